@@ -1,0 +1,213 @@
+"""The seam between LiveMind and a language model: one protocol and the values that cross it.
+
+Owns the request and chunk types. Knows nothing of sessions, routing, HTTP or any engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Literal, Protocol
+
+Role = Literal["system", "documents", "user", "assistant"]
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation.
+
+    ``documents`` is LiveMind's own role: a block of passages that stands beside the user's turn.
+    Experts whose chat template does not know it fold the block into the neighbouring user message
+    (before or after its text, where the block stands).
+    """
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPrompt:
+    """A prompt as one expert sees it.
+
+    Attributes:
+        token_ids: the prompt's tokens; empty when the tokenizer lives on another machine.
+        messages: what was rendered, empty for a plain text prompt (``text`` is set then).
+        text: the plain prompt of ``tokenize``, else None.
+        open_turn: the prompt ends inside the last user turn and can only be prefilled.
+        num_tokens: ``len(token_ids)``, or an estimate (characters / 4) without a local tokenizer.
+    """
+
+    token_ids: tuple[int, ...]
+    num_tokens: int
+    messages: tuple[Message, ...] = ()
+    text: str | None = None
+    open_turn: bool = False
+
+    def slice(self, num_tokens: int) -> TokenPrompt:
+        """Return the prompt's first ``num_tokens`` tokens (local tokenizer only), as an open prompt."""
+        return TokenPrompt(self.token_ids[:num_tokens], num_tokens, open_turn=True)
+
+
+class Priority(IntEnum):
+    """Scheduling priority inside an engine; lower runs first (vLLM's convention)."""
+
+    FOREGROUND = 0
+    SPECULATIVE = 10
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationParams:
+    """Sampling parameters in the names of the OpenAI API and vLLM. None means the engine's default.
+
+    Attributes:
+        max_tokens: tokens to generate at most; None = up to the context limit.
+        logprobs: number of alternatives per token to report (0 = the chosen token only), None = none.
+        ignore_eos: generate ``max_tokens`` whatever the model says; for benchmarks.
+    """
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    logprobs: int | None = None
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """Log-probability (natural logarithm) of one generated token and of its best alternatives.
+
+    ``top`` holds (token text, token id, logprob), best first.
+    """
+
+    token: str
+    token_id: int
+    logprob: float
+    top: tuple[tuple[str, int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one request. ``cached_tokens`` is None when the expert does not tell."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of the answer; the last one carries ``finish_reason`` and ``usage``."""
+
+    text: str
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillResult:
+    """What a prefill did: tokens found in the prefix cache, tokens computed, wall time."""
+
+    cached: int
+    computed: int
+    ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an expert can do.
+
+    Attributes:
+        tokenizer_id: equal for two experts exactly if they tokenize alike; None = unknown.
+        max_model_len: context limit in tokens, prompt and answer together; None = unknown.
+        prefix_block_tokens: KV block size; only full blocks of a prefix are reused.
+        open_turn_prefill: whether a prompt that ends inside the user turn can be prefilled.
+        compute_group: experts of one group compete for the same hardware.
+    """
+
+    tokenizer_id: str | None = None
+    max_model_len: int | None = None
+    prefix_block_tokens: int = 16
+    open_turn_prefill: bool = True
+    logprobs: bool = True
+    images: bool = False
+    compute_group: str = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """State of an expert: ``ok`` says whether a request would be taken now; ``detail`` why not."""
+
+    ok: bool
+    detail: str = ""
+
+
+class Expert(Protocol):
+    """A language model that can prefill and generate. One instance serves many tasks at once.
+
+    ``start`` before anything else; ``stop`` is idempotent and frees every process and socket.
+    Every method raises only ``ExpertError`` (see ``errors.py``) and ``asyncio.CancelledError``.
+    """
+
+    expert_id: str
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Known after ``start``."""
+        ...
+
+    async def start(self) -> None:
+        """Load the model. Raises ExpertUnavailable with the cause in one line."""
+        ...
+
+    async def stop(self) -> None:
+        """Abort what runs and release everything."""
+        ...
+
+    def render(self, messages: Sequence[Message], *, open_turn: bool) -> TokenPrompt:
+        """Render a conversation with the chat template and tokenize it.
+
+        With ``open_turn`` the last user message is left open: no end-of-turn, no generation prompt,
+        cut back to a boundary such that ``render(open)`` is a prefix of every ``render`` whose last
+        user text continues this one. Blocks for microseconds to a few milliseconds, no I/O.
+
+        Raises:
+            PromptRejected: the prompt does not fit ``max_model_len`` or the template refuses it.
+        """
+        ...
+
+    def tokenize(self, text: str) -> TokenPrompt:
+        """Tokenize a plain prompt (``/v1/completions``). Raises PromptRejected when too long."""
+        ...
+
+    async def prefill(self, prompt: TokenPrompt, *, priority: Priority) -> PrefillResult:
+        """Bring the prompt's full blocks into the prefix cache. Cancelling aborts it in the engine."""
+        ...
+
+    def generate(
+        self, prompt: TokenPrompt, params: GenerationParams, *, priority: Priority, request_id: str
+    ) -> AsyncGenerator[Chunk, None]:
+        """Stream the answer. Closing the iterator or cancelling aborts the request in the engine.
+
+        Args:
+            prompt: from ``render`` (closed turn) or ``tokenize``.
+            params: every field that is not None reaches the engine or is refused by name.
+            priority: FOREGROUND goes first.
+            request_id: unique; appears in the engine's logs. Prompts never do.
+        """
+        ...
+
+    async def health(self) -> Health:
+        """Ask the engine whether it is alive. Never raises."""
+        ...

@@ -1,0 +1,68 @@
+"""What an expert can fail with: foreign exceptions are translated into these once, at the border.
+
+    ExpertError                    anything an expert did wrong; ``retryable`` is decided here
+    ├── ExpertUnavailable          not started, crashed, unreachable          (retryable)
+    ├── ExpertOverloaded           its queue is full or it answered 429/503   (retryable)
+    ├── ExpertTimeout              no answer within the deadline              (retryable)
+    └── PromptRejected             the request can never work here: too long, unsupported parameter
+"""
+
+from __future__ import annotations
+
+
+class ExpertError(Exception):
+    """An expert failed. The message is written for users: no path, no prompt text, no stack trace.
+
+    Attributes:
+        expert_id: which expert.
+        retryable: whether the same request may succeed later or elsewhere.
+    """
+
+    retryable = False
+
+    def __init__(self, expert_id: str, message: str) -> None:
+        super().__init__(message)
+        self.expert_id = expert_id
+        self.message = message
+
+
+class ExpertUnavailable(ExpertError):
+    """The engine is not running: not started, crashed, or its server cannot be reached."""
+
+    retryable = True
+
+
+class ExpertOverloaded(ExpertError):
+    """The expert refuses more work for now.
+
+    Attributes:
+        retry_after_s: seconds after which trying again is sensible.
+    """
+
+    retryable = True
+
+    def __init__(self, expert_id: str, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(expert_id, message)
+        self.retry_after_s = retry_after_s
+
+
+class ExpertTimeout(ExpertError):
+    """The expert did not answer within the deadline."""
+
+    retryable = True
+
+
+class PromptRejected(ExpertError):
+    """The request can never succeed on this expert.
+
+    Attributes:
+        param: the request field at fault, in OpenAI's spelling, or None.
+        code: machine-readable reason, for example ``context_length_exceeded``.
+    """
+
+    def __init__(
+        self, expert_id: str, message: str, *, param: str | None = None, code: str = "invalid_value"
+    ) -> None:
+        super().__init__(expert_id, message)
+        self.param = param
+        self.code = code

@@ -1,0 +1,155 @@
+"""The error tree of LiveMind and its one mapping to the wire.
+
+    Exception
+    ├── LiveMindError               shown to users as {error: {message, type, param, code}}
+    │   ├── InvalidRequest   400    a field is wrong; ``param`` names it
+    │   │   ├── ConfigError         a configuration file is wrong (never on the wire)
+    │   │   └── RevisionConflict 409  an older revision than the session has seen
+    │   ├── Unauthorized     401
+    │   ├── NotFound         404    model, session or path
+    │   ├── PayloadTooLarge  413
+    │   ├── Overloaded       429    a limit of the configuration is reached; Retry-After
+    │   ├── TurnCancelled    499    the client or a newer turn cancelled it
+    │   └── Unavailable      503    no expert can answer, or the server is shutting down
+    └── backends.ExpertError        see backends/errors.py; mapped by ``from_exception``
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..backends.errors import ExpertError, ExpertOverloaded, PromptRejected
+
+
+class LiveMindError(Exception):
+    """Base of everything LiveMind reports to a user; the message is fit to be shown."""
+
+    status = 500
+    type = "server_error"
+    code = "internal_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code if code is not None else type(self).code
+        self.retry_after_s = retry_after_s
+
+
+class InvalidRequest(LiveMindError):
+    """A field of the request is missing, unknown, of the wrong type or over a limit."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_value"
+
+
+class ConfigError(InvalidRequest):
+    """A configuration file is wrong; the message names file, key, value and what is needed."""
+
+    code = "invalid_config"
+
+
+class RevisionConflict(InvalidRequest):
+    """An input revision that is not newer than the one the session has."""
+
+    status = 409
+    code = "revision_conflict"
+
+
+class Unauthorized(LiveMindError):
+    """The API key is missing or unknown."""
+
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+
+
+class NotFound(LiveMindError):
+    """No such model, session or path."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "not_found"
+
+
+class PayloadTooLarge(LiveMindError):
+    """A body, frame or text above the configured size."""
+
+    status = 413
+    type = "invalid_request_error"
+    code = "payload_too_large"
+
+
+class Overloaded(LiveMindError):
+    """A configured limit is reached; try again after ``retry_after_s``."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "overloaded"
+
+
+class TurnCancelled(LiveMindError):
+    """The turn was cancelled before it was complete."""
+
+    status = 499
+    type = "cancelled"
+    code = "cancelled"
+
+
+class Unavailable(LiveMindError):
+    """No expert can answer now, or the server is shutting down."""
+
+    status = 503
+    type = "server_error"
+    code = "unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorInfo:
+    """An error as it goes over the wire: HTTP status, envelope fields and Retry-After in seconds."""
+
+    status: int
+    message: str
+    type: str
+    param: str | None
+    code: str
+    retry_after_s: float | None = None
+
+    def envelope(self) -> dict[str, object]:
+        """Return ``{"error": {message, type, param, code}}``."""
+        return {
+            "error": {
+                "message": self.message,
+                "type": self.type,
+                "param": self.param,
+                "code": self.code,
+            }
+        }
+
+
+def from_exception(exc: BaseException) -> ErrorInfo:
+    """Translate any exception into what a client may see; unknown ones become a bare 500."""
+    match exc:
+        case LiveMindError():
+            return ErrorInfo(
+                exc.status, exc.message, exc.type, exc.param, exc.code, exc.retry_after_s
+            )
+        case PromptRejected():
+            return ErrorInfo(400, exc.message, "invalid_request_error", exc.param, exc.code)
+        case ExpertOverloaded():
+            return ErrorInfo(
+                429, exc.message, "rate_limit_error", None, "overloaded", exc.retry_after_s
+            )
+        case ExpertError():
+            code = "expert_unavailable" if exc.retryable else "expert_failed"
+            return ErrorInfo(503, exc.message, "server_error", None, code, 1.0)
+        case _:
+            return ErrorInfo(500, "internal error", "server_error", None, "internal_error")

@@ -1,0 +1,211 @@
+"""Typed events that leave a session, in the names of the live protocol.
+
+A turn's events end with exactly one ``ResponseDone``. Nothing here carries uncommitted text:
+draft events hold counts only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import ClassVar, Literal
+
+from ..backends.base import FinishReason, TokenLogprob, Usage
+from .errors import ErrorInfo
+
+Status = Literal["completed", "cancelled", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class RouteUpdated:
+    """The partial text points to this expert; ``stable`` once the estimate has settled."""
+
+    type: ClassVar[str] = "route.updated"
+    revision: int
+    expert: str
+    domain: str
+    confidence: float
+    alternatives: tuple[tuple[str, float], ...]
+    stable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievedPassage:
+    """A passage by reference: id, source document and score; never its text."""
+
+    id: str
+    source: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalUpdated:
+    """Context for the partial text; ``stable`` once frozen, ``degraded`` says why it is incomplete."""
+
+    type: ClassVar[str] = "retrieval.updated"
+    revision: int
+    passages: tuple[RetrievedPassage, ...]
+    stable: bool
+    degraded: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillUpdated:
+    """Progress of speculative prefill on one expert, in tokens."""
+
+    type: ClassVar[str] = "prefill.updated"
+    revision: int
+    expert: str
+    tokens_ready: int
+    tokens_total: int
+
+
+@dataclass(frozen=True, slots=True)
+class DraftCreated:
+    """A hidden draft of the answer has begun."""
+
+    type: ClassVar[str] = "draft.created"
+    draft_id: str
+    expert: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class DraftDiscarded:
+    """The draft does not fit what was committed or typed since; ``tokens`` are wasted."""
+
+    type: ClassVar[str] = "draft.discarded"
+    draft_id: str
+    expert: str
+    revision: int
+    tokens: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DraftAdopted:
+    """The committed turn equals the drafted one; ``tokens`` were ready at commit."""
+
+    type: ClassVar[str] = "draft.adopted"
+    draft_id: str
+    expert: str
+    revision: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertUpdated:
+    """An expert's life: unloaded, loading, ready, draining, unloading, failed."""
+
+    type: ClassVar[str] = "expert.updated"
+    expert: str
+    state: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseCreated:
+    """The turn is committed and its answer begins."""
+
+    type: ClassVar[str] = "response.created"
+    response_id: str
+    revision: int
+    expert: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseTextDelta:
+    """Text of the committed answer; never taken back."""
+
+    type: ClassVar[str] = "response.output_text.delta"
+    response_id: str
+    delta: str
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseTextDone:
+    """The whole text: the deltas joined."""
+
+    type: ClassVar[str] = "response.output_text.done"
+    response_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Server-side clock of one turn, milliseconds; None = did not happen.
+
+    Attributes:
+        typing_ms: first input to commit.
+        ttft_ms: arrival of the commit to the first delta leaving the session.
+        total_ms: arrival of the commit to the end.
+        route_lead_ms, retrieval_lead_ms, prefill_lead_ms, draft_lead_ms: how long before the
+            commit that stage was finished (route: settled; draft: first token ready).
+        estimated_ttft_ms_without: TTFT had everything begun at commit, from this expert's measured
+            prefill rate and decode step; None until both were measured.
+    """
+
+    typing_ms: float | None = None
+    ttft_ms: float | None = None
+    total_ms: float | None = None
+    route_lead_ms: float | None = None
+    retrieval_lead_ms: float | None = None
+    prefill_lead_ms: float | None = None
+    draft_lead_ms: float | None = None
+    estimated_ttft_ms_without: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """What the head start cost, in tokens. speculated = adopted + wasted, for prefill and drafts alike.
+
+    ``cost_multiplier`` = (speculated + computed for the answer) / computed without speculation;
+    None for an empty turn.
+    """
+
+    prefill_speculated: int = 0
+    prefill_adopted: int = 0
+    prefill_wasted: int = 0
+    draft_speculated: int = 0
+    draft_adopted: int = 0
+    draft_wasted: int = 0
+    drafts: int = 0
+    cost_multiplier: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseDone:
+    """The one terminal event of a turn."""
+
+    type: ClassVar[str] = "response.done"
+    response_id: str
+    revision: int
+    status: Status
+    expert: str | None = None
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+    timings: Timings = field(default_factory=Timings)
+    ledger: Ledger = field(default_factory=Ledger)
+    degraded: tuple[str, ...] = ()
+    error: ErrorInfo | None = None
+
+
+Event = (
+    RouteUpdated
+    | RetrievalUpdated
+    | PrefillUpdated
+    | DraftCreated
+    | DraftDiscarded
+    | DraftAdopted
+    | ExpertUpdated
+    | ResponseCreated
+    | ResponseTextDelta
+    | ResponseTextDone
+    | ResponseDone
+)
+
+
+def to_wire(event: Event) -> dict[str, object]:
+    """Return the event as a JSON-ready object: its ``type`` first, then its fields."""
+    return {"type": event.type, **asdict(event)}
