@@ -36,6 +36,7 @@ class TokenPrompt:
         messages: what was rendered, empty for a plain text prompt (``text`` is set then).
         text: the plain prompt of ``tokenize``, else None.
         open_turn: the prompt ends inside the last user turn and can only be prefilled.
+        cache_salt: only prompts with the same salt share prefix cache blocks; None shares with all.
         num_tokens: ``len(token_ids)``, or an estimate (characters / 4) without a local tokenizer.
     """
 
@@ -44,10 +45,13 @@ class TokenPrompt:
     messages: tuple[Message, ...] = ()
     text: str | None = None
     open_turn: bool = False
+    cache_salt: str | None = None
 
     def slice(self, num_tokens: int) -> TokenPrompt:
-        """Return the prompt's first ``num_tokens`` tokens (local tokenizer only), as an open prompt."""
-        return TokenPrompt(self.token_ids[:num_tokens], num_tokens, open_turn=True)
+        """Return the first ``num_tokens`` tokens as an open prompt (local tokenizer only)."""
+        return TokenPrompt(
+            self.token_ids[:num_tokens], num_tokens, open_turn=True, cache_salt=self.cache_salt
+        )
 
 
 class Priority(IntEnum):
