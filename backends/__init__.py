@@ -1,0 +1,1 @@
+"""Experts: one protocol, in-process vLLM and remote servers behind it."""

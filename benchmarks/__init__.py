@@ -1,0 +1,1 @@
+"""Benchmarks of LiveMind against the same engine without it."""

@@ -1,0 +1,1 @@
+"""The live engine: decides, performs and serves."""

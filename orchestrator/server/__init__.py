@@ -1,0 +1,1 @@
+"""The HTTP and WebSocket doors of the live engine."""

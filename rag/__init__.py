@@ -1,0 +1,1 @@
+"""Retrieval: the bridge service, its index and its client."""
