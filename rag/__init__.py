@@ -1,1 +1,1 @@
-"""Retrieval: the bridge service, its index and its client."""
+"""Retrieval: the encoder, the index, the bridge that serves them and its client."""
