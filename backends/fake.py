@@ -1,0 +1,247 @@
+"""A scripted expert for tests and demonstrations: no model, truthful latencies and cache counts.
+
+Tokens are whitespace-separated words. Time passes through ``asyncio.sleep`` alone, so a virtual clock
+works. Deterministic: the answer depends on the prompt only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from .base import (
+    Capabilities,
+    Chunk,
+    FinishReason,
+    GenerationParams,
+    Health,
+    Message,
+    PrefillResult,
+    Priority,
+    TokenLogprob,
+    TokenPrompt,
+    Usage,
+)
+from .errors import ExpertError, ExpertUnavailable, PromptRejected
+
+
+def echo(messages: Sequence[Message]) -> str:
+    """Answer with the last user text in upper case."""
+    users = [message.content for message in messages if message.role == "user"]
+    return users[-1].upper() if users else ""
+
+
+class FakeExpert:
+    """An expert whose latency, answers and failures are data.
+
+    Args:
+        expert_id: its name.
+        answer: the answer to a conversation (a plain prompt is one user message).
+        start_s: time ``start`` takes; ttft_s: fixed time before the first token;
+        prefill_token_s: added per prompt token that is not cached; token_s: per further token.
+        block_tokens: prefix cache block size; only full blocks are reused.
+        max_model_len: context limit, None = none.
+        compute_group: see ``Capabilities``.
+
+    Switches, to be set at any time: ``start_error`` and ``refuse`` are raised by ``start`` and by
+    requests; ``crash_after_tokens`` kills the engine in mid-answer, ``start`` brings it back;
+    ``crash()`` kills it now. Counters: ``started`` ``aborted`` ``running`` ``peak`` (requests),
+    ``starts`` ``stops`` (engine), ``prefilled_tokens`` (computed, not cached),
+    ``generated_tokens``.
+    """
+
+    def __init__(
+        self,
+        expert_id: str = "fake",
+        *,
+        answer: Callable[[Sequence[Message]], str] = echo,
+        start_s: float = 0.0,
+        ttft_s: float = 0.0,
+        prefill_token_s: float = 0.0,
+        token_s: float = 0.0,
+        block_tokens: int = 4,
+        max_model_len: int | None = None,
+        compute_group: str = "local",
+    ) -> None:
+        self.expert_id = expert_id
+        self.answer = answer
+        self.start_s = start_s
+        self.ttft_s = ttft_s
+        self.prefill_token_s = prefill_token_s
+        self.token_s = token_s
+        self.start_error: ExpertError | None = None
+        self.refuse: ExpertError | None = None
+        self.crash_after_tokens: int | None = None
+        self.started = self.aborted = self.running = self.peak = 0
+        self.starts = self.stops = self.prefilled_tokens = self.generated_tokens = 0
+        self.priorities: list[Priority] = []
+        self._alive = False
+        self._blocks: set[tuple[str | None, tuple[int, ...]]] = set()
+        self._capabilities = Capabilities(
+            "words", max_model_len, block_tokens, compute_group=compute_group
+        )
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Fixed at construction."""
+        return self._capabilities
+
+    async def start(self) -> None:
+        """Take ``start_s``, then be alive with an empty cache, or raise ``start_error``."""
+        self.starts += 1
+        await asyncio.sleep(self.start_s)
+        if self.start_error is not None:
+            raise self.start_error
+        self._blocks.clear()
+        self._alive = True
+
+    async def stop(self) -> None:
+        """Requests in flight fail with ExpertUnavailable at their next token."""
+        self.stops += 1
+        self._alive = False
+
+    def crash(self) -> None:
+        """Die now."""
+        self._alive = False
+
+    def render(self, messages: Sequence[Message], *, open_turn: bool) -> TokenPrompt:
+        """Render roles as marker words; an open turn drops the word that may still grow."""
+        ids: list[int] = []
+        for number, message in enumerate(messages):
+            words = message.content.split()
+            is_open = open_turn and number == len(messages) - 1
+            if is_open and message.role != "user":
+                raise PromptRejected(self.expert_id, "the open turn is not the user's")
+            if is_open and words and not message.content[-1].isspace():
+                words.pop()
+            words = [f"<|{message.role}|>", *words, *(() if is_open else ("<|end|>",))]
+            ids += map(_token_id, words)
+        if not open_turn:
+            ids.append(_token_id("<|assistant|>"))
+        return self._checked(TokenPrompt(tuple(ids), len(ids), tuple(messages), None, open_turn))
+
+    def tokenize(self, text: str) -> TokenPrompt:
+        """One token per word."""
+        ids = tuple(map(_token_id, text.split()))
+        return self._checked(TokenPrompt(ids, len(ids), text=text))
+
+    async def prefill(self, prompt: TokenPrompt, *, priority: Priority) -> PrefillResult:
+        """Put the prompt's full blocks into the cache after the time that takes."""
+        began = asyncio.get_running_loop().time()
+        async with self._request(priority):
+            cached = await self._compute(prompt)
+        elapsed_ms = (asyncio.get_running_loop().time() - began) * 1000
+        return PrefillResult(cached, len(prompt.token_ids) - cached, elapsed_ms)
+
+    async def generate(
+        self, prompt: TokenPrompt, params: GenerationParams, *, priority: Priority, request_id: str
+    ) -> AsyncGenerator[Chunk, None]:
+        """Stream the scripted answer word by word."""
+        if prompt.open_turn:
+            raise PromptRejected(self.expert_id, "an open turn can only be prefilled")
+        messages = prompt.messages or (Message("user", prompt.text or ""),)
+        pieces, reason = self._script(self.answer(messages), prompt, params)
+        async with self._request(priority):
+            cached = await self._compute(prompt)
+            usage = Usage(len(prompt.token_ids), len(pieces), cached)
+            for number, piece in enumerate(pieces):
+                if number:
+                    await asyncio.sleep(self.token_s)
+                if number == self.crash_after_tokens:
+                    self.crash_after_tokens = None
+                    self._alive = False
+                self._check_alive()
+                last = number == len(pieces) - 1
+                self.generated_tokens += 1
+                token_id = _token_id(piece.strip())
+                shown = TokenLogprob(piece, token_id, 0.0, ((piece, token_id, 0.0),))
+                yield Chunk(
+                    piece,
+                    (token_id,),
+                    None if params.logprobs is None else (shown,),
+                    reason if last else None,
+                    usage if last else None,
+                )
+            self._remember(prompt, tuple(_token_id(piece.strip()) for piece in pieces))
+            if not pieces:
+                yield Chunk("", finish_reason=reason, usage=usage)
+
+    async def health(self) -> Health:
+        """Alive or not."""
+        return Health(self._alive, "" if self._alive else "the engine is not running")
+
+    def _script(
+        self, text: str, prompt: TokenPrompt, params: GenerationParams
+    ) -> tuple[list[str], FinishReason]:
+        for stop in params.stop:
+            text = text.partition(stop)[0]
+        pieces: list[str] = re.findall(r"\s*\S+\s*$|\s*\S+|\s+", text)
+        limit = params.max_tokens
+        if self._capabilities.max_model_len is not None and limit is None:
+            limit = self._capabilities.max_model_len - len(prompt.token_ids)
+        if limit is not None and len(pieces) > limit:
+            return pieces[:limit], "length"
+        return pieces, "stop"
+
+    @asynccontextmanager
+    async def _request(self, priority: Priority) -> AsyncIterator[None]:
+        self._check_alive()
+        if self.refuse is not None:
+            raise self.refuse
+        self.priorities.append(priority)
+        self.started += 1
+        self.running += 1
+        self.peak = max(self.peak, self.running)
+        try:
+            yield
+        except (asyncio.CancelledError, GeneratorExit):
+            self.aborted += 1
+            raise
+        finally:
+            self.running -= 1
+
+    async def _compute(self, prompt: TokenPrompt) -> int:
+        cached = self.cached_tokens(prompt)
+        computed = len(prompt.token_ids) - cached
+        await asyncio.sleep(self.ttft_s + computed * self.prefill_token_s)
+        self._check_alive()
+        self.prefilled_tokens += computed
+        self._remember(prompt)
+        return cached
+
+    def cached_tokens(self, prompt: TokenPrompt) -> int:
+        """Tokens of the prompt that a request would find now; the last one is always computed."""
+        size = self._capabilities.prefix_block_tokens
+        cached = 0
+        while cached + size < len(prompt.token_ids):
+            if (prompt.cache_salt, prompt.token_ids[: cached + size]) not in self._blocks:
+                break
+            cached += size
+        return cached
+
+    def _remember(self, prompt: TokenPrompt, answer: tuple[int, ...] = ()) -> None:
+        size = self._capabilities.prefix_block_tokens
+        ids = prompt.token_ids + answer
+        self._blocks.update((prompt.cache_salt, ids[:n]) for n in range(size, len(ids) + 1, size))
+
+    def _check_alive(self) -> None:
+        if not self._alive:
+            raise ExpertUnavailable(self.expert_id, "the engine is not running")
+
+    def _checked(self, prompt: TokenPrompt) -> TokenPrompt:
+        limit = self._capabilities.max_model_len
+        if limit is not None and prompt.num_tokens + 1 > limit:
+            raise PromptRejected(
+                self.expert_id,
+                f"the prompt has {prompt.num_tokens} tokens, the context limit is {limit}",
+                param="prompt" if prompt.text is not None else "messages",
+                code="context_length_exceeded",
+            )
+        return prompt
+
+
+def _token_id(word: str) -> int:
+    return zlib.crc32(word.encode()) & 0x7FFFFFFF

@@ -1,0 +1,63 @@
+"""What an expert is made from: the settings of one ``experts[]`` entry, without pydantic.
+
+Owns the values and their defaults. Reads no file, checks no combination an engine would refuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+ExpertKind = Literal["vllm", "remote"]
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertSpec:
+    """Settings of one expert; the orchestrator builds it from its configuration.
+
+    Attributes:
+        expert_id: unique name, also the model name users ask for.
+        domain: what the router sends here.
+        kind: ``vllm`` runs in this process group, ``remote`` is an OpenAI-compatible server.
+        model_path: folder or hub name of the weights (``vllm`` only); ``zoo:NAME`` = embedded.
+        priority: the operator's ranking between experts; used by the router, not by the engine.
+        quantization, dtype, max_model_len, max_num_seqs, max_num_batched_tokens, enforce_eager,
+            block_size, gpu_memory_utilization: vLLM's arguments of the same name; None = its own
+            default.
+        kv_cache_gib: KV cache size of a CPU engine, GiB; unused where the share of a GPU's memory
+            (``gpu_memory_utilization``) decides.
+        cpu_cores: cores the engine's threads are bound to, as ``0-3`` or ``0,2``; None = unbound.
+        enable_neon, neon_optimizations: settings of the kernel plugin.
+        engine_log: file for the engine's own log; None = no log.
+        base_urls, model, api_key_env: a remote expert's servers (without ``/v1``), the model name
+            they serve, and the environment variable that holds the key.
+        max_tokens_default: answer length when a request names none.
+        start_timeout_s: longest time a start may take.
+        timeout_s: longest silence of a request: time to the first token, and between two.
+    """
+
+    expert_id: str
+    domain: str = "general"
+    kind: ExpertKind = "vllm"
+    model_path: str | None = None
+    priority: int = 0
+    quantization: str | None = None
+    dtype: str = "auto"
+    gpu_memory_utilization: float | None = None
+    max_num_seqs: int = 16
+    max_model_len: int | None = None
+    enable_neon: bool = False
+    neon_optimizations: Mapping[str, object] = field(default_factory=dict)
+    base_urls: tuple[str, ...] = ()
+    model: str | None = None
+    api_key_env: str | None = None
+    kv_cache_gib: float = 0.5
+    block_size: int = 32
+    max_num_batched_tokens: int | None = None
+    cpu_cores: str | None = None
+    enforce_eager: bool = True
+    max_tokens_default: int = 512
+    engine_log: str | None = None
+    start_timeout_s: float = 180.0
+    timeout_s: float = 120.0
