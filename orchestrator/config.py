@@ -1,0 +1,286 @@
+"""The one settings tree of LiveMind: every key, its default, its bounds and what goes together.
+
+Owns validation and ``load_settings``. The file format is in ``config_file.py``, one expert in
+``config_experts.py``. A settings tree is frozen; a change is a new tree.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import (
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from rich.console import Console
+from rich.markup import escape
+
+from .config_experts import ExpertConfig, Section, from_folder, url_problem
+from .config_file import read_json
+from .config_problems import Problem, got, problem_lines, raise_problems
+from .errors import ConfigError
+
+SpeculationMode = Literal["off", "prefill", "draft"]
+
+
+class ServerConfig(Section):
+    """The HTTP and WebSocket server and the limits of a session."""
+
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0: any free one.")
+    api_keys: tuple[SecretStr, ...] = Field(
+        (), max_length=10_000, description="Keys of which a request needs one; empty: none needed."
+    )
+    max_body_bytes: int = Field(
+        1_048_576, ge=1024, le=1 << 30, description="Largest request body or frame, bytes."
+    )
+    max_text_chars: int = Field(
+        100_000, ge=1, le=10_000_000, description="Longest text of one turn, characters."
+    )
+    max_sessions: int = Field(
+        1024, ge=1, le=1_000_000, description="Live sessions at a time; one more gets a 429."
+    )
+    session_idle_timeout_s: float = Field(
+        900, gt=0, le=86_400, description="A session without input ends after this, seconds."
+    )
+    max_queued_events: int = Field(
+        2048, ge=16, le=1_000_000, description="Events that wait for a slow client, then it is cut."
+    )
+    send_timeout_s: float = Field(
+        10, gt=0, le=600, description="A client that takes no data for this long is cut, seconds."
+    )
+    max_concurrent_turns: int = Field(
+        64, ge=1, le=100_000, description="Answers in progress; one more gets a 429."
+    )
+    turn_timeout_s: float = Field(300, gt=0, le=86_400, description="Longest turn, seconds.")
+
+
+class LazyLoadingConfig(Section):
+    """Which experts are in memory."""
+
+    enabled: bool = Field(True, description="Load experts on demand; false: all at the start.")
+    warmup_pool_size: int = Field(
+        1, ge=0, le=1024, description="Experts loaded at the start: the fast one, then by priority."
+    )
+    max_loaded_experts: int = Field(2, ge=1, le=1024, description="Experts in memory at a time.")
+    memory_threshold: float = Field(
+        0.9, gt=0, le=1, description="Share of the machine's memory above which none is loaded."
+    )
+    auto_unload_after_s: float | None = Field(
+        None, gt=0, le=2_592_000, description="Unload an unused expert after this; null: never."
+    )
+
+
+class RagConfig(Section):
+    """Retrieval of passages while the user types."""
+
+    enabled: bool = Field(False, description="Fetch passages from the bridge.")
+    bridge_url: str = Field("http://127.0.0.1:8001", description="Where the bridge answers.")
+    top_k: int = Field(3, ge=1, le=100, description="Passages of one turn.")
+    deadline_ms: float = Field(
+        600, gt=0, le=60_000, description="Longest wait for a partial text's passages, ms."
+    )
+    commit_wait_ms: float = Field(
+        60, ge=0, le=60_000, description="Longest wait for the committed text's passages, ms."
+    )
+    corpus: Path | None = Field(
+        None, description="Folder of .md files for the bridge that `serve` starts; null: handbook."
+    )
+    min_score: float = Field(
+        0.2, ge=-1, le=1, description="Cosine below which a passage does not count."
+    )
+
+    @field_validator("corpus")
+    @classmethod
+    def _resolve_corpus(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        return None if value is None else from_folder(value, info)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        problem = url_problem("bridge_url", self.bridge_url)
+        raise_problems([] if problem is None else [problem])
+        return self
+
+
+class RouterConfig(Section):
+    """From partial text to an expert."""
+
+    embedder: Literal["all-MiniLM-L6-v2"] = Field(
+        "all-MiniLM-L6-v2", description="Model that turns text into vectors."
+    )
+    default_expert: str | None = Field(
+        None, description="Answers what belongs nowhere; null: the one of highest priority."
+    )
+    fast_expert: str | None = Field(
+        None, description="Prefilled from the first word on, before the route is known; null: none."
+    )
+    cache_size: int = Field(
+        20_000, ge=0, le=10_000_000, description="Texts whose vectors are kept."
+    )
+    stable_confidence: float = Field(
+        0.55, ge=0, le=1, description="Confidence from which a route can count as settled."
+    )
+    stable_updates: int = Field(
+        2, ge=1, le=100, description="Estimates in a row that must agree for it."
+    )
+    settle_ms: float = Field(
+        250, ge=0, le=60_000, description="And for how long they must have agreed, ms."
+    )
+
+
+class DomainConfig(Section):
+    """A field of questions, by example."""
+
+    examples: tuple[str, ...] = Field(
+        min_length=1, max_length=10_000, description="What users ask in this domain."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        raise_problems(
+            Problem(("examples", index), "got blank text, need a question")
+            for index, example in enumerate(self.examples)
+            if not example.strip()
+        )
+        return self
+
+
+class SpeculationConfig(Section):
+    """What may be done before the commit, and what it may cost."""
+
+    mode: SpeculationMode = Field(
+        "draft", description="off; prefill: fill caches only; draft: also answer at pauses."
+    )
+    slice_tokens: int = Field(
+        256, ge=16, le=65_536, description="Prompt tokens of one speculative step."
+    )
+    max_prefill_tokens: int = Field(
+        16_384, ge=0, le=10_000_000, description="Prompt tokens computed ahead in one turn."
+    )
+    max_drafts: int = Field(3, ge=0, le=100, description="Drafts of one turn.")
+    max_draft_tokens: int = Field(256, ge=1, le=65_536, description="Length of a draft, tokens.")
+    max_waste_ratio: float = Field(
+        4.0, ge=0, le=1000, description="Tokens wasted per token adopted before it stops."
+    )
+    start_delay_ms: float = Field(
+        30, ge=0, le=10_000, description="Wait after the first input; a paste commits before, ms."
+    )
+    pause_ms: float = Field(
+        400, ge=0, le=60_000, description="Silence after which a draft starts, ms."
+    )
+    sentence_pause_ms: float = Field(
+        80, ge=0, le=60_000, description="The same after a complete sentence, ms."
+    )
+    foreground_share: int = Field(
+        25, ge=1, le=10_000, description="One slice per this many tokens of a running answer."
+    )
+
+
+class Settings(Section):
+    """The whole configuration."""
+
+    server: ServerConfig = Field(default_factory=ServerConfig, description="Server and limits.")
+    experts: tuple[ExpertConfig, ...] = Field(
+        min_length=1, max_length=1024, description="The models that answer."
+    )
+    lazy_loading: LazyLoadingConfig = Field(
+        default_factory=LazyLoadingConfig, description="Which experts are in memory."
+    )
+    rag: RagConfig = Field(default_factory=RagConfig, description="Retrieval.")
+    router: RouterConfig = Field(default_factory=RouterConfig, description="Routing.")
+    domains: dict[str, DomainConfig] = Field(
+        default_factory=dict, description="Example questions by domain."
+    )
+    speculation: SpeculationConfig = Field(
+        default_factory=SpeculationConfig, description="Work ahead of the commit."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        raise_problems([*self._expert_problems(), *self._pool_problems()])
+        return self
+
+    def _expert_problems(self) -> Iterator[Problem]:
+        first: dict[str, int] = {}
+        for index, expert in enumerate(self.experts):
+            earlier = first.setdefault(expert.expert_id, index)
+            if earlier != index:
+                problem = got("expert_id", expert.expert_id, f"another than experts[{earlier}] has")
+                yield Problem(("experts", index, *problem.location), problem.text)
+        names = ", ".join(f'"{name}"' for name in first)
+        for key in ("default_expert", "fast_expert"):
+            value = getattr(self.router, key)
+            if value is not None and value not in first:
+                problem = got(key, value, f"the id of an expert: {names}")
+                yield Problem(("router", key), problem.text)
+        used = {expert.domain for expert in self.experts}
+        for domain in self.domains:
+            if domain not in used:
+                listed = ", ".join(f'"{name}"' for name in sorted(used))
+                yield Problem(("domains", domain), f"no expert has this domain, only {listed}")
+
+    def _pool_problems(self) -> Iterator[Problem]:
+        pool, total = self.lazy_loading, len(self.experts)
+        given = pool.model_fields_set
+        if "max_loaded_experts" in given and pool.max_loaded_experts > total:
+            need = f"<= the number of experts, which is {total}"
+            problem = got("max_loaded_experts", pool.max_loaded_experts, need)
+            yield Problem(("lazy_loading", *problem.location), problem.text)
+        if pool.warmup_pool_size > pool.max_loaded_experts:
+            need = f"<= max_loaded_experts, which is {pool.max_loaded_experts}"
+            problem = got("warmup_pool_size", pool.warmup_pool_size, need)
+            yield Problem(("lazy_loading", *problem.location), problem.text)
+
+    @property
+    def default_expert(self) -> str:
+        """Id of the expert for what belongs nowhere."""
+        if self.router.default_expert is not None:
+            return self.router.default_expert
+        return max(self.experts, key=lambda expert: expert.priority).expert_id
+
+    def expert(self, expert_id: str) -> ExpertConfig | None:
+        """Return the expert of this id, None if there is none."""
+        return next((expert for expert in self.experts if expert.expert_id == expert_id), None)
+
+
+def load_settings(path: str | Path) -> Settings:
+    """Return the settings of a JSON file; relative paths in it start at the file's folder.
+
+    Raises:
+        ConfigError: one line per problem, ``file: path.to[0].key: got VALUE, need …``.
+    """
+    path = Path(path)
+    text = json.dumps(read_json(path))
+    try:
+        return Settings.model_validate_json(
+            text, strict=True, context={"folder": path.absolute().parent}
+        )
+    except ValidationError as exc:
+        lines = [f"{path}: {line}" for line in problem_lines(exc, Settings)]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def describe(settings: Settings) -> str:
+    """Return the effective settings as JSON text, defaults included, secrets masked."""
+    return json.dumps(settings.model_dump(mode="json"), indent=2, ensure_ascii=False)
+
+
+def check_config(path: str | Path, console: Console | None = None) -> int:
+    """Print whether a file is a valid configuration; return the exit status, 0 if it is."""
+    console = console or Console()
+    try:
+        settings = load_settings(path)
+    except ConfigError as exc:
+        for line in exc.message.splitlines():
+            console.print(f"[red]✗[/] {escape(line)}", soft_wrap=True, highlight=False)
+        return 1
+    experts = ", ".join(expert.expert_id for expert in settings.experts)
+    console.print(f"[green]✓[/] {escape(str(path))}: {escape(experts)}", soft_wrap=True)
+    return 0
