@@ -5,6 +5,9 @@ Owns the checks' wording: a native kernel refuses the same input with the same m
 
 from __future__ import annotations
 
+import operator
+from typing import SupportsIndex
+
 import numpy as np
 import numpy.typing as npt
 
@@ -98,8 +101,8 @@ def _check_matrix(name: str, value: object) -> None:
 
 
 def _check_k(k: object, n: int) -> int:
-    if isinstance(k, bool) or not isinstance(k, int | np.integer):
+    if isinstance(k, bool) or not isinstance(k, SupportsIndex):
         raise TypeError(f"k must be an integer, got {type(k).__name__}")
-    if not 1 <= k <= n:
+    if not 1 <= operator.index(k) <= n:
         raise ValueError(f"k must be between 1 and the {n} rows of matrix, got {k}")
-    return int(k)
+    return operator.index(k)

@@ -17,7 +17,10 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A retrievable piece of text. ``id`` is stable as long as the text is; ``text`` never has scores in it."""
+    """A retrievable piece of text.
+
+    ``id`` is stable as long as the text is; ``text`` never has scores in it.
+    """
 
     id: str
     source: str
@@ -27,7 +30,10 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class RetrievalResult:
-    """Passages for one query revision, best first; ``degraded`` says why they are incomplete, None = complete."""
+    """Passages for one query revision, best first.
+
+    ``degraded`` says why they are incomplete, None = complete.
+    """
 
     revision: int
     passages: tuple[Passage, ...]
@@ -41,7 +47,10 @@ class Retriever(Protocol):
     async def retrieve(
         self, query: str, *, revision: int, partial: bool, deadline_ms: float, session_id: str
     ) -> RetrievalResult:
-        """Return passages within the deadline, or a result flagged ``degraded``; never raises but CancelledError."""
+        """Return passages within the deadline, or a result flagged ``degraded``.
+
+        Never raises but CancelledError.
+        """
         ...
 
     async def aclose(self) -> None:

@@ -76,7 +76,7 @@ class Encoder:
 
     @classmethod
     def load(cls, folder: Path) -> Encoder:
-        """Read ``model.safetensors``. Raises ImportError, OSError or KeyError (a tensor is missing)."""
+        """Read ``model.safetensors``. Raises ImportError, OSError, KeyError (no such tensor)."""
         from safetensors.torch import load_file
 
         weights = load_file(folder / "model.safetensors")
@@ -89,7 +89,7 @@ class Encoder:
         )
 
     def __call__(self, tokens: Sequence[Sequence[int]]) -> FloatArray:
-        """Return float32 (len(tokens), DIM), rows of length 1. Shorter rows are padded and masked."""
+        """Return float32 (len(tokens), DIM), unit rows. Shorter inputs are padded and masked."""
         import torch
         from torch.nn import functional as f
 
