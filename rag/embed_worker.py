@@ -48,7 +48,7 @@ class _Job:
 
 
 class EmbedWorker:
-    """Encodes texts for the tasks of one event loop; all but the encoder itself runs on that loop."""
+    """Encodes texts for the tasks of one event loop; all but the encoding runs on that loop."""
 
     def __init__(
         self,
