@@ -1,17 +1,17 @@
 """The error tree of LiveMind and its one mapping to the wire.
 
-    Exception
-    ├── LiveMindError               shown to users as {error: {message, type, param, code}}
-    │   ├── InvalidRequest   400    a field is wrong; ``param`` names it
-    │   │   ├── ConfigError         a configuration file is wrong (never on the wire)
-    │   │   └── RevisionConflict 409  an older revision than the session has seen
-    │   ├── Unauthorized     401
-    │   ├── NotFound         404    model, session or path
-    │   ├── PayloadTooLarge  413
-    │   ├── Overloaded       429    a limit of the configuration is reached; Retry-After
-    │   ├── TurnCancelled    499    the client or a newer turn cancelled it
-    │   └── Unavailable      503    no expert can answer, or the server is shutting down
-    └── backends.ExpertError        see backends/errors.py; mapped by ``from_exception``
+Exception
+├── LiveMindError               shown to users as {error: {message, type, param, code}}
+│   ├── InvalidRequest   400    a field is wrong; ``param`` names it
+│   │   ├── ConfigError         a configuration file is wrong (never on the wire)
+│   │   └── RevisionConflict 409  an older revision than the session has seen
+│   ├── Unauthorized     401
+│   ├── NotFound         404    model, session or path
+│   ├── PayloadTooLarge  413
+│   ├── Overloaded       429    a limit of the configuration is reached; Retry-After
+│   ├── TurnCancelled    499    the client or a newer turn cancelled it
+│   └── Unavailable      503    no expert can answer, or the server is shutting down
+└── backends.ExpertError        see backends/errors.py; mapped by ``from_exception``
 """
 
 from __future__ import annotations

@@ -1,0 +1,94 @@
+"""Speculation is a guest: it runs where no foreground work would notice, and leaves when some comes.
+
+Owns the count of foreground work per compute group and the one place in which a speculative slice may
+run. Decides nothing about what to speculate on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class _Group:
+    foreground: int = 0
+    tokens_since_slice: int = 0
+    place: asyncio.Lock = field(default_factory=asyncio.Lock)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    guests: set[Callable[[], None]] = field(default_factory=set)
+
+
+class SpeculationGate:
+    """Admits speculative work per compute group. For one event loop; not thread-safe.
+
+    Args:
+        slice_tokens: prompt tokens that one slice may compute while the group is quiet.
+        busy_slice_tokens: the same while a foreground stream runs; it delays one of its tokens.
+        tokens_between_slices: foreground tokens that must pass between two slices; above 20 the
+            95th percentile of inter-token times is out of a slice's reach.
+    """
+
+    def __init__(
+        self, slice_tokens: int, busy_slice_tokens: int, tokens_between_slices: int
+    ) -> None:
+        self._slice_tokens = slice_tokens
+        self._busy_slice_tokens = busy_slice_tokens
+        self._tokens_between_slices = tokens_between_slices
+        self._groups: defaultdict[str, _Group] = defaultdict(_Group)
+
+    def busy(self, group: str) -> bool:
+        """Return whether foreground work runs or waits in the group."""
+        return self._groups[group].foreground > 0
+
+    @contextmanager
+    def foreground(self, group: str) -> Iterator[Callable[[int], None]]:
+        """Mark foreground work; every guest is asked to leave first.
+
+        Yields:
+            A function to call with the number of tokens each time the stream delivers some.
+        """
+        lane = self._groups[group]
+        lane.foreground += 1
+        for stand_aside in list(lane.guests):
+            stand_aside()
+
+        def delivered(tokens: int) -> None:
+            lane.tokens_since_slice += tokens
+            lane.changed.set()
+
+        try:
+            yield delivered
+        finally:
+            lane.foreground -= 1
+            lane.changed.set()
+
+    @contextmanager
+    def guest(self, group: str, stand_aside: Callable[[], None]) -> Iterator[None]:
+        """Run something longer than a slice while the group is quiet.
+
+        ``stand_aside`` is called, once, as soon as foreground work arrives; it must not block.
+        """
+        lane = self._groups[group]
+        lane.guests.add(stand_aside)
+        try:
+            yield
+        finally:
+            lane.guests.discard(stand_aside)
+
+    @asynccontextmanager
+    async def slice(self, group: str) -> AsyncIterator[int]:
+        """Wait for the group's one guest place; yield how many tokens may be computed in it.
+
+        Waits as long as foreground tokens are due first. Cancellable at any point.
+        """
+        lane = self._groups[group]
+        async with lane.place:
+            while lane.foreground and lane.tokens_since_slice < self._tokens_between_slices:
+                lane.changed.clear()
+                await lane.changed.wait()
+            lane.tokens_since_slice = 0
+            yield self._busy_slice_tokens if lane.foreground else self._slice_tokens

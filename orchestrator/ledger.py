@@ -1,0 +1,155 @@
+"""The books of one turn: what was speculated, used and answered, and when each stage was ready."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from ..backends.base import Chunk, FinishReason, Message, PrefillResult, Usage
+from .errors import ErrorInfo
+from .events import Ledger, ResponseDone, Status, Timings
+
+SMOOTHING = 0.3
+MIN_RATE_TOKENS = 64
+
+
+@dataclass(slots=True)
+class ExpertRates:
+    """Measured speed of one expert: exponential means, None until measured."""
+
+    prefill_ms_per_token: float | None = None
+    decode_ms: float | None = None
+
+    def saw_prefill(self, result: PrefillResult) -> None:
+        """Learn from a prefill that computed enough tokens to mean something."""
+        if result.computed >= MIN_RATE_TOKENS:
+            rate = result.ms / result.computed
+            self.prefill_ms_per_token = _smooth(self.prefill_ms_per_token, rate)
+
+    def saw_decode(self, ms: float) -> None:
+        """Learn from the time between two tokens of a stream."""
+        self.decode_ms = _smooth(self.decode_ms, ms)
+
+    def ttft_ms(self, prompt_tokens: int) -> float | None:
+        """Return the time to first token of an uncached prompt, None until both were measured."""
+        if self.prefill_ms_per_token is None or self.decode_ms is None:
+            return None
+        return prompt_tokens * self.prefill_ms_per_token + self.decode_ms
+
+
+def _smooth(mean: float | None, value: float) -> float:
+    return value if mean is None else (1 - SMOOTHING) * mean + SMOOTHING * value
+
+
+@dataclass(slots=True)
+class TurnRecord:
+    """Counts, moments (seconds of the loop's clock) and answer of one turn; its session's alone.
+
+    Attributes:
+        expert: who answers; None until the answer begins.
+        committed: the turn's own messages, as the expert sees them.
+        shown: the text pieces that left the session.
+        degraded: what the answer had to do without.
+    """
+
+    expert: str | None = None
+    committed: tuple[Message, ...] = ()
+    shown: list[str] = field(default_factory=list)
+    usage: Usage | None = None
+    finish_reason: FinishReason | None = None
+    degraded: tuple[str, ...] = ()
+    first_input_s: float | None = None
+    commit_s: float | None = None
+    first_delta_s: float | None = None
+    route_stable_s: float | None = None
+    documents_frozen_s: float | None = None
+    prefill_ready_s: float | None = None
+    draft_ready_s: float | None = None
+    prefilled: Counter[str] = field(default_factory=Counter)
+    drafts: int = 0
+    draft_speculated: int = 0
+    draft_adopted: int = 0
+    draft_wasted: int = 0
+
+    def saw(self, chunk: Chunk) -> None:
+        """Keep what the last chunk says of the whole answer."""
+        if chunk.usage is not None:
+            self.usage, self.finish_reason = chunk.usage, chunk.finish_reason
+
+    def done(
+        self,
+        response_id: str,
+        revision: int,
+        status: Status,
+        error: ErrorInfo | None,
+        *,
+        now_s: float,
+        rates: ExpertRates | None,
+    ) -> ResponseDone:
+        """Return the turn's terminal event."""
+        estimate = None
+        if self.usage is not None and rates is not None:
+            estimate = rates.ttft_ms(self.usage.prompt_tokens)
+        return ResponseDone(
+            response_id,
+            revision,
+            status,
+            self.expert,
+            self.finish_reason,
+            self.usage,
+            self.timings(now_s, estimate),
+            self.ledger(),
+            self.degraded,
+            error,
+        )
+
+    def timings(self, now_s: float, estimated_ttft_ms: float | None) -> Timings:
+        """Return the turn's timings; a stage that was not ready before the commit has no lead."""
+        return Timings(
+            typing_ms=_ms(self.first_input_s, self.commit_s),
+            ttft_ms=_ms(self.commit_s, self.first_delta_s),
+            total_ms=_ms(self.commit_s, now_s),
+            route_lead_ms=_lead(self.route_stable_s, self.commit_s),
+            retrieval_lead_ms=_lead(self.documents_frozen_s, self.commit_s),
+            prefill_lead_ms=_lead(self.prefill_ready_s, self.commit_s),
+            draft_lead_ms=_lead(self.draft_ready_s, self.commit_s) if self.draft_adopted else None,
+            estimated_ttft_ms_without=estimated_ttft_ms,
+        )
+
+    def ledger(self) -> Ledger:
+        """Balance the books: speculated = adopted + wasted.
+
+        Prefilled tokens count as adopted as far as the answering expert found them in its cache.
+        """
+        expert, usage = self.expert, self.usage
+        speculated = sum(self.prefilled.values())
+        adopted = 0
+        if expert is not None and usage is not None and usage.cached_tokens is not None:
+            adopted = min(self.prefilled[expert], usage.cached_tokens)
+        multiplier = None
+        if usage is not None and usage.prompt_tokens + usage.completion_tokens > 0:
+            plain = usage.prompt_tokens + usage.completion_tokens
+            answer = plain - (usage.cached_tokens or 0) - self.draft_adopted
+            spent = speculated + self.draft_speculated + answer
+            multiplier = round(spent / plain, 4)
+        return Ledger(
+            prefill_speculated=speculated,
+            prefill_adopted=adopted,
+            prefill_wasted=speculated - adopted,
+            draft_speculated=self.draft_speculated,
+            draft_adopted=self.draft_adopted,
+            draft_wasted=self.draft_wasted,
+            drafts=self.drafts,
+            cost_multiplier=multiplier,
+        )
+
+
+def _ms(start_s: float | None, end_s: float | None) -> float | None:
+    if start_s is None or end_s is None:
+        return None
+    return round((end_s - start_s) * 1000, 3)
+
+
+def _lead(ready_s: float | None, commit_s: float | None) -> float | None:
+    lead = _ms(ready_s, commit_s)
+    return lead if lead is not None and lead >= 0 else None

@@ -1,0 +1,388 @@
+"""LiveMind as one object: what `from livemind import LiveMind` gives.
+
+Owns the parts that all sessions share and their order of birth and death. The server is one user of
+this class, an embedding program another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import weakref
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from ..backends.base import Chunk, Expert, GenerationParams, Message, Priority
+from ..backends.pool import ExpertState, Pool
+from ..backends.registry import create_expert
+from ..backends.spec import ExpertSpec
+from ..rag.base import Retriever
+from ..rag.client import BridgeClient
+from ..rag.embed_worker import EmbedWorker
+from .config import Settings, load_settings
+from .engine import Shared
+from .errors import NotFound, Overloaded, Unavailable
+from .events import ExpertUpdated, ResponseDone
+from .gate import SpeculationGate
+from .router import Candidate, Router
+from .session import Limits, Session, SessionOptions, new_session_id
+from .turn import Mode, Policy
+
+if TYPE_CHECKING:
+    from ..rag.base import Embedder
+
+log = logging.getLogger(__name__)
+
+AUTO = (None, "auto")
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertInfo:
+    """What can be known of an expert from outside."""
+
+    expert_id: str
+    domain: str
+    state: str
+    max_model_len: int | None
+    detail: str = ""
+
+
+class LiveMind:
+    """The engine with everything it needs; an async context manager.
+
+    For one event loop. ``on_expert`` is called at every change of an expert's state.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        create: Callable[[ExpertSpec], Expert] = create_expert,
+        embedder: Callable[[], Embedder] | None = None,
+        retriever: Retriever | None = None,
+        on_expert: Callable[[ExpertState], None] = lambda state: None,
+    ) -> None:
+        self.settings = settings
+        self.embed_worker: EmbedWorker | None = None
+        self._create = create
+        self._embedder = embedder
+        self._given_retriever = retriever
+        self._on_expert = on_expert
+        self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+        self._answering = 0
+        self._completions = 0
+        self._counts: Counter[str] = Counter()
+        self._closing = False
+        self._stack = AsyncExitStack()
+        self._shared: Shared | None = None
+
+    @classmethod
+    def from_config(cls, source: str | Path | Settings) -> LiveMind:
+        """Return a LiveMind from a configuration file or settings; nothing is started yet.
+
+        Raises:
+            ConfigError: the file is wrong; each problem with its key.
+        """
+        return cls(source if isinstance(source, Settings) else load_settings(source))
+
+    async def __aenter__(self) -> Self:
+        """Load the encoder and the warm experts.
+
+        Raises:
+            ExpertError: not one of the warm experts could be started.
+        """
+        try:
+            self._shared = await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop the experts; sessions must have been closed before."""
+        self._closing = True
+        await self._stack.aclose()
+
+    async def _start(self) -> Shared:
+        settings = self.settings
+        self.embed_worker = await self._start_embedding()
+        if self.embed_worker is not None:
+            self._stack.push_async_callback(self.embed_worker.aclose)
+        router = Router(
+            self.embed_worker,
+            {name: domain.examples for name, domain in settings.domains.items()},
+            [
+                Candidate(e.expert_id, e.domain, e.priority)
+                for e in settings.experts
+                if e.expert_id != settings.router.fast_expert or len(settings.experts) == 1
+            ],
+            settings.default_expert,
+        )
+        if len(settings.experts) > 1:
+            await router.start()
+        retriever = self._given_retriever
+        if retriever is None and settings.rag.enabled:
+            rag = settings.rag
+            retriever = BridgeClient(rag.bridge_url, top_k=rag.top_k, min_score=rag.min_score)
+            self._stack.push_async_callback(retriever.aclose)
+        pool = await self._stack.enter_async_context(self._pool())
+        speculation = settings.speculation
+        gate = SpeculationGate(
+            speculation.slice_tokens,
+            max(16, speculation.slice_tokens // 4),
+            speculation.foreground_share,
+        )
+        return Shared(pool, router, gate, retriever, speculation.max_draft_tokens)
+
+    def _pool(self) -> Pool:
+        lazy, experts = self.settings.lazy_loading, self.settings.experts
+        fast = self.settings.router.fast_expert
+        ranked = sorted(experts, key=lambda e: (e.expert_id != fast, -e.priority))
+        wanted = len(experts) if not lazy.enabled else lazy.warmup_pool_size
+        warm = [expert.expert_id for expert in ranked[:wanted]]
+        return Pool(
+            [expert.to_spec() for expert in experts],
+            create=self._create,
+            max_loaded=len(experts) if not lazy.enabled else lazy.max_loaded_experts,
+            warm=warm,
+            on_change=self._expert_changed,
+            memory_threshold=lazy.memory_threshold,
+            auto_unload_after_s=lazy.auto_unload_after_s,
+        )
+
+    async def _start_embedding(self) -> EmbedWorker | None:
+        if len(self.settings.experts) == 1 and not self.settings.rag.enabled:
+            return None
+        from ..rag.embedder import EmbedderUnavailable, MiniLMEmbedder
+
+        try:
+            embedder = await asyncio.to_thread(self._embedder or MiniLMEmbedder)
+        except EmbedderUnavailable as exc:
+            log.warning("%s", exc)
+            return None
+        return EmbedWorker(embedder, cache_size=self.settings.router.cache_size)
+
+    def _expert_changed(self, state: ExpertState) -> None:
+        self._on_expert(state)
+        event = ExpertUpdated(state.expert_id, state.state, state.detail)
+        for session in list(self._sessions):
+            session.expert_changed(event)
+
+    # ---- sessions
+
+    def session(
+        self,
+        *,
+        model: str | None = None,
+        instructions: str | None = None,
+        history: Sequence[Message] = (),
+        documents: Sequence[str] = (),
+        speculation: Mode | None = None,
+        retrieval: bool | None = None,
+        params: GenerationParams | None = None,
+        cache_salt: str | None = None,
+        session_id: str | None = None,
+    ) -> Session:
+        """Return a new conversation, to be entered with ``async with``.
+
+        Args:
+            model: expert id; None or ``auto`` = routed on the text.
+            instructions: system message.
+            history: earlier turns, oldest first.
+            documents: passages that stand before the user's text in every turn.
+            speculation: None = the configuration's mode.
+            retrieval: None = the configuration's ``rag.enabled``.
+            params: sampling; ``max_tokens`` None = the expert's default.
+            cache_salt: sessions with different salts share no prefix cache.
+            session_id: None = a new one that cannot be guessed.
+
+        Raises:
+            NotFound: no such model.
+            Overloaded: ``server.max_sessions`` are open.
+            Unavailable: shutting down.
+        """
+        shared = self._running()
+        limit = self.settings.server.max_sessions
+        if len(self._sessions) >= limit:
+            raise Overloaded(
+                f"{limit} sessions are open, the limit", code="too_many_sessions", retry_after_s=5.0
+            )
+        options = SessionOptions(
+            pinned=self._pinned(model),
+            instructions=instructions,
+            documents=tuple(documents),
+            speculation=speculation or self.settings.speculation.mode,
+            retrieval=self._may_retrieve(retrieval),
+            params=params or GenerationParams(),
+            cache_salt=cache_salt,
+        )
+        server = self.settings.server
+        session = Session(
+            session_id or new_session_id(),
+            shared,
+            self._policy(),
+            options,
+            Limits(server.max_text_chars, server.max_queued_events, server.turn_timeout_s),
+            history=history,
+            admit=self._admit,
+            on_done=self._count,
+            on_close=self._sessions.discard,
+        )
+        self._sessions.add(session)
+        return session
+
+    def options(
+        self,
+        options: SessionOptions,
+        *,
+        model: str | None = None,
+        retrieval: bool | None = None,
+    ) -> SessionOptions:
+        """Return options with model and retrieval checked against this configuration."""
+        return replace(options, pinned=self._pinned(model), retrieval=self._may_retrieve(retrieval))
+
+    async def complete(
+        self, prompt: str, params: GenerationParams, *, model: str | None = None
+    ) -> AsyncGenerator[Chunk, None]:
+        """Continue a plain prompt; the model is the default expert unless named.
+
+        Raises:
+            NotFound: no such model. Overloaded: too many answers in progress. ExpertError: it failed.
+        """
+        shared = self._running()
+        expert_id = self._pinned(model) or self.settings.default_expert
+        release = self._admit()
+        self._completions += 1
+        try:
+            async with shared.pool.acquire(expert_id) as expert:
+                rendered = expert.tokenize(prompt)
+                with shared.gate.foreground(expert.capabilities.compute_group) as delivered:
+                    stream = expert.generate(
+                        rendered,
+                        params,
+                        priority=Priority.FOREGROUND,
+                        request_id=f"cmpl-{self._completions}",
+                    )
+                    async with aclosing(stream):
+                        async for chunk in stream:
+                            delivered(len(chunk.token_ids))
+                            yield chunk
+        finally:
+            release()
+
+    # ---- what is known
+
+    def experts(self) -> tuple[ExpertInfo, ...]:
+        """Return every configured expert with its state."""
+        pool = self._running().pool
+        domains = {expert.expert_id: expert for expert in self.settings.experts}
+        infos = []
+        for state in pool.states():
+            loaded = pool.ready(state.expert_id)
+            config = domains[state.expert_id]
+            limit = loaded.capabilities.max_model_len if loaded else config.max_model_len
+            infos.append(
+                ExpertInfo(state.expert_id, config.domain, state.state, limit, state.detail)
+            )
+        return tuple(infos)
+
+    def stats(self) -> dict[str, object]:
+        """Return counters and states, JSON-ready."""
+        shared = self._running()
+        worker = self.embed_worker
+        return {
+            "sessions": len(self._sessions),
+            "answering": self._answering,
+            "turns": dict(self._counts),
+            "experts": [
+                {
+                    "expert_id": state.expert_id,
+                    "state": state.state,
+                    "users": state.users,
+                    "detail": state.detail,
+                    "prefill_ms_per_token": shared.rates[state.expert_id].prefill_ms_per_token,
+                    "decode_ms": shared.rates[state.expert_id].decode_ms,
+                }
+                for state in shared.pool.states()
+            ],
+            "embedding": None
+            if worker is None
+            else {"hits": worker.stats().hits, "misses": worker.stats().misses},
+        }
+
+    # ---- rules
+
+    def _running(self) -> Shared:
+        if self._shared is None or self._closing:
+            raise Unavailable("the server is not running")
+        return self._shared
+
+    def _pinned(self, model: str | None) -> str | None:
+        if model in AUTO:
+            only = self.settings.experts
+            return only[0].expert_id if len(only) == 1 else None
+        if self.settings.expert(str(model)) is None:
+            raise NotFound(f"model: no expert {model!r}", param="model", code="model_not_found")
+        return model
+
+    def _may_retrieve(self, wanted: bool | None) -> bool:
+        available = self._running().retriever is not None
+        if wanted and not available:
+            raise Unavailable(
+                "retrieval: not configured (rag.enabled)", param="retrieval", code="no_retrieval"
+            )
+        return available if wanted is None else wanted
+
+    def _policy(self) -> Policy:
+        settings = self.settings
+        speculation, router, rag = settings.speculation, settings.router, settings.rag
+        return Policy(
+            mode=speculation.mode,
+            fast=router.fast_expert,
+            start_delay_s=speculation.start_delay_ms / 1000,
+            settle_s=router.settle_ms / 1000,
+            pause_s=speculation.pause_ms / 1000,
+            sentence_pause_s=speculation.sentence_pause_ms / 1000,
+            retrieve_deadline_s=rag.deadline_ms / 1000,
+            commit_wait_s=rag.commit_wait_ms / 1000,
+            stable_confidence=router.stable_confidence,
+            stable_updates=router.stable_updates,
+            max_prefill_tokens=speculation.max_prefill_tokens,
+            max_drafts=speculation.max_drafts,
+            max_waste_ratio=speculation.max_waste_ratio,
+        )
+
+    def _admit(self) -> Callable[[], None]:
+        limit = self.settings.server.max_concurrent_turns
+        if self._answering >= limit:
+            raise Overloaded(
+                f"{limit} answers are in progress, the limit",
+                code="too_many_turns",
+                retry_after_s=1.0,
+            )
+        self._answering += 1
+        open_turns = [1]
+
+        def release() -> None:
+            if open_turns:
+                open_turns.pop()
+                self._answering -= 1
+
+        return release
+
+    def _count(self, done: ResponseDone) -> None:
+        self._counts[done.status] += 1
+        ledger = done.ledger
+        for name in ("prefill", "draft"):
+            for kind in ("speculated", "adopted", "wasted"):
+                self._counts[f"{name}_{kind}_tokens"] += getattr(ledger, f"{name}_{kind}")

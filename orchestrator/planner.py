@@ -1,0 +1,316 @@
+"""What to do next: a pure function from (turn state, what happened, now) to (state, actions).
+
+Owns every decision of a turn: when to route, retrieve, prefill, draft, adopt and answer. No await, no
+clock, no I/O, no randomness: the same inputs give the same actions. `engine.py` performs them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..backends.base import Message
+from ..rag.base import RetrievalResult
+from . import documents
+from .errors import ErrorInfo
+from .events import RouteUpdated, Status
+from .prompt import build
+from .turn import (
+    Action,
+    Answer,
+    DraftState,
+    DropDraft,
+    Emit,
+    EndTurn,
+    Prefill,
+    Retrieve,
+    Route,
+    RouteEstimate,
+    RouteState,
+    SetTimer,
+    StartDraft,
+    Step,
+    StopAnswer,
+    StopSpeculation,
+    TurnState,
+)
+
+WORD_END = frozenset(" \t\n.,;:?!…)]}\"'、。，！？")  # noqa: RUF001
+SENTENCE_END = frozenset(".?!…。！？")  # noqa: RUF001
+MIN_QUERY_WORDS = 2
+MIN_DRAFT_TOKENS = 128
+
+
+# ---- what happened ------------------------------------------------------------------------------
+
+
+def on_text(state: TurnState, text: str, revision: int, now_s: float) -> Step:
+    """The input changed to ``text`` (all of it)."""
+    first = state.first_input_s if state.first_input_s is not None else now_s
+    changed = text.rstrip() != state.text.rstrip()
+    state = replace(state, text=text, revision=revision, first_input_s=first, last_input_s=now_s)
+    actions: list[Action] = []
+    if changed and state.draft is not None:
+        state = _drop_draft(state, actions, "input changed")
+    if state.policy.mode == "off" or not text.strip():
+        return _set_timer(state, actions, None)
+    if text[-1] in WORD_END and now_s - first >= state.policy.start_delay_s:
+        state = _look_ahead(state, actions)
+    return _arm(state, actions, now_s)
+
+
+def on_timer(state: TurnState, now_s: float) -> Step:
+    """The typist paused, or the start delay passed."""
+    state = replace(state, timer_s=None)
+    actions: list[Action] = []
+    if state.phase != "typing" or state.policy.mode == "off" or not state.text.strip():
+        return state, actions
+    idle = now_s - state.last_input_s >= state.policy.settle_s
+    if idle or state.text[-1] in WORD_END:
+        state = _look_ahead(state, actions)
+    state = _maybe_draft(state, actions, now_s)
+    return _arm(state, actions, now_s)
+
+
+def on_route(state: TurnState, text: str, estimate: RouteEstimate, now_s: float) -> Step:
+    """An estimate arrived for ``text``, possibly no longer the newest."""
+    state = replace(state, routing=None if state.routing == text else state.routing)
+    if state.phase not in ("typing", "resolving"):
+        return state, []
+    policy, before = state.policy, state.route
+    streak = 1
+    if before is not None and before.estimate.expert == estimate.expert:
+        streak = before.streak + (before.text != text)
+    stable = streak >= policy.stable_updates and estimate.confidence >= policy.stable_confidence
+    state = replace(state, route=RouteState(estimate, text, streak, stable))
+    event = RouteUpdated(
+        state.revision,
+        estimate.expert,
+        estimate.domain,
+        estimate.confidence,
+        estimate.alternatives,
+        stable,
+    )
+    actions: list[Action] = [Emit(event)]
+    if state.phase == "resolving":
+        return _try_answer(state, actions)
+    _prefill(state, actions)
+    return _maybe_draft(state, actions, now_s), actions
+
+
+def on_retrieval(
+    state: TurnState, text: str, result: RetrievalResult, ms_per_token: float | None, now_s: float
+) -> Step:
+    """Passages arrived for ``text``; ``ms_per_token`` is the measured prefill cost, None = unknown."""
+    if state.phase not in ("typing", "resolving"):
+        return state, []
+    docs = documents.observe(state.docs, text, result, ms_per_token)
+    state = replace(state, docs=docs)
+    actions: list[Action] = [Emit(documents.event(docs, result))]
+    if state.phase == "resolving":
+        return _try_answer(state, actions)
+    _prefill(state, actions)
+    return _maybe_draft(state, actions, now_s), actions
+
+
+def on_prefilled(state: TurnState, computed_tokens: int) -> Step:
+    """A slice of speculative prefill was computed."""
+    return replace(state, tokens_spent=state.tokens_spent + computed_tokens), []
+
+
+def on_draft_lost(state: TurnState, draft_id: str, reason: str) -> Step:
+    """The engine had to give a draft up; at commit the answer simply starts anew."""
+    if state.draft is None or state.draft.draft_id != draft_id:
+        return state, []
+    actions: list[Action] = []
+    return _drop_draft(state, actions, reason), actions
+
+
+def on_draft_counted(state: TurnState, wasted: int, adopted: int) -> Step:
+    """A draft ended: its tokens were thrown away or became the answer."""
+    wasted, adopted = state.draft_tokens_wasted + wasted, state.draft_tokens_adopted + adopted
+    return replace(state, draft_tokens_wasted=wasted, draft_tokens_adopted=adopted), []
+
+
+def on_commit(state: TurnState, text: str, revision: int, now_s: float) -> Step:
+    """The input is final."""
+    first = state.first_input_s if state.first_input_s is not None else now_s
+    state = replace(
+        state, text=text, revision=revision, first_input_s=first, phase="resolving", timer_s=None
+    )
+    actions: list[Action] = [SetTimer(None)]
+    if _needs_route(state) and state.routing != _key(text):
+        state = replace(state, routing=_key(text))
+        actions.append(Route(_key(text)))
+    if _needs_documents(state):
+        wait = (
+            state.policy.commit_wait_s
+            if state.docs.frozen is not None
+            else state.policy.retrieve_deadline_s
+        )
+        actions.append(Retrieve(_key(text), revision, partial=False, deadline_s=wait))
+    return _try_answer(state, actions)
+
+
+def on_answer_end(state: TurnState, status: Status, error: ErrorInfo | None = None) -> Step:
+    """The answer is complete, or could not be."""
+    if state.phase != "answering":
+        return state, []
+    actions: list[Action] = [StopSpeculation(), SetTimer(None), EndTurn(status, error)]
+    return replace(state, phase="ended", timer_s=None), actions
+
+
+def on_cancel(state: TurnState, error: ErrorInfo | None = None) -> Step:
+    """The client, a limit or a shutdown stops the turn, in whatever phase it is."""
+    if state.phase == "ended":
+        return state, []
+    status: Status = "failed" if error is not None else "cancelled"
+    if state.phase == "answering":
+        return state, [StopAnswer(status, error)]
+    actions: list[Action] = [StopSpeculation(), SetTimer(None)]
+    if state.draft is not None:
+        state = _drop_draft(state, actions, "cancelled")
+    if state.phase == "resolving":
+        actions.append(EndTurn(status, error))
+        state = replace(state, phase="ended")
+    return replace(state, timer_s=None), actions
+
+
+# ---- rules --------------------------------------------------------------------------------------
+
+
+def _key(text: str) -> str:
+    """Texts that differ only in outer white space route and retrieve alike."""
+    return text.strip()
+
+
+def _needs_route(state: TurnState) -> bool:
+    return state.policy.pinned is None and (
+        state.route is None or state.route.text != _key(state.text)
+    )
+
+
+def _needs_documents(state: TurnState) -> bool:
+    return state.policy.retrieval and state.docs.seen_text != _key(state.text)
+
+
+def answering_expert(state: TurnState) -> str | None:
+    """Return the expert that would answer now, None while no route is known."""
+    if state.policy.pinned is not None:
+        return state.policy.pinned
+    return state.route.estimate.expert if state.route is not None else None
+
+
+def _final_messages(state: TurnState) -> tuple[Message, ...]:
+    frozen, late = documents.chosen(state.docs)
+    return build(replace(state.context, frozen=frozen, late=late), state.text)
+
+
+def _look_ahead(state: TurnState, actions: list[Action]) -> TurnState:
+    """Route, retrieve and prefill what the text so far allows."""
+    key = _key(state.text)
+    if _needs_route(state) and state.routing != key:
+        state = replace(state, routing=key)
+        actions.append(Route(key))
+    wanted = _needs_documents(state) and state.docs.asked_text != key
+    if wanted and len(key.split()) >= MIN_QUERY_WORDS:
+        state = replace(state, docs=replace(state.docs, asked_text=key))
+        deadline = state.policy.retrieve_deadline_s
+        actions.append(Retrieve(key, state.revision, partial=True, deadline_s=deadline))
+    _prefill(state, actions)
+    return state
+
+
+def _prefill(state: TurnState, actions: list[Action]) -> None:
+    """Prefill the fast expert until the route settles, the routed one from then on.
+
+    Until the documents are frozen only what stands before them is safe to compute.
+    """
+    policy = state.policy
+    if policy.mode == "off" or state.tokens_spent >= policy.max_prefill_tokens:
+        return
+    settled = policy.pinned or (
+        state.route.estimate.expert if state.route is not None and state.route.stable else None
+    )
+    expert = settled or policy.fast
+    if expert is None:
+        return
+    if policy.retrieval and state.docs.frozen is None:
+        messages = build(state.context, "", open_turn=True)
+    else:
+        context = replace(state.context, frozen=state.docs.frozen or ())
+        messages = build(context, state.text, open_turn=True)
+    actions.append(Prefill(expert, messages, state.revision))
+
+
+def _maybe_draft(state: TurnState, actions: list[Action], now_s: float) -> TurnState:
+    """Start a draft when the typist pauses and nothing it depends on is still open."""
+    policy = state.policy
+    if policy.mode != "draft" or state.draft is not None or state.phase != "typing":
+        return state
+    if now_s < _draft_due_s(state) or _needs_route(state) or _needs_documents(state):
+        return state
+    if state.drafts_made >= policy.max_drafts or _over_waste(state):
+        return state
+    expert = answering_expert(state)
+    if expert is None:
+        return state
+    number = state.drafts_made + 1
+    draft = DraftState(
+        f"{state.response_id}.d{number}", expert, state.revision, _final_messages(state)
+    )
+    actions.append(StartDraft(draft))
+    return replace(state, draft=draft, drafts_made=number)
+
+
+def _over_waste(state: TurnState) -> bool:
+    """Whether this session's drafts were thrown away too often to go on drafting."""
+    adopted = max(MIN_DRAFT_TOKENS, state.draft_tokens_adopted)
+    return state.draft_tokens_wasted > state.policy.max_waste_ratio * adopted
+
+
+def _draft_due_s(state: TurnState) -> float:
+    ends = state.text.rstrip()[-1:] in SENTENCE_END
+    return state.last_input_s + (state.policy.sentence_pause_s if ends else state.policy.pause_s)
+
+
+def _drop_draft(state: TurnState, actions: list[Action], reason: str) -> TurnState:
+    assert state.draft is not None
+    actions.append(DropDraft(state.draft, reason))
+    return replace(state, draft=None)
+
+
+def _arm(state: TurnState, actions: list[Action], now_s: float) -> Step:
+    """Set the timer to the next moment at which a pause would mean something."""
+    policy = state.policy
+    due = [state.last_input_s + policy.settle_s]
+    if state.first_input_s is not None:
+        due.append(state.first_input_s + policy.start_delay_s)
+    if policy.mode == "draft" and state.draft is None:
+        due.append(_draft_due_s(state))
+    later = [at for at in due if at > now_s]
+    return _set_timer(state, actions, min(later) if later else None)
+
+
+def _set_timer(state: TurnState, actions: list[Action], at_s: float | None) -> Step:
+    if at_s != state.timer_s:
+        actions.append(SetTimer(at_s))
+    return replace(state, timer_s=at_s), actions
+
+
+def _try_answer(state: TurnState, actions: list[Action]) -> Step:
+    """Answer as soon as route and documents of the committed text are known."""
+    if _needs_route(state) or _needs_documents(state):
+        return state, actions
+    expert = answering_expert(state)
+    assert expert is not None
+    messages = _final_messages(state)
+    draft_id = None
+    if state.draft is not None:
+        if state.draft.expert == expert and state.draft.messages == messages:
+            draft_id = state.draft.draft_id
+        else:
+            state = _drop_draft(state, actions, "commit differs")
+    degraded = (state.docs.degraded,) if state.docs.degraded is not None else ()
+    actions.append(StopSpeculation())
+    actions.append(Answer(expert, messages, draft_id, degraded))
+    return replace(state, phase="answering"), actions

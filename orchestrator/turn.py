@@ -1,0 +1,206 @@
+"""The values a turn is planned with: policy, state and actions. No behaviour.
+
+`planner.py` turns (state, what happened, now) into (state, actions); `session.py` keeps the state and
+`engine.py` performs the actions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..backends.base import Message
+from .documents import DocumentState
+from .errors import ErrorInfo
+from .events import Event, Status
+from .prompt import Context
+
+Mode = Literal["off", "prefill", "draft"]
+Phase = Literal["typing", "resolving", "answering", "ended"]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The rules of one session, from the configuration and ``session.update``. Times in seconds."""
+
+    mode: Mode = "draft"
+    pinned: str | None = None
+    fast: str | None = None
+    retrieval: bool = False
+    start_delay_s: float = 0.03
+    settle_s: float = 0.25
+    pause_s: float = 0.4
+    sentence_pause_s: float = 0.08
+    retrieve_deadline_s: float = 0.6
+    commit_wait_s: float = 0.06
+    stable_confidence: float = 0.55
+    stable_updates: int = 2
+    max_prefill_tokens: int = 16_384
+    max_drafts: int = 3
+    max_waste_ratio: float = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class RouteEstimate:
+    """Where a text points: expert and domain, probability, and the other candidates, best first."""
+
+    expert: str
+    domain: str
+    confidence: float
+    alternatives: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RouteState:
+    """The newest estimate, the text it was made for and how many in a row named the same expert."""
+
+    estimate: RouteEstimate
+    text: str
+    streak: int
+    stable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DraftState:
+    """The one draft that may be adopted: which expert answers which messages."""
+
+    draft_id: str
+    expert: str
+    revision: int
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TurnState:
+    """Everything the planner knows about one turn.
+
+    Attributes:
+        context: the conversation before this turn and its attached documents; no retrieved passages.
+        routing: the text whose route is being estimated.
+        tokens_spent: tokens of speculative prefill computed in this turn.
+        draft_tokens_wasted, draft_tokens_adopted: of this session, halved at each turn.
+        timer_s: when ``on_timer`` is due.
+    """
+
+    policy: Policy
+    context: Context
+    response_id: str
+    revision: int = 0
+    text: str = ""
+    phase: Phase = "typing"
+    first_input_s: float | None = None
+    last_input_s: float = 0.0
+    route: RouteState | None = None
+    routing: str | None = None
+    docs: DocumentState = DocumentState()
+    draft: DraftState | None = None
+    drafts_made: int = 0
+    tokens_spent: int = 0
+    draft_tokens_wasted: int = 0
+    draft_tokens_adopted: int = 0
+    timer_s: float | None = None
+
+
+# ---- actions ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Estimate the route of this text; a newer Route replaces one that has not begun."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieve:
+    """Fetch passages; cancels the previous retrieval of the turn."""
+
+    text: str
+    revision: int
+    partial: bool
+    deadline_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prefill:
+    """Bring these messages, the last user turn open, into the expert's cache; replaces its last target."""
+
+    expert: str
+    messages: tuple[Message, ...]
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartDraft:
+    """Answer these messages in hiding."""
+
+    draft: DraftState
+
+
+@dataclass(frozen=True, slots=True)
+class DropDraft:
+    """Stop the draft and count its tokens as wasted."""
+
+    draft: DraftState
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Answer for the user, from a draft when one fits."""
+
+    expert: str
+    messages: tuple[Message, ...]
+    draft_id: str | None
+    degraded: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StopSpeculation:
+    """Cancel routing, retrieval and prefill of this turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopAnswer:
+    """Cancel the running answer; ``on_answer_end`` follows with this status once it has let go."""
+
+    status: Status
+    error: ErrorInfo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """Send an event to the client."""
+
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class SetTimer:
+    """Call ``on_timer`` at this time unless another SetTimer comes first; None clears it."""
+
+    at_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class EndTurn:
+    """The turn is over; exactly one per turn."""
+
+    status: Status
+    error: ErrorInfo | None = None
+
+
+Action = (
+    Route
+    | Retrieve
+    | Prefill
+    | StartDraft
+    | DropDraft
+    | Answer
+    | StopSpeculation
+    | StopAnswer
+    | Emit
+    | SetTimer
+    | EndTurn
+)
+Step = tuple[TurnState, list[Action]]
