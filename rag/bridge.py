@@ -12,7 +12,7 @@ import time
 from argparse import Namespace
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from aiohttp import web
@@ -21,16 +21,15 @@ from .base import Passage
 from .bridge_api import (
     MAX_BODY_BYTES,
     BridgeRefusal,
-    RetrieveRequest,
     errors_as_envelopes,
     parse_retrieve,
-    passage_json,
 )
 from .collection import Collection
 from .corpus import CorpusError
 from .embed_worker import EmbedWorker
 from .embedder import EmbedderError, MiniLMEmbedder
 from .supersession import Superseded, Supersession
+from .wire import RetrieveAnswer, RetrievedText, RetrieveRequest, RetrieveTimings
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8001
@@ -60,9 +59,8 @@ class _Progress:
     """What a retrieval has reached when its deadline strikes."""
 
     stage: str = "embed"
-    timings_ms: dict[str, float | None] = field(
-        default_factory=lambda: {"embed": None, "search": None}
-    )
+    embed_ms: float | None = None
+    search_ms: float | None = None
     passages: tuple[Passage, ...] = ()
 
 
@@ -101,26 +99,28 @@ class Bridge:
             raise BridgeRefusal(409, "superseded", newer, param="revision") from None
         except TimeoutError:
             degraded.append(f"deadline: {progress.stage}")
-        answer: dict[str, object] = {
-            "revision": asked.revision,
-            "index_version": self._collection.version,
-            "results": [passage_json(p, rank) for rank, p in enumerate(progress.passages, 1)],
-            "degraded": degraded,
-            "timings_ms": progress.timings_ms,
-        }
-        if asked.request_id is not None:
-            answer["request_id"] = asked.request_id
-        return web.json_response(answer)
+        answer = RetrieveAnswer(
+            revision=asked.revision,
+            index_version=self._collection.version,
+            results=tuple(
+                RetrievedText(**asdict(passage), rank=rank)
+                for rank, passage in enumerate(progress.passages, 1)
+            ),
+            degraded=tuple(degraded),
+            timings_ms=RetrieveTimings(embed=progress.embed_ms, search=progress.search_ms),
+            request_id=asked.request_id,
+        )
+        return web.Response(body=answer.model_dump_json(), content_type="application/json")
 
     async def _search(self, asked: RetrieveRequest, progress: _Progress) -> None:
         began = time.perf_counter()
         vector = await self._embed.embed(asked.query)
         embedded = time.perf_counter()
-        progress.timings_ms["embed"] = (embedded - began) * 1000.0
+        progress.embed_ms = (embedded - began) * 1000.0
         progress.stage = "search"
         await asyncio.sleep(0)  # lets a deadline or a newer revision in before an inline search
         passages = await self._collection.search(vector, asked.top_k, asked.min_score)
-        progress.timings_ms["search"] = (time.perf_counter() - embedded) * 1000.0
+        progress.search_ms = (time.perf_counter() - embedded) * 1000.0
         progress.passages = passages
 
     async def healthz(self, _: web.Request) -> web.Response:
@@ -189,7 +189,9 @@ async def serve_bridge(
     Raises:
         BridgeError: the address cannot be bound.
     """
-    runner = web.AppRunner(bridge_app(collection, embed, settings), access_log=None)
+    # A client that goes away cancels its handler, which drops a text that still waits.
+    app = bridge_app(collection, embed, settings)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port, shutdown_timeout=1.0)

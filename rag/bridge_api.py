@@ -1,61 +1,25 @@
-"""The bridge's wire format: what a request may hold, and how an error looks.
+"""How the bridge refuses: every error of a request as an OpenAI-shaped envelope.
 
-Owns validation and the OpenAI-shaped error envelope. Knows nothing of indexes.
+Owns the texts and codes of refusals. ``wire.py`` says what a request may hold.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Annotated
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ValidationError
 
-from .base import Passage
 from .embed_worker import EmbedQueueFull
 from .embedder import EmbedderError
+from .wire import RetrieveRequest
 
 MAX_BODY_BYTES = 64 * 1024
-MAX_QUERY_CHARS = 8_000
-MAX_TOP_K = 50
-MAX_DEADLINE_MS = 60_000.0
 
 _LOG = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Name = Annotated[str, Field(min_length=1, max_length=128)]
-
-
-class RetrieveRequest(BaseModel):
-    """Body of ``POST /v1/retrieve``.
-
-    Attributes:
-        query: the text so far; at least one character that is not white space.
-        min_score: passages with a lower cosine are left out.
-        revision: of the query within its session; a newer one supersedes the older ones.
-        partial: whether the text is still growing.
-        deadline_ms: time left to the caller when it sent the request.
-        request_id: repeated in the answer.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-    query: str = Field(min_length=1, max_length=MAX_QUERY_CHARS)
-    session_id: Name
-    revision: int = Field(ge=0, lt=2**63)
-    top_k: int = Field(default=3, ge=1, le=MAX_TOP_K)
-    min_score: float = Field(default=0.0, ge=-1.0, le=1.0)
-    partial: bool = False
-    deadline_ms: float = Field(default=1_000.0, gt=0.0, le=MAX_DEADLINE_MS)
-    request_id: Name | None = None
-
-    @field_validator("query")
-    @classmethod
-    def _has_a_character(cls, query: str) -> str:
-        if not query.strip():
-            raise ValueError("the text is empty")
-        return query
 
 
 class BridgeRefusal(Exception):
@@ -104,17 +68,6 @@ def parse_retrieve(body: bytes) -> RetrieveRequest:
             case _:
                 message, code = f"{param or 'body'}: {first['msg']}", "invalid_value"
         raise BridgeRefusal(400, code, message, param=param) from None
-
-
-def passage_json(passage: Passage, rank: int) -> dict[str, object]:
-    """Return one result as it goes over the wire; ``rank`` counts from 1."""
-    return {
-        "id": passage.id,
-        "source": passage.source,
-        "text": passage.text,
-        "score": passage.score,
-        "rank": rank,
-    }
 
 
 @web.middleware

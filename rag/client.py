@@ -1,0 +1,175 @@
+"""The bridge as a ``Retriever``: passages in time, or an answer that says why there are none.
+
+Owns the deadline, retries and circuit breaker of a retrieval on the caller's side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import httpx
+from pydantic import ValidationError
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+
+from .base import Passage, RetrievalResult
+from .breaker import CircuitBreaker
+from .wire import MAX_DEADLINE_MS, RetrieveAnswer, RetrieveRequest
+
+QUERY_CHARS = 1_000  # about the 256 tokens that the encoder reads
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What one exchange gave; ``alive`` says whether the bridge did its part."""
+
+    passages: tuple[Passage, ...]
+    degraded: str | None
+    alive: bool = True
+
+
+class BridgeClient:
+    """Asks a bridge over pooled HTTP connections. Task-safe; belongs to one event loop."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        top_k: int = 3,
+        min_score: float = 0.0,
+        failures: int = 3,
+        cool_down_s: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Open no connection yet.
+
+        Args:
+            base_url: of the bridge, for example ``http://127.0.0.1:8001``.
+            top_k: passages to ask for, 1 to 50.
+            min_score: lowest cosine worth having, -1 to 1.
+            failures: consecutive failures after which it is not asked for a while.
+            cool_down_s: how long.
+            clock: monotonic seconds, for durations and the cool-down.
+
+        Raises:
+            ValueError: ``top_k`` or ``min_score`` is out of range, or the URL is not HTTP.
+        """
+        if httpx.URL(base_url).scheme not in ("http", "https"):
+            raise ValueError(f"bridge URL {base_url!r} must begin with http:// or https://")
+        RetrieveRequest(query="-", session_id="-", revision=0, top_k=top_k, min_score=min_score)
+        self._top_k = top_k
+        self._min_score = min_score
+        self._clock = clock
+        self._breaker = CircuitBreaker(failures, cool_down_s, clock)
+        # The one deadline is the caller's; httpx adds none of its own. A proxy from the
+        # environment is for the internet, not for the bridge.
+        self._http = httpx.AsyncClient(
+            base_url=base_url,
+            timeout=None,
+            limits=httpx.Limits(max_connections=128, max_keepalive_connections=32),
+            trust_env=False,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def retrieve(
+        self, query: str, *, revision: int, partial: bool, deadline_ms: float, session_id: str
+    ) -> RetrievalResult:
+        """Return passages for the query's last 1000 characters.
+
+        Args:
+            query: the text so far; blank text finds nothing.
+            revision: of the text; the bridge drops older ones of the session.
+            partial: whether the text is still growing.
+            deadline_ms: after this the answer is ``timeout``.
+            session_id: whose text it is.
+
+        Returns:
+            ``degraded`` is None, ``timeout``, ``unreachable`` (no connection, or the circuit is
+            open after repeated failures), ``superseded``, ``error: <status>``, or the bridge's own
+            reasons. Cancelling closes the connection; it is the only thing that raises.
+        """
+        began = self._clock()
+        window = query[-QUERY_CHARS:]
+        if not window.strip():
+            return RetrievalResult(revision, (), ms=0.0)
+        if not self._breaker.allows():
+            return RetrievalResult(revision, (), degraded="unreachable", ms=0.0)
+        request = RetrieveRequest.model_construct(
+            query=window.encode("utf-8", "replace").decode(),
+            session_id=session_id,
+            revision=revision,
+            top_k=self._top_k,
+            min_score=self._min_score,
+            partial=partial,
+        )
+        try:
+            outcome = await self._within(deadline_ms, began, request)
+        except asyncio.CancelledError:
+            self._breaker.abandoned()
+            raise
+        if outcome.alive:
+            self._breaker.succeeded()
+        else:
+            self._breaker.failed()
+        ms = (self._clock() - began) * 1000.0
+        return RetrievalResult(revision, outcome.passages, outcome.degraded, ms)
+
+    async def _within(self, deadline_ms: float, began: float, asked: RetrieveRequest) -> _Outcome:
+        try:
+            async with asyncio.timeout(deadline_ms / 1000.0):
+                return _read(await self._post(deadline_ms, began, asked), asked.revision)
+        except TimeoutError:
+            return _Outcome((), "timeout", alive=False)
+        except httpx.TransportError:
+            return _Outcome((), "unreachable", alive=False)
+        except ValidationError:
+            return _Outcome((), "error: malformed answer", alive=False)
+        except Exception as exc:
+            # An answer without documents is better than none, whatever went wrong.
+            _LOG.warning("retrieval failed: %s", type(exc).__name__)
+            return _Outcome((), f"error: {type(exc).__name__}", alive=False)
+
+    async def _post(
+        self, deadline_ms: float, began: float, asked: RetrieveRequest
+    ) -> httpx.Response:
+        """Send it; a refused connection is tried again, since nothing has happened yet."""
+        attempts = AsyncRetrying(
+            retry=retry_if_exception_type(httpx.ConnectError),
+            stop=stop_after_attempt(3),
+            wait=wait_exponential(multiplier=0.02, max=0.2),
+            reraise=True,
+        )
+        async for attempt in attempts:
+            with attempt:
+                left_ms = deadline_ms - (self._clock() - began) * 1000.0
+                body = asked.model_dump(exclude_none=True)
+                body["deadline_ms"] = min(max(left_ms, 1.0), MAX_DEADLINE_MS)
+                return await self._http.post("/v1/retrieve", json=body)
+        raise AssertionError("unreachable: tenacity re-raises the last error")
+
+
+def _read(response: httpx.Response, revision: int) -> _Outcome:
+    if response.status_code == httpx.codes.CONFLICT:
+        return _Outcome((), "superseded")
+    if response.status_code != httpx.codes.OK:
+        alive = response.status_code < httpx.codes.INTERNAL_SERVER_ERROR
+        return _Outcome((), f"error: {response.status_code}", alive)
+    answer = RetrieveAnswer.model_validate_json(response.content)
+    if answer.revision != revision:
+        return _Outcome((), "error: answer of another revision", alive=False)
+    return _Outcome(answer.passages(), ", ".join(answer.degraded) or None)
