@@ -1,0 +1,233 @@
+"""The arms as a client sees them: one turn asked over HTTP, one over the live socket.
+
+Every time is read from ``perf_counter`` in this process: from sending the request or the commit to
+the first non-empty piece of answer. All arms use one HTTP library, so its cost is the same in each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any, Literal
+
+import aiohttp
+
+from . import wire
+from .identity import TokenChoice
+from .typing_model import Key
+
+Outcome = Literal["completed", "incomplete", "failed", "error"]
+
+
+class ArmFailure(Exception):
+    """A turn without a whole answer.
+
+    ``outcome``: ``failed`` = the server said so; ``incomplete`` = the stream ended early or was
+    cancelled; ``error`` = the client could not reach the server or gave up waiting.
+    """
+
+    def __init__(self, outcome: Outcome, message: str) -> None:
+        super().__init__(message)
+        self.outcome: Outcome = outcome
+
+
+@dataclass(slots=True)
+class Answer:
+    """What one turn showed, in milliseconds from the request or commit; None = did not happen.
+
+    ``tokens`` came with this answer; ``explained`` are those of a later run of the same request.
+    """
+
+    outcome: Outcome = "incomplete"
+    error: str | None = None
+    text: str = ""
+    tokens: list[TokenChoice] = field(default_factory=list)
+    explained: list[TokenChoice] = field(default_factory=list)
+    ttft_ms: float | None = None
+    total_ms: float | None = None
+    arrivals_ms: list[float] = field(default_factory=list)
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    server_ttft_ms: float | None = None
+    timings: dict[str, Any] | None = None
+    ledger: dict[str, Any] | None = None
+    draft_adopted: bool | None = None
+    prefilled_tokens: int | None = None
+    key_late_ms: list[float] = field(default_factory=list)
+
+    def take(self, at_ms: float, text: str, tokens: Sequence[TokenChoice] = ()) -> None:
+        """Add a piece of answer that arrived ``at_ms``; an empty one does not count."""
+        if not text and not tokens:
+            return
+        self.arrivals_ms.append(at_ms)
+        self.tokens += tokens
+        self.text += text
+        if text and self.ttft_ms is None:
+            self.ttft_ms = at_ms
+
+    def take_usage(self, usage: dict[str, Any] | None) -> None:
+        """Keep prompt and cached tokens, in OpenAI's or LiveMind's nesting."""
+        if usage:
+            self.prompt_tokens = usage.get("prompt_tokens")
+            details = usage.get("prompt_tokens_details") or {}
+            self.cached_tokens = usage.get("cached_tokens", details.get("cached_tokens"))
+
+
+class Client:
+    """Asks one server; ``timeout_s`` bounds the wait for an answer, from commit to its end."""
+
+    def __init__(self, http: aiohttp.ClientSession, base_url: str, timeout_s: float = 60.0) -> None:
+        self._http = http
+        self._url = base_url.rstrip("/")
+        self._timeout_s = timeout_s
+
+    async def models(self) -> list[str]:
+        """Return the ids of ``GET /v1/models``."""
+        async with self._http.get(f"{self._url}/v1/models") as response:
+            response.raise_for_status()
+            return [str(model["id"]) for model in (await response.json())["data"]]
+
+    async def request_at_end(self, ask: wire.Ask) -> Answer:
+        """Send the whole turn at once, as any OpenAI client does. Never raises but on cancel."""
+        answer = Answer()
+        async with _reported(answer), asyncio.timeout(self._timeout_s):
+            body = json.dumps(wire.chat_body(ask)).encode()
+            headers = {"Content-Type": "application/json"}
+            started = perf_counter()
+            async with self._http.post(
+                f"{self._url}/v1/chat/completions", data=body, headers=headers
+            ) as response:
+                if response.status != 200:
+                    message = _error_text(await response.text())
+                    raise ArmFailure("failed", f"HTTP {response.status}: {message}")
+                await _read_sse(response, answer, started)
+            answer.total_ms = (perf_counter() - started) * 1000
+        return answer
+
+    async def live(self, ask: wire.Ask, keys: Sequence[Key], enter_after_s: float) -> Answer:
+        """Type the turn on a live session and commit ``enter_after_s`` after the last key.
+
+        Without keys it is a paste: everything arrives with the commit. Never raises but on cancel.
+        """
+        answer = Answer()
+        async with _reported(answer), self._socket() as ws, asyncio.TaskGroup() as group:
+            reader = group.create_task(_read_live(ws, answer))
+            await ws.send_str(json.dumps(wire.session_update(ask)))
+            await type_keys(ws, keys, answer.key_late_ms)
+            await asyncio.sleep(enter_after_s)
+            frame = json.dumps(wire.commit(ask.turn.question, len(keys) + 1))
+            committed = perf_counter()
+            await ws.send_str(frame)
+            async with asyncio.timeout(self._timeout_s):
+                ended = await reader
+            answer.arrivals_ms = [(at - committed) * 1000 for at in answer.arrivals_ms]
+            if answer.ttft_ms is not None:
+                answer.ttft_ms = (answer.ttft_ms - committed) * 1000
+            answer.total_ms = (ended - committed) * 1000
+        return answer
+
+    async def type_only(self, ask: wire.Ask, keys: Sequence[Key], answer: Answer) -> None:
+        """Type without ever committing, until cancelled; what happened goes into ``answer``."""
+        async with _reported(answer), self._socket() as ws, asyncio.TaskGroup() as group:
+            group.create_task(_read_live(ws, answer))
+            await ws.send_str(json.dumps(wire.session_update(ask)))
+            await type_keys(ws, keys, answer.key_late_ms)
+
+    @asynccontextmanager
+    async def _socket(self) -> AsyncGenerator[aiohttp.ClientWebSocketResponse, None]:
+        url = f"{self._url}/v1/live".replace("http", "ws", 1)
+        async with self._http.ws_connect(url, max_msg_size=0) as ws:
+            yield ws
+
+
+async def type_keys(
+    ws: aiohttp.ClientWebSocketResponse, keys: Sequence[Key], late_ms: list[float]
+) -> None:
+    """Send each key at its time; ``late_ms`` collects by how much each one missed it."""
+    started = perf_counter()
+    for revision, key in enumerate(keys, start=1):
+        await asyncio.sleep(max(0.0, started + key.at_s - perf_counter()))
+        late_ms.append((perf_counter() - started - key.at_s) * 1000)
+        await ws.send_str(json.dumps(wire.append(key.text, revision)))
+
+
+async def _read_sse(response: aiohttp.ClientResponse, answer: Answer, started: float) -> None:
+    async for line in response.content:
+        at_ms = (perf_counter() - started) * 1000
+        if not line.startswith(b"data:"):
+            continue
+        data = line[5:].strip()
+        if data == b"[DONE]":
+            return
+        chunk = json.loads(data)
+        if "error" in chunk:
+            raise ArmFailure("failed", _error_text(data.decode()))
+        for choice in chunk["choices"]:
+            text = choice["delta"].get("content") or ""
+            answer.take(at_ms, text, wire.chat_tokens(choice.get("logprobs")))
+            if choice.get("finish_reason"):
+                answer.outcome = "completed"
+        answer.take_usage(chunk.get("usage"))
+
+
+async def _read_live(ws: aiohttp.ClientWebSocketResponse, answer: Answer) -> float:
+    """Read events until ``response.done``; return its time. Arrivals stay absolute, in seconds."""
+    async for message in ws:
+        at = perf_counter()
+        if message.type is not aiohttp.WSMsgType.TEXT:
+            break
+        event = json.loads(message.data)
+        match event["type"]:
+            case "response.output_text.delta":
+                answer.take(at, event["delta"])
+            case "prefill.updated":
+                answer.prefilled_tokens = event["tokens_ready"]
+            case "draft.adopted":
+                answer.draft_adopted = True
+            case "error":
+                raise ArmFailure("failed", _error_text(message.data))
+            case "response.done":
+                _take_done(answer, event)
+                return at
+    raise ArmFailure("incomplete", f"the socket closed without response.done ({ws.close_code})")
+
+
+def _take_done(answer: Answer, event: dict[str, Any]) -> None:
+    answer.timings, answer.ledger = event.get("timings"), event.get("ledger")
+    answer.server_ttft_ms = (answer.timings or {}).get("ttft_ms")
+    answer.draft_adopted = bool(answer.draft_adopted)
+    answer.take_usage(event.get("usage"))
+    if event["status"] == "failed":
+        raise ArmFailure("failed", _error_text(json.dumps({"error": event.get("error")})))
+    answer.outcome = "completed" if event["status"] == "completed" else "incomplete"
+
+
+@asynccontextmanager
+async def _reported(answer: Answer) -> AsyncGenerator[None, None]:
+    """Write a failure into the answer instead of raising it."""
+    try:
+        yield
+    except* ArmFailure as group:
+        failure = _first(group)
+        answer.outcome, answer.error = getattr(failure, "outcome", "error"), str(failure)
+    except* (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError) as group:
+        if answer.error is None:  # a reason given by the server says more than the broken socket
+            failure = _first(group)
+            answer.outcome, answer.error = "error", f"{type(failure).__name__}: {failure}"
+
+
+def _first(group: BaseExceptionGroup[Any]) -> BaseException:
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
+
+
+def _error_text(body: str) -> str:
+    """Return the message of an error envelope, or the beginning of what came instead."""
+    try:
+        return str(json.loads(body)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return body[:200]

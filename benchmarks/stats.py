@@ -1,0 +1,57 @@
+"""The few statistics that reports use. Unknown is None, never 0."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+Statistic = Callable[[Sequence[float]], float | None]
+
+
+def quantile(values: Sequence[float], q: float) -> float | None:
+    """Return the q-quantile (0 <= q <= 1) with linear interpolation; None without values."""
+    if not 0.0 <= q <= 1.0:
+        raise ValueError(f"q: got {q}, need 0..1")
+    if not values:
+        return None
+    ordered = sorted(values)
+    position = q * (len(ordered) - 1)
+    low = int(position)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
+
+
+def p50(values: Sequence[float]) -> float | None:
+    """Return the median; None without values."""
+    return quantile(values, 0.5)
+
+
+def p95(values: Sequence[float]) -> float | None:
+    """Return the 95th percentile; None without values."""
+    return quantile(values, 0.95)
+
+
+def ratio(value: float | None, base: float | None) -> float | None:
+    """Return value / base; None when one is unknown or the base is 0."""
+    return None if value is None or not base else value / base
+
+
+def share(part: int, whole: int) -> float | None:
+    """Return part / whole; None when the whole is empty."""
+    return part / whole if whole else None
+
+
+def bootstrap(
+    values: Sequence[float], statistic: Statistic, seed: int, rounds: int = 2000
+) -> tuple[float, float] | None:
+    """Return the 95 % percentile bootstrap interval of a statistic; None below three values.
+
+    Pairs stay together when ``values`` are paired ratios: a pair is one value.
+    """
+    if len(values) < 3:
+        return None
+    rng = random.Random(seed)
+    drawn = [statistic(rng.choices(values, k=len(values))) for _ in range(rounds)]
+    known = [value for value in drawn if value is not None]
+    low, high = quantile(known, 0.025), quantile(known, 0.975)
+    return None if low is None or high is None else (low, high)

@@ -1,0 +1,90 @@
+"""What is asked: seeded questions with documents of a given length.
+
+``FILLER`` turns are plain words, for experts whose answers mean nothing (random weights);
+a domain's turns come from the embedded experts' own generator, one passage holding the answer.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+FILLER = "filler"
+_WORDS = (
+    "ledger harbour turbine orchard compass granite lantern meadow signal archive bridge canvas "
+    "engine forest glacier hammer island jacket kettle ladder mirror needle oxygen pillar quarry "
+    "ribbon saddle tunnel valley window anchor basket candle dragon emblem falcon"
+)
+_NOUNS = _WORDS.split()
+_VERBS = ("carries", "measures", "follows", "repairs", "records", "answers", "moves", "opens")
+_OPENERS = ("how does", "when will", "why should", "where can", "which of these")
+
+
+@dataclass(frozen=True, slots=True)
+class TurnInput:
+    """One turn: what is typed, and the documents attached when typing begins."""
+
+    question: str
+    documents: tuple[str, ...]
+
+
+def turn_input(kind: str, seed: int, index: int, documents_chars: int) -> TurnInput:
+    """Return turn ``index`` of a workload; the same arguments give the same turn.
+
+    Args:
+        kind: ``FILLER`` or a domain of the embedded experts.
+        seed: of the whole run.
+        index: turns differ in question and documents from their first token on.
+        documents_chars: length of all documents together, met within one sentence.
+    """
+    rng = random.Random(f"{kind}|{seed}|{index}")
+    if kind == FILLER:
+        return TurnInput(_question(rng), _pad([], rng, documents_chars))
+    return _domain_turn(kind, rng, documents_chars)
+
+
+def _question(rng: random.Random) -> str:
+    words = rng.choice(_OPENERS).split()
+    wanted = rng.randint(8, 14)
+    while len(words) < wanted:
+        words += ["the", rng.choice(_NOUNS), rng.choice(_VERBS)]
+    return " ".join(words[:wanted]) + "?"
+
+
+def _sentence(rng: random.Random) -> str:
+    subject, other = rng.sample(_NOUNS, 2)
+    return f"The {subject} {rng.randint(100, 999)} {rng.choice(_VERBS)} the {other}."
+
+
+def _pad(passages: list[str], rng: random.Random, chars: int) -> tuple[str, ...]:
+    """Add passages of plain sentences until the length is reached."""
+    missing = chars - sum(map(len, passages))
+    while missing > 0:
+        sentences = [_sentence(rng) for _ in range(rng.randint(4, 8))]
+        while len(sentences) > 1 and len(" ".join(sentences)) > missing:
+            sentences.pop()
+        passages.append(" ".join(sentences))
+        missing -= len(passages[-1])
+    return tuple(passages)
+
+
+def _domain_turn(domain: str, rng: random.Random, chars: int) -> TurnInput:
+    """One answering record among distractors of the same domain, in random order."""
+    from ..backends.zoo.data import topics
+
+    topic = rng.choice(topics(domain))
+    gold = topic.record(rng, "held_out", set())
+    passages, taken = [gold.text], {gold.entity}
+    while sum(map(len, passages)) < chars:
+        try:
+            record = topic.record(rng, "held_out", taken)
+        except IndexError:  # every entity of the domain is used
+            break
+        taken.add(record.entity)
+        passages.append(record.text)
+    rng.shuffle(passages)
+    question = topic.turn(rng, "held_out", [gold], refuse=False).question
+    fillers: list[str] = []
+    while sum(map(len, passages)) + sum(map(len, fillers)) < chars:
+        fillers.append(topic.filler(rng))
+    return TurnInput(question, (*passages, " ".join(fillers)) if fillers else tuple(passages))
