@@ -1,0 +1,129 @@
+"""The HTTP application: routes, middleware, start and graceful end.
+
+``create_app`` builds it around a running engine; ``run_server`` puts it on a socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+from aiohttp.log import access_logger
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from . import live, live_http, openai
+from .metrics import Metrics
+from .middleware import api_keys, envelope, in_flight
+from .registry import SessionRegistry
+from .state import STATE, ServerState
+
+if TYPE_CHECKING:
+    import socket
+
+    from ..live_mind import LiveMind
+
+DRAIN_S = 3.0
+ABORT_S = 5.0
+KEEPALIVE_S = 75.0
+
+
+def create_app(mind: LiveMind) -> web.Application:
+    """Return the application. ``mind`` is already entered and outlives it."""
+    limits = mind.settings.server
+    metrics = Metrics()
+    registry = SessionRegistry(
+        mind,
+        max_sessions=limits.max_sessions,
+        idle_timeout_s=limits.session_idle_timeout_s,
+        observe=metrics.event,
+    )
+    metrics.sessions.set_function(lambda: len(registry))
+    app = web.Application(
+        middlewares=[envelope, api_keys(limits.api_keys), in_flight],
+        client_max_size=limits.max_body_bytes,
+    )
+    app[STATE] = ServerState(mind, registry, metrics)
+    app.add_routes(
+        [
+            web.post("/v1/chat/completions", openai.chat_completions),
+            web.post("/v1/completions", openai.completions),
+            web.get("/v1/models", openai.models),
+            web.get("/v1/models/{model:.+}", openai.model),
+            web.get("/v1/live", live.live),
+            web.post("/v1/live/sessions", live_http.create_session),
+            web.get("/v1/live/sessions/{id}", live_http.get_session),
+            web.delete("/v1/live/sessions/{id}", live_http.delete_session),
+            web.put("/v1/live/sessions/{id}/input", live_http.put_input),
+            web.get("/health", health),
+            web.get("/stats", stats),
+            web.get("/metrics", prometheus),
+        ]
+    )
+    app.cleanup_ctx.append(_sessions)
+    app.on_shutdown.append(_drain)
+    return app
+
+
+@asynccontextmanager
+async def run_server(
+    app: web.Application, listener: socket.socket, *, access_log: bool = False
+) -> AsyncIterator[web.AppRunner]:
+    """Serve on a bound socket inside this block; at its end streams are finished or told why not.
+
+    A client that disconnects cancels its handler, which frees the engine slot.
+    """
+    runner = web.AppRunner(
+        app,
+        handler_cancellation=True,
+        keepalive_timeout=KEEPALIVE_S,
+        shutdown_timeout=ABORT_S,
+        access_log=access_logger if access_log else None,
+    )
+    await runner.setup()
+    try:
+        await web.SockSite(runner, listener).start()
+        yield runner
+    finally:
+        await runner.cleanup()
+
+
+async def health(request: web.Request) -> web.Response:
+    """Say whether requests would be answered: 200, or 503 with the reason."""
+    state = request.app[STATE]
+    experts = {info.expert_id: info.state for info in state.mind.experts()}
+    if state.in_flight.stopping.is_set():
+        status = "stopping"
+    elif all(value == "failed" for value in experts.values()):
+        status = "failed"
+    else:
+        status = "ok"
+    body = {"status": status, "experts": experts}
+    return web.json_response(body, status=200 if status == "ok" else 503)
+
+
+async def stats(request: web.Request) -> web.Response:
+    """Return the engine's numbers and the server's."""
+    state = request.app[STATE]
+    server = {
+        **state.metrics.stats(),
+        "sessions": len(state.registry),
+        "requests_in_flight": len(state.in_flight),
+    }
+    return web.json_response({**state.mind.stats(), "server": server})
+
+
+async def prometheus(request: web.Request) -> web.Response:
+    """Return the counters in Prometheus' text format."""
+    body = request.app[STATE].metrics.render()
+    return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def _sessions(app: web.Application) -> AsyncIterator[None]:
+    async with app[STATE].registry.running():
+        yield
+
+
+async def _drain(app: web.Application) -> None:
+    await app[STATE].in_flight.drain(DRAIN_S, ABORT_S)

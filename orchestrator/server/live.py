@@ -1,0 +1,224 @@
+"""``ws /v1/live``: the live protocol. JSON text frames in, typed events out, in order.
+
+Three tasks per connection: one reads frames and applies them, one writes what waits in the mailbox,
+one watches for shutdown. A wrong frame is answered with an error event and changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from contextlib import suppress
+
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from ..errors import (
+    ErrorInfo,
+    InvalidRequest,
+    LiveMindError,
+    Overloaded,
+    Unavailable,
+    from_exception,
+)
+from ..events import Event, to_wire
+from .live_frames import (
+    FRAME,
+    TAGS,
+    Append,
+    Cancel,
+    Clear,
+    Commit,
+    Frame,
+    Replace,
+    SessionUpdate,
+    error_frame,
+)
+from .live_options import options_json, reconfigured
+from .live_session import LiveSession
+from .mailbox import Mailbox, MailboxClosed, MailboxFull
+from .state import OWNER, SHUTTING_DOWN, STATE, ServerState
+from .validation import event_id_of, parse
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_S = 20.0
+CLOSE_TIMEOUT_S = 2.0
+SHUTDOWN_TURN_S = 3.0
+OwnFrame = dict[str, object]
+
+
+async def live(request: web.Request) -> web.WebSocketResponse:
+    """Open a session and speak the live protocol on it until either side ends."""
+    state = request.app[STATE]
+    socket = web.WebSocketResponse(
+        heartbeat=HEARTBEAT_S,
+        timeout=CLOSE_TIMEOUT_S,
+        max_msg_size=state.limits.max_body_bytes,
+        compress=False,
+    )
+    if not socket.can_prepare(request):
+        raise InvalidRequest("/v1/live needs a WebSocket upgrade", code="upgrade_required")
+    session = await state.registry.open(findable=True, owner=request.get(OWNER))
+    try:
+        await socket.prepare(request)
+        await Connection(state, session, socket, request.transport).run()
+    finally:
+        await state.registry.close(session)
+    return socket
+
+
+class _End(Exception):
+    """Close the connection with this code, after this error event if there is one."""
+
+    def __init__(self, code: WSCloseCode, info: ErrorInfo | None = None) -> None:
+        super().__init__(code)
+        self.code = code
+        self.info = info
+
+
+class Connection:
+    """One WebSocket and its session."""
+
+    def __init__(
+        self,
+        state: ServerState,
+        session: LiveSession,
+        socket: web.WebSocketResponse,
+        transport: asyncio.Transport | None,
+    ) -> None:
+        self._state = state
+        self._live = session
+        self._socket = socket
+        self._transport = transport
+        self._mailbox: Mailbox[Event | OwnFrame] = Mailbox(state.limits.max_queued_events)
+
+    async def run(self) -> None:
+        """Serve until the client leaves, is too slow, or the server ends the session."""
+        self._tell("session.created")
+        with self._live.listen(self._mailbox):
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._read(), name="live-read")
+                    group.create_task(self._write(), name="live-write")
+                    group.create_task(self._watch_shutdown(), name="live-shutdown")
+            except* _End as ends:
+                end = ends.exceptions[0]
+                assert isinstance(end, _End)
+                await self._close(end)
+            except* ConnectionError:
+                logger.debug("live session %s: the client vanished", self._live.id)
+
+    # ---- tasks
+
+    async def _read(self) -> None:
+        while True:
+            message = await self._socket.receive()
+            match message.type:
+                case WSMsgType.TEXT:
+                    self._on_text(message.data)
+                case WSMsgType.BINARY:
+                    error = InvalidRequest(
+                        "binary frames are not supported", code="unsupported_frame"
+                    )
+                    self._refuse(error, None)
+                case _:
+                    raise _End(WSCloseCode.OK)
+
+    async def _write(self) -> None:
+        limit_s = self._state.limits.send_timeout_s
+        while True:
+            try:
+                item = await self._mailbox.get()
+            except MailboxFull as exc:
+                error = Overloaded(f"the client reads too slowly: {exc}", code="slow_client")
+                raise _End(WSCloseCode.TRY_AGAIN_LATER, from_exception(error)) from None
+            except MailboxClosed as exc:
+                reason = exc.reason or Unavailable("the session ended")
+                raise _End(WSCloseCode.GOING_AWAY, from_exception(reason)) from None
+            frame = item if isinstance(item, dict) else to_wire(item)
+            try:
+                async with asyncio.timeout(limit_s):
+                    await self._send(frame)
+            except TimeoutError:
+                message = f"the client took no data for {limit_s:g} s (server.send_timeout_s)"
+                error = Overloaded(message, code="slow_client")
+                raise _End(WSCloseCode.TRY_AGAIN_LATER, from_exception(error)) from None
+
+    async def _watch_shutdown(self) -> None:
+        await self._state.in_flight.stopping.wait()
+        await self._idle_within(SHUTDOWN_TURN_S)
+        if not self._live.idle.is_set():
+            self._live.session.cancel()
+            await self._idle_within(CLOSE_TIMEOUT_S)
+        self._mailbox.close(Unavailable(SHUTTING_DOWN, retry_after_s=1.0))
+
+    async def _idle_within(self, limit_s: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await self._live.idle.wait()
+
+    # ---- frames
+
+    def _on_text(self, raw: str) -> None:
+        try:
+            limit = self._state.limits.max_text_chars
+            frame = parse(FRAME, raw, max_text_chars=limit, tags=TAGS)
+        except LiveMindError as exc:
+            self._refuse(exc, event_id_of(raw))
+            return
+        try:
+            self._apply(frame)
+        except LiveMindError as exc:
+            self._refuse(exc, frame.event_id)
+        except Exception as exc:
+            logger.exception("live session %s: %s failed", self._live.id, frame.type)
+            self._refuse(exc, frame.event_id)
+
+    def _apply(self, frame: Frame) -> None:
+        if not self._live.configured and not isinstance(frame, SessionUpdate):
+            message = f"{frame.type} before session.update; send session.update first"
+            raise InvalidRequest(message, param="type", code="session_not_configured")
+        self._live.touch()
+        session = self._live.session
+        match frame:
+            case SessionUpdate(config=config):
+                self._live.configure(reconfigured(self._state, self._live, config))
+                self._tell("session.updated")
+            case Append():
+                session.append(frame.text, frame.revision)
+            case Replace():
+                session.replace(frame.text, frame.revision)
+            case Clear():
+                session.clear()
+            case Commit() if self._state.in_flight.stopping.is_set():
+                raise Unavailable(SHUTTING_DOWN, retry_after_s=1.0)
+            case Commit():
+                self._live.commit(frame.text, frame.revision)
+            case Cancel():
+                self._live.cancel()
+
+    def _tell(self, kind: str) -> None:
+        options = options_json(self._live.session.options)
+        self._mailbox.put({"type": kind, "session": {"id": self._live.id, **options}})
+
+    def _refuse(self, exc: Exception, event_id: str | None) -> None:
+        self._mailbox.put(error_frame(from_exception(exc), event_id))
+
+    # ---- the wire
+
+    async def _send(self, frame: OwnFrame) -> None:
+        await self._socket.send_str(json.dumps(frame, ensure_ascii=False, separators=(",", ":")))
+
+    async def _close(self, end: _End) -> None:
+        """Say why and close; a client that does not listen is cut off."""
+        if self._socket.closed:
+            return
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                if end.info is not None:
+                    await self._send(error_frame(end.info))
+                await self._socket.close(code=end.code)
+        except (TimeoutError, ConnectionError):
+            if self._transport is not None:
+                self._transport.abort()

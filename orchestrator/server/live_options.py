@@ -1,0 +1,62 @@
+"""The options of a live session: from ``session.update`` to the engine, and back to JSON."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING
+
+from ...backends.base import GenerationParams
+from .live_schema import SessionConfig
+from .live_session import LiveSession
+from .state import ServerState
+
+if TYPE_CHECKING:
+    from ..session import SessionOptions
+
+
+def reconfigured(state: ServerState, live: LiveSession, config: SessionConfig) -> SessionOptions:
+    """Return the session's options with the fields that ``config`` gives; null = the default.
+
+    Raises:
+        NotFound: no such model.
+        LiveMindError: retrieval is wanted and not configured.
+    """
+    options, defaults = live.session.options, live.defaults
+    given = config.model_fields_set
+    model, retrieval = options.pinned, options.retrieval
+    if given & {"model", "expert"}:
+        model = state.resolve_model(config.model if config.model is not None else config.expert)
+    if "retrieval" in given:
+        retrieval = defaults.retrieval if config.retrieval is None else config.retrieval
+    options = state.mind.options(options, model=model, retrieval=retrieval)
+    if "instructions" in given:
+        options = replace(options, instructions=config.instructions)
+    if "speculation" in given:
+        options = replace(options, speculation=config.speculation or defaults.speculation)
+    if "documents" in given:
+        options = replace(options, documents=tuple(config.documents or ()))
+    if "cache_salt" in given:
+        options = replace(options, cache_salt=config.cache_salt)
+    if "sampling" in given:
+        sampling = config.sampling
+        params = defaults.params if sampling is None else sampling.onto(options.params)
+        options = replace(options, params=params)
+    return options
+
+
+def options_json(options: SessionOptions) -> dict[str, object]:
+    """Return the options as ``session.created`` and ``session.updated`` show them."""
+    sampling = {
+        field.name: value
+        for field in fields(GenerationParams)
+        if (value := getattr(options.params, field.name)) not in (None, ()) and value is not False
+    }
+    return {
+        "model": options.pinned or "auto",
+        "instructions": options.instructions,
+        "consensus": "first",
+        "speculation": options.speculation,
+        "retrieval": options.retrieval,
+        "documents": len(options.documents),
+        "sampling": sampling,
+    }

@@ -1,0 +1,55 @@
+"""What a live session can be told, over the WebSocket and over plain HTTP alike."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from .schema import INT64_MAX, MAX_DOCUMENTS, CacheSalt, Sampling, Strict, check_length, refusal
+
+
+class SessionConfig(Strict):
+    """``session.update`` and ``POST /v1/live/sessions``; only the given fields change."""
+
+    model: str | None = Field(None, min_length=1, max_length=256)
+    expert: str | None = Field(None, min_length=1, max_length=256)
+    instructions: str | None = None
+    consensus: Literal["first"] | None = None
+    speculation: Literal["off", "prefill", "draft"] | None = None
+    retrieval: bool | None = None
+    sampling: Sampling | None = None
+    documents: list[str] | None = Field(None, max_length=MAX_DOCUMENTS)
+    cache_salt: CacheSalt | None = None
+
+    @field_validator("consensus", mode="before")
+    @classmethod
+    def _first_only(cls, value: object) -> object:
+        if value in ("draft", "verify", "vote"):
+            raise PydanticCustomError(
+                "unsupported_parameter",
+                'consensus: this version has only "first"; "{name}" is not part of it',
+                {"name": value},
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _check_config(self, info: ValidationInfo) -> Self:
+        if None not in (self.model, self.expert) and self.model != self.expert:
+            raise refusal("unsupported_parameter", "expert: differs from model; give one", "expert")
+        check_length(info, "instructions", [self.instructions or ""])
+        check_length(info, "documents", self.documents or [])
+        return self
+
+
+class SessionInput(Strict):
+    """``PUT /v1/live/sessions/{id}/input``: the whole text so far."""
+
+    text: str
+    revision: int | None = Field(None, ge=0, le=INT64_MAX)
+
+    @model_validator(mode="after")
+    def _check(self, info: ValidationInfo) -> Self:
+        check_length(info, "text", [self.text])
+        return self

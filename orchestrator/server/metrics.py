@@ -1,0 +1,142 @@
+"""What the server counts, for ``/metrics`` (Prometheus) and ``/stats``; one registry per server.
+
+Turns are counted in ``turn_done`` and nowhere else. Labels have few values: expert ids, statuses,
+route patterns; never anything a client chose freely.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter as Tally
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from ...backends.base import Usage
+from ..events import Event, ResponseDone
+
+TTFT_BUCKETS_S = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+)
+
+
+class Metrics:
+    """Counters of one server."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._started_s = time.monotonic()
+        self._tally: Tally[str] = Tally()
+        self._requests = Counter(
+            "livemind_http_requests",
+            "HTTP requests",
+            ["route", "method", "status"],
+            registry=self.registry,
+        )
+        self._turns = Counter(
+            "livemind_turns", "Turns by outcome", ["expert", "status"], registry=self.registry
+        )
+        self._ttft = Histogram(
+            "livemind_ttft_seconds",
+            "Commit to first text, server clock",
+            ["expert"],
+            buckets=TTFT_BUCKETS_S,
+            registry=self.registry,
+        )
+        self._tokens = Counter(
+            "livemind_tokens",
+            "Tokens of answered requests",
+            ["expert", "kind"],
+            registry=self.registry,
+        )
+        self._speculation = Counter(
+            "livemind_speculation_tokens",
+            "Tokens worked ahead: speculated = adopted + wasted",
+            ["stage", "outcome"],
+            registry=self.registry,
+        )
+        self.sessions = Gauge("livemind_sessions", "Open sessions", registry=self.registry)
+        self.in_flight = Gauge(
+            "livemind_requests_in_flight", "HTTP requests being answered", registry=self.registry
+        )
+
+    def request(self, route: str, method: str, status: int) -> None:
+        """Count one HTTP request."""
+        self._requests.labels(route, method, str(status)).inc()
+        self._tally["requests"] += 1
+        if status >= 400:
+            self._tally["requests_refused" if status < 500 else "requests_failed"] += 1
+
+    def event(self, event: Event) -> None:
+        """Look at every session event; only a turn's end counts."""
+        if isinstance(event, ResponseDone):
+            self.turn_done(event)
+
+    def turn_done(self, done: ResponseDone) -> None:
+        """Count a finished turn: outcome, TTFT, tokens and the ledger."""
+        expert = done.expert or "none"
+        self._turns.labels(expert, done.status).inc()
+        self._tally[f"turns_{done.status}"] += 1
+        if done.timings.ttft_ms is not None:
+            self._ttft.labels(expert).observe(done.timings.ttft_ms / 1000)
+        self._count_usage(expert, done.usage)
+        ledger = done.ledger
+        for stage, outcome, tokens in (
+            ("prefill", "speculated", ledger.prefill_speculated),
+            ("prefill", "adopted", ledger.prefill_adopted),
+            ("prefill", "wasted", ledger.prefill_wasted),
+            ("draft", "speculated", ledger.draft_speculated),
+            ("draft", "adopted", ledger.draft_adopted),
+            ("draft", "wasted", ledger.draft_wasted),
+        ):
+            self._speculation.labels(stage, outcome).inc(tokens)
+            self._tally[f"{stage}_tokens_{outcome}"] += tokens
+
+    def completion_done(
+        self, expert: str, status: str, ttft_s: float | None, usage: Usage | None
+    ) -> None:
+        """Count a finished ``/v1/completions``, which has no session."""
+        self._turns.labels(expert, status).inc()
+        self._tally[f"turns_{status}"] += 1
+        if ttft_s is not None:
+            self._ttft.labels(expert).observe(ttft_s)
+        self._count_usage(expert, usage)
+
+    def render(self) -> bytes:
+        """Return the Prometheus text format."""
+        return generate_latest(self.registry)
+
+    def stats(self) -> dict[str, object]:
+        """Return the counters as a flat JSON-ready object."""
+        return {
+            "uptime_s": round(time.monotonic() - self._started_s, 3),
+            **sorted_items(self._tally),
+        }
+
+    def _count_usage(self, expert: str, usage: Usage | None) -> None:
+        if usage is None:
+            return
+        for kind, tokens in (
+            ("prompt", usage.prompt_tokens),
+            ("completion", usage.completion_tokens),
+            ("cached", usage.cached_tokens or 0),
+        ):
+            self._tokens.labels(expert, kind).inc(tokens)
+            self._tally[f"{kind}_tokens"] += tokens
+
+
+def sorted_items(tally: Tally[str]) -> dict[str, int]:
+    """Return the tally as a dict in key order."""
+    return {name: tally[name] for name in sorted(tally)}

@@ -1,0 +1,230 @@
+"""``/v1/chat/completions``, ``/v1/completions`` and ``/v1/models``, as OpenAI's API has them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+
+from aiohttp import web
+from pydantic import TypeAdapter
+
+from ...backends.base import Chunk, TokenLogprob, Usage
+from ..errors import InvalidRequest, NotFound, Unavailable
+from ..events import ResponseDone, ResponseTextDelta
+from .middleware import error_info
+from .openai_format import ChatFormat, CompletionFormat, Json, timing_headers
+from .schema import ChatRequest, CompletionRequest
+from .sse import EventStream
+from .state import OWNER, REQUEST_ID, SHUTTING_DOWN, STATE, ServerState
+from .turns import SESSION_HEADER, Turn, open_turn
+from .validation import parse
+
+logger = logging.getLogger(__name__)
+
+CHAT = TypeAdapter(ChatRequest)
+COMPLETION = TypeAdapter(CompletionRequest)
+EXPERT_HEADER = "X-LiveMind-Expert"
+Frames = AsyncGenerator[tuple[Json, ...], None]
+
+
+async def chat_completions(request: web.Request) -> web.StreamResponse:
+    """Answer the last message of a conversation."""
+    state = request.app[STATE]
+    body = parse(CHAT, await request.read(), max_text_chars=state.limits.max_text_chars)
+    session_id = request.headers.get(SESSION_HEADER)
+    async with open_turn(state, body, owner=request.get(OWNER), session_id=session_id) as turn:
+        if not body.stream:
+            return await _whole_chat(turn)
+        frames = _chat_frames(turn, ChatFormat(body.include_usage))
+        return await _stream(request, state, frames, lambda: {EXPERT_HEADER: turn.expert or ""})
+
+
+async def completions(request: web.Request) -> web.StreamResponse:
+    """Continue a plain prompt."""
+    state = request.app[STATE]
+    body = parse(COMPLETION, await request.read(), max_text_chars=state.limits.max_text_chars)
+    if SESSION_HEADER in request.headers:
+        message = f"{SESSION_HEADER}: only chat completions can adopt a live session"
+        raise InvalidRequest(message, param=SESSION_HEADER, code="unsupported_parameter")
+    expert = state.resolve_model(body.model) or state.mind.settings.default_expert
+    answer = CompletionFormat(expert, body.include_usage)
+    chunks = _observed(state, state.mind.complete(body.prompt, body.params(), model=expert), expert)
+    headers = {EXPERT_HEADER: expert}
+    if not body.stream:
+        return await _whole_completion(chunks, answer, headers)
+    return await _stream(request, state, _completion_frames(chunks, answer), lambda: headers)
+
+
+async def models(request: web.Request) -> web.Response:
+    """List the experts, and ``auto``."""
+    return web.json_response({"object": "list", "data": _models(request.app[STATE])})
+
+
+async def model(request: web.Request) -> web.Response:
+    """Show one expert."""
+    name = request.match_info["model"]
+    for entry in _models(request.app[STATE]):
+        if entry["id"] == name:
+            return web.json_response(entry)
+    raise NotFound("model: no such model", param="model", code="model_not_found")
+
+
+# ---- chat ---------------------------------------------------------------------------------------
+
+
+async def _whole_chat(turn: Turn) -> web.Response:
+    text: list[str] = []
+    logprobs: list[TokenLogprob] | None = None
+    async with aclosing(turn.events()) as events:
+        async for event in events:
+            if isinstance(event, ResponseTextDelta):
+                text.append(event.delta)
+                if event.logprobs is not None:
+                    logprobs = [*(logprobs or ()), *event.logprobs]
+    if turn.done is None:
+        raise Unavailable("the session ended before the answer was complete")
+    expert = turn.expert or ""
+    payload = ChatFormat().whole(expert, "".join(text), turn.done, logprobs)
+    return web.json_response(payload, headers={EXPERT_HEADER: expert, **timing_headers(turn.done)})
+
+
+async def _chat_frames(turn: Turn, answer: ChatFormat) -> Frames:
+    begun = False
+    async with aclosing(turn.events()) as events:
+        async for event in events:
+            expert = turn.expert or ""
+            opening = () if begun else (_role_chunk(answer, expert),)
+            if isinstance(event, ResponseTextDelta):
+                if not event.delta and not event.logprobs:
+                    continue
+                delta: Json = {"content": event.delta}
+                yield *opening, answer.chunk(expert, delta, logprobs=event.logprobs)
+                begun = True
+            elif isinstance(event, ResponseDone):
+                yield *opening, answer.chunk(expert, {}, finish_reason=event.finish_reason)
+                if answer.include_usage:
+                    yield (answer.usage_chunk(expert, event.usage),)
+
+
+def _role_chunk(answer: ChatFormat, expert: str) -> Json:
+    return answer.chunk(expert, {"role": "assistant", "content": ""})
+
+
+# ---- completions --------------------------------------------------------------------------------
+
+
+async def _observed(
+    state: ServerState, chunks: AsyncGenerator[Chunk, None], expert: str
+) -> AsyncGenerator[Chunk, None]:
+    """Pass the chunks on and count the completion when it ends, however it ends."""
+    began_s, ttft_s = time.perf_counter(), None
+    status, usage = "cancelled", None
+    try:
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                if ttft_s is None:
+                    ttft_s = time.perf_counter() - began_s
+                usage = chunk.usage or usage
+                if chunk.finish_reason is not None:
+                    status = "completed"
+                yield chunk
+    except Exception:
+        status = "failed"
+        raise
+    finally:
+        state.metrics.completion_done(expert, status, ttft_s, usage)
+
+
+async def _whole_completion(
+    chunks: AsyncGenerator[Chunk, None], answer: CompletionFormat, headers: Mapping[str, str]
+) -> web.Response:
+    text: list[str] = []
+    logprobs: list[TokenLogprob] | None = None
+    finish, usage = None, None
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            text.append(chunk.text)
+            if chunk.logprobs is not None:
+                logprobs = [*(logprobs or ()), *chunk.logprobs]
+            finish, usage = chunk.finish_reason or finish, chunk.usage or usage
+    payload = answer.payload("".join(text), logprobs, finish)
+    return web.json_response({**payload, **_usage(answer, usage)}, headers=headers)
+
+
+def _usage(answer: CompletionFormat, usage: Usage | None) -> Json:
+    return {"usage": answer.usage_chunk(usage)["usage"]}
+
+
+async def _completion_frames(
+    chunks: AsyncGenerator[Chunk, None], answer: CompletionFormat
+) -> Frames:
+    usage = None
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            usage = chunk.usage or usage
+            if chunk.text or chunk.logprobs or chunk.finish_reason:
+                yield (answer.payload(chunk.text, chunk.logprobs, chunk.finish_reason),)
+    if answer.include_usage:
+        yield (answer.usage_chunk(usage),)
+
+
+# ---- shared -------------------------------------------------------------------------------------
+
+
+async def _stream(
+    request: web.Request,
+    state: ServerState,
+    frames: Frames,
+    headers: Callable[[], Mapping[str, str]],
+) -> web.StreamResponse:
+    """Send the frames as they come, then ``[DONE]``, or one error event instead.
+
+    Until the first frame a failure is an ordinary error response with its own status.
+    """
+    stream = EventStream(request, state.limits.send_timeout_s)
+    async with aclosing(frames):
+        try:
+            async for payloads in frames:
+                if not stream.response.prepared:
+                    await stream.open(headers())
+                await stream.send(*payloads)
+            await stream.finish()
+        except ConnectionError:
+            raise
+        except asyncio.CancelledError:
+            if not stream.response.prepared or not state.in_flight.aborted():
+                raise
+            await stream.send(error_info(Unavailable(SHUTTING_DOWN)).envelope())
+        except Exception as exc:
+            if not stream.response.prepared:
+                raise
+            info = error_info(exc)
+            if info.status == 500:
+                logger.exception("request %s failed", request[REQUEST_ID])
+            await stream.send(info.envelope())
+    return stream.response
+
+
+def _models(state: ServerState) -> list[Json]:
+    entries: list[Json] = [
+        {
+            "id": info.expert_id,
+            "object": "model",
+            "created": state.started_at,
+            "owned_by": "livemind",
+            "max_model_len": info.max_model_len,
+            "domain": info.domain,
+            "state": info.state,
+        }
+        for info in state.mind.experts()
+    ]
+    auto: Json = {
+        "id": "auto",
+        "object": "model",
+        "created": state.started_at,
+        "owned_by": "livemind",
+    }
+    return [*entries, auto]

@@ -1,0 +1,174 @@
+"""The JSON of OpenAI's API, built from LiveMind's events. Pure functions and values."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ...backends.base import FinishReason, TokenLogprob, Usage
+from ..events import ResponseDone
+
+Json = dict[str, object]
+
+
+def usage_json(usage: Usage | None) -> Json | None:
+    """Return OpenAI's ``usage``; the cached tokens only when the expert tells them."""
+    if usage is None:
+        return None
+    payload: Json = {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+    }
+    if usage.cached_tokens is not None:
+        payload["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
+    return payload
+
+
+def timing_headers(done: ResponseDone) -> dict[str, str]:
+    """Return the server-side times of a turn as headers; unknown ones are left out."""
+    times = done.timings
+    values = {
+        "X-LiveMind-TTFT-Ms": times.ttft_ms,
+        "X-LiveMind-Total-Ms": times.total_ms,
+        "X-LiveMind-TTFT-Without-Ms": times.estimated_ttft_ms_without,
+    }
+    headers = {name: f"{value:.3f}" for name, value in values.items() if value is not None}
+    headers["X-LiveMind-Adopted-Tokens"] = str(
+        done.ledger.prefill_adopted + done.ledger.draft_adopted
+    )
+    if done.degraded:
+        headers["X-LiveMind-Degraded"] = ", ".join(done.degraded)
+    return headers
+
+
+@dataclass(slots=True)
+class ChatFormat:
+    """Payloads of one chat completion."""
+
+    include_usage: bool = False
+    id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def chunk(
+        self,
+        model: str,
+        delta: Json,
+        *,
+        finish_reason: FinishReason | None = None,
+        logprobs: Sequence[TokenLogprob] | None = None,
+    ) -> Json:
+        """Return one ``chat.completion.chunk`` with one choice."""
+        choice: Json = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+        if logprobs is not None:
+            choice["logprobs"] = chat_logprobs(logprobs)
+        return self._frame(model, [choice])
+
+    def usage_chunk(self, model: str, usage: Usage | None) -> Json:
+        """Return the chunk without choices that ends a stream with ``include_usage``."""
+        return {**self._frame(model, []), "usage": usage_json(usage)}
+
+    def whole(
+        self, model: str, text: str, done: ResponseDone, logprobs: Sequence[TokenLogprob] | None
+    ) -> Json:
+        """Return a ``chat.completion``."""
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": text, "refusal": None},
+            "logprobs": None if logprobs is None else chat_logprobs(logprobs),
+            "finish_reason": done.finish_reason,
+        }
+        return {
+            "id": self.id,
+            "object": "chat.completion",
+            "created": self.created,
+            "model": model,
+            "choices": [choice],
+            "usage": usage_json(done.usage),
+        }
+
+    def _frame(self, model: str, choices: list[Json]) -> Json:
+        frame: Json = {
+            "id": self.id,
+            "object": "chat.completion.chunk",
+            "created": self.created,
+            "model": model,
+            "choices": choices,
+        }
+        if self.include_usage:
+            frame["usage"] = None
+        return frame
+
+
+@dataclass(slots=True)
+class CompletionFormat:
+    """Payloads of one text completion; ``offset`` counts characters, for ``text_offset``."""
+
+    model: str
+    include_usage: bool = False
+    offset: int = 0
+    id: str = field(default_factory=lambda: f"cmpl-{uuid.uuid4().hex}")
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def payload(
+        self,
+        text: str,
+        logprobs: Sequence[TokenLogprob] | None,
+        finish_reason: FinishReason | None,
+    ) -> Json:
+        """Return a ``text_completion`` with one choice: a chunk, or the whole."""
+        choice: Json = {
+            "index": 0,
+            "text": text,
+            "logprobs": None if logprobs is None else self._logprobs(logprobs),
+            "finish_reason": finish_reason,
+        }
+        return self._frame([choice])
+
+    def usage_chunk(self, usage: Usage | None) -> Json:
+        """Return the chunk without choices that ends a stream with ``include_usage``."""
+        return {**self._frame([]), "usage": usage_json(usage)}
+
+    def _logprobs(self, logprobs: Sequence[TokenLogprob]) -> Json:
+        offsets = []
+        for entry in logprobs:
+            offsets.append(self.offset)
+            self.offset += len(entry.token)
+        return {
+            "tokens": [entry.token for entry in logprobs],
+            "token_logprobs": [entry.logprob for entry in logprobs],
+            "top_logprobs": [{token: value for token, _, value in entry.top} for entry in logprobs],
+            "text_offset": offsets,
+        }
+
+    def _frame(self, choices: list[Json]) -> Json:
+        frame: Json = {
+            "id": self.id,
+            "object": "text_completion",
+            "created": self.created,
+            "model": self.model,
+            "choices": choices,
+        }
+        if self.include_usage:
+            frame["usage"] = None
+        return frame
+
+
+def chat_logprobs(logprobs: Sequence[TokenLogprob]) -> Json:
+    """Return ``logprobs`` of a chat choice."""
+    content = [
+        {
+            **_token(entry.token, entry.logprob),
+            "top_logprobs": [_token(token, value) for token, _, value in entry.top],
+        }
+        for entry in logprobs
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _token(text: str, logprob: float) -> Json:
+    """A token that is part of a character has no bytes of its own here: null."""
+    encoded = None if "\ufffd" in text else list(text.encode())
+    return {"token": text, "logprob": logprob, "bytes": encoded}

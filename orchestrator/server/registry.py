@@ -1,0 +1,201 @@
+"""Owns every session of the server: one task each, all in one TaskGroup, bounded and expiring.
+
+A ``Session`` is entered and left in its own task; the doors only borrow it. Whatever happens to the
+request that opened a session, its task ends it, and its last events are counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from ..errors import LiveMindError, NotFound, Overloaded, Unavailable
+from ..events import Event
+from .live_session import LiveSession
+
+if TYPE_CHECKING:
+    from ..live_mind import LiveMind
+    from ..session import Session
+
+logger = logging.getLogger(__name__)
+
+CLOSE_TIMEOUT_S = 10.0
+
+
+class SessionRegistry:
+    """Opens, finds, expires and closes sessions.
+
+    Args:
+        mind: makes the sessions.
+        max_sessions: sessions open at once, the short-lived ones of the chat door included.
+        idle_timeout_s: a live session without use for this long is closed.
+        observe: called with every event of every session, in the order of its session.
+    """
+
+    def __init__(
+        self,
+        mind: LiveMind,
+        *,
+        max_sessions: int,
+        idle_timeout_s: float,
+        observe: Callable[[Event], None],
+    ) -> None:
+        self._mind = mind
+        self._max_sessions = max_sessions
+        self._idle_timeout_s = idle_timeout_s
+        self._observe = observe
+        self._group: asyncio.TaskGroup | None = None
+        self._tasks: dict[LiveSession, asyncio.Task[None]] = {}
+        self._by_id: dict[str, LiveSession] = {}
+        self._opening = 0
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Let sessions live inside this block; at its end all of them are closed."""
+        stop, ready = asyncio.Event(), asyncio.Event()
+        owner = asyncio.create_task(self._own(ready, stop), name="session-registry")
+        await ready.wait()
+        try:
+            yield
+        finally:
+            stop.set()
+            await owner
+
+    async def open(self, *, findable: bool, owner: str | None, **options: Any) -> LiveSession:
+        """Open a session in a task of its own.
+
+        Args:
+            findable: whether ``find`` knows it and idleness ends it.
+            owner: who may find it.
+            options: arguments of ``LiveMind.session``.
+
+        Raises:
+            Overloaded: ``max_sessions`` are open.
+            Unavailable: the server is shutting down.
+        """
+        if self._group is None:
+            raise Unavailable("the server is shutting down", retry_after_s=1.0)
+        if len(self._tasks) + self._opening >= self._max_sessions:
+            raise Overloaded(
+                f"{self._max_sessions} sessions are open (server.max_sessions)", retry_after_s=1.0
+            )
+        opened: asyncio.Future[LiveSession] = asyncio.get_running_loop().create_future()
+        task = self._group.create_task(self._run(owner, opened, options), name="session")
+        self._opening += 1
+        try:
+            live = await asyncio.shield(opened)
+        except asyncio.CancelledError:
+            task.cancel()
+            opened.cancel()
+            raise
+        finally:
+            self._opening -= 1
+        if findable:
+            self._by_id[live.id] = live
+        return live
+
+    def find(self, session_id: str, owner: str | None, *, param: str | None = None) -> LiveSession:
+        """Return the live session with this id.
+
+        Raises:
+            NotFound: there is none, it has expired, or it belongs to another key.
+        """
+        live = self._by_id.get(session_id)
+        if live is None or live.owner != owner:
+            raise NotFound(
+                "no such session; it may have expired", param=param, code="session_not_found"
+            )
+        return live
+
+    async def close(self, live: LiveSession, reason: LiveMindError | None = None) -> None:
+        """End the session: cancel its response, count that, free everything. Idempotent."""
+        self._by_id.pop(live.id, None)
+        task = self._tasks.get(live)
+        if task is None:
+            return
+        live.end_reason = live.end_reason or reason
+        task.cancel()
+        if not (await asyncio.wait([task], timeout=CLOSE_TIMEOUT_S))[0]:
+            logger.error("session %s does not end", live.id)
+
+    async def _own(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            reaper = group.create_task(self._reap(), name="session-reaper")
+            ready.set()
+            await stop.wait()
+            self._group = None
+            reaper.cancel()
+            reason = Unavailable("the server is shutting down", retry_after_s=1.0)
+            await asyncio.gather(*(self.close(live, reason) for live in tuple(self._tasks)))
+
+    async def _run(
+        self, owner: str | None, opened: asyncio.Future[LiveSession], options: dict[str, Any]
+    ) -> None:
+        live: LiveSession | None = None
+        try:
+            session = self._mind.session(**options)
+            try:
+                async with session:
+                    live = self._entered(session, owner, opened)
+                    await self._pump(live)
+            finally:
+                if live is not None:
+                    await self._pump(live)
+        except Exception as exc:
+            _fail(exc, opened, live)
+        finally:
+            if live is not None:
+                self._tasks.pop(live, None)
+                self._by_id.pop(live.id, None)
+                live.end()
+
+    def _entered(
+        self, session: Session, owner: str | None, opened: asyncio.Future[LiveSession]
+    ) -> LiveSession:
+        live = LiveSession(session, owner=owner)
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks[live] = task
+        if not opened.cancelled():
+            opened.set_result(live)
+        return live
+
+    async def _pump(self, live: LiveSession) -> None:
+        """Hand on the session's events until it closes; after that, what it left behind."""
+        async for event in live.session.events():
+            self._observe(event)
+            live.dispatch(event)
+
+    async def _reap(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            now_s = loop.time()
+            due_s = now_s + self._idle_timeout_s
+            for live in tuple(self._by_id.values()):
+                expires_s = live.last_used_s + self._idle_timeout_s
+                if not live.idle.is_set():
+                    continue
+                if expires_s <= now_s:
+                    limit = f"{self._idle_timeout_s:g} s (server.session_idle_timeout_s)"
+                    reason = NotFound(f"the session was idle for {limit}", code="session_expired")
+                    await self.close(live, reason)
+                else:
+                    due_s = min(due_s, expires_s)
+            await asyncio.sleep(max(due_s - loop.time(), 0.001))
+
+
+def _fail(exc: Exception, opened: asyncio.Future[LiveSession], live: LiveSession | None) -> None:
+    if not opened.done():
+        opened.set_exception(exc)
+        return
+    if live is not None and live.end_reason is None:
+        live.end_reason = (
+            exc if isinstance(exc, LiveMindError) else Unavailable("the session failed")
+        )

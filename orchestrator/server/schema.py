@@ -1,0 +1,289 @@
+"""The requests of the HTTP and live doors, field by field. Unknown fields are refused by name.
+
+Owns types and limits; what the fields do is decided by the doors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Any, Literal, LiteralString, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from ...backends.base import GenerationParams, Message
+
+INT32_MAX = 2**31 - 1
+INT64_MAX = 2**63 - 1
+MAX_TOP_LOGPROBS = 20
+MAX_DOCUMENTS = 64
+MAX_MESSAGES = 2048
+KNOWN_UNSUPPORTED = frozenset(
+    {
+        "audio",
+        "best_of",
+        "echo",
+        "function_call",
+        "functions",
+        "guided_json",
+        "max_tool_calls",
+        "metadata",
+        "modalities",
+        "parallel_tool_calls",
+        "prediction",
+        "prompt_cache_key",
+        "reasoning_effort",
+        "response_format",
+        "safety_identifier",
+        "service_tier",
+        "store",
+        "suffix",
+        "tool_choice",
+        "tools",
+        "verbosity",
+        "web_search_options",
+    }
+)
+
+
+CacheSalt = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+def _stop_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+class Strict(BaseModel):
+    """Base of every request: no coercion, no unknown field, no NaN."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+
+class Sampling(Strict):
+    """Sampling fields shared by all doors, in the names of the OpenAI API and vLLM."""
+
+    max_tokens: int | None = Field(None, ge=1, le=INT32_MAX)
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, gt=0, le=1)
+    top_k: int | None = Field(None, ge=-1, le=INT32_MAX)
+    min_p: float | None = Field(None, ge=0, le=1)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    repetition_penalty: float | None = Field(None, gt=0, le=10)
+    seed: int | None = Field(None, ge=-INT64_MAX - 1, le=INT64_MAX)
+    stop: (
+        Annotated[
+            list[Annotated[str, Field(min_length=1, max_length=256)]],
+            Field(max_length=4),
+            BeforeValidator(_stop_list),
+        ]
+        | None
+    ) = None
+    logit_bias: (
+        dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], Annotated[float, Field(ge=-100, le=100)]]
+        | None
+    ) = Field(None, max_length=300)
+    ignore_eos: bool | None = None
+
+    def onto(self, params: GenerationParams) -> GenerationParams:
+        """Return ``params`` with the fields this request gives."""
+        given = {
+            name: value
+            for name in Sampling.model_fields
+            if name in self.model_fields_set and (value := getattr(self, name)) is not None
+        }
+        if "stop" in given:
+            given["stop"] = tuple(given["stop"])
+        if "logit_bias" in given:
+            given["logit_bias"] = tuple((int(k), v) for k, v in given["logit_bias"].items())
+        return replace(params, **given)
+
+
+class StreamOptions(Strict):
+    """``stream_options`` of the OpenAI API."""
+
+    include_usage: bool | None = None
+
+
+class ChatMessage(Strict):
+    """One message; text parts are joined with newlines, other parts are refused by name."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _join_parts(cls, value: object) -> object:
+        if not isinstance(value, list):
+            return value
+        return "\n".join(_part_text(number, part) for number, part in enumerate(value))
+
+
+class GenerationRequest(Sampling):
+    """What ``/v1/chat/completions`` and ``/v1/completions`` have in common."""
+
+    model: str | None = Field(None, min_length=1, max_length=256)
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Literal[1] | None = None
+    user: str | None = Field(None, max_length=512)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_known(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        kept = {}
+        for name, content in value.items():
+            if name not in KNOWN_UNSUPPORTED or name in cls.model_fields:
+                kept[name] = content
+            elif content is not None:
+                raise refusal(
+                    "unsupported_parameter", f"{name}: not supported by this server", name
+                )
+        return kept
+
+    @model_validator(mode="after")
+    def _check_stream_options(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            raise refusal(
+                "unsupported_parameter",
+                "stream_options: only together with stream",
+                "stream_options",
+            )
+        return self
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream ends with a usage chunk."""
+        return bool(self.stream_options is not None and self.stream_options.include_usage)
+
+
+class ChatRequest(GenerationRequest):
+    """``POST /v1/chat/completions``."""
+
+    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
+    max_completion_tokens: int | None = Field(None, ge=1, le=INT32_MAX)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
+    documents: list[str] | None = Field(None, max_length=MAX_DOCUMENTS)
+    retrieval: bool | None = None
+    speculation: Literal["off", "prefill", "draft"] | None = None
+    cache_salt: CacheSalt | None = None
+
+    @model_validator(mode="after")
+    def _check(self, info: ValidationInfo) -> Self:
+        last = len(self.messages) - 1
+        if self.messages[last].role != "user":
+            raise refusal(
+                "unsupported_content",
+                "messages: the last one must be the user's",
+                f"messages[{last}]",
+            )
+        if not self.messages[last].content.strip():
+            raise refusal(
+                "unsupported_content", "messages: the last one is empty", f"messages[{last}]"
+            )
+        if self.top_logprobs is not None and not self.logprobs:
+            raise refusal(
+                "unsupported_parameter", "top_logprobs: only together with logprobs", "top_logprobs"
+            )
+        if None not in (self.max_tokens, self.max_completion_tokens) and (
+            self.max_tokens != self.max_completion_tokens
+        ):
+            raise refusal(
+                "unsupported_parameter",
+                f"max_tokens: got {self.max_tokens}, but max_completion_tokens is "
+                f"{self.max_completion_tokens}; give one of them",
+                "max_tokens",
+            )
+        check_length(info, "messages", [message.content for message in self.messages])
+        check_length(info, "documents", self.documents or [])
+        return self
+
+    def params(self, base: GenerationParams) -> GenerationParams:
+        """Return ``base`` with what this request gives."""
+        params = self.onto(base)
+        if self.max_completion_tokens is not None:
+            params = replace(params, max_tokens=self.max_completion_tokens)
+        if self.logprobs:
+            params = replace(params, logprobs=self.top_logprobs or 0)
+        return params
+
+    @property
+    def instructions(self) -> str | None:
+        """The system messages that open the conversation, None without any."""
+        texts = [message.content for message in self.messages[: self._opening]]
+        return "\n\n".join(texts) if texts else None
+
+    @property
+    def history(self) -> tuple[Message, ...]:
+        """The messages between the instructions and the last one."""
+        return tuple(
+            Message("system" if message.role == "developer" else message.role, message.content)
+            for message in self.messages[self._opening : -1]
+        )
+
+    @property
+    def text(self) -> str:
+        """What the user commits: the last message."""
+        return self.messages[-1].content
+
+    @property
+    def _opening(self) -> int:
+        roles = [message.role in ("system", "developer") for message in self.messages]
+        return roles.index(False)
+
+
+class CompletionRequest(GenerationRequest):
+    """``POST /v1/completions``: one prompt string."""
+
+    prompt: str = Field(min_length=1)
+    logprobs: int | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
+
+    @model_validator(mode="after")
+    def _check(self, info: ValidationInfo) -> Self:
+        check_length(info, "prompt", [self.prompt])
+        return self
+
+    def params(self) -> GenerationParams:
+        """Return the sampling parameters; OpenAI's default of 16 tokens holds."""
+        params = self.onto(GenerationParams(max_tokens=16))
+        return params if self.logprobs is None else replace(params, logprobs=self.logprobs)
+
+
+def refusal(code: LiteralString, message: str, param: str) -> PydanticCustomError:
+    """Return a validation error of our own; ``param`` is relative to the validated object."""
+    context = {"message": message, "param": f".{param}"}
+    return PydanticCustomError(code, "{message}", context)
+
+
+def check_length(info: ValidationInfo, param: str, texts: list[str]) -> None:
+    """Refuse texts that together exceed ``server.max_text_chars``."""
+    limit = (info.context or {}).get("max_text_chars")
+    total = sum(map(len, texts))
+    if limit is not None and total > limit:
+        message = f"{param}: got {total} characters, the limit is {limit} (server.max_text_chars)"
+        raise refusal("text_too_long", message, param)
+
+
+def _part_text(number: int, part: object) -> str:
+    if not isinstance(part, dict) or not isinstance(part.get("type"), str):
+        raise refusal("unsupported_content", f"content[{number}]: need an object with a type", "")
+    kind = part["type"][:32]
+    if kind != "text":
+        message = f"content[{number}]: {kind} parts are not supported: no expert here can read them"
+        raise refusal("unsupported_content", message, "")
+    if set(part) != {"type", "text"} or not isinstance(part["text"], str):
+        message = f"content[{number}]: a text part has type and text (a string), nothing else"
+        raise refusal("unsupported_content", message, "")
+    text: str = part["text"]
+    return text

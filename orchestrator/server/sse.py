@@ -1,0 +1,62 @@
+"""Server-sent events: each leaves at once, and a client that stops reading is dropped."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from .state import REQUEST_ID
+
+DONE = b"data: [DONE]\n\n"
+
+
+def encode(payload: object) -> bytes:
+    """Return one event: ``data:``, compact JSON, a blank line."""
+    text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
+    return b"data: " + text.encode() + b"\n\n"
+
+
+class EventStream:
+    """A streaming response. Headers leave together with the first event."""
+
+    def __init__(self, request: web.Request, send_timeout_s: float) -> None:
+        self._request = request
+        self._send_timeout_s = send_timeout_s
+        self.response = web.StreamResponse(
+            headers={
+                "Content-Type": "text/event-stream; charset=utf-8",
+                "Cache-Control": "no-cache",
+                "X-Accel-Buffering": "no",
+                "X-Request-Id": request[REQUEST_ID],
+            }
+        )
+
+    async def open(self, headers: Mapping[str, str]) -> None:
+        """Fix status and headers; after this, errors are events."""
+        self.response.headers.update(headers)
+        await self.response.prepare(self._request)
+
+    async def send(self, *payloads: object) -> None:
+        """Send one event per payload.
+
+        Raises:
+            ConnectionResetError: the client is gone, or did not read for ``send_timeout_s``; its
+                connection is closed.
+        """
+        await self._write(b"".join(map(encode, payloads)))
+
+    async def finish(self) -> None:
+        """Send ``[DONE]``, the end of a stream that succeeded."""
+        await self._write(DONE)
+
+    async def _write(self, data: bytes) -> None:
+        try:
+            async with asyncio.timeout(self._send_timeout_s):
+                await self.response.write(data)
+        except TimeoutError:
+            if self._request.transport is not None:
+                self._request.transport.abort()
+            raise ConnectionResetError("the client stopped reading") from None

@@ -1,0 +1,106 @@
+"""What the handlers of one application share, under one typed key."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from ..errors import NotFound, Unavailable
+from .metrics import Metrics
+from .registry import SessionRegistry
+
+if TYPE_CHECKING:
+    from ..config import ServerConfig
+    from ..live_mind import LiveMind
+
+OWNER = web.RequestKey("livemind_owner", str)
+REQUEST_ID = web.RequestKey("livemind_request_id", str)
+SHUTTING_DOWN = "the server is shutting down"
+
+
+class InFlight:
+    """The requests being answered, so that a shutdown can wait for them and then end them."""
+
+    def __init__(self) -> None:
+        self.stopping = asyncio.Event()
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._aborted: set[asyncio.Task[object]] = set()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    @contextmanager
+    def track(self) -> Iterator[None]:
+        """Count the current task as one request; refused during shutdown."""
+        if self.stopping.is_set():
+            raise Unavailable(SHUTTING_DOWN, retry_after_s=1.0)
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            yield
+        finally:
+            self._tasks.discard(task)
+            self._aborted.discard(task)
+
+    def aborted(self) -> bool:
+        """Tell whether the shutdown cancels the current task; if so, that counts as handled."""
+        task = asyncio.current_task()
+        if task is None or task not in self._aborted:
+            return False
+        task.uncancel()
+        return True
+
+    async def drain(self, grace_s: float, abort_s: float) -> None:
+        """Refuse new requests, wait for those running, then cancel the rest and wait for it."""
+        self.stopping.set()
+        if self._tasks:
+            await asyncio.wait(tuple(self._tasks), timeout=grace_s)
+        left = tuple(self._tasks)
+        for task in left:
+            self._aborted.add(task)
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=abort_s)
+
+
+@dataclass(slots=True)
+class ServerState:
+    """The engine, the sessions, the counters and the limits."""
+
+    mind: LiveMind
+    registry: SessionRegistry
+    metrics: Metrics
+    in_flight: InFlight = field(default_factory=InFlight)
+    started_at: int = field(default_factory=lambda: int(time.time()))
+
+    @property
+    def limits(self) -> ServerConfig:
+        """The ``server`` part of the configuration."""
+        return self.mind.settings.server
+
+    def resolve_model(self, name: str | None) -> str | None:
+        """Return the expert id, or None for routed.
+
+        Raises:
+            NotFound: no expert has this id.
+        """
+        if name is None or name == "auto":
+            return None
+        known = [info.expert_id for info in self.mind.experts()]
+        if name not in known:
+            raise NotFound(
+                f"model: no such model; there are {', '.join([*known, 'auto'])}",
+                param="model",
+                code="model_not_found",
+            )
+        return name
+
+
+STATE = web.AppKey("livemind_state", ServerState)

@@ -1,0 +1,132 @@
+"""The real server on a loopback socket, in front of a real LiveMind with fake experts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import pytest
+
+from livemind.backends.fake import FakeExpert
+from livemind.orchestrator.config import Settings
+from livemind.orchestrator.live_mind import LiveMind
+from livemind.orchestrator.server.app import create_app, run_server
+from livemind.orchestrator.server.state import STATE, ServerState
+
+Json = dict[str, Any]
+
+
+@dataclass
+class Socket:
+    """A live WebSocket and every event it has received."""
+
+    ws: aiohttp.ClientWebSocketResponse
+    seen: list[Json] = field(default_factory=list)
+
+    async def send(self, **frame: Any) -> None:
+        await self.ws.send_str(json.dumps(frame))
+
+    async def next(self) -> Json:
+        async with asyncio.timeout(10):
+            message = await self.ws.receive()
+        assert message.type is aiohttp.WSMsgType.TEXT, (message, self.ws.close_code)
+        event: Json = json.loads(message.data)
+        self.seen.append(event)
+        return event
+
+    async def until(self, kind: str) -> Json:
+        while (event := await self.next())["type"] != kind:
+            pass
+        return event
+
+    async def error(self) -> Json:
+        event: Json = (await self.until("error"))["error"]
+        return event
+
+    async def closed(self) -> int | None:
+        """Read on until the server closes; return the code."""
+        async with asyncio.timeout(10):
+            async for message in self.ws:
+                self.seen.append(json.loads(message.data))
+        return self.ws.close_code
+
+
+@dataclass
+class Doors:
+    """A running server, its insides and a client."""
+
+    url: str
+    mind: LiveMind
+    state: ServerState
+    experts: dict[str, FakeExpert]
+    http: aiohttp.ClientSession
+
+    async def post(self, path: str, body: Any = None, **given: Any) -> tuple[int, Json]:
+        return await self.ask("POST", path, json=body, **given)
+
+    async def ask(self, method: str, path: str, **given: Any) -> tuple[int, Json]:
+        async with self.http.request(method, self.url + path, **given) as response:
+            return response.status, await response.json()
+
+    async def chat(self, text: str = "hello there", **fields: Any) -> tuple[int, Json]:
+        return await self.post("/v1/chat/completions", chat_body(text, **fields))
+
+    @asynccontextmanager
+    async def live(self, *, configure: bool = True, **fields: Any) -> AsyncIterator[Socket]:
+        url = self.url.replace("http", "ws", 1) + "/v1/live"
+        async with self.http.ws_connect(url, **fields) as ws:
+            connection = Socket(ws)
+            assert (await connection.next())["type"] == "session.created"
+            if configure:
+                await connection.send(type="session.update", speculation="off")
+                assert (await connection.next())["type"] == "session.updated"
+            yield connection
+
+    async def quiet(self) -> None:
+        """Wait until no session is open and no expert is at work."""
+        async with asyncio.timeout(10):
+            while len(self.state.registry) or any(e.running for e in self.experts.values()):
+                await asyncio.sleep(0.005)
+
+
+def chat_body(text: str = "hello there", **fields: Any) -> Json:
+    return {"messages": [{"role": "user", "content": text}], **fields}
+
+
+@asynccontextmanager
+async def serving(*fakes: FakeExpert, **server: Any) -> AsyncIterator[Doors]:
+    """Serve these experts (one called ``fake`` if none is given) with these server settings."""
+    experts = {fake.expert_id: fake for fake in fakes or (FakeExpert("fake"),)}
+    settings = Settings.model_validate(
+        {
+            "server": server,
+            "experts": [{"expert_id": name, "model_path": "fake"} for name in experts],
+            "lazy_loading": {"enabled": False},
+        }
+    )
+    create: Callable[[Any], FakeExpert] = lambda spec: experts[spec.expert_id]  # noqa: E731
+    listener = socket.create_server(("127.0.0.1", 0))
+    mind = LiveMind(settings, create=create)
+    async with mind:
+        app = create_app(mind)
+        async with run_server(app, listener), aiohttp.ClientSession() as http:
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            yield Doors(url, mind, app[STATE], experts, http)
+
+
+@pytest.fixture
+def serve() -> Any:
+    """Return ``serving``."""
+    return serving
+
+
+@pytest.fixture
+def body() -> Any:
+    """Return ``chat_body``."""
+    return chat_body
