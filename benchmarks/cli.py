@@ -59,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _plan(options: argparse.Namespace) -> Plan:
-    turns = options.turns or (QUICK_TURNS if options.quick else TURNS)
+    default = QUICK_TURNS if options.quick else TURNS
+    turns = default if options.turns is None else options.turns
     if turns < 1:
         raise ValueError(f"--turns: got {turns}, need >= 1")
     return Plan(

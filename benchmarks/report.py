@@ -26,7 +26,7 @@ _MEANING = {
     "ttft.live_over_request_at_end.p95": "the same for the slowest turns",
     "ttft.paste_over_request_at_end.p50": "a paste leaves no time ahead: 1 = it costs nothing",
     "ttft.identical_share": "greedy answers equal to the plain request's, numerical ties included",
-    "ttft.identical_share_strict": "the same without the ties",
+    "ttft.identical_share_strict": "greedy answers equal to the last character",
     "ttft.adopted_first_token_ms.p50": "with a draft adopted: server time from the commit's "
     "arrival to the first token",
     "ttft.adopted_share": "drafts adopted, of the turns with a pause before Enter",

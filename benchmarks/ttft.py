@@ -165,7 +165,7 @@ class TtftRun:
         turn = self._turn(case, -2)
         keys = TypingModel(6000).keys(turn.question, self._rng)
         await self._client.request_at_end(self._ask(case, turn))
-        await self._client.live(self._ask(case, turn), keys, 1.0)
+        await self._client.live(self._ask(case, turn), keys, self.plan.draft_pause_s)
 
     async def _block(self, results: ExpertResults, index: int, arms: list[str]) -> None:
         turn = self._turn(results.case, index)

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from aiohttp.test_utils import TestServer
+
+from livemind.benchmarks import cli
+from livemind.benchmarks.arms import Answer
+from livemind.benchmarks.ttft import BASE, PASTE, Block, TtftRun
+
+from .fake_server import FakeServer
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    """A fake server on a thread of its own: ``main`` runs its own event loop."""
+    ready, found = threading.Event(), []
+
+    async def serve() -> None:
+        async with TestServer(FakeServer().app()) as server:
+            stop = asyncio.Event()
+            found.append((str(server.make_url("/")), asyncio.get_running_loop(), stop))
+            ready.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    ready.wait()
+    address, loop, stop = found[0]
+    yield address
+    loop.call_soon_threadsafe(stop.set)
+    thread.join()
+
+
+def _main(url: str, file: Path, *more: str) -> int:
+    arguments = ["ttft", "--quick", "--turns", "1", "--expert", "random", "--cpm", "60000"]
+    return cli.main([*arguments, "--case", "paste", "--url", url, "--json", str(file), *more])
+
+
+def test_ttft_writes_the_report_in_the_common_shape(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "ttft.json"
+    assert _main(url, file) == 0
+    report = json.loads(file.read_text())
+    wanted = "schema name commit machine versions seed config cases summary"
+    assert set(wanted.split()) <= report.keys()
+    assert report["interrupted"] is False
+    assert report["config"]["turns"] == 1
+    assert report["summary"]["ttft.live_over_request_at_end.p50"] is None
+    assert report["summary"]["ttft.paste_over_request_at_end.p50"] > 0
+    assert report["machine"]["cores"] >= 1
+    assert set(report["versions"]) >= {"python", "livemind", "torch", "vllm"}
+
+
+def test_ttft_prints_every_number_with_its_meaning(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    _main(url, tmp_path / "ttft.json")
+    shown = capsys.readouterr().out
+    assert "random weights" in shown
+    for key in json.loads((tmp_path / "ttft.json").read_text())["summary"]:
+        line = next(line for line in shown.splitlines() if f" {key} " in line)
+        assert len(line.split("│")[3].split()) >= 5
+
+
+def test_ttft_interrupted_keeps_what_was_measured(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def interrupted(run: TtftRun) -> None:
+        done = Answer(outcome="completed", text="x", ttft_ms=10.0)
+        run.results[0].blocks.append(Block(0, {BASE: done, PASTE: done}))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TtftRun, "run", interrupted)
+    file = tmp_path / "ttft.json"
+    assert _main(url, file) == 130
+    report = json.loads(file.read_text())
+    assert report["interrupted"] is True
+    assert report["summary"]["ttft.paste_over_request_at_end.p50"] == 1.0
+
+
+def test_ttft_server_without_the_expert_fails_by_name(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def no_models(_: object) -> list[str]:
+        return ["other"]
+
+    monkeypatch.setattr("livemind.benchmarks.arms.Client.models", no_models)
+    assert _main(url, tmp_path / "ttft.json") == 1
+    assert "does not serve random-100m, only ['other']" in capsys.readouterr().out
+    assert not (tmp_path / "ttft.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--turns", "0"], "--turns: got 0, need >= 1"),
+        (["--cpm", "-1"], "chars_per_minute: got -1.0"),
+        (["--arm", "live"], "--arm"),
+    ],
+    ids=["turns", "cpm", "unknown"],
+)
+def test_ttft_bad_option_is_refused_by_name(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main(["ttft", *arguments])
+    assert exit_info.value.code == 2
+    assert message in capsys.readouterr().err
