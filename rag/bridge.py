@@ -191,10 +191,10 @@ async def serve_bridge(
     """
     # A client that goes away cancels its handler, which drops a text that still waits.
     app = bridge_app(collection, embed, settings)
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port, shutdown_timeout=1.0)
+        site = web.TCPSite(runner, host, port)
         try:
             await site.start()
         except OSError as exc:

@@ -46,7 +46,8 @@ class MiniLMEmbedder:
         """Load the encoder (about one second, 100 MB beside torch itself).
 
         Raises:
-            EmbedderUnavailable: the weights' package, torch, tokenizers or safetensors is missing.
+            EmbedderUnavailable: the weights' package, torch, tokenizers or safetensors is missing,
+                or its files are damaged.
         """
         folder = _model_folder()
         try:
@@ -60,7 +61,7 @@ class MiniLMEmbedder:
             self._encoder = Encoder.load(folder)
         except ImportError as exc:
             raise EmbedderUnavailable(f"{self.name} needs {exc.name}: {_INSTALL}") from exc
-        except (OSError, KeyError) as exc:
+        except Exception as exc:  # tokenizers and safetensors raise classes of their own
             raise EmbedderUnavailable(f"{self.name}: its files are damaged: {_INSTALL}") from exc
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(MAX_TOKENS)

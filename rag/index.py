@@ -65,23 +65,25 @@ class VectorIndex:
             k: >= 1.
 
         Raises:
-            TypeError: the query is not a float32 array.
+            TypeError: the query is not float32.
             ValueError: the query has another shape or is not finite, or k < 1.
 
         Thread-safe; blocks. Ties: lower row first when exact.
         """
+        if query.dtype != np.float32:
+            raise TypeError(f"query must be float32, got {query.dtype}")
         if query.shape != (self.dim,):
             raise ValueError(f"query has shape {query.shape}, the index needs ({self.dim},)")
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
+        if not np.isfinite(query).all():
+            raise ValueError("query is not finite")
         k = min(k, len(self))
         if k == 0:
             return np.empty(0, np.int64), np.empty(0, np.float32)
         if self._hnsw is None:
             rows, cosines = kernels.cosine_top_k(query[None], self._vectors, k)
             return rows[0], cosines[0]
-        if not np.isfinite(query).all():  # hnswlib answers a NaN with arbitrary rows
-            raise ValueError("query is not finite")
         labels, distances = self._hnsw.knn_query(query[None], k, num_threads=1)
         return labels[0].astype(np.int64), (1.0 - distances[0]).astype(np.float32)
 
@@ -93,7 +95,7 @@ class VectorIndex:
 
 
 def _check(vectors: FloatArray) -> None:
-    # hnswlib takes any shape and any values and answers nonsense, so everything is checked here.
+    # hnswlib takes any shape and any value and answers nonsense, so all is checked here.
     if vectors.dtype != np.float32:
         raise TypeError(f"vectors must be float32, got {vectors.dtype}")
     if vectors.ndim != 2 or vectors.shape[1] == 0:

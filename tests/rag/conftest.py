@@ -1,0 +1,55 @@
+"""A real bridge on a loopback socket, over a small corpus and an encoder without a model."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from livemind.rag.bridge import serve_bridge
+from livemind.rag.collection import Collection
+from livemind.rag.corpus import Corpus, split
+from livemind.rag.embed_worker import EmbedWorker
+from livemind.rag.fake import FakeEmbedder
+
+HANDBOOK = """\
+## Kestrel
+The port of Kestrel is 361.
+## Osprey
+The owner of Osprey is Mara.
+## Heron
+The colour of Heron is blue.
+"""
+
+
+@pytest.fixture
+def embedder() -> FakeEmbedder:
+    return FakeEmbedder()
+
+
+@pytest.fixture
+def collection(embedder: FakeEmbedder) -> Collection:
+    built = Collection.build(Corpus(tuple(split("handbook.md", HANDBOOK)), "v1"), embedder)
+    embedder.batches.clear()
+    return built
+
+
+@pytest.fixture
+async def worker(embedder: FakeEmbedder) -> AsyncIterator[EmbedWorker]:
+    worker = EmbedWorker(embedder, max_queue=3, cache_size=2)
+    yield worker
+    embedder.gate.set()
+    await worker.aclose()
+
+
+@pytest.fixture
+async def bridge_url(collection: Collection, worker: EmbedWorker) -> AsyncIterator[str]:
+    async with serve_bridge(collection, worker, port=0) as url:
+        yield url
+
+
+@pytest.fixture
+async def http(bridge_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=bridge_url, trust_env=False) as client:
+        yield client
