@@ -73,6 +73,9 @@ async def run_server(
     """Serve on a bound socket inside this block; at its end streams are finished or told why not.
 
     A client that disconnects cancels its handler, which frees the engine slot.
+
+    Raises:
+        OSError: the socket cannot listen.
     """
     runner = web.AppRunner(
         app,
