@@ -268,8 +268,18 @@ def load_settings(path: str | Path) -> Settings:
 
 
 def describe(settings: Settings) -> str:
-    """Return the effective settings as JSON text, defaults included, secrets masked."""
-    return json.dumps(settings.model_dump(mode="json"), indent=2, ensure_ascii=False)
+    """Return the effective settings as JSON text, defaults included, secrets masked.
+
+    Without secrets it is a valid configuration file that means the same.
+    """
+    shown = settings.model_dump(mode="json")
+    for expert, config in zip(shown["experts"], settings.experts, strict=True):
+        for key in config.unused_keys:
+            del expert[key]
+    pool = shown["lazy_loading"]
+    for key in ("max_loaded_experts", "warmup_pool_size"):
+        pool[key] = min(pool[key], len(settings.experts))
+    return json.dumps(shown, indent=2, ensure_ascii=False)
 
 
 def check_config(path: str | Path, console: Console | None = None) -> int:

@@ -10,6 +10,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from ..backends.spec import ExpertSpec
+from ..backends.zoo import catalog
 from .config_problems import Problem, got, raise_problems
 
 ROUTED_MODEL = "auto"
@@ -151,20 +152,22 @@ class ExpertConfig(Section):
         raise_problems(self._engine_problems())
         return self
 
+    @property
+    def unused_keys(self) -> tuple[str, ...]:
+        """The keys that this kind of expert has no use for."""
+        return _REMOTE_KEYS if self.kind == "vllm" else _ENGINE_KEYS
+
     def _kind_problems(self) -> Iterator[Problem]:
         if self.kind == "vllm":
-            foreign: tuple[str, ...] = _REMOTE_KEYS
             other = "remote"
-            if self.model_path is None:
-                yield Problem(("model_path",), 'missing, need a model for kind "vllm"')
+            yield from self._model_problems()
         else:
-            foreign = _ENGINE_KEYS
             other = "vllm"
             if not self.base_urls:
                 yield Problem(("base_urls",), 'missing, need at least one URL for kind "remote"')
             if self.model is None:
                 yield Problem(("model",), "missing, need the name the servers know it by")
-        for key in foreign:
+        for key in self.unused_keys:
             if key in self.model_fields_set:
                 yield Problem((key,), f'not used by kind "{self.kind}", only by kind "{other}"')
         for index, url in enumerate(self.base_urls):
@@ -173,6 +176,16 @@ class ExpertConfig(Section):
                 problem = got("base_urls", url, "the URL without /v1")
             if problem is not None:
                 yield Problem(("base_urls", index), problem.text)
+
+    def _model_problems(self) -> Iterator[Problem]:
+        path = self.model_path
+        if path is None:
+            yield Problem(("model_path",), 'missing, need a model for kind "vllm"')
+        elif path.startswith(ZOO_PREFIX):
+            known = catalog.model_names()
+            if path.removeprefix(ZOO_PREFIX) not in known:
+                listed = ", ".join(f"{ZOO_PREFIX}{name}" for name in known)
+                yield got("model_path", path, f"an embedded expert: {listed}")
 
     def _engine_problems(self) -> Iterator[Problem]:
         if self.expert_id == ROUTED_MODEL:
@@ -199,7 +212,6 @@ class ExpertConfig(Section):
         if self.engine_log is not None:
             values["engine_log"] = str(self.engine_log)
         if self.model_path is not None and self.model_path.startswith(ZOO_PREFIX):
-            from ..backends.zoo.catalog import model_path
-
-            values["model_path"] = str(model_path(self.model_path.removeprefix(ZOO_PREFIX)))
+            name = self.model_path.removeprefix(ZOO_PREFIX)
+            values["model_path"] = str(catalog.model_path(name))
         return ExpertSpec(**values)
