@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     ttft.add_argument("--expert", action="append", choices=sorted(EXPERTS), help="only this one")
     ttft.add_argument("--case", action="append", choices=CASES, help="only this one")
     ttft.add_argument("--json", type=Path, metavar="FILE", help="write the report")
+    ttft.add_argument("--server-log", type=Path, metavar="FILE", help="keep the server's output")
     ttft.add_argument("--url", help="a running server with these experts, instead of an own one")
     return top
 
@@ -142,7 +143,8 @@ async def _server(options: argparse.Namespace, plan: Plan) -> AsyncGenerator[str
         return
     with tempfile.TemporaryDirectory(prefix="livemind-bench-") as folder:
         await prepare(plan.experts)
-        async with running(server_config(plan.experts), Path(folder)) as url:
+        config = server_config(plan.experts)
+        async with running(config, Path(folder), options.server_log) as url:
             yield url
 
 

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -79,61 +80,60 @@ def show(console: Console, cases: Sequence[Json], summary: Mapping[str, Number])
     for case in cases:
         console.print(_turns(case) if case["name"] == "turns" else _interference(case))
         for error in _errors(case):
-            console.print(f"[red]failed:[/] {error}", highlight=False)
-    table = Table(title="Summary", title_justify="left")
-    table.add_column("metric")
-    table.add_column("value", justify="right")
-    table.add_column("what it says", ratio=1)
+            console.print(f"failed: {error}", style="red", markup=False, highlight=False)
+    table = Table("value", "", title="Summary", title_justify="left", box=SIMPLE)
+    table.columns[0].justify = "right"
     for name, value in summary.items():
-        table.add_row(name, _number(value, 3), _MEANING.get(name.removesuffix(".embedded"), ""))
+        meaning = _MEANING.get(name.removesuffix(".embedded"), "")
+        table.add_row(_number(value, 3), f"[bold]{name}[/]\n{meaning}")
     console.print(table)
 
 
 def _turns(case: Json) -> Table:
-    table = Table(title=f"{case['label']}: time to first token from Enter", title_justify="left")
-    for column in (
-        "arm",
-        "turns",
-        "failed",
-        "p50 ms",
-        "p95 ms",
-        "ratio p50 (95 % interval)",
-        "same text / tie / other",
-        "cached",
-    ):
-        table.add_column(column, justify="left" if column == "arm" else "right")
+    table = _table(
+        f"{case['label']}: milliseconds from Enter to the first token",
+        ("arm", "done", "fail", "p50", "p95", "ratio", "95 % of it", "same/tie/not"),
+    )
     for arm in (BASE, LIVE, DRAFT, PASTE):
         one, pair = case["arms"][arm], case["pairs"].get(arm)
-        failed = one["failed"] + one["incomplete"] + one["error"]
         table.add_row(
-            arm, str(one["completed"]), str(failed),
-            _number(one["ttft_ms_p50"], 1), _number(one["ttft_ms_p95"], 1),
-            _interval(pair) if pair else "1 (reference)",
-            f"{pair['identical']} / {pair['tie']} / {pair['different']}" if pair else "",
-            _number(one["cached_tokens_p50"], 0),
-        )  # fmt: skip
+            arm,
+            str(one["completed"]),
+            str(one["failed"] + one["incomplete"] + one["error"]),
+            _number(one["ttft_ms_p50"], 1),
+            _number(one["ttft_ms_p95"], 1),
+            _number(pair["ratio_p50"], 3) if pair else "1",
+            _interval(pair["ratio_p50_ci95"]) if pair else "",
+            f"{pair['identical']}/{pair['tie']}/{pair['different']}" if pair else "",
+        )
+    base = case["arms"][BASE]
+    table.caption = (
+        f"prompt tokens {_number(base['prompt_tokens_p50'], 0)}; of them found in the cache by "
+        f"{BASE}, at most {_number(base['cached_tokens_max'], 0)} (0 = cold, as it should be)"
+    )
     return table
 
 
 def _interference(case: Json) -> Table:
-    title = f"{case['label']}: a running stream while others type"
-    table = Table(title=title, title_justify="left")
-    for column in (
-        "",
-        "streams",
-        "gap p50 ms",
-        "gap p95 ms",
-        "gap mean ms",
-        "longest ms",
-        "TTFT p50 ms",
-    ):
-        table.add_column(column, justify="right")
-    for name, key in (("alone", "alone"), ("beside typing", "beside_typing")):
+    table = _table(
+        f"{case['label']}: milliseconds between tokens of a running answer",
+        ("", "streams", "p50", "p95", "mean", "longest", "first token"),
+    )
+    for name, key in (("alone", "alone"), ("others typing", "beside_typing")):
         one = case[key]
         gaps = [_number(one[f"gap_ms_{which}"], 1) for which in ("p50", "p95", "mean", "max")]
         table.add_row(name, str(one["completed"]), *gaps, _number(one["ttft_ms_p50"], 1))
     prefilled = _number(case["typists_prefilled_tokens_p50"], 0)
-    table.caption = f"typing sessions: {case['typists']}, each prefilled {prefilled} tokens (p50)"
+    table.caption = f"typing sessions {case['typists']}, each prefilled {prefilled} tokens (p50)"
+    return table
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", caption_justify="left")
+    table.box, table.pad_edge, table.show_edge = SIMPLE, False, False
+    for name in columns:
+        first = name == columns[0]
+        table.add_column(name, justify="left" if first else "right", no_wrap=True)
     return table
 
 
@@ -147,14 +147,12 @@ def _errors(case: Json) -> list[str]:
     return found + [f"typing session: {error}" for error in case.get("typist_errors", ())]
 
 
-def _interval(pair: Json) -> str:
-    ci = pair["ratio_p50_ci95"]
-    value = _number(pair["ratio_p50"], 3)
-    return f"{value} ({_number(ci[0], 3)} to {_number(ci[1], 3)})" if ci else value
+def _interval(ci: tuple[float, float] | None) -> str:
+    return "" if ci is None else f"{_number(ci[0], 2)}-{_number(ci[1], 2)}"
 
 
 def _number(value: Number, digits: int) -> str:
-    return "unknown" if value is None else f"{value:.{digits}f}"
+    return "?" if value is None else f"{value:.{digits}f}"
 
 
 def _cpu_model() -> str:

@@ -34,13 +34,17 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def running(
-    config: Mapping[str, Any], folder: Path, command: Sequence[str] = COMMAND
+    config: Mapping[str, Any],
+    folder: Path,
+    log: Path | None = None,
+    command: Sequence[str] = COMMAND,
 ) -> AsyncGenerator[str, None]:
     """Serve a configuration on a free port; yields the base URL once ``/health`` answers 200.
 
     Args:
         config: as in a file; ``server.host`` and ``server.port`` are set here.
-        folder: holds the configuration and ``server.log``.
+        folder: holds the configuration.
+        log: file for what the server prints; None = in ``folder``.
         command: what ``serve --config FILE`` is appended to.
 
     Raises:
@@ -48,7 +52,7 @@ async def running(
     """
     port = free_port()
     server = {**config.get("server", {}), "host": "127.0.0.1", "port": port}
-    file, log = folder / "config.json", folder / "server.log"
+    file, log = folder / "config.json", log or folder / "server.log"
     file.write_text(json.dumps({**config, "server": server}, indent=2))
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(

@@ -38,7 +38,7 @@ def _is_running(pid: int) -> bool:
 async def test_running_serves_the_config_and_leaves_no_process(tmp_path: Path) -> None:
     config = {"experts": [], "server": {"max_sessions": 3}}
     command = (sys.executable, "-c", SERVER)
-    async with running(config, tmp_path, command) as url, aiohttp.ClientSession() as http:
+    async with running(config, tmp_path, command=command) as url, aiohttp.ClientSession() as http:
         async with http.get(f"{url}/health") as response:
             seen = json.loads(await response.text())
         assert _is_running(seen["child"])
@@ -52,7 +52,7 @@ async def test_running_serves_the_config_and_leaves_no_process(tmp_path: Path) -
 async def test_running_server_that_ends_raises_with_its_last_words(tmp_path: Path) -> None:
     command = (sys.executable, "-c", "import sys; sys.exit('experts[0]: no such model')")
     with pytest.raises(ServerFailed, match=r"code 1\nexperts\[0\]: no such model"):
-        async with running({}, tmp_path, command):
+        async with running({}, tmp_path, command=command):
             pass
 
 
@@ -63,7 +63,7 @@ async def test_running_server_that_never_answers_is_killed(
     note = f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid()))"
     code = f"import os, pathlib, time; {note}; time.sleep(600)"
     with pytest.raises(ServerFailed, match="not healthy"):
-        async with running({}, tmp_path, (sys.executable, "-c", code)):
+        async with running({}, tmp_path, command=(sys.executable, "-c", code)):
             pass
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
