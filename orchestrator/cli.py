@@ -160,9 +160,7 @@ def _add_zoo(commands: Commands) -> None:
         epilog="example:\n  livemind zoo random --params 100m var/100m",
     )
     random.add_argument("--params", required=True, metavar="N", help="size, for example 5m or 1b")
-    random.add_argument(
-        "folder", type=Path, metavar="DIR", help="folder to write; must be empty or new"
-    )
+    random.add_argument("folder", type=Path, metavar="DIR", help="folder, empty or new")
     random.set_defaults(module="cli_commands", function="zoo_random")
 
 
