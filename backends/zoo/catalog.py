@@ -1,0 +1,58 @@
+"""The embedded experts by name: where their weights lie and what they are for.
+
+Imports neither torch nor vllm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+MODELS: Final = Path(__file__).with_name("models")
+
+
+@dataclass(frozen=True, slots=True)
+class ZooModel:
+    """One embedded expert; `domain` is `all` for the fast expert."""
+
+    name: str
+    domain: str
+    description: str
+
+    @property
+    def path(self) -> Path:
+        """The model directory, in the layout of the Hugging Face hub."""
+        return MODELS / self.name
+
+
+CATALOG: Final = (
+    ZooModel("fast", "all", "Smallest and quickest expert; knows all domains, less exactly."),
+    ZooModel("general", "general", "Places: people, prices, opening hours, rooms, colors."),
+    ZooModel("technical", "technical", "Devices: ports, voltages, timeouts, protocols, states."),
+    ZooModel(
+        "coding", "coding", "Writes and explains small Python functions defined in documents."
+    ),
+    ZooModel(
+        "multilingual",
+        "multilingual",
+        "Lookups in Spanish, French, German, Italian, Portuguese; word translations.",
+    ),
+)
+
+
+def model_names() -> tuple[str, ...]:
+    """Return the names of all embedded experts, the fast one first."""
+    return tuple(model.name for model in CATALOG)
+
+
+def model_path(name: str) -> Path:
+    """Return the directory of an embedded expert.
+
+    Raises:
+        KeyError: there is no expert of this name; the message lists the known ones.
+    """
+    for model in CATALOG:
+        if model.name == name:
+            return model.path
+    raise KeyError(f"no embedded expert {name!r}; known: {', '.join(model_names())}")

@@ -1,0 +1,264 @@
+"""A small Llama to train on a CPU, with the parameter names of `LlamaForCausalLM` (transformers).
+
+It differs from the library's model in speed only: hidden states are gathered before the
+language-model head, so that the vocabulary is scored for answer tokens alone.
+
+The initial weights hold a prior that replaces the long search for lookup heads: heads of the first
+layer look one to four tokens back (through the attention biases), and half of the heads of the
+second layer attend to the token that follows the same two words in the same places. Everything
+else is random, and all of it is trained. The idea of starting attention from useful structure is
+that of Trockman & Kolter 2023, "Mimetic Initialization of Self-Attention Layers".
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .tokenizer import END, PAD, load_tokenizer, save_tokenizer_files, token_id
+
+ROPE_THETA: Final = 1_000_000.0
+MAX_POSITIONS: Final = 4096
+_OFFSETS: Final = (1, 2, 3, 4, 5, 6)
+_OFFSET_SHARPNESS: Final = (8.0, 8.0, 8.0, 8.0)
+_WRITE_NORM: Final = 1.0
+_MATCH_GAIN: Final = 2.0
+_COPY_GAIN: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The dimensions of a model. The heads together may be wider than the residual stream."""
+
+    width: int
+    layers: int
+    heads: int
+    head_dim: int
+    inner: int
+
+    def rows(self, head: int) -> slice:
+        """The rows of a head in the query, key and value projections."""
+        return slice(head * self.head_dim, (head + 1) * self.head_dim)
+
+
+SPECIALIST: Final = Size(width=256, layers=4, heads=4, head_dim=64, inner=384)
+FAST: Final = Size(width=128, layers=4, heads=4, head_dim=32, inner=320)
+
+
+def vocabulary_rows() -> int:
+    """Return the number of embedding rows: the vocabulary, rounded up to a multiple of 64."""
+    return -(-load_tokenizer().get_vocab_size() // 64) * 64
+
+
+def llama_config(size: Size) -> dict[str, Any]:
+    """Return the config.json of a model of this size."""
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": vocabulary_rows(),
+        "hidden_size": size.width,
+        "intermediate_size": size.inner,
+        "num_hidden_layers": size.layers,
+        "num_attention_heads": size.heads,
+        "num_key_value_heads": size.heads,
+        "head_dim": size.head_dim,
+        "hidden_act": "silu",
+        "max_position_embeddings": MAX_POSITIONS,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": ROPE_THETA,
+        "attention_bias": True,
+        "mlp_bias": False,
+        "tie_word_embeddings": True,
+        "bos_token_id": None,
+        "eos_token_id": token_id(END),
+        "pad_token_id": token_id(PAD),
+        "torch_dtype": "bfloat16",
+    }
+
+
+class Attention(nn.Module):
+    """Causal self-attention with rotary positions."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        self.heads = size.heads
+        self.q_proj = nn.Linear(size.width, size.heads * size.head_dim)
+        self.k_proj = nn.Linear(size.width, size.heads * size.head_dim)
+        self.v_proj = nn.Linear(size.width, size.heads * size.head_dim)
+        self.o_proj = nn.Linear(size.heads * size.head_dim, size.width)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Attend within x (batch, length, width)."""
+        batch, length, _ = x.shape
+
+        def split(y: Tensor) -> Tensor:
+            return y.view(batch, length, self.heads, -1).transpose(1, 2)
+
+        q, k, v = split(self.q_proj(x)), split(self.k_proj(x)), split(self.v_proj(x))
+        q, k = _rotate(q, cos, sin), _rotate(k, cos, sin)
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        out: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(batch, length, -1))
+        return out
+
+
+class Mlp(nn.Module):
+    """The gated feed-forward block."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(size.width, size.inner, bias=False)
+        self.up_proj = nn.Linear(size.width, size.inner, bias=False)
+        self.down_proj = nn.Linear(size.inner, size.width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform each position of x alone."""
+        out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return out
+
+
+class Block(nn.Module):
+    """One decoder layer."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        self.self_attn = Attention(size)
+        self.mlp = Mlp(size)
+        self.input_layernorm = nn.RMSNorm(size.width, eps=1e-6)
+        self.post_attention_layernorm = nn.RMSNorm(size.width, eps=1e-6)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Apply attention and the feed-forward block to x."""
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin)
+        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return out
+
+
+class LookupLlama(nn.Module):
+    """The model; `forward` returns logits of chosen positions only."""
+
+    def __init__(self, size: Size, *, seed: int = 0) -> None:
+        """Create a model with the initial weights of `seed`."""
+        super().__init__()
+        self.size = size
+        self.embed_tokens = nn.Embedding(vocabulary_rows(), size.width)
+        self.layers = nn.ModuleList(Block(size) for _ in range(size.layers))
+        self.norm = nn.RMSNorm(size.width, eps=1e-6)
+        with torch.no_grad():
+            _initialise(self, torch.Generator().manual_seed(seed))
+
+    def forward(self, ids: Tensor, positions: Tensor) -> Tensor:
+        """Return logits (len(positions), vocabulary) of flat positions in ids (batch, length)."""
+        cos, sin = _rotary(ids.shape[1], self.size.head_dim)
+        x = self.embed_tokens(ids)
+        for layer in self.layers:
+            x = layer(x, cos, sin)
+        chosen = self.norm(x.flatten(0, 1)[positions])
+        return F.linear(chosen, self.embed_tokens.weight)
+
+    def save(self, directory: Path) -> None:
+        """Write a complete model directory: config, bf16 weights and tokenizer files."""
+        directory.mkdir(parents=True, exist_ok=True)
+        tensors = {
+            f"model.{name}": value.to(torch.bfloat16).contiguous()
+            for name, value in self.state_dict().items()
+        }
+        save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+        (directory / "config.json").write_text(
+            json.dumps(llama_config(self.size), indent=2) + "\n", encoding="utf-8"
+        )
+        save_tokenizer_files(directory)
+
+    def load_weights(self, directory: Path) -> None:
+        """Read the weights that `save` wrote."""
+        tensors = load_file(directory / "model.safetensors")
+        self.load_state_dict(
+            {name.removeprefix("model."): value.float() for name, value in tensors.items()}
+        )
+
+
+def _rotary(length: int, head_dim: int) -> tuple[Tensor, Tensor]:
+    angles = torch.outer(torch.arange(length).float(), _frequencies(head_dim)).repeat(1, 2)
+    return angles.cos(), angles.sin()
+
+
+def _frequencies(head_dim: int) -> Tensor:
+    return ROPE_THETA ** (-torch.arange(0, head_dim, 2).float() / head_dim)
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    first, second = x.chunk(2, dim=-1)
+    return (x * cos + torch.cat((-second, first), dim=-1) * sin).to(x.dtype)
+
+
+def _initialise(model: LookupLlama, generator: torch.Generator) -> None:
+    """Set the initial weights; see the module docstring."""
+    size = model.size
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 1:
+            parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+            continue
+        scale = 1 / math.sqrt(size.width if "embed" in name else parameter.shape[1])
+        if "o_proj" in name:
+            scale /= math.sqrt(2 * size.layers) * 2
+        elif "down_proj" in name:
+            scale = 0.0
+        parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
+    gather, match = (layer.self_attn for layer in list(model.layers)[:2])
+    assert isinstance(gather, Attention)
+    assert isinstance(match, Attention)
+    mixer = torch.empty(gather.o_proj.weight.shape)
+    nn.init.orthogonal_(mixer, generator=generator)
+    offsets = _OFFSETS[: max(4, size.heads - 2)]
+    for head, offset in enumerate(offsets):
+        rows = size.rows(head)
+        _look_back(gather, rows, offset, size.head_dim)
+        gather.o_proj.weight[:, rows] = mixer[:, rows] * _WRITE_NORM / math.sqrt(size.head_dim)
+        if head in (1, 3):
+            gather.v_proj.weight[rows] = gather.v_proj.weight[size.rows(head - 1)]
+    for head in range(size.heads // 2):
+        _match_pairs(gather, match, size, head)
+
+
+def _look_back(attention: Attention, rows: slice, offset: int, head_dim: int) -> None:
+    """Make a head attend `offset` tokens back.
+
+    Query and key get equal biases in the fast rotary planes, the key's turned by the offset.
+    """
+    half = head_dim // 2
+    for plane, (frequency, sharpness) in enumerate(
+        zip(_frequencies(head_dim).tolist(), _OFFSET_SHARPNESS, strict=False)
+    ):
+        first = rows.start + plane
+        attention.q_proj.bias[first] = sharpness
+        attention.k_proj.bias[first] = sharpness * math.cos(offset * frequency)
+        attention.k_proj.bias[first + half] = sharpness * math.sin(offset * frequency)
+    attention.q_proj.weight[rows] *= 0.1
+    attention.k_proj.weight[rows] *= 0.1
+
+
+def _match_pairs(gather: Attention, match: Attention, size: Size, head: int) -> None:
+    """Make a head attend to the token that follows the same two words.
+
+    The words stand one and three tokens before the asking token, and two and four before the found
+    one: `port` and `Kestrel` in `port of Kestrel is 361`.
+    """
+    rows, half = size.rows(head), size.head_dim // 2
+    slow = [plane + side for side in (0, half) for plane in range(half // 2, half)]
+    written = gather.o_proj.weight / gather.o_proj.weight.norm(dim=0)
+    match.q_proj.weight[rows] *= 0.1
+    match.k_proj.weight[rows] *= 0.1
+    for number, place in enumerate(slow):
+        source = (number + head * len(slow)) % size.head_dim
+        sought = written[:, size.rows(0)][:, source] + written[:, size.rows(2)][:, source]
+        offered = written[:, size.rows(1)][:, source] + written[:, size.rows(3)][:, source]
+        match.q_proj.weight[rows.start + place] = sought * _MATCH_GAIN
+        match.k_proj.weight[rows.start + place] = offered * _MATCH_GAIN
+    match.o_proj.weight[:, rows] = match.v_proj.weight[rows].T * _COPY_GAIN
