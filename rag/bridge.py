@@ -234,7 +234,8 @@ async def _run(folder: Path, host: str, port: int, say: Callable[[str], None]) -
     try:
         async with serve_bridge(collection, embed, host=host, port=port) as url:
             index = collection.index
-            say(f"bridge: {len(index)} passages ({index.method} search) on {url}, ctrl-c to stop")
+            count = f"{len(index)} passage{'s' if len(index) != 1 else ''}"
+            say(f"bridge: {count} ({index.method} search) on {url}, ctrl-c to stop")
             await stop.wait()
     finally:
         await embed.aclose()

@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
+import signal
+import subprocess
+import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -355,3 +359,28 @@ def test_run_bridge_missing_encoder_says_what_to_install(
     said: list[str] = []
     assert run_bridge(Namespace(corpus=tmp_path, host="127.0.0.1", port=0), said.append) == 1
     assert said == ["livemind bridge: install it"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["int", "term"])
+def test_run_bridge_serves_until_a_signal_and_ends_cleanly(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "a.md").write_text("## Kestrel\nThe port of Kestrel is 361.\n")
+    code = (
+        "import sys\n"
+        "from argparse import Namespace\n"
+        "from livemind.rag import bridge, fake\n"
+        "bridge.MiniLMEmbedder = fake.FakeEmbedder\n"
+        "args = Namespace(corpus=sys.argv[1], host='127.0.0.1', port=0)\n"
+        "sys.exit(bridge.run_bridge(args, lambda line: print(line, flush=True)))\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        found = re.fullmatch(r"bridge: 1 passage \(exact search\) on (http://\S+), .*\n", line)
+        assert found is not None
+        answer = httpx.post(f"{found[1]}/v1/retrieve", json=ASK, trust_env=False).json()
+        process.send_signal(number)
+        assert process.wait(timeout=30) == 0
+    assert [r["text"] for r in answer["results"]] == ["Kestrel\nThe port of Kestrel is 361."]
