@@ -1,0 +1,242 @@
+"""An expert that is a vLLM engine of this process: prefix caching, priorities, streaming.
+
+Translates between LiveMind's values and vLLM's; the engine's processes are ``vllm_process``'s, its
+exceptions ``vllm_errors``'s, the chat template ``vllm_render``'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+from uuid import uuid4
+
+from .base import (
+    Capabilities,
+    Chunk,
+    GenerationParams,
+    Health,
+    Message,
+    PrefillResult,
+    Priority,
+    TokenLogprob,
+    TokenPrompt,
+    Usage,
+)
+from .errors import ExpertTimeout, ExpertUnavailable, PromptRejected
+from .spec import ExpertSpec
+from .vllm_errors import translate
+from .vllm_process import EngineProcess
+from .vllm_render import Renderer
+
+# GenerationParams that vLLM's SamplingParams calls by the same name.
+_SAME_NAMES = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "seed",
+    "logprobs",
+)
+_FINISH = {"stop": "stop", "repetition": "stop", "length": "length"}
+
+
+class VllmExpert:
+    """One model in one vLLM engine.
+
+    Args:
+        spec: its settings; see ``vllm_args.engine_args`` for how they reach the engine.
+    """
+
+    def __init__(self, spec: ExpertSpec) -> None:
+        self.expert_id = spec.expert_id
+        self._spec = spec
+        self._process: EngineProcess | None = None
+        self._engine: Any = None
+        self._renderer: Renderer | None = None
+        self._defaults: dict[str, Any] = {}
+        self._capabilities = Capabilities(prefix_block_tokens=spec.block_size)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Complete after ``start``."""
+        return self._capabilities
+
+    def process_ids(self) -> tuple[int, ...]:
+        """Process ids of the running engine: EngineCore first, then its workers."""
+        return self._process.process_ids() if self._process is not None else ()
+
+    async def start(self) -> None:
+        """Start the engine and let it compute one token, so that what cannot work fails here."""
+        if self._process is not None:
+            return
+        self._process = EngineProcess(self._spec)
+        try:
+            await self._process.start()
+            self._engine = self._process.engine
+            self._learn_model()
+            first_token = TokenPrompt((0,), 1)
+            await self.prefill(first_token, priority=Priority.FOREGROUND)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Kill the engine; requests in flight fail with ExpertUnavailable."""
+        process, self._process, self._engine = self._process, None, None
+        if process is not None:
+            await process.stop()
+
+    def render(self, messages: Sequence[Message], *, open_turn: bool) -> TokenPrompt:
+        """See ``Expert.render``."""
+        return self._running_renderer().render(messages, open_turn=open_turn)
+
+    def tokenize(self, text: str) -> TokenPrompt:
+        """See ``Expert.tokenize``."""
+        return self._running_renderer().tokenize(text)
+
+    async def prefill(self, prompt: TokenPrompt, *, priority: Priority) -> PrefillResult:
+        """Generate one token and throw it away: the prompt's blocks stay in the prefix cache."""
+        began = time.perf_counter()
+        params = GenerationParams(max_tokens=1, temperature=0.0)
+        cached = 0
+        request_id = f"prefill-{uuid4().hex}"
+        async with aclosing(self._outputs(prompt, params, priority, request_id)) as outputs:
+            async for output in outputs:
+                cached = output.num_cached_tokens or 0
+        elapsed_ms = (time.perf_counter() - began) * 1000
+        return PrefillResult(cached, len(prompt.token_ids) - cached, elapsed_ms)
+
+    async def generate(
+        self, prompt: TokenPrompt, params: GenerationParams, *, priority: Priority, request_id: str
+    ) -> AsyncGenerator[Chunk, None]:
+        """Stream the answer; see ``Expert.generate``."""
+        if prompt.open_turn:
+            raise PromptRejected(self.expert_id, "an open turn can only be prefilled")
+        completion_tokens = 0
+        async with aclosing(self._outputs(prompt, params, priority, request_id)) as outputs:
+            async for output in outputs:
+                answer = output.outputs[0]
+                completion_tokens += len(answer.token_ids)
+                reason, usage = None, None
+                if output.finished:
+                    reason = _FINISH.get(answer.finish_reason)
+                    if reason is None:
+                        cause = f"the engine ended the request: {answer.finish_reason}"
+                        raise ExpertUnavailable(self.expert_id, cause)
+                    usage = Usage(
+                        len(prompt.token_ids), completion_tokens, output.num_cached_tokens
+                    )
+                yield Chunk(
+                    answer.text,
+                    tuple(answer.token_ids),
+                    _logprobs(answer.token_ids, answer.logprobs, params.logprobs),
+                    reason,
+                    usage,
+                )
+
+    async def health(self) -> Health:
+        """Whether the engine's processes are alive."""
+        if self._engine is None or self._process is None:
+            return Health(False, "the engine is not running")
+        if self._engine.errored or not self._process.process_ids():
+            cause = self._process.death_cause()
+            return Health(False, f"the engine died: {cause}" if cause else "the engine died")
+        return Health(True)
+
+    async def _outputs(
+        self, prompt: TokenPrompt, params: GenerationParams, priority: Priority, request_id: str
+    ) -> AsyncGenerator[Any, None]:
+        """Yield vLLM's outputs of one request; abort it when closed, translate what it raises."""
+        engine = self._running_engine()
+        from vllm.inputs.engine import tokens_input
+
+        token_input = tokens_input(list(prompt.token_ids), cache_salt=prompt.cache_salt)
+        try:
+            sampling = self._sampling(prompt, params)
+            stream = engine.generate(token_input, sampling, request_id, priority=int(priority))
+            async with aclosing(stream):
+                while True:
+                    async with asyncio.timeout(self._spec.timeout_s):
+                        output = await anext(stream, None)
+                    if output is None:
+                        return
+                    yield output
+        except TimeoutError:
+            message = f"no token for {self._spec.timeout_s:.0f} s"
+            raise ExpertTimeout(self.expert_id, message) from None
+        except Exception as error:
+            raise translate(self.expert_id, error) from error
+
+    def _sampling(self, prompt: TokenPrompt, params: GenerationParams) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        limit = self._capabilities.max_model_len or 0
+        room = limit - len(prompt.token_ids)
+        if params.max_tokens is not None and params.max_tokens > room:
+            message = (
+                f"max_tokens={params.max_tokens} and the prompt of {len(prompt.token_ids)} tokens "
+                f"are together more than the context limit of {limit} tokens"
+            )
+            raise PromptRejected(self.expert_id, message, param="max_tokens")
+        settings = dict(self._defaults)
+        settings.update(
+            (name, value)
+            for name in _SAME_NAMES
+            if (value := getattr(params, name)) is not None
+        )
+        settings["max_tokens"] = params.max_tokens or min(self._spec.max_tokens_default, room)
+        if params.max_tokens is not None:
+            settings["max_tokens"] = params.max_tokens
+        return SamplingParams(
+            **settings,
+            stop=list(params.stop),
+            logit_bias=dict(params.logit_bias) or None,
+            ignore_eos=params.ignore_eos,
+            output_kind=RequestOutputKind.DELTA,
+        )
+
+    def _learn_model(self) -> None:
+        config = self._engine.vllm_config
+        max_model_len = config.model_config.max_model_len
+        self._defaults = config.model_config.get_diff_sampling_param()
+        self._defaults.pop("max_tokens", None)
+        self._renderer = Renderer(
+            self._engine.get_tokenizer(), expert_id=self.expert_id, max_model_len=max_model_len
+        )
+        self._capabilities = Capabilities(
+            tokenizer_id=self._renderer.tokenizer_id,
+            max_model_len=max_model_len,
+            prefix_block_tokens=config.cache_config.block_size,
+        )
+
+    def _running_engine(self) -> Any:
+        if self._engine is None:
+            raise ExpertUnavailable(self.expert_id, "the engine is not running")
+        return self._engine
+
+    def _running_renderer(self) -> Renderer:
+        if self._renderer is None:
+            raise ExpertUnavailable(self.expert_id, "the engine has not been started")
+        return self._renderer
+
+
+def _logprobs(
+    token_ids: Sequence[int], entries: Sequence[Mapping[int, Any]] | None, wanted: int | None
+) -> tuple[TokenLogprob, ...] | None:
+    """Return one TokenLogprob per token, its ``wanted`` best alternatives best first."""
+    if wanted is None or entries is None:
+        return None
+    found = []
+    for token_id, candidates in zip(token_ids, entries, strict=True):
+        best = sorted(candidates.items(), key=lambda item: item[1].rank)[:wanted]
+        top = tuple((entry.decoded_token or "", other, entry.logprob) for other, entry in best)
+        chosen = candidates[token_id]
+        found.append(TokenLogprob(chosen.decoded_token or "", token_id, chosen.logprob, top))
+    return tuple(found)

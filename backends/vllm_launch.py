@@ -1,0 +1,44 @@
+"""What stands between ``multiprocessing`` and an engine's Python: run as a program, never imported.
+
+    python vllm_launch.py SETTINGS.json PYTHON-ARGUMENTS…
+
+Gives the engine process its own environment and its own output file, makes it die with its parent,
+writes its process id down, and becomes the interpreter that ``multiprocessing`` wanted to start.
+SETTINGS: ``{"python", "parent", "environment", "log", "pid_file"}``.
+"""
+
+import json
+import os
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Replace this process by the engine's; returns only by an exception."""
+    with open(sys.argv[1], encoding="utf-8") as file:
+        settings = json.load(file)
+    _die_with(settings["parent"])
+    with open(settings["pid_file"], "w", encoding="ascii") as file:
+        file.write(str(os.getpid()))
+    log = os.open(settings["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((nothing, 0), (log, 1), (log, 2)):
+        os.dup2(source, target)
+    os.environ.update(settings["environment"])
+    os.execv(settings["python"], [settings["python"], *sys.argv[2:]])
+
+
+def _die_with(parent: int) -> None:
+    if not sys.platform.startswith("linux"):
+        return
+    import ctypes
+
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

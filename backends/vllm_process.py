@@ -1,0 +1,291 @@
+"""Starts and stops one vLLM engine and owns the processes it consists of.
+
+The engine object lives in this process; its EngineCore and Worker processes are children. They get
+their own environment and log through ``vllm_launch.py`` and are killed, not asked, at the end: an
+engine keeps nothing that is worth a goodbye, and asking takes seconds.
+
+One thread per engine builds it, waits and takes it down: the kernel kills a child whose parent
+*thread* ends, which is what makes engines die with this process, however it dies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import multiprocessing
+import os
+import re
+import shlex
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from multiprocessing import resource_tracker
+from pathlib import Path
+from typing import Any
+
+from .errors import ExpertUnavailable
+from .spec import ExpertSpec
+from .vllm_args import engine_args, engine_environment, usable_cores
+
+_LAUNCH_PROGRAM = Path(__file__).with_name("vllm_launch.py")
+_SHARED_MEMORY = Path("/dev/shm")
+_ONE_START_AT_A_TIME = threading.Lock()
+_LONGEST_CAUSE = 300
+_KILL_GRACE_S = 2.0
+
+
+class EngineProcess:
+    """One engine: ``start`` once, then ``stop``; not to be used again.
+
+    Attributes:
+        engine: vLLM's ``AsyncLLM`` after ``start``.
+    """
+
+    def __init__(self, spec: ExpertSpec) -> None:
+        self.engine: Any = None
+        self._spec = spec
+        self._folder: Path | None = None
+        self._log_start = 0
+        self._processes: list[Any] = []
+        self._shared_memory: set[str] = set()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    async def start(self) -> None:
+        """Build the engine off the event loop.
+
+        Raises:
+            ExpertUnavailable: with the cause in one line.
+        """
+        loop = asyncio.get_running_loop()
+        built: asyncio.Future[None] = loop.create_future()
+        name = f"engine-{self._spec.expert_id}"
+        self._thread = threading.Thread(
+            target=self._run, args=(loop, built), name=name, daemon=True
+        )
+        self._thread.start()
+        try:
+            async with asyncio.timeout(self._spec.start_timeout_s):
+                await built
+        except TimeoutError:
+            limit_s = self._spec.start_timeout_s
+            raise self._unavailable(f"did not start within {limit_s:.0f} s") from None
+        except ExpertUnavailable:
+            raise
+        except Exception as error:
+            raise self._unavailable(self._cause(error)) from error
+
+    async def stop(self) -> None:
+        """Kill the engine's processes, free what they shared, end the thread. Idempotent."""
+        self._stopping.set()
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._kill_unborn()
+            await asyncio.shield(asyncio.to_thread(thread.join))
+
+    def process_ids(self) -> tuple[int, ...]:
+        """Ids of the engine's processes that are alive: EngineCore first, then its workers."""
+        return tuple(process.pid for process in self._processes if _is_alive(process))
+
+    def death_cause(self) -> str:
+        """Return the first error of the engine's log in one line, or an empty string."""
+        return first_error(self._log_path, self._log_start) if self._folder is not None else ""
+
+    @property
+    def _log_path(self) -> Path:
+        if self._spec.engine_log is not None:
+            return Path(self._spec.engine_log).absolute()
+        assert self._folder is not None
+        return self._folder / "engine.log"
+
+    def _run(self, loop: asyncio.AbstractEventLoop, built: asyncio.Future[None]) -> None:
+        try:
+            with _ONE_START_AT_A_TIME:
+                self._build()
+        except BaseException as error:  # the waiting coroutine gets it, whatever it is
+            _tell(loop, built, error)
+        else:
+            _tell(loop, built, None)
+        self._stopping.wait()
+        self._take_down()
+
+    def _build(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="livemind-engine-"))
+        arguments = engine_args(self._spec)
+        with contextlib.suppress(OSError):
+            self._log_start = self._log_path.stat().st_size
+        _prepare_this_process(self._spec)
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+        from vllm.v1.executor import Executor
+
+        config = AsyncEngineArgs(**arguments).create_engine_config()
+        resource_tracker.ensure_running()
+        if self._stopping.is_set():
+            raise self._unavailable("stopped while starting")
+        with self._launcher():
+            self.engine = AsyncLLM(
+                vllm_config=config,
+                executor_class=Executor.get_class(config),
+                log_stats=False,
+                log_requests=False,
+            )
+        self._remember_processes()
+
+    @contextlib.contextmanager
+    def _launcher(self) -> Iterator[None]:
+        """Make ``multiprocessing`` start its children through ``vllm_launch.py``."""
+        assert self._folder is not None
+        settings = {
+            "python": sys.executable,
+            "parent": os.getpid(),
+            "environment": engine_environment(self._spec, usable_cores()),
+            "log": str(self._log_path),
+            "pid_file": str(self._folder / "pid"),
+        }
+        settings_file = self._folder / "settings.json"
+        settings_file.write_text(json.dumps(settings), encoding="utf-8")
+        command = shlex.join([sys.executable, "-IS", str(_LAUNCH_PROGRAM), str(settings_file)])
+        program = self._folder / "launch"
+        program.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
+        program.chmod(0o700)
+        if not os.access(program, os.X_OK):
+            raise self._unavailable("the temporary folder allows no programs: set TMPDIR")
+        multiprocessing.set_executable(str(program))
+        try:
+            yield
+        finally:
+            multiprocessing.set_executable(sys.executable)
+
+    def _remember_processes(self) -> None:
+        import psutil
+
+        core = psutil.Process(int(self._pid_file().read_text()))
+        self._processes = [core, *core.children(recursive=True)]
+        for process in self._processes:
+            self._shared_memory |= _shared_memory_of(process.pid)
+
+    def _pid_file(self) -> Path:
+        assert self._folder is not None
+        return self._folder / "pid"
+
+    def _kill_unborn(self) -> None:
+        """End a start in mid-flight: the constructor raises once its child is dead."""
+        if self.engine is None and self._folder is not None and self._pid_file().exists():
+            with contextlib.suppress(OSError, ValueError):
+                import psutil
+
+                self._processes = [psutil.Process(int(self._pid_file().read_text()))]
+                self._processes += self._processes[0].children(recursive=True)
+                _kill(self._processes)
+
+    def _take_down(self) -> None:
+        _kill(self._processes)
+        engine, self.engine = self.engine, None
+        if engine is not None:
+            engine.shutdown(timeout=0)
+        _free(self._shared_memory)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _unavailable(self, cause: str) -> ExpertUnavailable:
+        return ExpertUnavailable(self._spec.expert_id, cause)
+
+    def _cause(self, error: BaseException) -> str:
+        return self.death_cause() or one_line(f"{error}" or type(error).__name__)
+
+
+def first_error(log: Path, start: int = 0) -> str:
+    """Return the first exception a log names after byte ``start``, in one line, or ''."""
+    try:
+        text = log.read_bytes()[start:].decode("utf-8", "replace")
+    except OSError:
+        return ""
+    found = re.search(r"^(?:.*\] )?((?:\w+\.)*\w*(?:Error|Exception): .*)$", text, re.MULTILINE)
+    return one_line(found[1]) if found else ""
+
+
+def one_line(text: str) -> str:
+    """Return the text fit to be shown: one line, no folders, of bounded length."""
+    flat = " ".join(text.split())
+    flat = re.sub(r"(?<![\w.])(?:/[\w.+@-]+)+/(?=[\w.+@-])", "", flat)
+    return flat if len(flat) <= _LONGEST_CAUSE else flat[: _LONGEST_CAUSE - 1] + "…"
+
+
+def _prepare_this_process(spec: ExpertSpec) -> None:
+    """Keep vLLM's half in this process silent, or in the engine's log; before vLLM is imported."""
+    for name in ("VLLM_NO_USAGE_STATS", "DO_NOT_TRACK"):
+        os.environ[name] = "1"
+    os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
+    os.environ.setdefault("VLLM_CONFIGURE_LOGGING", "0")
+    if os.environ["VLLM_CONFIGURE_LOGGING"] != "0":
+        return
+    vllm_logger = logging.getLogger("vllm")
+    vllm_logger.propagate = False
+    if spec.engine_log is None:
+        vllm_logger.addHandler(logging.NullHandler())
+        return
+    path = str(Path(spec.engine_log).absolute())
+    if path not in (getattr(handler, "baseFilename", "") for handler in vllm_logger.handlers):
+        handler = logging.FileHandler(path, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+        vllm_logger.addHandler(handler)
+        vllm_logger.setLevel(logging.INFO)
+
+
+def _tell(
+    loop: asyncio.AbstractEventLoop, built: asyncio.Future[None], error: BaseException | None
+) -> None:
+    def settle() -> None:
+        if built.done():
+            return
+        if error is None:
+            built.set_result(None)
+        else:
+            built.set_exception(error)
+
+    with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+        loop.call_soon_threadsafe(settle)
+
+
+def _is_alive(process: Any) -> bool:
+    import psutil
+
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _kill(processes: list[Any]) -> None:
+    """Kill the EngineCore first: nothing then runs clean-up code that could be cut in half."""
+    import psutil
+
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(processes, timeout=_KILL_GRACE_S)
+
+
+def _shared_memory_of(pid: int) -> set[str]:
+    try:
+        maps = Path(f"/proc/{pid}/maps").read_text()
+    except OSError:
+        return set()
+    mapped = set(re.findall(r" /dev/shm/(psm_\w+)$", maps, re.MULTILINE))
+    return mapped | {path.name for path in _SHARED_MEMORY.glob(f"sem.loky-{pid}-*")}
+
+
+def _free(names: set[str]) -> None:
+    """Remove what killed owners left behind; the resource tracker shall not mourn it at exit."""
+    for name in names:
+        with contextlib.suppress(OSError):
+            (_SHARED_MEMORY / name).unlink()
+            if name.startswith("sem."):
+                resource_tracker.unregister(f"/{name.removeprefix('sem.')}", "semaphore")
+            else:
+                resource_tracker.unregister(f"/{name}", "shared_memory")

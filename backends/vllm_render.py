@@ -1,0 +1,223 @@
+"""From messages to token ids: a model's own chat template and tokenizer, fast enough for every key.
+
+Owns the open-turn cut, the folding of the documents role and the cache of tokenized pieces. Works
+with any Hugging Face tokenizer; knows nothing of engines.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha256
+from typing import Any
+
+from .base import Message, TokenPrompt
+from .errors import PromptRejected
+
+_SENTINEL = "\ue000\ue001\ue000"
+_PROBE = "\ue002"
+_CACHED_PIECES = 256
+_FAREST_BACK = 400
+_DOCUMENTS_ROLE = re.compile(r"""==\s*['"]documents['"]""")
+
+
+class Renderer:
+    """Renders for one tokenizer.
+
+    Special tokens split a text into pieces that tokenize independently of each other, so the pieces
+    of an unchanged head come from a cache; where a tokenizer breaks that rule the cache stays off.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer with a chat template.
+        expert_id: for error messages.
+        max_model_len: context limit in tokens.
+    """
+
+    def __init__(self, tokenizer: Any, *, expert_id: str, max_model_len: int) -> None:
+        self._tokenizer = tokenizer
+        self._expert_id = expert_id
+        self._max_model_len = max_model_len
+        self._backend = getattr(tokenizer, "backend_tokenizer", None)
+        self._encode_piece = functools.lru_cache(_CACHED_PIECES)(self._encode_array)
+        self._knows_documents = self._probe_documents()
+        self._starts_piece: re.Pattern[str] | None = self._piece_starts()
+        if not self._pieces_are_independent():
+            self._starts_piece = None
+
+    @property
+    def tokenizer_id(self) -> str:
+        """Equal for two tokenizers exactly if they tokenize alike."""
+        if self._backend is not None:
+            description = self._backend.to_str()
+        else:
+            description = repr(sorted(self._tokenizer.get_vocab().items()))
+        return sha256(description.encode()).hexdigest()[:16]
+
+    def render(self, messages: Sequence[Message], *, open_turn: bool) -> TokenPrompt:
+        """Render a conversation; see ``Expert.render``."""
+        text = self._text(messages, open_turn)
+        if open_turn:
+            text = self._cut_open_end(text)
+        ids = self._encode(text)
+        return self._checked(
+            TokenPrompt(ids, len(ids), messages=tuple(messages), open_turn=open_turn)
+        )
+
+    def tokenize(self, text: str) -> TokenPrompt:
+        """Tokenize a plain prompt, with the special tokens the tokenizer adds by itself."""
+        ids = tuple(self._tokenizer(text, add_special_tokens=True)["input_ids"])
+        if not ids:
+            raise PromptRejected(self._expert_id, "the prompt is empty", param="prompt")
+        return self._checked(TokenPrompt(ids, len(ids), text=text))
+
+    def _checked(self, prompt: TokenPrompt) -> TokenPrompt:
+        if prompt.num_tokens + 1 > self._max_model_len:
+            raise PromptRejected(
+                self._expert_id,
+                f"the prompt has {prompt.num_tokens} tokens; with one token of answer that is more "
+                f"than the context limit of {self._max_model_len} tokens",
+                param="prompt" if prompt.text is not None else "messages",
+                code="context_length_exceeded",
+            )
+        return prompt
+
+    def _text(self, messages: Sequence[Message], open_turn: bool) -> str:
+        if not messages:
+            raise PromptRejected(self._expert_id, "messages is empty", param="messages")
+        if open_turn and messages[-1].role != "user":
+            raise PromptRejected(
+                self._expert_id, "the open turn is not the user's", param="messages"
+            )
+        folded = list(messages) if self._knows_documents else fold_documents(messages)
+        turns = [{"role": message.role, "content": message.content} for message in folded]
+        if open_turn:
+            turns[-1]["content"] += _SENTINEL
+        try:
+            text: str = self._tokenizer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=not open_turn
+            )
+        except Exception as error:  # a template is a program and raises what it likes
+            cause = " ".join(str(error).split())[:200]
+            message = f"the model's chat template refuses this conversation: {cause}"
+            raise PromptRejected(self._expert_id, message, param="messages") from error
+        return text.partition(_SENTINEL)[0] if open_turn else text
+
+    def _cut_open_end(self, text: str) -> str:
+        """Drop the end that may still tokenize differently when more text arrives.
+
+        What stays ends right before whitespace, at a place where the tokenizer splits in any case.
+        """
+        start = max((found.start() for found in self._find_starts(text)), default=0)
+        piece = text[start:]
+        for place in _whitespace_starts(piece):
+            if self._splits_at(piece, place):
+                return text[: start + place]
+        found = self._starts_piece.match(piece) if self._starts_piece is not None else None
+        return text[: start + found.end()] if found is not None else ""
+
+    def _splits_at(self, piece: str, place: int) -> bool:
+        """Whether the tokenizer treats ``piece[:place]`` by itself, whatever follows."""
+        backend = self._backend
+        if backend is None or backend.pre_tokenizer is None:
+            return True
+        begin = max(0, place - _FAREST_BACK)
+        whole, kept = piece[begin:], piece[begin:place]
+        if backend.normalizer is not None:
+            whole = backend.normalizer.normalize_str(whole)
+            kept = backend.normalizer.normalize_str(kept)
+        if not whole.startswith(kept):
+            return False
+        words = backend.pre_tokenizer.pre_tokenize_str(whole)
+        return any(end == len(kept) for _, (_, end) in words)
+
+    def _encode(self, text: str) -> tuple[int, ...]:
+        starts = [found.start() for found in self._find_starts(text)]
+        edges = [0, *starts, len(text)] if not starts or starts[0] else [*starts, len(text)]
+        ids = array("I")
+        for begin, end in zip(edges, edges[1:], strict=False):
+            ids += self._encode_piece(text[begin:end])
+        return tuple(ids)
+
+    def _encode_array(self, text: str) -> array[int]:
+        return array("I", self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _find_starts(self, text: str) -> Iterator[re.Match[str]]:
+        return self._starts_piece.finditer(text) if self._starts_piece is not None else iter(())
+
+    def _piece_starts(self) -> re.Pattern[str] | None:
+        """Match the special tokens that take nothing from the text on their left."""
+        added = getattr(self._tokenizer, "added_tokens_decoder", {}).values()
+        tokens = [t.content for t in added if t.special and not (t.lstrip or t.single_word)]
+        tokens.sort(key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, tokens))) if tokens else None
+
+    def _pieces_are_independent(self) -> bool:
+        if self._starts_piece is None:
+            return False
+        words = "One  two.\n\nThree, 4567 \n"
+        for first in self._special_tokens():
+            text = "".join(f"{first}{words}" for _ in range(2)) + f" {first}{first}{words}"
+            if self._encode(text) != tuple(self._encode_array(text)):
+                return False
+        return True
+
+    def _special_tokens(self) -> list[str]:
+        return [t for t in self._tokenizer.all_special_tokens if self._is_start(t)][:8]
+
+    def _is_start(self, token: str) -> bool:
+        return self._starts_piece is not None and self._starts_piece.fullmatch(token) is not None
+
+    def _probe_documents(self) -> bool:
+        """Whether the model was made for a documents role: its template or a special token says so."""
+        try:
+            text: str = self._tokenizer.apply_chat_template(
+                [
+                    {"role": "documents", "content": _PROBE},
+                    {"role": "user", "content": "x"},
+                ],
+                tokenize=False,
+            )
+        except Exception:  # the template refuses the role, however it says so
+            return False
+        head, found, _ = text.partition(_PROBE)
+        if not found:
+            return False
+        template = str(getattr(self._tokenizer, "chat_template", ""))
+        added = getattr(self._tokenizer, "added_tokens_decoder", {}).values()
+        marks = [t.content for t in added if "documents" in t.content]
+        return bool(_DOCUMENTS_ROLE.search(template)) or any(mark in head for mark in marks)
+
+
+def fold_documents(messages: Sequence[Message]) -> list[Message]:
+    """Put each documents block into the user message beside it, on the side where it stands.
+
+    A block belongs to the user message after it, else to the one before it; with neither it becomes
+    a user message of its own.
+    """
+    folded: list[Message] = []
+    pending = ""
+    for number, message in enumerate(messages):
+        if message.role == "documents":
+            follower = next((m.role for m in messages[number + 1 :] if m.role != "documents"), None)
+            if follower != "user" and folded and folded[-1].role == "user" and not pending:
+                folded[-1] = Message("user", f"{folded[-1].content}\n\n{message.content}")
+            elif follower == "user":
+                pending += f"{message.content}\n\n"
+            else:
+                folded.append(Message("user", message.content))
+        elif message.role == "user":
+            folded.append(Message("user", pending + message.content))
+            pending = ""
+        else:
+            folded.append(message)
+    return folded
+
+
+def _whitespace_starts(text: str) -> Iterator[int]:
+    """Yield where the runs of whitespace begin, last first, within reach of the end."""
+    begin = max(0, len(text) - _FAREST_BACK)
+    yield from reversed([begin + f.start() for f in re.finditer(r"\s+", text[begin:])])
+
+
