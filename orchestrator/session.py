@@ -426,7 +426,8 @@ class Session:
 
     def _on_timer(self) -> None:
         self._timer = None
-        self._apply(planner.on_timer(self._state, self._now()))
+        due_s = self._state.timer_s or 0.0  # the loop may be early by its clock's resolution
+        self._apply(planner.on_timer(self._state, max(due_s, self._now())))
 
     # ---- checks
 
