@@ -211,7 +211,8 @@ class Connection:
         await self._socket.send_str(json.dumps(frame, ensure_ascii=False, separators=(",", ":")))
 
     async def _close(self, end: _End) -> None:
-        """Say why and close; a client that does not listen is cut off."""
+        """Stop working for the client, say why and close; one that does not listen is cut off."""
+        self._live.session.cancel()
         if self._socket.closed:
             return
         try:

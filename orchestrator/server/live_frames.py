@@ -26,9 +26,7 @@ class SessionUpdate(SessionConfig):
         twice = self.model_fields_set - {"type", "event_id", "session"}
         if self.session is not None and twice:
             name = min(twice)
-            raise refusal(
-                "unsupported_parameter", f"{name}: give it inside session or beside it", name
-            )
+            raise refusal("invalid_value", name, "give it inside session or beside it")
         return self
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
-from pydantic_core import PydanticCustomError
 
 from .schema import INT64_MAX, MAX_DOCUMENTS, CacheSalt, Sampling, Strict, check_length, refusal
 
@@ -27,17 +26,14 @@ class SessionConfig(Strict):
     @classmethod
     def _first_only(cls, value: object) -> object:
         if value in ("draft", "verify", "vote"):
-            raise PydanticCustomError(
-                "unsupported_parameter",
-                'consensus: this version has only "first"; "{name}" is not part of it',
-                {"name": value},
-            )
+            message = f'this version has only "first"; "{value}" is not part of it'
+            raise refusal("unsupported_parameter", "", message)
         return value
 
     @model_validator(mode="after")
     def _check_config(self, info: ValidationInfo) -> Self:
         if None not in (self.model, self.expert) and self.model != self.expert:
-            raise refusal("unsupported_parameter", "expert: differs from model; give one", "expert")
+            raise refusal("invalid_value", "expert", "differs from model; give one of them")
         check_length(info, "instructions", [self.instructions or ""])
         check_length(info, "documents", self.documents or [])
         return self

@@ -146,19 +146,13 @@ class GenerationRequest(Sampling):
             if name not in KNOWN_UNSUPPORTED or name in cls.model_fields:
                 kept[name] = content
             elif content is not None:
-                raise refusal(
-                    "unsupported_parameter", f"{name}: not supported by this server", name
-                )
+                raise refusal("unsupported_parameter", name, "not supported by this server")
         return kept
 
     @model_validator(mode="after")
     def _check_stream_options(self) -> Self:
         if self.stream_options is not None and not self.stream:
-            raise refusal(
-                "unsupported_parameter",
-                "stream_options: only together with stream",
-                "stream_options",
-            )
+            raise refusal("unsupported_parameter", "stream_options", "only together with stream")
         return self
 
     @property
@@ -184,26 +178,20 @@ class ChatRequest(GenerationRequest):
         last = len(self.messages) - 1
         if self.messages[last].role != "user":
             raise refusal(
-                "unsupported_content",
-                "messages: the last one must be the user's",
-                f"messages[{last}]",
+                "invalid_value", f"messages[{last}].role", "the last message must be the user's"
             )
         if not self.messages[last].content.strip():
-            raise refusal(
-                "unsupported_content", "messages: the last one is empty", f"messages[{last}]"
-            )
+            raise refusal("invalid_value", f"messages[{last}].content", "the last message is empty")
         if self.top_logprobs is not None and not self.logprobs:
-            raise refusal(
-                "unsupported_parameter", "top_logprobs: only together with logprobs", "top_logprobs"
-            )
+            raise refusal("unsupported_parameter", "top_logprobs", "only together with logprobs")
         if None not in (self.max_tokens, self.max_completion_tokens) and (
             self.max_tokens != self.max_completion_tokens
         ):
             raise refusal(
-                "unsupported_parameter",
-                f"max_tokens: got {self.max_tokens}, but max_completion_tokens is "
-                f"{self.max_completion_tokens}; give one of them",
+                "invalid_value",
                 "max_tokens",
+                f"got {self.max_tokens}, but max_completion_tokens is "
+                f"{self.max_completion_tokens}; give one of them",
             )
         check_length(info, "messages", [message.content for message in self.messages])
         check_length(info, "documents", self.documents or [])
@@ -260,10 +248,10 @@ class CompletionRequest(GenerationRequest):
         return params if self.logprobs is None else replace(params, logprobs=self.logprobs)
 
 
-def refusal(code: LiteralString, message: str, param: str) -> PydanticCustomError:
-    """Return a validation error of our own; ``param`` is relative to the validated object."""
-    context = {"message": message, "param": f".{param}"}
-    return PydanticCustomError(code, "{message}", context)
+def refusal(code: LiteralString, param: str, message: str) -> PydanticCustomError:
+    """Return a validation error of our own; ``param`` continues the path of what is validated."""
+    path = param if param.startswith("[") else f".{param}"
+    return PydanticCustomError(code, "{message}", {"message": message, "param": path})
 
 
 def check_length(info: ValidationInfo, param: str, texts: list[str]) -> None:
@@ -271,19 +259,21 @@ def check_length(info: ValidationInfo, param: str, texts: list[str]) -> None:
     limit = (info.context or {}).get("max_text_chars")
     total = sum(map(len, texts))
     if limit is not None and total > limit:
-        message = f"{param}: got {total} characters, the limit is {limit} (server.max_text_chars)"
-        raise refusal("text_too_long", message, param)
+        message = f"got {total} characters, the limit is {limit} (server.max_text_chars)"
+        raise refusal("text_too_long", param, message)
 
 
 def _part_text(number: int, part: object) -> str:
+    where = f"[{number}]"
     if not isinstance(part, dict) or not isinstance(part.get("type"), str):
-        raise refusal("unsupported_content", f"content[{number}]: need an object with a type", "")
-    kind = part["type"][:32]
+        raise refusal("unsupported_content", where, "need an object with a type")
+    kind = part["type"]
     if kind != "text":
-        message = f"content[{number}]: {kind} parts are not supported: no expert here can read them"
-        raise refusal("unsupported_content", message, "")
+        named = kind if kind.isidentifier() and len(kind) <= 32 else "such"
+        message = f"{named} parts are not supported: no expert here can read them"
+        raise refusal("unsupported_content", where, message)
     if set(part) != {"type", "text"} or not isinstance(part["text"], str):
-        message = f"content[{number}]: a text part has type and text (a string), nothing else"
-        raise refusal("unsupported_content", message, "")
+        message = "a text part has type and text (a string), nothing else"
+        raise refusal("unsupported_content", where, message)
     text: str = part["text"]
     return text

@@ -24,7 +24,9 @@ CODES = {
     "union_tag_invalid": "unknown_event",
     "union_tag_not_found": "missing_parameter",
 }
-OWN_CODES = frozenset({"unsupported_parameter", "unsupported_content", "text_too_long"})
+OWN_CODES = frozenset(
+    {"invalid_value", "unsupported_parameter", "unsupported_content", "text_too_long"}
+)
 ENUMERATED = frozenset({"literal_error", "union_tag_invalid"})
 MAX_SHOWN = 64
 UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
@@ -70,8 +72,8 @@ def _translate(error: ErrorDetails, tags: frozenset[str]) -> LiveMindError:
     param = _path(error["loc"], tags)
     if kind in OWN_CODES:
         family = PayloadTooLarge if kind == "text_too_long" else InvalidRequest
-        field = error.get("ctx", {}).get("param", "")
-        return family(message, param=(param + field).lstrip(".") or None, code=kind)
+        param = (param + error["ctx"]["param"]).strip(".")
+        return family(f"{param}: {message}", param=param, code=kind)
     code = CODES.get(kind, "invalid_type" if kind.endswith("_type") else "invalid_value")
     if kind == "json_invalid":
         return InvalidRequest(

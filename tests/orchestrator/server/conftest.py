@@ -18,6 +18,7 @@ from livemind.orchestrator.config import Settings
 from livemind.orchestrator.live_mind import LiveMind
 from livemind.orchestrator.server.app import create_app, run_server
 from livemind.orchestrator.server.state import STATE, ServerState
+from livemind.rag.fake import FakeEmbedder
 
 Json = dict[str, Any]
 
@@ -90,9 +91,21 @@ class Doors:
 
     async def quiet(self) -> None:
         """Wait until no session is open and no expert is at work."""
-        async with asyncio.timeout(10):
-            while len(self.state.registry) or any(e.running for e in self.experts.values()):
-                await asyncio.sleep(0.005)
+        await eventually(
+            lambda: (
+                not len(self.state.registry)
+                and not any(expert.running for expert in self.experts.values())
+            )
+        )
+
+
+async def eventually(condition: Callable[[], object], limit_s: float = 10.0) -> None:
+    """Wait until the condition holds; fail when it does not within the limit."""
+    for _ in range(int(limit_s / 0.005)):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError(f"not so after {limit_s} s")
 
 
 def chat_body(text: str = "hello there", **fields: Any) -> Json:
@@ -112,7 +125,7 @@ async def serving(*fakes: FakeExpert, **server: Any) -> AsyncIterator[Doors]:
     )
     create: Callable[[Any], FakeExpert] = lambda spec: experts[spec.expert_id]  # noqa: E731
     listener = socket.create_server(("127.0.0.1", 0))
-    mind = LiveMind(settings, create=create)
+    mind = LiveMind(settings, create=create, embedder=FakeEmbedder)
     async with mind:
         app = create_app(mind)
         async with run_server(app, listener), aiohttp.ClientSession() as http:
@@ -124,6 +137,12 @@ async def serving(*fakes: FakeExpert, **server: Any) -> AsyncIterator[Doors]:
 def serve() -> Any:
     """Return ``serving``."""
     return serving
+
+
+@pytest.fixture(name="eventually")
+def eventually_fixture() -> Any:
+    """Return ``eventually``."""
+    return eventually
 
 
 @pytest.fixture
