@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 HEARTBEAT_S = 20.0
 CLOSE_TIMEOUT_S = 2.0
-SHUTDOWN_TURN_S = 3.0
+SHUTDOWN_TURN_S = 2.0
 OwnFrame = dict[str, object]
 
 
@@ -62,7 +62,15 @@ async def live(request: web.Request) -> web.WebSocketResponse:
     session = await state.registry.open(findable=True, owner=request.get(OWNER))
     try:
         await socket.prepare(request)
-        await Connection(state, session, socket, request.transport).run()
+        try:
+            await Connection(state, session, socket, request.transport).run()
+        except asyncio.CancelledError:
+            if not state.in_flight.aborted():
+                raise
+            await socket.close(code=WSCloseCode.GOING_AWAY)
+        except Exception:  # after the upgrade there is no HTTP answer any more
+            logger.exception("live session %s failed", session.id)
+            await socket.close(code=WSCloseCode.INTERNAL_ERROR)
     finally:
         await state.registry.close(session)
     return socket

@@ -1,0 +1,156 @@
+"""Models, health, counters, keys, request ids: what operators and load balancers see."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from livemind.backends.errors import ExpertUnavailable
+from livemind.backends.fake import FakeExpert
+
+
+def sample(doors: Any, name: str, **labels: str) -> float | None:
+    value: float | None = doors.state.metrics.registry.get_sample_value(name, labels)
+    return value
+
+
+async def test_models_lists_every_expert_and_auto(serve: Any) -> None:
+    async with serve(FakeExpert("one", max_model_len=100), FakeExpert("two")) as doors:
+        _, answer = await doors.ask("GET", "/v1/models")
+        assert answer["object"] == "list"
+        assert [model["id"] for model in answer["data"]] == ["one", "two", "auto"]
+        assert answer["data"][0]["max_model_len"] == 100
+        assert answer["data"][0]["state"] == "ready"
+        assert all(isinstance(model["created"], int) for model in answer["data"])
+
+
+async def test_model_is_shown_by_id_and_unknown_is_404(serve: Any) -> None:
+    async with serve() as doors:
+        assert (await doors.ask("GET", "/v1/models/fake"))[1]["id"] == "fake"
+        assert (await doors.ask("GET", "/v1/models/auto"))[1]["id"] == "auto"
+        status, answer = await doors.ask("GET", "/v1/models/org/nope")
+        assert (status, answer["error"]["code"]) == (404, "model_not_found")
+
+
+async def test_health_is_ok_while_an_expert_can_answer(serve: Any) -> None:
+    async with serve() as doors:
+        assert await doors.ask("GET", "/health") == (
+            200,
+            {"status": "ok", "experts": {"fake": "ready"}},
+        )
+
+
+async def test_health_is_503_when_every_expert_has_failed(serve: Any, eventually: Any) -> None:
+    expert = FakeExpert("fake")
+    async with serve(expert) as doors:
+        expert.start_error = ExpertUnavailable("fake", "no memory")
+        expert.crash()
+        await doors.chat()
+        await doors.chat()
+        await eventually(lambda: doors.mind.experts()[0].state == "failed")
+        status, answer = await doors.ask("GET", "/health")
+        assert (status, answer["status"]) == (503, "failed")
+
+
+async def test_stats_join_engine_and_server(serve: Any) -> None:
+    async with serve() as doors:
+        await doors.chat()
+        await doors.chat(n=2)
+        _, stats = await doors.ask("GET", "/stats")
+        assert stats["turns"]["completed"] == 1
+        server = stats["server"]
+        assert server["turns_completed"] == 1
+        assert server["requests"] == 2
+        assert server["requests_refused"] == 1
+        assert server["completion_tokens"] == 2
+        assert server["sessions"] == 0
+
+
+async def test_metrics_count_turns_tokens_ttft_and_requests(serve: Any) -> None:
+    async with serve() as doors:
+        await doors.chat("one two three")
+        async with doors.http.get(doors.url + "/metrics") as response:
+            text = await response.text()
+            assert response.headers["Content-Type"].startswith("text/plain")
+        assert "# TYPE livemind_ttft_seconds histogram" in text
+        assert sample(doors, "livemind_turns_total", expert="fake", status="completed") == 1
+        assert sample(doors, "livemind_ttft_seconds_count", expert="fake") == 1
+        assert sample(doors, "livemind_tokens_total", expert="fake", kind="completion") == 3
+        route = {"route": "/v1/chat/completions", "method": "POST", "status": "200"}
+        assert sample(doors, "livemind_http_requests_total", **route) == 1
+        assert sample(doors, "livemind_sessions") == 0
+
+
+async def test_metrics_of_speculation_balance_per_stage(serve: Any) -> None:
+    async with serve() as doors, doors.live() as socket:
+        await socket.send(type="session.update", speculation="draft")
+        await socket.send(type="input_text.append", text="one two three four five?")
+        await socket.until("draft.created")
+        await socket.send(type="input_text.commit")
+        await socket.until("response.done")
+        for stage in ("prefill", "draft"):
+            spent, used, wasted = (
+                sample(doors, "livemind_speculation_tokens_total", stage=stage, outcome=outcome)
+                for outcome in ("speculated", "adopted", "wasted")
+            )
+            assert spent is not None
+            assert used is not None
+            assert spent == used + (wasted or 0)
+        adopted = sample(
+            doors, "livemind_speculation_tokens_total", stage="draft", outcome="adopted"
+        )
+        assert adopted is not None
+        assert adopted > 0
+
+
+async def test_metrics_labels_do_not_grow_with_unknown_paths(serve: Any) -> None:
+    async with serve() as doors:
+        for number in range(3):
+            await doors.ask("GET", f"/scan/{number}")
+        found = {"route": "unknown", "method": "GET", "status": "404"}
+        assert sample(doors, "livemind_http_requests_total", **found) == 3
+
+
+KEY = {"Authorization": "Bearer right"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": "Basic right"},
+        {"Authorization": ""},
+    ],
+    ids=["none", "wrong", "basic", "empty"],
+)
+async def test_api_key_missing_or_wrong_is_401(serve: Any, headers: Any) -> None:
+    async with serve(api_keys=["other", "right"]) as doors:
+        for path in ("/v1/models", "/stats", "/metrics", "/v1/live"):
+            async with doors.http.get(doors.url + path, headers=headers) as response:
+                assert response.status == 401
+                assert response.headers["WWW-Authenticate"] == "Bearer"
+                assert (await response.json())["error"]["type"] == "authentication_error"
+
+
+async def test_api_key_right_opens_both_doors_and_health_needs_none(serve: Any) -> None:
+    async with serve(api_keys=["other", "right"]) as doors:
+        assert (await doors.ask("GET", "/v1/models", headers=KEY))[0] == 200
+        assert (await doors.ask("GET", "/health"))[0] == 200
+        async with doors.live(headers=KEY) as socket:
+            await socket.send(type="input_text.commit", text="a")
+            await socket.until("response.done")
+
+
+async def test_request_id_is_given_back_or_made(serve: Any, body: Any) -> None:
+    async with serve() as doors:
+        url = doors.url + "/v1/chat/completions"
+        for stream in (False, True):
+            headers = {"X-Request-Id": "abc-1"}
+            request = body(stream=stream)
+            async with doors.http.post(url, json=request, headers=headers) as response:
+                assert response.headers["X-Request-Id"] == "abc-1"
+        headers = {"X-Request-Id": "no spaces allowed"}
+        async with doors.http.get(doors.url + "/health", headers=headers) as response:
+            assert response.headers["X-Request-Id"].startswith("req_")

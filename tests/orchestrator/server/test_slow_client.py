@@ -1,0 +1,23 @@
+"""A client of the HTTP door that stops reading: its connection is dropped, its slot is free."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from livemind.backends.fake import FakeExpert
+
+
+async def test_stream_to_a_client_that_stops_reading_is_dropped(serve: Any, body: Any) -> None:
+    words = " ".join(["x" * 400_000] * 100)
+    expert = FakeExpert("fake", answer=lambda messages: words, token_s=0.01)
+    async with serve(expert, send_timeout_s=0.3) as doors:
+        request = body("go", stream=True)
+        async with doors.http.post(doors.url + "/v1/chat/completions", json=request) as response:
+            async with asyncio.timeout(10):
+                await response.content.readany()
+            response.connection.transport.pause_reading()
+            await doors.quiet()
+            response.connection.transport.abort()
+        assert expert.aborted == 1
+        assert doors.state.metrics.stats()["turns_cancelled"] == 1
