@@ -1,8 +1,8 @@
 """When retrieved passages have settled: freeze, re-freeze, append late. Pure.
 
-The rules are DESIGN's: frozen when two results in a row agree (same best passage, Jaccard of the sets
->= 0.6), kept in first-seen order; frozen anew at most twice and only if computing them again is cheap;
-otherwise what is missing stands behind the user's text.
+Frozen when two results in a row agree (same best passage, Jaccard of the sets >= 0.6), kept in
+first-seen order; frozen anew at most twice and only if that is cheap to compute; otherwise what
+is missing stands behind the user's text.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def continuable(params: GenerationParams, prompt: TokenPrompt) -> bool:
     """Return whether an answer cut off by tokens continues exactly as if it had not been.
 
     Penalties count generated tokens, a seed counts draws and a stop string may span the cut: with
-    any of them the second request would differ. Without local tokens there is no cut to continue at.
+    any of them the second request would differ. Without local tokens there is nothing to cut at.
     """
     penalties = (params.presence_penalty, params.frequency_penalty, params.repetition_penalty)
     return not (any(penalties) or params.seed is not None or params.stop or not prompt.token_ids)

@@ -1,7 +1,7 @@
 """Performs what the planner decided, and reports what happened to the session.
 
-Owns the tasks of one session in one TaskGroup: routing, retrieval, prefill per expert, drafts and the
-answer. Decides nothing; every task ends in a call of its ``Listener`` or in cancellation.
+Owns the tasks of one session in one TaskGroup: routing, retrieval, prefill per expert, drafts and
+the answer. Decides nothing; every task ends in a call of its ``Listener`` or in cancellation.
 """
 
 from __future__ import annotations

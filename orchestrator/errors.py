@@ -114,7 +114,7 @@ class Unavailable(LiveMindError):
 
 @dataclass(frozen=True, slots=True)
 class ErrorInfo:
-    """An error as it goes over the wire: HTTP status, envelope fields and Retry-After in seconds."""
+    """An error as it goes over the wire: HTTP status, envelope fields, Retry-After in seconds."""
 
     status: int
     message: str

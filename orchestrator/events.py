@@ -39,7 +39,7 @@ class RetrievedPassage:
 
 @dataclass(frozen=True, slots=True)
 class RetrievalUpdated:
-    """Context for the partial text; ``stable`` once frozen, ``degraded`` says why it is incomplete."""
+    """Context for the partial text; ``stable`` once frozen, ``degraded`` = why it is incomplete."""
 
     type: ClassVar[str] = "retrieval.updated"
     revision: int
@@ -158,7 +158,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """What the head start cost, in tokens. speculated = adopted + wasted, for prefill and drafts alike.
+    """What the head start cost, in tokens; speculated = adopted + wasted, for prefill and drafts.
 
     ``cost_multiplier`` = (speculated + computed for the answer) / computed without speculation;
     None for an empty turn.

@@ -1,7 +1,7 @@
-"""Speculation is a guest: it runs where no foreground work would notice, and leaves when some comes.
+"""Speculation is a guest: it runs where no foreground work would notice, else it leaves.
 
-Owns the count of foreground work per compute group and the one place in which a speculative slice may
-run. Decides nothing about what to speculate on.
+Owns the count of foreground work per compute group and the one place in which a speculative slice
+may run. Decides nothing about what to speculate on.
 """
 
 from __future__ import annotations

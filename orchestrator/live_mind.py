@@ -18,20 +18,18 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from ..backends.base import Chunk, Expert, GenerationParams, Message, Priority
-from ..backends.pool import ExpertState, Pool
+from ..backends.pool import ExpertState
 from ..backends.registry import create_expert
 from ..backends.spec import ExpertSpec
 from ..rag.base import Retriever
-from ..rag.client import BridgeClient
 from ..rag.embed_worker import EmbedWorker
+from . import assembly
 from .config import Settings, load_settings
 from .engine import Shared
 from .errors import NotFound, Overloaded, Unavailable
 from .events import ExpertUpdated, ResponseDone
-from .gate import SpeculationGate
-from .router import Candidate, Router
-from .session import Limits, Session, SessionOptions, new_session_id
-from .turn import Mode, Policy
+from .session import Session, SessionOptions, new_session_id
+from .turn import Mode
 
 if TYPE_CHECKING:
     from ..rag.base import Embedder
@@ -118,47 +116,17 @@ class LiveMind:
         self.embed_worker = await self._start_embedding()
         if self.embed_worker is not None:
             self._stack.push_async_callback(self.embed_worker.aclose)
-        router = Router(
-            self.embed_worker,
-            {name: domain.examples for name, domain in settings.domains.items()},
-            [
-                Candidate(e.expert_id, e.domain, e.priority)
-                for e in settings.experts
-                if e.expert_id != settings.router.fast_expert or len(settings.experts) == 1
-            ],
-            settings.default_expert,
-        )
+        router = assembly.make_router(settings, self.embed_worker)
         if len(settings.experts) > 1:
             await router.start()
         retriever = self._given_retriever
-        if retriever is None and settings.rag.enabled:
-            rag = settings.rag
-            retriever = BridgeClient(rag.bridge_url, top_k=rag.top_k, min_score=rag.min_score)
-            self._stack.push_async_callback(retriever.aclose)
-        pool = await self._stack.enter_async_context(self._pool())
-        speculation = settings.speculation
-        gate = SpeculationGate(
-            speculation.slice_tokens,
-            max(16, speculation.slice_tokens // 4),
-            speculation.foreground_share,
-        )
-        return Shared(pool, router, gate, retriever, speculation.max_draft_tokens)
-
-    def _pool(self) -> Pool:
-        lazy, experts = self.settings.lazy_loading, self.settings.experts
-        fast = self.settings.router.fast_expert
-        ranked = sorted(experts, key=lambda e: (e.expert_id != fast, -e.priority))
-        wanted = len(experts) if not lazy.enabled else lazy.warmup_pool_size
-        warm = [expert.expert_id for expert in ranked[:wanted]]
-        return Pool(
-            [expert.to_spec() for expert in experts],
-            create=self._create,
-            max_loaded=len(experts) if not lazy.enabled else lazy.max_loaded_experts,
-            warm=warm,
-            on_change=self._expert_changed,
-            memory_threshold=lazy.memory_threshold,
-            auto_unload_after_s=lazy.auto_unload_after_s,
-        )
+        if retriever is None and (client := assembly.make_bridge_client(settings)) is not None:
+            self._stack.push_async_callback(client.aclose)
+            retriever = client
+        pool = assembly.make_pool(settings, self._create, self._expert_changed)
+        await self._stack.enter_async_context(pool)
+        gate = assembly.make_gate(settings)
+        return Shared(pool, router, gate, retriever, settings.speculation.max_draft_tokens)
 
     async def _start_embedding(self) -> EmbedWorker | None:
         if len(self.settings.experts) == 1 and not self.settings.rag.enabled:
@@ -226,13 +194,12 @@ class LiveMind:
             params=params or GenerationParams(),
             cache_salt=cache_salt,
         )
-        server = self.settings.server
         session = Session(
             session_id or new_session_id(),
             shared,
-            self._policy(),
+            assembly.make_policy(self.settings),
             options,
-            Limits(server.max_text_chars, server.max_queued_events, server.turn_timeout_s),
+            assembly.make_limits(self.settings),
             history=history,
             admit=self._admit,
             on_done=self._count,
@@ -257,7 +224,9 @@ class LiveMind:
         """Continue a plain prompt; the model is the default expert unless named.
 
         Raises:
-            NotFound: no such model. Overloaded: too many answers in progress. ExpertError: it failed.
+            NotFound: no such model.
+            Overloaded: too many answers are in progress.
+            ExpertError: the expert failed.
         """
         shared = self._running()
         expert_id = self._pinned(model) or self.settings.default_expert
@@ -342,25 +311,6 @@ class LiveMind:
                 "retrieval: not configured (rag.enabled)", param="retrieval", code="no_retrieval"
             )
         return available if wanted is None else wanted
-
-    def _policy(self) -> Policy:
-        settings = self.settings
-        speculation, router, rag = settings.speculation, settings.router, settings.rag
-        return Policy(
-            mode=speculation.mode,
-            fast=router.fast_expert,
-            start_delay_s=speculation.start_delay_ms / 1000,
-            settle_s=router.settle_ms / 1000,
-            pause_s=speculation.pause_ms / 1000,
-            sentence_pause_s=speculation.sentence_pause_ms / 1000,
-            retrieve_deadline_s=rag.deadline_ms / 1000,
-            commit_wait_s=rag.commit_wait_ms / 1000,
-            stable_confidence=router.stable_confidence,
-            stable_updates=router.stable_updates,
-            max_prefill_tokens=speculation.max_prefill_tokens,
-            max_drafts=speculation.max_drafts,
-            max_waste_ratio=speculation.max_waste_ratio,
-        )
 
     def _admit(self) -> Callable[[], None]:
         limit = self.settings.server.max_concurrent_turns

@@ -1,7 +1,7 @@
 """The bounded way out of a session: events in order, for one reader.
 
-Owns the queue and its limit. Status events (routes, documents, prefill) are dropped while the reader
-is far behind; text and terminal events never are: over the limit the session has to end the turn.
+Owns the queue and its limit. Status events (routes, documents, prefill) are dropped while the
+reader is far behind; text and terminal events never are: over the limit the turn has to end.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Outbox:
         self._closed = False
 
     def put(self, event: Event) -> bool:
-        """Queue an event; return False when it is text and the reader is ``limit`` events behind."""
+        """Queue an event; return False if it is text and the reader is ``limit`` events behind."""
         if isinstance(event, STATUS_EVENTS) and len(self._events) >= MAX_STATUS_EVENTS:
             return True
         if isinstance(event, ResponseTextDelta) and len(self._events) >= self._limit:

@@ -1,7 +1,7 @@
 """What to do next: a pure function from (turn state, what happened, now) to (state, actions).
 
-Owns every decision of a turn: when to route, retrieve, prefill, draft, adopt and answer. No await, no
-clock, no I/O, no randomness: the same inputs give the same actions. `engine.py` performs them.
+Owns every decision of a turn: when to route, retrieve, prefill, draft, adopt and answer. No await,
+no clock, no I/O, no randomness: the same inputs give the same actions. `engine.py` performs them.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def on_route(state: TurnState, text: str, estimate: RouteEstimate, now_s: float)
 def on_retrieval(
     state: TurnState, text: str, result: RetrievalResult, ms_per_token: float | None, now_s: float
 ) -> Step:
-    """Passages arrived for ``text``; ``ms_per_token`` is the measured prefill cost, None = unknown."""
+    """Passages arrived for ``text``; ``ms_per_token`` = measured prefill cost, None = unknown."""
     if state.phase not in ("typing", "resolving"):
         return state, []
     docs = documents.observe(state.docs, text, result, ms_per_token)

@@ -1,7 +1,7 @@
 """Speculative prefill of one expert for one session, slice by slice towards a moving target.
 
-Owns how far the expert's cache has come. Slices end on KV block borders, because only full blocks are
-reused, and run one at a time through the gate.
+Owns how far the expert's cache has come. Slices end on KV block borders, because only full blocks
+are reused, and run one at a time through the gate.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from os.path import commonprefix
 from typing import TYPE_CHECKING
 
 from ..backends.base import Expert, PrefillResult, Priority, TokenPrompt
@@ -71,8 +70,7 @@ class PrefillLane:
         if not prompt.token_ids:
             await self._whole(prompt, target, expert, report)
             return
-        shared = len(commonprefix([self._ready, prompt.token_ids]))
-        ready = shared // block * block
+        ready = _common(self._ready, prompt.token_ids) // block * block
         self._ready = prompt.token_ids[:ready]
         while ready < total and self._target is target:
             async with self._shared.gate.slice(expert.capabilities.compute_group) as tokens:
@@ -90,3 +88,9 @@ class PrefillLane:
         async with self._shared.gate.slice(expert.capabilities.compute_group):
             result = await expert.prefill(prompt, priority=Priority.SPECULATIVE)
         report(self.expert, target.revision, prompt.num_tokens, prompt.num_tokens, result)
+
+
+def _common(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+    """Return the length of the common prefix."""
+    pairs = enumerate(zip(a, b, strict=False))
+    return next((n for n, (x, y) in pairs if x != y), min(len(a), len(b)))

@@ -31,6 +31,11 @@ class Context:
     frozen: tuple[Passage, ...] = ()
     late: tuple[Passage, ...] = ()
 
+    @property
+    def messages_before(self) -> int:
+        """How many messages stand before the current turn's own."""
+        return len(self.history) + bool(self.instructions)
+
 
 def render_documents(texts: Sequence[str], first: int = 1) -> str:
     """Return passages as ``[n] text`` lines, numbered from ``first``."""

@@ -1,12 +1,12 @@
 """The values a turn is planned with: policy, state and actions. No behaviour.
 
-`planner.py` turns (state, what happened, now) into (state, actions); `session.py` keeps the state and
-`engine.py` performs the actions.
+`planner.py` turns (state, what happened, now) into (state, actions); `turn_loop.py` keeps the state
+and `engine.py` performs the actions.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ..backends.base import Message
@@ -75,7 +75,7 @@ class TurnState:
     """Everything the planner knows about one turn.
 
     Attributes:
-        context: the conversation before this turn and its attached documents; no retrieved passages.
+        context: the conversation before this turn, attached documents; no retrieved passages.
         routing: the text whose route is being estimated.
         tokens_spent: tokens of speculative prefill computed in this turn.
         draft_tokens_wasted, draft_tokens_adopted: of this session, halved at each turn.
@@ -92,7 +92,7 @@ class TurnState:
     last_input_s: float = 0.0
     route: RouteState | None = None
     routing: str | None = None
-    docs: DocumentState = DocumentState()
+    docs: DocumentState = field(default_factory=DocumentState)
     draft: DraftState | None = None
     drafts_made: int = 0
     tokens_spent: int = 0
@@ -123,7 +123,7 @@ class Retrieve:
 
 @dataclass(frozen=True, slots=True)
 class Prefill:
-    """Bring these messages, the last user turn open, into the expert's cache; replaces its last target."""
+    """Bring these messages, the last turn open, into the expert's cache: its newest target."""
 
     expert: str
     messages: tuple[Message, ...]

@@ -1,0 +1,95 @@
+"""Builds the shared parts of LiveMind from its settings.
+
+Owns the translation from configuration keys to constructor arguments. Starts nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..backends.base import Expert
+from ..backends.pool import ExpertState, Pool
+from ..backends.spec import ExpertSpec
+from ..rag.client import BridgeClient
+from .config import Settings
+from .gate import SpeculationGate
+from .router import Candidate, Router, TextEmbedding
+from .session import Limits
+from .turn import Policy
+
+BUSY_SLICE_SHARE = 4
+SMALLEST_SLICE_TOKENS = 16
+
+
+def make_pool(
+    settings: Settings,
+    create: Callable[[ExpertSpec], Expert],
+    on_change: Callable[[ExpertState], None],
+) -> Pool:
+    """Return the pool; warm are the fast expert and then those of the highest priority."""
+    lazy, experts = settings.lazy_loading, settings.experts
+    fast = settings.router.fast_expert
+    ranked = sorted(experts, key=lambda e: (e.expert_id != fast, -e.priority))
+    wanted = lazy.warmup_pool_size if lazy.enabled else len(experts)
+    return Pool(
+        [expert.to_spec() for expert in experts],
+        create=create,
+        max_loaded=lazy.max_loaded_experts if lazy.enabled else len(experts),
+        warm=[expert.expert_id for expert in ranked[:wanted]],
+        on_change=on_change,
+        memory_threshold=lazy.memory_threshold,
+        auto_unload_after_s=lazy.auto_unload_after_s,
+    )
+
+
+def make_router(settings: Settings, embedding: TextEmbedding | None) -> Router:
+    """Return the router; the fast expert is no candidate as long as there is another."""
+    fast = settings.router.fast_expert if len(settings.experts) > 1 else None
+    candidates = [
+        Candidate(expert.expert_id, expert.domain, expert.priority)
+        for expert in settings.experts
+        if expert.expert_id != fast
+    ]
+    examples = {name: domain.examples for name, domain in settings.domains.items()}
+    return Router(embedding, examples, candidates, settings.default_expert)
+
+
+def make_bridge_client(settings: Settings) -> BridgeClient | None:
+    """Return the client of the retrieval bridge, None when retrieval is off."""
+    rag = settings.rag
+    if not rag.enabled:
+        return None
+    return BridgeClient(rag.bridge_url, top_k=rag.top_k, min_score=rag.min_score)
+
+
+def make_gate(settings: Settings) -> SpeculationGate:
+    """Return the gate; beside a running answer slices are a quarter as long."""
+    speculation = settings.speculation
+    busy = max(SMALLEST_SLICE_TOKENS, speculation.slice_tokens // BUSY_SLICE_SHARE)
+    return SpeculationGate(speculation.slice_tokens, busy, speculation.foreground_share)
+
+
+def make_policy(settings: Settings) -> Policy:
+    """Return the planner's rules before a session changes them."""
+    speculation, router, rag = settings.speculation, settings.router, settings.rag
+    return Policy(
+        mode=speculation.mode,
+        fast=router.fast_expert,
+        start_delay_s=speculation.start_delay_ms / 1000,
+        settle_s=router.settle_ms / 1000,
+        pause_s=speculation.pause_ms / 1000,
+        sentence_pause_s=speculation.sentence_pause_ms / 1000,
+        retrieve_deadline_s=rag.deadline_ms / 1000,
+        commit_wait_s=rag.commit_wait_ms / 1000,
+        stable_confidence=router.stable_confidence,
+        stable_updates=router.stable_updates,
+        max_prefill_tokens=speculation.max_prefill_tokens,
+        max_drafts=speculation.max_drafts,
+        max_waste_ratio=speculation.max_waste_ratio,
+    )
+
+
+def make_limits(settings: Settings) -> Limits:
+    """Return the bounds of a session."""
+    server = settings.server
+    return Limits(server.max_text_chars, server.max_queued_events, server.turn_timeout_s)

@@ -1,0 +1,253 @@
+"""Runs the planner: what happened goes in, actions come out and are performed.
+
+Owns the state and the books of the running turn, its timers and the way out. `session.py` puts the
+user's input in, `engine.py` reports what its tasks found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+from ..backends.base import Chunk, GenerationParams, Message, PrefillResult
+from ..rag.base import RetrievalResult
+from . import planner, turn
+from .engine import Engine, Shared
+from .errors import ErrorInfo, Overloaded, from_exception
+from .events import (
+    DraftAdopted,
+    DraftCreated,
+    DraftDiscarded,
+    PrefillUpdated,
+    ResponseCreated,
+    ResponseDone,
+    ResponseTextDelta,
+    ResponseTextDone,
+    Status,
+)
+from .ledger import TurnRecord
+from .outbox import Outbox
+from .turn import TurnState
+
+EndOfTurn = Callable[[ResponseDone, tuple[Message, ...], str], TurnState]
+
+
+class TurnLoop:
+    """One turn after the other; synchronous, so that every step is atomic on the event loop.
+
+    Args:
+        shared, session_id: for the engine.
+        outbox: where events go.
+        turn_timeout_s: longest time from commit to the end.
+        state: of the first turn.
+        on_end: takes the terminal event, the turn's own messages and the text shown, before the
+            event leaves; returns the state of the next turn.
+        on_next: called once that event has left and the next turn may begin.
+    """
+
+    def __init__(
+        self,
+        shared: Shared,
+        session_id: str,
+        outbox: Outbox,
+        turn_timeout_s: float,
+        state: TurnState,
+        on_end: EndOfTurn,
+        on_next: Callable[[], None],
+    ) -> None:
+        self.engine = Engine(shared, self, session_id)
+        self.state = state
+        self.record = TurnRecord()
+        self.params = GenerationParams()
+        self._shared = shared
+        self._outbox = outbox
+        self._turn_timeout_s = turn_timeout_s
+        self._on_end = on_end
+        self._on_next = on_next
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+
+    @staticmethod
+    def now() -> float:
+        """Return the loop's clock, seconds."""
+        return asyncio.get_running_loop().time()
+
+    async def close(self) -> None:
+        """Cancel the turn, wait until the experts have let go, make sure that it has ended."""
+        self.cancel()
+        await self.engine.__aexit__()
+        self._apply(planner.on_answer_end(self.state, "cancelled"))
+        self._set_timer(None)
+
+    # ---- what the user does
+
+    def text(self, text: str, revision: int) -> None:
+        """The input is now ``text``."""
+        if self.record.first_input_s is None:
+            self.record.first_input_s = self.now()
+        self._apply(planner.on_text(self.state, text, revision, self.now()))
+
+    def commit(self, text: str, revision: int) -> None:
+        """The input is final."""
+        self.record.commit_s = now_s = self.now()
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_at(now_s + self._turn_timeout_s, self._too_late)
+        self._apply(planner.on_commit(self.state, text, revision, now_s))
+
+    def cancel(self, error: ErrorInfo | None = None) -> None:
+        """Stop the turn, whatever it is doing."""
+        self._apply(planner.on_cancel(self.state, error))
+
+    def lose_draft(self, reason: str) -> None:
+        """Drop the draft, if there is one: something it depends on has changed."""
+        if self.state.draft is not None:
+            self.draft_lost(self.state.draft.draft_id, reason)
+
+    # ---- what the engine reports (engine.Listener)
+
+    def routed(self, text: str, estimate: turn.RouteEstimate) -> None:
+        """See ``engine.Listener``."""
+        self._apply(planner.on_route(self.state, text, estimate, self.now()))
+        route = self.state.route
+        if route is not None and route.stable and self.record.route_stable_s is None:
+            self.record.route_stable_s = self.now()
+
+    def retrieved(self, text: str, result: RetrievalResult) -> None:
+        """See ``engine.Listener``."""
+        expert = planner.answering_expert(self.state)
+        cost = self._shared.rates[expert].prefill_ms_per_token if expert is not None else None
+        before = self.state.docs.frozen
+        self._apply(planner.on_retrieval(self.state, text, result, cost, self.now()))
+        if self.state.docs.frozen is not before:
+            self.record.documents_frozen_s = self.now()
+
+    def prefilled(
+        self, expert: str, revision: int, ready: int, total: int, result: PrefillResult
+    ) -> None:
+        """See ``engine.Listener``."""
+        self.record.prefilled[expert] += result.computed
+        self.record.prefill_ready_s = self.now()
+        self._apply(planner.on_prefilled(self.state, result.computed))
+        self._outbox.put(PrefillUpdated(revision, expert, ready, total))
+
+    def draft_ready(self, draft_id: str) -> None:
+        """See ``engine.Listener``."""
+        self.record.draft_ready_s = self.now()
+
+    def draft_lost(self, draft_id: str, reason: str) -> None:
+        """See ``engine.Listener``."""
+        self._apply(planner.on_draft_lost(self.state, draft_id, reason))
+
+    def answer_chunk(self, chunk: Chunk) -> None:
+        """See ``engine.Listener``."""
+        record = self.record
+        record.saw(chunk)
+        if not chunk.text and not chunk.logprobs:
+            return
+        if record.first_delta_s is None:
+            record.first_delta_s = self.now()
+        response_id = self.state.response_id
+        delta = ResponseTextDelta(response_id, chunk.text, chunk.token_ids, chunk.logprobs)
+        if self._outbox.put(delta):
+            record.shown.append(chunk.text)
+        else:
+            error = Overloaded("the client reads too slowly", code="slow_client")
+            self.cancel(from_exception(error))
+
+    def answer_ended(self, status: Status, error: ErrorInfo | None) -> None:
+        """See ``engine.Listener``."""
+        self._apply(planner.on_answer_end(self.state, status, error))
+
+    # ---- performing
+
+    def _apply(self, step: turn.Step) -> None:
+        self.state, actions = step
+        for action in actions:
+            self._perform(action)
+
+    def _perform(self, action: turn.Action) -> None:
+        match action:
+            case turn.Emit(event):
+                self._outbox.put(event)
+            case turn.SetTimer(at_s):
+                self._set_timer(at_s)
+            case turn.Route():
+                self.engine.route(action)
+            case turn.Retrieve():
+                self.engine.retrieve(action)
+            case turn.Prefill():
+                self.engine.prefill(action)
+            case turn.StartDraft(draft):
+                self.record.drafts += 1
+                self._outbox.put(DraftCreated(draft.draft_id, draft.expert, draft.revision))
+                self.engine.start_draft(draft, self.params)
+            case turn.DropDraft(draft, reason):
+                self._count_dropped(draft, reason)
+            case turn.Answer():
+                self._start_answer(action)
+            case turn.StopSpeculation():
+                self.engine.stop_speculation()
+            case turn.StopAnswer(status, error):
+                self.engine.stop_answer(status, error)
+            case turn.EndTurn(status, error):
+                self._end_turn(status, error)
+
+    def _start_answer(self, action: turn.Answer) -> None:
+        state = self.state
+        self.record.expert, self.record.degraded = action.expert, action.degraded
+        self.record.committed = action.messages[state.context.messages_before :]
+        self._outbox.put(ResponseCreated(state.response_id, state.revision, action.expert))
+        if action.draft_id is not None:
+            tokens = self.engine.draft_tokens(action.draft_id)
+            self.record.draft_speculated += tokens
+            self.record.draft_adopted += tokens
+            self._apply(planner.on_draft_counted(state, 0, tokens))
+            self._outbox.put(DraftAdopted(action.draft_id, action.expert, state.revision, tokens))
+        self.engine.answer(action, self.params, state.response_id)
+
+    def _count_dropped(self, draft: turn.DraftState, reason: str) -> None:
+        tokens = self.engine.drop_draft(draft.draft_id)
+        self.record.draft_speculated += tokens
+        self.record.draft_wasted += tokens
+        self._apply(planner.on_draft_counted(self.state, tokens, 0))
+        self._outbox.put(
+            DraftDiscarded(draft.draft_id, draft.expert, draft.revision, tokens, reason)
+        )
+
+    def _end_turn(self, status: Status, error: ErrorInfo | None) -> None:
+        state, record = self.state, self.record
+        text = "".join(record.shown)
+        if self._deadline is not None:
+            self._deadline.cancel()
+        if status == "completed":
+            self._outbox.put(ResponseTextDone(state.response_id, text))
+        rates = self._shared.rates[record.expert] if record.expert is not None else None
+        done = record.done(
+            state.response_id, state.revision, status, error, now_s=self.now(), rates=rates
+        )
+        committed = record.committed if status != "failed" else ()
+        self.record = TurnRecord()
+        self.state = replace(
+            self._on_end(done, committed, text),
+            draft_tokens_wasted=state.draft_tokens_wasted // 2,
+            draft_tokens_adopted=state.draft_tokens_adopted // 2,
+        )
+        self._outbox.put(done)
+        self._on_next()
+
+    def _set_timer(self, at_s: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if at_s is not None:
+            self._timer = asyncio.get_running_loop().call_at(at_s, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        due_s = self.state.timer_s or 0.0  # the loop may be early by its clock's resolution
+        self._apply(planner.on_timer(self.state, max(due_s, self.now())))
+
+    def _too_late(self) -> None:
+        limit_s = self._turn_timeout_s
+        self.cancel(ErrorInfo(504, f"no answer within {limit_s:g} s", "timeout", None, "timeout"))
