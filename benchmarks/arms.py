@@ -10,14 +10,14 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any, Literal
 
 import aiohttp
 
 from . import wire
-from .identity import TokenChoice
+from .identity import Explanation, TokenChoice
 from .typing_model import Key
 
 Outcome = Literal["completed", "incomplete", "failed", "error"]
@@ -39,14 +39,14 @@ class ArmFailure(Exception):
 class Answer:
     """What one turn showed, in milliseconds from the request or commit; None = did not happen.
 
-    ``tokens`` came with this answer; ``explained`` are those of a later run of the same request.
+    ``explanation`` is a later run of the same request with logprobs, when one was needed.
     """
 
     outcome: Outcome = "incomplete"
     error: str | None = None
     text: str = ""
     tokens: list[TokenChoice] = field(default_factory=list)
-    explained: list[TokenChoice] = field(default_factory=list)
+    explanation: Explanation | None = None
     ttft_ms: float | None = None
     total_ms: float | None = None
     arrivals_ms: list[float] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Answer:
         if not text and not tokens:
             return
         self.arrivals_ms.append(at_ms)
-        self.tokens += tokens
+        self.tokens += (replace(token, start=len(self.text)) for token in tokens)
         self.text += text
         if text and self.ttft_ms is None:
             self.ttft_ms = at_ms

@@ -16,15 +16,29 @@ from .stats import share
 
 TIE_NATS = 0.02
 Verdict = Literal["identical", "tie", "different"]
+_PART_OF_A_CHARACTER = "\ufffd"
 
 
 @dataclass(frozen=True, slots=True)
 class TokenChoice:
-    """One generated token, its logprob, and the best tokens at its place as (token, logprob)."""
+    """One generated token, its logprob, and the best tokens at its place as (token, logprob).
+
+    ``start``: how much text had been shown before it. A token that is part of a character shows
+    nothing, so the tokens of one character have the same start.
+    """
 
     token: str
     logprob: float
     top: tuple[tuple[str, float], ...] = ()
+    start: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Another run of the reference, with logprobs."""
+
+    text: str = ""
+    tokens: Sequence[TokenChoice] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,27 +50,29 @@ class Comparison:
     gap_nats: float | None = None
 
 
-def compare(reference: str, text: str, explained: Sequence[TokenChoice] = ()) -> Comparison:
+def compare(reference: str, text: str, explanation: Explanation | None = None) -> Comparison:
     """Compare a text with its reference.
 
-    Args:
-        reference: the answer to measure against.
-        text: the other answer.
-        explained: tokens with logprobs of another run of the reference. A difference that they do
-            not reach (that run differs earlier itself) or whose rival is not among their best
-            tokens stays a difference.
+    An explanation that itself differs from both texts before they part explains nothing, nor does
+    one whose best tokens do not hold what the other text went on with: the verdict is "different".
     """
     if reference == text:
         return Comparison("identical")
-    common, start = _common(reference, text), 0
-    for index, choice in enumerate(explained):
-        end = start + len(choice.token)
-        if end > common:
-            return _at(index, choice, reference[start:], text[start:])
-        if not reference.startswith(choice.token, start):
-            break
-        start = end
-    return Comparison("different")
+    parted = _common(reference, text)
+    told = explanation or Explanation()
+    if max(_common(told.text, reference), _common(told.text, text)) < parted:
+        return Comparison("different")
+    starts = [choice.start for choice in told.tokens if choice.start <= parted]
+    gaps = [
+        (index, _gap(choice, reference[choice.start :], text[choice.start :]))
+        for index, choice in enumerate(told.tokens)
+        if choice.start == max(starts)
+    ]
+    known = [(gap, index) for index, gap in gaps if gap is not None]
+    if not known:
+        return Comparison("different", gaps[0][0] if gaps else None)
+    gap, index = min(known)
+    return Comparison("tie" if gap <= TIE_NATS else "different", index, gap)
 
 
 def _common(one: str, other: str) -> int:
@@ -65,19 +81,23 @@ def _common(one: str, other: str) -> int:
     return next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
-def _at(index: int, choice: TokenChoice, reference: str, text: str) -> Comparison:
-    """Judge the place where ``reference`` and ``text`` (both from there on) part."""
+def _gap(choice: TokenChoice, reference: str, text: str) -> float | None:
+    """Return how far apart the tokens are that begin the two texts, in nats; None if unknown."""
     best = {choice.token: choice.logprob, **dict(choice.top)}
-    ours, theirs = _longest(best, reference), _longest(best, text)
+    ours, theirs = _beginning(best, reference), _beginning(best, text)
     if ours is None or theirs is None or ours == theirs:
-        return Comparison("different", index)
-    gap = abs(best[ours] - best[theirs])
-    return Comparison("tie" if gap <= TIE_NATS else "different", index, gap)
+        return None
+    return abs(best[ours] - best[theirs])
 
 
-def _longest(tokens: Iterable[str], text: str) -> str | None:
-    """Return the longest token that the text begins with."""
-    return max((t for t in tokens if t and text.startswith(t)), key=len, default=None)
+def _beginning(tokens: Iterable[str], text: str) -> str | None:
+    """Return the longest token that the text begins with; an end token if the text is over."""
+    if not text:
+        return next((t for t in tokens if t.startswith("<") and t.endswith(">")), None)
+    whole = max((t for t in tokens if t and text.startswith(t)), key=len, default=None)
+    if whole is None and not text[0].isascii():
+        return next((t for t in tokens if _PART_OF_A_CHARACTER in t), None)
+    return whole
 
 
 def identical_share(verdicts: Iterable[Verdict], *, strict: bool = False) -> float | None:

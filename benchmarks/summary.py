@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
 from .arms import Answer
 from .identity import Comparison, Verdict, compare, identical_share
 from .stats import bootstrap, p50, p95, quantile, ratio, share
-from .ttft import BASE, DRAFT, LIVE, PASTE, Block, ExpertResults, Foreground
+from .ttft import ARMS, BASE, DRAFT, LIVE, PASTE, PREFILL, Block, ExpertResults, Foreground
 
 Json = dict[str, Any]
 Number = float | None
@@ -33,18 +34,21 @@ def summarize(results: Sequence[ExpertResults], seed: int) -> tuple[list[Json], 
         typing = _interference_case(one)
         cases += [turns, typing]
         pairs, suffix = turns["pairs"], one.case.suffix
-        comparisons = [c for arm in (LIVE, DRAFT, PASTE) for _, c in _compared(one.blocks, arm)]
+        comparisons = [c for arm in ARMS for _, c in _compared(one.blocks, arm)]
         verdicts += [c.verdict for c in comparisons]
         summary |= {
             f"ttft.live_over_request_at_end.p50{suffix}": pairs[LIVE]["ratio_p50"],
             f"ttft.live_over_request_at_end.p95{suffix}": pairs[LIVE]["ratio_p95"],
+            f"ttft.prefill_over_request_at_end.p50{suffix}": pairs[PREFILL]["ratio_p50"],
             f"ttft.paste_over_request_at_end.p50{suffix}": pairs[PASTE]["ratio_p50"],
             f"ttft.identical_share{suffix}": identical_share(c.verdict for c in comparisons),
             f"ttft.identical_share_strict{suffix}": identical_share(
                 (c.verdict for c in comparisons), strict=True
             ),
-            f"ttft.adopted_first_token_ms.p50{suffix}": turns["drafts"]["first_token_ms_p50"],
-            f"ttft.adopted_share{suffix}": turns["drafts"]["adopted_share"],
+            f"ttft.adopted_first_token_ms.p50{suffix}": turns["drafts"][DRAFT][
+                "first_token_ms_p50"
+            ],
+            f"ttft.adopted_share{suffix}": turns["drafts"][DRAFT]["adopted_share"],
             f"itl.with_typing_over_without.p95{suffix}": typing["gap_ratio_p95"],
         }
     summary["ttft.identical_share"] = identical_share(verdicts)
@@ -54,18 +58,15 @@ def summarize(results: Sequence[ExpertResults], seed: int) -> tuple[list[Json], 
 
 def _turns_case(results: ExpertResults, seed: int) -> Json:
     blocks = results.blocks
-    arms = {
-        arm: [b.answers[arm] for b in blocks if arm in b.answers]
-        for arm in (BASE, LIVE, DRAFT, PASTE)
-    }
+    arms = {arm: [b.answers[arm] for b in blocks if arm in b.answers] for arm in (BASE, *ARMS)}
     return {
         "name": "turns",
         "expert": results.case.expert_id,
         "label": results.case.label,
         "random_weights": results.case.random_weights,
         "arms": {arm: _arm(answers) for arm, answers in arms.items()},
-        "pairs": {arm: _pairs(blocks, arm, seed) for arm in (LIVE, DRAFT, PASTE)},
-        "drafts": _drafts(arms[DRAFT]),
+        "pairs": {arm: _pairs(blocks, arm, seed) for arm in ARMS},
+        "drafts": {arm: _drafts(arms[arm]) for arm in (LIVE, DRAFT)},
         "turns": [
             {"turn": b.turn, "arm": arm, **_row(answer)}
             for b in blocks
@@ -104,7 +105,7 @@ def _whole(blocks: Iterable[Block], arm: str) -> list[tuple[int, Answer, Answer]
 
 def _compared(blocks: Iterable[Block], arm: str) -> list[tuple[int, Comparison]]:
     return [
-        (turn, compare(base.text, other.text, base.explained))
+        (turn, compare(base.text, other.text, base.explanation))
         for turn, base, other in _whole(blocks, arm)
     ]
 
@@ -125,12 +126,20 @@ def _pairs(blocks: Sequence[Block], arm: str, seed: int) -> Json:
             p50(_known(base.ttft_ms for _, base, _ in whole)),
         ),
         **{verdict: verdicts[verdict] for verdict in ("identical", "tie", "different")},
-        "differences": [
-            {"turn": turn, "verdict": c.verdict, "token": c.token_index, "gap_nats": c.gap_nats}
-            for turn, c in compared
-            if c.verdict != "identical"
-        ],
+        "differences": _differences(whole),
     }
+
+
+def _differences(whole: Iterable[tuple[int, Answer, Answer]]) -> list[Json]:
+    """Return what is needed to judge each pair of texts that are not equal."""
+    found = []
+    for turn, base, other in whole:
+        comparison = compare(base.text, other.text, base.explanation)
+        if comparison.verdict != "identical":
+            again = None if base.explanation is None else base.explanation.text
+            texts = {"reference": base.text, "text": other.text, "reference_again": again}
+            found.append({"turn": turn, **asdict(comparison), **texts})
+    return found
 
 
 def _drafts(answers: Sequence[Answer]) -> Json:

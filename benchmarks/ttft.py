@@ -14,13 +14,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from .arms import Answer, Client
+from .identity import Explanation
 from .typing_model import TypingModel
 from .wire import Ask
 from .workload import TurnInput, turn_input
 
-BASE, LIVE, DRAFT, PASTE = "request-at-end", "live", "draft", "paste"
+BASE, LIVE, PREFILL, DRAFT, PASTE = "request-at-end", "live", "prefill", "draft", "paste"
 INTERFERENCE = "interference"
-CASES = (LIVE, DRAFT, PASTE, INTERFERENCE)
+ARMS = (LIVE, PREFILL, DRAFT, PASTE)
+CASES = (*ARMS, INTERFERENCE)
 FIRST_GUESS_CHARS_PER_TOKEN = 4.0
 
 
@@ -140,10 +142,12 @@ class TtftRun:
     def _arms(self, turn: int) -> list[list[str]]:
         """Return the blocks of one turn: typed arms together, each paste with its own reference.
 
-        Drafts take part in every second turn: they repeat what ``live`` does up to Enter.
+        ``LIVE`` is in every turn; ``DRAFT`` (a pause before Enter, so that a draft is complete) and
+        ``PREFILL`` (no drafts at all) take turns, because typing takes most of the time.
         """
         cases = self.plan.cases
-        typed = [arm for arm in (LIVE, DRAFT) if arm in cases and (arm == LIVE or turn % 2 == 0)]
+        sometimes = DRAFT if turn % 2 == 0 else PREFILL
+        typed = [arm for arm in (LIVE, sometimes) if arm in cases]
         blocks = [[BASE, *typed]] if typed else []
         if PASTE in cases:
             blocks += [[BASE, PASTE] for _ in range(self.plan.paste_blocks)]
@@ -179,10 +183,11 @@ class TtftRun:
         base = block.answers[BASE]
         if any(answer.text != base.text for answer in block.answers.values()):
             ask = replace(self._ask(results.case, turn), logprobs=True)
-            base.explained = (await self._client.request_at_end(ask)).tokens
+            again = await self._client.request_at_end(ask)
+            base.explanation = Explanation(again.text, again.tokens)
 
     async def _answer(self, case: ExpertCase, turn: TurnInput, arm: str) -> Answer:
-        ask = self._ask(case, turn)
+        ask = replace(self._ask(case, turn), drafts=arm != PREFILL)
         if arm == BASE:
             return await self._client.request_at_end(ask)
         if arm == PASTE:

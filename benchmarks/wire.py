@@ -22,6 +22,7 @@ class Ask:
             arm makes the cache cold without changing a token.
         ignore_eos: always ``max_tokens`` tokens; for random weights.
         logprobs: ask for the best tokens at each place; only ``chat_body`` does.
+        drafts: whether a live session may answer in hiding before the commit; else it prefills.
     """
 
     model: str
@@ -30,6 +31,7 @@ class Ask:
     max_tokens: int
     ignore_eos: bool
     logprobs: bool = False
+    drafts: bool = True
 
     def sampling(self) -> Json:
         """Return greedy sampling in the field names that both doors share."""
@@ -62,7 +64,7 @@ def session_update(ask: Ask) -> Json:
         "documents": list(ask.turn.documents),
         "cache_salt": ask.salt,
         "retrieval": False,
-        "speculation": "draft",
+        "speculation": "draft" if ask.drafts else "prefill",
         "sampling": ask.sampling(),
     }
 

@@ -20,6 +20,7 @@ from livemind.benchmarks.ttft import (
     INTERFERENCE,
     LIVE,
     PASTE,
+    PREFILL,
     BenchmarkFailed,
     Plan,
     TtftRun,
@@ -134,3 +135,10 @@ async def test_run_same_seed_asks_the_same_in_the_same_order() -> None:
         _, _, run = await _run(FakeServer(), replace(QUICK, cases=CASES[:3]))
         orders.append([list(block.answers) for block in run.results[0].blocks])
     assert orders[0] == orders[1]
+
+
+async def test_run_prefill_arm_types_with_drafts_off() -> None:
+    server = FakeServer()
+    await _run(server, replace(QUICK, cases=(PREFILL,)))
+    modes = [update["speculation"] for update in server.updates]
+    assert modes == ["draft", "prefill"]  # the warm-up, then the one odd turn
