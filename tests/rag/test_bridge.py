@@ -226,7 +226,7 @@ async def test_retrieve_client_gone_drops_its_waiting_text(
 ) -> None:
     embedder.gate.clear()
     blocker = await asking(http, worker)
-    gone = await asking(http, worker, query="gone", session_id="gone")
+    gone = await asking(http, worker, query="gone", session_id="gone", deadline_ms=60_000)
     gone.cancel()
     async with asyncio.timeout(10):
         while worker.stats().dropped == 0:  # noqa: ASYNC110 - nothing to subscribe to

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import httpx
 import pytest
 from aiohttp import web
 
@@ -287,6 +288,7 @@ async def test_client_cancelled_try_after_the_cool_down_lets_the_next_one_try(
     server.answer = server.hang
     for _ in range(2):
         await ask(client, deadline_ms=20.0)
+    assert (await ask(client)).degraded == "unreachable"
     clock.now += 5.0
     server.arrived.clear()
     task = asyncio.ensure_future(ask(client))
@@ -298,23 +300,23 @@ async def test_client_cancelled_try_after_the_cool_down_lets_the_next_one_try(
 
 
 async def test_client_refused_connection_is_tried_again_within_the_deadline(
-    server: Scripted, client: BridgeClient, monkeypatch: pytest.MonkeyPatch
+    server: Scripted, client: BridgeClient, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bridge that ``serve`` has just started may not listen yet."""
-    import httpx
-
     original, failures = client._http.post, 2
 
     async def flaky(*args: Any, **kwargs: Any) -> httpx.Response:
         nonlocal failures
         if failures:
             failures -= 1
+            clock.now += 0.1
             raise httpx.ConnectError("refused")
         return await original(*args, **kwargs)
 
     monkeypatch.setattr(client._http, "post", flaky)
-    assert (await ask(client)).degraded is None
+    assert (await ask(client, deadline_ms=1_000.0)).degraded is None
     assert failures == 0
+    assert server.asked[0]["deadline_ms"] == pytest.approx(800.0)
 
 
 @pytest.mark.parametrize(
