@@ -178,7 +178,7 @@ class FakeExpert:
     ) -> tuple[list[str], FinishReason]:
         for stop in params.stop:
             text = text.partition(stop)[0]
-        pieces: list[str] = re.findall(r"\s*\S+\s*$|\s*\S+|\s+", text)
+        pieces: list[str] = _left(re.findall(r"\s*\S+\s*$|\s*\S+|\s+", text), prompt)
         limit = params.max_tokens
         if self._capabilities.max_model_len is not None and limit is None:
             limit = self._capabilities.max_model_len - len(prompt.token_ids)
@@ -245,3 +245,12 @@ class FakeExpert:
 
 def _token_id(word: str) -> int:
     return zlib.crc32(word.encode()) & 0x7FFFFFFF
+
+
+def _left(pieces: list[str], prompt: TokenPrompt) -> list[str]:
+    """Drop what a prompt that was extended with generated tokens holds of the answer already."""
+    ids = tuple(_token_id(piece.strip()) for piece in pieces)
+    for done in range(len(ids), 0, -1):
+        if prompt.token_ids[-done:] == ids[:done]:
+            return pieces[done:]
+    return pieces

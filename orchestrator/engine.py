@@ -9,66 +9,23 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections import defaultdict
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import Coroutine
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import replace
 
 from ..backends.affinity import affinity_key
-from ..backends.base import Chunk, GenerationParams, PrefillResult, Priority, TokenPrompt
+from ..backends.base import GenerationParams, Priority, TokenPrompt
 from ..backends.errors import ExpertError
-from ..backends.pool import Pool
-from ..rag.base import RetrievalResult, Retriever
-from .draft import Draft, continuable, continuation, joined_usage
+from ..rag.base import RetrievalResult
+from .draft import Draft, continuation, joined_usage
+from .drafting import Drafter
 from .errors import ErrorInfo, from_exception
 from .events import Status
-from .gate import SpeculationGate
-from .ledger import ExpertRates
 from .prefill import PrefillLane
-from .router import Router
-from .turn import Answer, DraftState, Prefill, Retrieve, Route, RouteEstimate
+from .shared import Listener, Shared
+from .turn import Answer, Prefill, Retrieve, Route
 
 log = logging.getLogger(__name__)
-
-
-class Listener(Protocol):
-    """The session, as the engine sees it. Every method is synchronous and does not raise."""
-
-    def routed(self, text: str, estimate: RouteEstimate) -> None:
-        """A route was estimated for ``text``."""
-
-    def retrieved(self, text: str, result: RetrievalResult) -> None:
-        """Passages, or the reason for their absence, arrived for ``text``."""
-
-    def prefilled(
-        self, expert: str, revision: int, ready: int, total: int, result: PrefillResult
-    ) -> None:
-        """A slice was computed; ``ready`` of ``total`` tokens are in the expert's cache."""
-
-    def draft_ready(self, draft_id: str) -> None:
-        """The draft has its first token."""
-
-    def draft_lost(self, draft_id: str, reason: str) -> None:
-        """The draft cannot be adopted any more."""
-
-    def answer_chunk(self, chunk: Chunk) -> None:
-        """A piece of the committed answer."""
-
-    def answer_ended(self, status: Status, error: ErrorInfo | None) -> None:
-        """The answer is over, the engine's slot free."""
-
-
-@dataclass(slots=True)
-class Shared:
-    """What all sessions of a server share; used on one event loop."""
-
-    pool: Pool
-    router: Router
-    gate: SpeculationGate
-    retriever: Retriever | None = None
-    max_draft_tokens: int = 256
-    rates: defaultdict[str, ExpertRates] = field(default_factory=lambda: defaultdict(ExpertRates))
 
 
 class Engine:
@@ -82,8 +39,8 @@ class Engine:
         self._route_next: str | None = None
         self._routing: asyncio.Task[None] | None = None
         self._retrieving: asyncio.Task[None] | None = None
+        self.drafts = Drafter(shared, listener, self._spawn)
         self._lanes: dict[str, PrefillLane] = {}
-        self._drafts: dict[str, Draft] = {}
         self._answering: asyncio.Task[None] | None = None
         self._stop_status: Status | None = None
         self._stop_error: ErrorInfo | None = None
@@ -101,8 +58,7 @@ class Engine:
     async def __aexit__(self, *exc: object) -> None:
         """Cancel everything and wait until the experts have let go."""
         self.stop_speculation()
-        for draft in list(self._drafts.values()):
-            self.drop_draft(draft.plan.draft_id)
+        self.drafts.drop_all()
         self.stop_answer("cancelled", None)
         await self._tasks.__aexit__(None, None, None)
 
@@ -174,114 +130,12 @@ class Engine:
         self._routing = self._retrieving = None
         self._lanes.clear()
 
-    # ---- drafts
-
-    def start_draft(self, plan: DraftState, params: GenerationParams) -> None:
-        """Answer in hiding, at low priority, while the expert's hardware is quiet."""
-        draft = self._drafts[plan.draft_id] = Draft(plan)
-        draft.task = self._spawn(self._fill(draft, params), plan.draft_id)
-
-    async def _fill(self, draft: Draft, params: GenerationParams) -> None:
-        try:
-            await self._generate_draft(draft, params)
-        except ExpertError as error:
-            if draft.status == "adopted":
-                self._listener.answer_ended("failed", from_exception(error))
-            else:
-                self._lose(draft, error.message)
-        except Exception as error:
-            log.exception("draft failed")
-            if draft.status == "adopted":
-                self._listener.answer_ended("failed", from_exception(error))
-            else:
-                self._lose(draft, "internal error")
-
-    async def _generate_draft(self, draft: Draft, params: GenerationParams) -> None:
-        shared = self._shared
-        async with shared.pool.acquire(draft.plan.expert) as expert:
-            group = expert.capabilities.compute_group
-            if shared.gate.busy(group):
-                self._lose(draft, "foreground work came first")
-                return
-            prompt = expert.render(draft.plan.messages, open_turn=False)
-            draft.prompt = replace(prompt, cache_salt=self.cache_salt)
-            may_pause = continuable(params, prompt)
-            draft.status = "running"
-
-            def stand_aside() -> None:
-                if draft.status == "running":
-                    self._pause(draft, may_pause)
-
-            stream = expert.generate(
-                draft.prompt, params, priority=Priority.SPECULATIVE, request_id=draft.plan.draft_id
-            )
-            with shared.gate.guest(group, stand_aside):
-                async with aclosing(stream):
-                    async for chunk in stream:
-                        if self._is_adopted(draft):
-                            await self._stream_adopted(chunk, stream, group)
-                            return
-                        self._keep(draft, chunk)
-                        if draft.status != "running":
-                            return
-                        if draft.tokens >= shared.max_draft_tokens:
-                            self._pause(draft, may_pause, cancel=False)
-                            return
-
-    @staticmethod
-    def _is_adopted(draft: Draft) -> bool:
-        return draft.status == "adopted"
-
-    def _keep(self, draft: Draft, chunk: Chunk) -> None:
-        first = draft.tokens == 0
-        draft.add(chunk)
-        if first and draft.tokens:
-            self._listener.draft_ready(draft.plan.draft_id)
-
-    async def _stream_adopted(
-        self, chunk: Chunk, stream: AsyncGenerator[Chunk, None], group: str
-    ) -> None:
-        """Stream the rest of a draft that became the answer while it was being generated."""
-        with self._shared.gate.foreground(group) as delivered:
-            self._listener.answer_chunk(chunk)
-            async for later in stream:
-                delivered(len(later.token_ids))
-                self._listener.answer_chunk(later)
-        self._listener.answer_ended("completed", None)
-
-    def _pause(self, draft: Draft, may_pause: bool, *, cancel: bool = True) -> None:
-        if may_pause and draft.tokens:
-            draft.status = "paused"
-            if cancel and draft.task is not None:
-                draft.task.cancel()
-        else:
-            self._lose(draft, "foreground work came first" if cancel else "draft limit reached")
-
-    def _lose(self, draft: Draft, reason: str) -> None:
-        if draft.status != "dropped":
-            self._listener.draft_lost(draft.plan.draft_id, reason)
-
-    def drop_draft(self, draft_id: str) -> int:
-        """Stop a draft; return the tokens thrown away."""
-        draft = self._drafts.pop(draft_id, None)
-        if draft is None:
-            return 0
-        draft.status = "dropped"
-        if draft.task is not None and draft.task is not asyncio.current_task():
-            draft.task.cancel()
-        return draft.tokens
-
-    def draft_tokens(self, draft_id: str) -> int:
-        """Return how many tokens of the draft are ready."""
-        draft = self._drafts.get(draft_id)
-        return draft.tokens if draft is not None else 0
-
     # ---- the answer
 
     def answer(self, action: Answer, params: GenerationParams, request_id: str) -> None:
         """Answer for the user. What a draft has is reported before this returns."""
         self._stop_status = self._stop_error = None
-        draft = self._drafts.pop(action.draft_id, None) if action.draft_id else None
+        draft = self.drafts.take(action.draft_id) if action.draft_id else None
         if draft is None or draft.status in ("waiting", "dropped"):
             if draft is not None and draft.task is not None:
                 draft.task.cancel()

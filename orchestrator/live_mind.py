@@ -25,10 +25,10 @@ from ..rag.base import Retriever
 from ..rag.embed_worker import EmbedWorker
 from . import assembly
 from .config import Settings, load_settings
-from .engine import Shared
 from .errors import NotFound, Overloaded, Unavailable
 from .events import ExpertUpdated, ResponseDone
 from .session import Session, SessionOptions, new_session_id
+from .shared import Shared
 from .turn import Mode
 
 if TYPE_CHECKING:

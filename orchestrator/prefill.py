@@ -10,14 +10,11 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from ..backends.base import Expert, PrefillResult, Priority, TokenPrompt
 from ..backends.errors import ExpertError
+from .shared import Shared
 from .turn import Prefill
-
-if TYPE_CHECKING:
-    from .engine import Shared
 
 log = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..backends.base import GenerationParams, Message
-from .engine import Shared
 from .errors import ErrorInfo, InvalidRequest, PayloadTooLarge, RevisionConflict
 from .events import Event, ExpertUpdated, ResponseDone
 from .outbox import Outbox
 from .prompt import Context, without_documents
+from .shared import Shared
 from .turn import Mode, Policy, TurnState
 from .turn_loop import TurnLoop
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from ..backends.base import Chunk, GenerationParams, Message, PrefillResult
 from ..rag.base import RetrievalResult
 from . import planner, turn
-from .engine import Engine, Shared
+from .engine import Engine
 from .errors import ErrorInfo, Overloaded, from_exception
 from .events import (
     DraftAdopted,
@@ -28,6 +28,7 @@ from .events import (
 )
 from .ledger import TurnRecord
 from .outbox import Outbox
+from .shared import Shared
 from .turn import TurnState
 
 EndOfTurn = Callable[[ResponseDone, tuple[Message, ...], str], TurnState]
@@ -181,7 +182,7 @@ class TurnLoop:
             case turn.StartDraft(draft):
                 self.record.drafts += 1
                 self._outbox.put(DraftCreated(draft.draft_id, draft.expert, draft.revision))
-                self.engine.start_draft(draft, self.params)
+                self.engine.drafts.start(draft, self.params, self.engine.cache_salt)
             case turn.DropDraft(draft, reason):
                 self._count_dropped(draft, reason)
             case turn.Answer():
@@ -199,7 +200,7 @@ class TurnLoop:
         self.record.committed = action.messages[state.context.messages_before :]
         self._outbox.put(ResponseCreated(state.response_id, state.revision, action.expert))
         if action.draft_id is not None:
-            tokens = self.engine.draft_tokens(action.draft_id)
+            tokens = self.engine.drafts.tokens(action.draft_id)
             self.record.draft_speculated += tokens
             self.record.draft_adopted += tokens
             self._apply(planner.on_draft_counted(state, 0, tokens))
@@ -207,7 +208,7 @@ class TurnLoop:
         self.engine.answer(action, self.params, state.response_id)
 
     def _count_dropped(self, draft: turn.DraftState, reason: str) -> None:
-        tokens = self.engine.drop_draft(draft.draft_id)
+        tokens = self.engine.drafts.drop(draft.draft_id)
         self.record.draft_speculated += tokens
         self.record.draft_wasted += tokens
         self._apply(planner.on_draft_counted(self.state, tokens, 0))

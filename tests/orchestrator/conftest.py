@@ -13,7 +13,7 @@ import pytest
 from livemind.backends.fake import FakeExpert
 from livemind.backends.pool import Pool
 from livemind.backends.spec import ExpertSpec
-from livemind.orchestrator.engine import Shared
+from livemind.orchestrator.shared import Shared
 from livemind.orchestrator.events import Event, ExpertUpdated, ResponseDone, ResponseTextDelta
 from livemind.orchestrator.gate import SpeculationGate
 from livemind.orchestrator.router import Candidate, Router

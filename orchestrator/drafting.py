@@ -1,0 +1,142 @@
+"""Generates drafts for one session, and stands aside for foreground work.
+
+Owns the drafts until one is adopted. When to draft and what may be adopted is the planner's
+decision; the buffer itself is in `draft.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing
+from dataclasses import replace
+
+from ..backends.base import Chunk, GenerationParams, Priority
+from ..backends.errors import ExpertError
+from .draft import Draft, continuable
+from .errors import from_exception
+from .shared import Listener, Shared
+from .turn import DraftState
+
+log = logging.getLogger(__name__)
+
+Spawn = Callable[[Coroutine[None, None, None], str], asyncio.Task[None]]
+
+
+class Drafter:
+    """Runs drafts in tasks made by ``spawn``; synchronous but for those tasks."""
+
+    def __init__(self, shared: Shared, listener: Listener, spawn: Spawn) -> None:
+        self._shared = shared
+        self._listener = listener
+        self._spawn = spawn
+        self._drafts: dict[str, Draft] = {}
+
+    def start(self, plan: DraftState, params: GenerationParams, cache_salt: str | None) -> None:
+        """Answer in hiding, at low priority, while the expert's hardware is quiet."""
+        draft = self._drafts[plan.draft_id] = Draft(plan)
+        draft.task = self._spawn(self._fill(draft, params, cache_salt), plan.draft_id)
+
+    def take(self, draft_id: str) -> Draft | None:
+        """Hand a draft over to the answer."""
+        return self._drafts.pop(draft_id, None)
+
+    def tokens(self, draft_id: str) -> int:
+        """Return how many tokens of the draft are ready."""
+        draft = self._drafts.get(draft_id)
+        return draft.tokens if draft is not None else 0
+
+    def drop(self, draft_id: str) -> int:
+        """Stop a draft; return the tokens thrown away."""
+        draft = self._drafts.pop(draft_id, None)
+        if draft is None:
+            return 0
+        draft.status = "dropped"
+        if draft.task is not None and draft.task is not asyncio.current_task():
+            draft.task.cancel()
+        return draft.tokens
+
+    def drop_all(self) -> None:
+        """Stop every draft."""
+        for draft_id in list(self._drafts):
+            self.drop(draft_id)
+
+    async def _fill(self, draft: Draft, params: GenerationParams, cache_salt: str | None) -> None:
+        try:
+            await self._generate(draft, params, cache_salt)
+        except Exception as error:
+            if not isinstance(error, ExpertError):
+                log.exception("draft failed")
+            info = from_exception(error)
+            if self._is_adopted(draft):
+                self._listener.answer_ended("failed", info)
+            else:
+                self._lose(draft, info.message)
+
+    async def _generate(
+        self, draft: Draft, params: GenerationParams, cache_salt: str | None
+    ) -> None:
+        shared = self._shared
+        async with shared.pool.acquire(draft.plan.expert) as expert:
+            group = expert.capabilities.compute_group
+            if shared.gate.busy(group):
+                self._lose(draft, "foreground work came first")
+                return
+            prompt = expert.render(draft.plan.messages, open_turn=False)
+            draft.prompt = replace(prompt, cache_salt=cache_salt)
+            may_pause = continuable(params, prompt)
+            draft.status = "running"
+
+            def stand_aside() -> None:
+                if draft.status == "running":
+                    self._pause(draft, may_pause)
+
+            stream = expert.generate(
+                draft.prompt, params, priority=Priority.SPECULATIVE, request_id=draft.plan.draft_id
+            )
+            with shared.gate.guest(group, stand_aside):
+                async with aclosing(stream):
+                    async for chunk in stream:
+                        if self._is_adopted(draft):
+                            await self._stream_adopted(chunk, stream, group)
+                            return
+                        self._keep(draft, chunk)
+                        if draft.status != "running":
+                            return
+                        if draft.tokens >= shared.max_draft_tokens:
+                            self._pause(draft, may_pause, cancel=False)
+                            return
+
+    @staticmethod
+    def _is_adopted(draft: Draft) -> bool:
+        return draft.status == "adopted"
+
+    def _keep(self, draft: Draft, chunk: Chunk) -> None:
+        first = draft.tokens == 0
+        draft.add(chunk)
+        if first and draft.tokens:
+            self._listener.draft_ready(draft.plan.draft_id)
+
+    async def _stream_adopted(
+        self, chunk: Chunk, stream: AsyncGenerator[Chunk, None], group: str
+    ) -> None:
+        """Stream the rest of a draft that became the answer while it was being generated."""
+        with self._shared.gate.foreground(group) as delivered:
+            self._listener.answer_chunk(chunk)
+            async for later in stream:
+                delivered(len(later.token_ids))
+                self._listener.answer_chunk(later)
+        self._listener.answer_ended("completed", None)
+
+    def _pause(self, draft: Draft, may_pause: bool, *, cancel: bool = True) -> None:
+        if may_pause and draft.tokens:
+            draft.status = "paused"
+            if cancel and draft.task is not None:
+                draft.task.cancel()
+        else:
+            self._lose(draft, "foreground work came first" if cancel else "draft limit reached")
+
+    def _lose(self, draft: Draft, reason: str) -> None:
+        if draft.status != "dropped":
+            self._listener.draft_lost(draft.plan.draft_id, reason)

@@ -1,0 +1,59 @@
+"""What the engine's parts have in common: the shared objects of a server, and who listens.
+
+No behaviour.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..backends.base import Chunk, PrefillResult
+from ..backends.pool import Pool
+from ..rag.base import RetrievalResult, Retriever
+from .errors import ErrorInfo
+from .events import Status
+from .gate import SpeculationGate
+from .ledger import ExpertRates
+from .router import Router
+from .turn import RouteEstimate
+
+
+class Listener(Protocol):
+    """The session, as the engine sees it. Every method is synchronous and does not raise."""
+
+    def routed(self, text: str, estimate: RouteEstimate) -> None:
+        """A route was estimated for ``text``."""
+
+    def retrieved(self, text: str, result: RetrievalResult) -> None:
+        """Passages, or the reason for their absence, arrived for ``text``."""
+
+    def prefilled(
+        self, expert: str, revision: int, ready: int, total: int, result: PrefillResult
+    ) -> None:
+        """A slice was computed; ``ready`` of ``total`` tokens are in the expert's cache."""
+
+    def draft_ready(self, draft_id: str) -> None:
+        """The draft has its first token."""
+
+    def draft_lost(self, draft_id: str, reason: str) -> None:
+        """The draft cannot be adopted any more."""
+
+    def answer_chunk(self, chunk: Chunk) -> None:
+        """A piece of the committed answer."""
+
+    def answer_ended(self, status: Status, error: ErrorInfo | None) -> None:
+        """The answer is over, the engine's slot free."""
+
+
+@dataclass(slots=True)
+class Shared:
+    """What all sessions of a server share; used on one event loop."""
+
+    pool: Pool
+    router: Router
+    gate: SpeculationGate
+    retriever: Retriever | None = None
+    max_draft_tokens: int = 256
+    rates: defaultdict[str, ExpertRates] = field(default_factory=lambda: defaultdict(ExpertRates))
