@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
-LOADED = "print(sorted(m for m in sys.modules if m.startswith('livemind.kernels.')))"
+LOADED = (
+    "print(sorted({'livemind.kernels._native', 'livemind.kernels.reference'} & {*sys.modules}))"
+)
 
 
 def run(code: str, forced: str | None = None) -> subprocess.CompletedProcess[str]:
