@@ -26,11 +26,13 @@ say = @printf '\033[1m==> %s\033[0m\n'
 # A step is done when the stamp named after what it depends on is there.
 key = $(shell cat $(1) 2>/dev/null | cksum | cut -d' ' -f1)
 STAMPS := $(VENV)/.stamps
+# Without a compiler two steps fall back to NumPy; they are done anew when there is one.
+CXX_FOUND := $(notdir $(shell command -v c++ || command -v g++ || command -v clang++ || echo none))
 SOURCES := $(wildcard CMakeLists.txt kernels/native/*)
 RUN := $(STAMPS)/run-$(call key,requirements/run.lock)-$(TORCH_VERSION)
-NATIVE := $(STAMPS)/native-$(call key,requirements/native.lock)
+NATIVE := $(STAMPS)/native-$(call key,requirements/native.lock)-$(CXX_FOUND)
 DEV := $(STAMPS)/dev-$(call key,requirements/dev.lock)
-PACKAGE := $(STAMPS)/package-$(call key,pyproject.toml $(SOURCES))
+PACKAGE := $(STAMPS)/package-$(call key,pyproject.toml $(SOURCES))-$(CXX_FOUND)
 
 CXX_FILES = $(shell git ls-files '*.cc' '*.h')
 MYPY_ROOT := .cache/mypy
