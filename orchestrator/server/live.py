@@ -37,6 +37,7 @@ from .live_frames import (
 from .live_options import options_json, reconfigured
 from .live_session import LiveSession
 from .mailbox import Mailbox, MailboxClosed, MailboxFull
+from .middleware import log_failure
 from .state import OWNER, SHUTTING_DOWN, STATE, ServerState
 from .validation import event_id_of, parse
 
@@ -68,8 +69,8 @@ async def live(request: web.Request) -> web.WebSocketResponse:
             if not state.in_flight.aborted():
                 raise
             await socket.close(code=WSCloseCode.GOING_AWAY)
-        except Exception:  # after the upgrade there is no HTTP answer any more
-            logger.exception("live session %s failed", session.id)
+        except Exception as exc:  # after the upgrade there is no HTTP answer any more
+            log_failure(f"live session {session.id}", exc)
             await socket.close(code=WSCloseCode.INTERNAL_ERROR)
     finally:
         await state.registry.close(session)
@@ -180,7 +181,7 @@ class Connection:
         except LiveMindError as exc:
             self._refuse(exc, frame.event_id)
         except Exception as exc:
-            logger.exception("live session %s: %s failed", self._live.id, frame.type)
+            log_failure(f"live session {self._live.id}: {frame.type}", exc)
             self._refuse(exc, frame.event_id)
 
     def _apply(self, frame: Frame) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import logging
 import re
+import traceback
 import uuid
 from collections.abc import Iterable
 
@@ -47,6 +48,12 @@ def error_info(exc: BaseException) -> ErrorInfo:
     return exc.info if isinstance(exc, TurnFailed) else from_exception(exc)
 
 
+def log_failure(what: str, exc: BaseException) -> None:
+    """Log where an unexpected exception came from; not its message, which may quote a prompt."""
+    trace = "".join(traceback.format_tb(exc.__traceback__))
+    logger.error("%s failed: %s\n%s", what, type(exc).__name__, trace)
+
+
 def error_response(info: ErrorInfo) -> web.Response:
     """Return the envelope with its status and Retry-After."""
     headers = {}
@@ -74,7 +81,7 @@ async def envelope(request: web.Request, handler: Handler) -> web.StreamResponse
     except Exception as exc:
         info = error_info(exc)
         if info.status == 500:
-            logger.exception("request %s failed", request[REQUEST_ID])
+            log_failure(f"request {request[REQUEST_ID]}", exc)
         response = error_response(info)
     state.metrics.request(_route(request), request.method, response.status)
     if not response.prepared:

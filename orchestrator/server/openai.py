@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
@@ -12,17 +11,15 @@ from aiohttp import web
 from pydantic import TypeAdapter
 
 from ...backends.base import Chunk, TokenLogprob, Usage
-from ..errors import InvalidRequest, NotFound, Unavailable
+from ..errors import ErrorInfo, InvalidRequest, NotFound, Unavailable
 from ..events import ResponseDone, ResponseTextDelta
-from .middleware import error_info
+from .middleware import TurnFailed, error_info, log_failure
 from .openai_format import ChatFormat, CompletionFormat, Json, timing_headers
 from .schema import ChatRequest, CompletionRequest
 from .sse import EventStream
 from .state import OWNER, REQUEST_ID, SHUTTING_DOWN, STATE, ServerState
 from .turns import SESSION_HEADER, Turn, open_turn
 from .validation import parse
-
-logger = logging.getLogger(__name__)
 
 CHAT = TypeAdapter(ChatRequest)
 COMPLETION = TypeAdapter(CompletionRequest)
@@ -119,12 +116,12 @@ def _role_chunk(answer: ChatFormat, expert: str) -> Json:
 async def _observed(
     state: ServerState, chunks: AsyncGenerator[Chunk, None], expert: str
 ) -> AsyncGenerator[Chunk, None]:
-    """Pass the chunks on and count the completion when it ends, however it ends."""
+    """Pass the chunks on within the time limit, and count the completion however it ends."""
     began_s, ttft_s = time.perf_counter(), None
     status, usage = "cancelled", None
     try:
-        async with aclosing(chunks):
-            async for chunk in chunks:
+        async with aclosing(_limited(chunks, state.limits.turn_timeout_s)) as limited:
+            async for chunk in limited:
                 if ttft_s is None:
                     ttft_s = time.perf_counter() - began_s
                 usage = chunk.usage or usage
@@ -136,6 +133,24 @@ async def _observed(
         raise
     finally:
         state.metrics.completion_done(expert, status, ttft_s, usage)
+
+
+async def _limited(
+    chunks: AsyncGenerator[Chunk, None], limit_s: float
+) -> AsyncGenerator[Chunk, None]:
+    """Pass the chunks on until ``limit_s`` have passed; then stop the expert and say so."""
+    deadline_s = asyncio.get_running_loop().time() + limit_s
+    async with aclosing(chunks):
+        while True:
+            try:
+                async with asyncio.timeout_at(deadline_s):
+                    chunk = await anext(chunks)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                message = f"no answer within {limit_s:g} s (server.turn_timeout_s)"
+                raise TurnFailed(ErrorInfo(504, message, "timeout", None, "timeout")) from None
+            yield chunk
 
 
 async def _whole_completion(
@@ -203,7 +218,7 @@ async def _stream(
                 raise
             info = error_info(exc)
             if info.status == 500:
-                logger.exception("request %s failed", request[REQUEST_ID])
+                log_failure(f"request {request[REQUEST_ID]}", exc)
             await stream.send(info.envelope())
     return stream.response
 

@@ -40,7 +40,7 @@ def timing_headers(done: ResponseDone) -> dict[str, str]:
         done.ledger.prefill_adopted + done.ledger.draft_adopted
     )
     if done.degraded:
-        headers["X-LiveMind-Degraded"] = ", ".join(done.degraded)
+        headers["X-LiveMind-Degraded"] = " ".join(", ".join(done.degraded).split())
     return headers
 
 

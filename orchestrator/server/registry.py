@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LiveMindError, NotFound, Overloaded, Unavailable
@@ -23,6 +24,18 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S = 10.0
+
+
+@dataclass(slots=True, eq=False)
+class _Opening:
+    """A session that was asked for; ``done`` is it, or why there is none."""
+
+    owner: str | None
+    findable: bool
+    options: dict[str, Any]
+    done: asyncio.Future[LiveSession] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
 
 
 class SessionRegistry:
@@ -50,7 +63,7 @@ class SessionRegistry:
         self._group: asyncio.TaskGroup | None = None
         self._tasks: dict[LiveSession, asyncio.Task[None]] = {}
         self._by_id: dict[str, LiveSession] = {}
-        self._opening = 0
+        self._opening: dict[asyncio.Task[None], _Opening] = {}
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -80,25 +93,21 @@ class SessionRegistry:
             Unavailable: the server is shutting down.
         """
         if self._group is None:
-            raise Unavailable("the server is shutting down", retry_after_s=1.0)
-        if len(self._tasks) + self._opening >= self._max_sessions:
+            raise _shutting_down()
+        if len(self._tasks) + len(self._opening) >= self._max_sessions:
             raise Overloaded(
                 f"{self._max_sessions} sessions are open (server.max_sessions)", retry_after_s=1.0
             )
-        opened: asyncio.Future[LiveSession] = asyncio.get_running_loop().create_future()
-        task = self._group.create_task(self._run(owner, opened, options), name="session")
-        self._opening += 1
+        opening = _Opening(owner, findable, options)
+        task = self._group.create_task(self._run(opening), name="session")
+        self._opening[task] = opening
+        task.add_done_callback(self._not_opened)
         try:
-            live = await asyncio.shield(opened)
+            return await asyncio.shield(opening.done)
         except asyncio.CancelledError:
             task.cancel()
-            opened.cancel()
+            opening.done.cancel()
             raise
-        finally:
-            self._opening -= 1
-        if findable:
-            self._by_id[live.id] = live
-        return live
 
     def find(self, session_id: str, owner: str | None, *, param: str | None = None) -> LiveSession:
         """Return the live session with this id.
@@ -132,40 +141,47 @@ class SessionRegistry:
             await stop.wait()
             self._group = None
             reaper.cancel()
-            reason = Unavailable("the server is shutting down", retry_after_s=1.0)
+            for task in self._opening:
+                task.cancel()
+            reason = _shutting_down()
             await asyncio.gather(*(self.close(live, reason) for live in tuple(self._tasks)))
 
-    async def _run(
-        self, owner: str | None, opened: asyncio.Future[LiveSession], options: dict[str, Any]
-    ) -> None:
+    async def _run(self, opening: _Opening) -> None:
         live: LiveSession | None = None
         try:
-            session = self._mind.session(**options)
+            session = self._mind.session(**opening.options)
             try:
                 async with session:
-                    live = self._entered(session, owner, opened)
+                    live = self._entered(session, opening)
                     await self._pump(live)
             finally:
                 if live is not None:
                     await self._pump(live)
         except Exception as exc:
-            _fail(exc, opened, live)
+            _fail(exc, opening, live)
         finally:
             if live is not None:
                 self._tasks.pop(live, None)
                 self._by_id.pop(live.id, None)
                 live.end()
 
-    def _entered(
-        self, session: Session, owner: str | None, opened: asyncio.Future[LiveSession]
-    ) -> LiveSession:
-        live = LiveSession(session, owner=owner)
+    def _entered(self, session: Session, opening: _Opening) -> LiveSession:
+        live = LiveSession(session, owner=opening.owner)
         task = asyncio.current_task()
         assert task is not None
+        del self._opening[task]
         self._tasks[live] = task
-        if not opened.cancelled():
-            opened.set_result(live)
+        if opening.findable:
+            self._by_id[live.id] = live
+        if not opening.done.cancelled():
+            opening.done.set_result(live)
         return live
+
+    def _not_opened(self, task: asyncio.Task[None]) -> None:
+        """Tell whoever waits for a session whose task ended before it was open."""
+        opening = self._opening.pop(task, None)
+        if opening is not None and not opening.done.done():
+            opening.done.set_exception(_shutting_down())
 
     async def _pump(self, live: LiveSession) -> None:
         """Hand on the session's events until it closes; after that, what it left behind."""
@@ -191,11 +207,15 @@ class SessionRegistry:
             await asyncio.sleep(max(due_s - loop.time(), 0.001))
 
 
-def _fail(exc: Exception, opened: asyncio.Future[LiveSession], live: LiveSession | None) -> None:
-    if not opened.done():
-        opened.set_exception(exc)
+def _fail(exc: Exception, opening: _Opening, live: LiveSession | None) -> None:
+    if not opening.done.done():
+        opening.done.set_exception(exc)
         return
     if live is not None and live.end_reason is None:
         live.end_reason = (
             exc if isinstance(exc, LiveMindError) else Unavailable("the session failed")
         )
+
+
+def _shutting_down() -> Unavailable:
+    return Unavailable("the server is shutting down", retry_after_s=1.0)

@@ -132,7 +132,12 @@ def test_cli_bench_gets_its_own_arguments(monkeypatch: pytest.MonkeyPatch) -> No
     from livemind.benchmarks import cli as bench
 
     seen: list[list[str]] = []
-    monkeypatch.setattr(bench, "main", lambda argv: seen.append(argv) or 7)
+
+    def main(argv: list[str]) -> int:
+        seen.append(argv)
+        return 7
+
+    monkeypatch.setattr(bench, "main", main)
     assert cli.main(["bench", "ttft", "--quick"]) == 7
     assert seen == [["ttft", "--quick"]]
 

@@ -80,3 +80,11 @@ async def test_completion_failure_is_counted_as_failed(serve: Any) -> None:
         status, _ = await doors.post(PATH, {"prompt": "a b"})
         assert status == 503
         assert doors.state.metrics.stats()["turns_failed"] == 1
+
+
+async def test_completion_over_the_turn_timeout_is_stopped_and_named(serve: Any) -> None:
+    expert = FakeExpert("fake", token_s=3600)
+    async with serve(expert, turn_timeout_s=0.2) as doors:
+        status, answer = await doors.post(PATH, {"prompt": "a b"})
+        assert (status, answer["error"]["code"]) == (504, "timeout")
+        assert expert.aborted == 1

@@ -24,7 +24,9 @@ async def ask(doors: Any, session: str, *messages: str, **fields: Any) -> tuple[
     roles = ("user", "assistant")
     said = [{"role": roles[n % 2], "content": text} for n, text in enumerate(messages)]
     headers = {"X-LiveMind-Session": session}
-    return await doors.post("/v1/chat/completions", {"messages": said, **fields}, headers=headers)
+    body = {"messages": said, **fields}
+    status, answer = await doors.post("/v1/chat/completions", body, headers=headers)
+    return status, answer
 
 
 async def test_session_created_without_body_has_the_defaults(serve: Any) -> None:

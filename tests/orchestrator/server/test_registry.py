@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -144,5 +145,34 @@ def test_registry_listener_of_an_ended_session_is_closed_at_once(virtual_run: An
             mailbox: Mailbox[Event] = Mailbox(10)
             with live.listen(mailbox):
                 await last(mailbox)
+
+    virtual_run(main())
+
+
+class NeverOpen:
+    """A session whose start takes for ever."""
+
+    async def __aenter__(self) -> NeverOpen:
+        await asyncio.sleep(3600)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        raise AssertionError("was never entered")
+
+
+def test_registry_end_refuses_a_session_that_is_still_opening(virtual_run: Any) -> None:
+    async def main() -> None:
+        mind: Any = SimpleNamespace(session=NeverOpen)
+        registry = SessionRegistry(
+            mind, max_sessions=1, idle_timeout_s=60, observe=lambda event: None
+        )
+        async with registry.running():
+            opening = asyncio.create_task(registry.open(findable=True, owner=None))
+            await asyncio.sleep(1)
+            with pytest.raises(Overloaded):
+                await registry.open(findable=True, owner=None)
+        with pytest.raises(Unavailable):
+            await opening
+        assert asyncio.get_running_loop().time() < 60
 
     virtual_run(main())
