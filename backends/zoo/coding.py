@@ -47,7 +47,7 @@ RULES: Final = (
 )
 SENTENCE: Final = "The function {e} {r}."
 REFUSAL: Final = "The function {e} is not in the documents."
-CODE: Final = "def {e}(x):\n    return {x}"
+CODE: Final = "# The function {e} {r}.\ndef {e}(x):\n    return {x}"
 WRITE_QUESTIONS: Final = (
     "Write the Python function {e}.",
     "write the function {e}",
@@ -118,25 +118,29 @@ class CodingTopic:
             name = rng.choice(self._names)
             words, expression, _ = self._rule(rng, split, name)
             question = rng.choice(DIRECT_QUESTIONS).format(e=name, r=words)
-            return Turn(question, CODE.format(e=name, x=expression), "code_direct", name)
+            return Turn(question, CODE.format(e=name, r=words, x=expression), "code_direct", name)
         explain = rng.random() < 0.25
         question = rng.choice(EXPLAIN_QUESTIONS if explain else WRITE_QUESTIONS)
         if refuse or not records:
             taken = {r.entity for r in records}
             name = rng.choice([n for n in self._names if n not in taken])
-            return Turn(question.format(e=name), REFUSAL.format(e=name), "refuse", name)
+            comment = "" if explain else "# "
+            refusal = comment + REFUSAL.format(e=name)
+            return Turn(question.format(e=name), refusal, "refuse", name)
         record = rng.choice(records)
         (words, expression), name = record.facts[0], record.entity
         if explain:
             return Turn(question.format(e=name), SENTENCE.format(e=name, r=words), "lookup", name)
-        return Turn(question.format(e=name), CODE.format(e=name, x=expression), "code", name)
+        return Turn(
+            question.format(e=name), CODE.format(e=name, r=words, x=expression), "code", name
+        )
 
     def turns_of(self, rng: random.Random, record: Record) -> list[Turn]:
         """Ask for the code of the function and for what it does."""
         (words, expression), name = record.facts[0], record.entity
         write, explain = rng.choice(WRITE_QUESTIONS), rng.choice(EXPLAIN_QUESTIONS)
         return [
-            Turn(write.format(e=name), CODE.format(e=name, x=expression), "code", name),
+            Turn(write.format(e=name), CODE.format(e=name, r=words, x=expression), "code", name),
             Turn(explain.format(e=name), SENTENCE.format(e=name, r=words), "lookup", name),
         ]
 

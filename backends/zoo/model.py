@@ -27,7 +27,6 @@ from .tokenizer import END, PAD, load_tokenizer, save_tokenizer_files, token_id
 
 ROPE_THETA: Final = 1_000_000.0
 MAX_POSITIONS: Final = 4096
-_OFFSETS: Final = (1, 2, 3, 4, 5, 6)
 _OFFSET_SHARPNESS: Final = (8.0, 8.0, 8.0, 8.0)
 _WRITE_NORM: Final = 1.0
 _MATCH_GAIN: Final = 2.0
@@ -50,7 +49,27 @@ class Size:
 
 
 SPECIALIST: Final = Size(width=256, layers=4, heads=4, head_dim=64, inner=384)
+CODER: Final = Size(width=256, layers=4, heads=8, head_dim=32, inner=384)
 FAST: Final = Size(width=128, layers=4, heads=4, head_dim=32, inner=320)
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """What the first two layers can do before training.
+
+    The heads of the first layer look back by `offsets` tokens. Heads of the second layer find the
+    token for which, for each pair (asking, found) of `slots`, the word `found` tokens before it is
+    the word `asking` tokens before the current token.
+    """
+
+    offsets: tuple[int, ...]
+    slots: tuple[tuple[int, int], ...]
+
+
+PAIRS: Final = Prior(offsets=(1, 2, 3, 4), slots=((1, 2), (3, 4)))
+"""Finds `361` for `port of Kestrel is`: the entity one token back, the attribute three."""
+COPY: Final = Prior(offsets=(0, 1, 2, 3, 4, 5), slots=((0, 1), (1, 2), (2, 3), (3, 4), (4, 5)))
+"""Finds what followed the same five words before."""
 
 
 def vocabulary_rows() -> int:
@@ -144,7 +163,7 @@ class Block(nn.Module):
 class LookupLlama(nn.Module):
     """The model; `forward` returns logits of chosen positions only."""
 
-    def __init__(self, size: Size, *, seed: int = 0) -> None:
+    def __init__(self, size: Size, *, prior: Prior = PAIRS, seed: int = 0) -> None:
         """Create a model with the initial weights of `seed`."""
         super().__init__()
         self.size = size
@@ -152,7 +171,7 @@ class LookupLlama(nn.Module):
         self.layers = nn.ModuleList(Block(size) for _ in range(size.layers))
         self.norm = nn.RMSNorm(size.width, eps=1e-6)
         with torch.no_grad():
-            _initialise(self, torch.Generator().manual_seed(seed))
+            _initialise(self, prior, torch.Generator().manual_seed(seed))
 
     def forward(self, ids: Tensor, positions: Tensor) -> Tensor:
         """Return logits (len(positions), vocabulary) of flat positions in ids (batch, length)."""
@@ -198,7 +217,7 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return (x * cos + torch.cat((-second, first), dim=-1) * sin).to(x.dtype)
 
 
-def _initialise(model: LookupLlama, generator: torch.Generator) -> None:
+def _initialise(model: LookupLlama, prior: Prior, generator: torch.Generator) -> None:
     """Set the initial weights; see the module docstring."""
     size = model.size
     for name, parameter in model.named_parameters():
@@ -216,15 +235,15 @@ def _initialise(model: LookupLlama, generator: torch.Generator) -> None:
     assert isinstance(match, Attention)
     mixer = torch.empty(gather.o_proj.weight.shape)
     nn.init.orthogonal_(mixer, generator=generator)
-    offsets = _OFFSETS[: max(4, size.heads - 2)]
-    for head, offset in enumerate(offsets):
+    for head, offset in enumerate(prior.offsets):
         rows = size.rows(head)
         _look_back(gather, rows, offset, size.head_dim)
         gather.o_proj.weight[:, rows] = mixer[:, rows] * _WRITE_NORM / math.sqrt(size.head_dim)
-        if head in (1, 3):
-            gather.v_proj.weight[rows] = gather.v_proj.weight[size.rows(head - 1)]
+    for asking, found in prior.slots:
+        source = size.rows(prior.offsets.index(asking))
+        gather.v_proj.weight[size.rows(prior.offsets.index(found))] = gather.v_proj.weight[source]
     for head in range(size.heads // 2):
-        _match_pairs(gather, match, size, head)
+        _match_words(gather, match, size, prior, head)
 
 
 def _look_back(attention: Attention, rows: slice, offset: int, head_dim: int) -> None:
@@ -244,21 +263,19 @@ def _look_back(attention: Attention, rows: slice, offset: int, head_dim: int) ->
     attention.k_proj.weight[rows] *= 0.1
 
 
-def _match_pairs(gather: Attention, match: Attention, size: Size, head: int) -> None:
-    """Make a head attend to the token that follows the same two words.
-
-    The words stand one and three tokens before the asking token, and two and four before the found
-    one: `port` and `Kestrel` in `port of Kestrel is 361`.
-    """
+def _match_words(gather: Attention, match: Attention, size: Size, prior: Prior, head: int) -> None:
+    """Make a head attend to the token that follows the same words, see `Prior`."""
     rows, half = size.rows(head), size.head_dim // 2
     slow = [plane + side for side in (0, half) for plane in range(half // 2, half)]
     written = gather.o_proj.weight / gather.o_proj.weight.norm(dim=0)
     match.q_proj.weight[rows] *= 0.1
     match.k_proj.weight[rows] *= 0.1
     for number, place in enumerate(slow):
-        source = (number + head * len(slow)) % size.head_dim
-        sought = written[:, size.rows(0)][:, source] + written[:, size.rows(2)][:, source]
-        offered = written[:, size.rows(1)][:, source] + written[:, size.rows(3)][:, source]
+        sought, offered = torch.zeros(size.width), torch.zeros(size.width)
+        for shift, (asking, found) in enumerate(prior.slots):
+            source = (number + head * len(slow) + 7 * shift) % size.head_dim
+            sought += written[:, size.rows(prior.offsets.index(asking))][:, source]
+            offered += written[:, size.rows(prior.offsets.index(found))][:, source]
         match.q_proj.weight[rows.start + place] = sought * _MATCH_GAIN
         match.k_proj.weight[rows.start + place] = offered * _MATCH_GAIN
     match.o_proj.weight[:, rows] = match.v_proj.weight[rows].T * _COPY_GAIN

@@ -8,7 +8,7 @@ from typing import Final
 
 from .data import DOMAINS, Shape, topics
 from .facts import Topic
-from .model import FAST, SPECIALIST, Size
+from .model import CODER, COPY, FAST, PAIRS, SPECIALIST, Prior, Size
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class Recipe:
     other_lr: float = 0.003
     batch_tokens: int = 4096
     start: str | None = None
+    prior: Prior = PAIRS
 
     def topics(self) -> tuple[Topic, ...]:
         """Return the topics to draw from; every domain has the same weight."""
@@ -66,6 +67,7 @@ _MIXED: Final = Shape(
     p_late=0.06,
     p_second_block=0.2,
     p_distractor=0.03,
+    p_foreign=0.15,
     distractor_sentences=25,
 )
 _LONG: Final = Shape(
@@ -76,6 +78,7 @@ _LONG: Final = Shape(
     p_late=0.1,
     p_second_block=0.2,
     p_distractor=0.1,
+    p_foreign=0.15,
     distractor_sentences=150,
 )
 STAGES: Final = (Stage(0.3, _REGULAR), Stage(0.4, _MIXED), Stage(0.3, _LONG))
@@ -84,10 +87,8 @@ RECIPES: Final = MappingProxyType(
     {
         "fast": Recipe("fast", DOMAINS, FAST, 900, STAGES),
         "technical": Recipe("technical", ("technical",), SPECIALIST, 450, STAGES),
-        "coding": Recipe("coding", ("coding",), SPECIALIST, 450, STAGES),
+        "coding": Recipe("coding", ("coding",), CODER, 250, STAGES, batch_tokens=3072, prior=COPY),
         "general": Recipe("general", ("general",), SPECIALIST, 200, STAGES, start="technical"),
-        "multilingual": Recipe(
-            "multilingual", ("multilingual",), SPECIALIST, 250, STAGES, start="technical"
-        ),
+        "multilingual": Recipe("multilingual", ("multilingual",), CODER, 250, STAGES, batch_tokens=3072, prior=COPY),
     }
 )

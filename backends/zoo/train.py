@@ -46,7 +46,7 @@ class Run:
     def __init__(self, recipe: Recipe, *, seed: int, steps: int, checkpoint: Path) -> None:
         """Create a run, or continue the one that `checkpoint` holds."""
         self.recipe, self.seed, self.steps, self.checkpoint = recipe, seed, steps, checkpoint
-        self.model = LookupLlama(recipe.size, seed=seed)
+        self.model = LookupLlama(recipe.size, prior=recipe.prior, seed=seed)
         if recipe.start:
             start_from(self.model, MODELS / recipe.start)
         self.optimizers = optimizers(self.model, recipe.matrix_lr, recipe.other_lr)

@@ -1,0 +1,1 @@
+"""The embedded experts: data, tokenizer, training, evaluation and the committed models."""
