@@ -1,10 +1,10 @@
 """What an expert can fail with: foreign exceptions are translated into these once, at the border.
 
-    ExpertError                    anything an expert did wrong; ``retryable`` is decided here
-    ├── ExpertUnavailable          not started, crashed, unreachable          (retryable)
-    ├── ExpertOverloaded           its queue is full or it answered 429/503   (retryable)
-    ├── ExpertTimeout              no answer within the deadline              (retryable)
-    └── PromptRejected             the request can never work here: too long, unsupported parameter
+ExpertError                    anything an expert did wrong; ``retryable`` is decided here
+├── ExpertUnavailable          not started, crashed, unreachable          (retryable)
+├── ExpertOverloaded           its queue is full or it answered 429/503   (retryable)
+├── ExpertTimeout              no answer within the deadline              (retryable)
+└── PromptRejected             the request can never work here: too long, unsupported parameter
 """
 
 from __future__ import annotations

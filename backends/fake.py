@@ -1,7 +1,7 @@
 """A scripted expert for tests and demonstrations: no model, truthful latencies and cache counts.
 
-Tokens are whitespace-separated words. Time passes through ``asyncio.sleep`` alone, so a virtual clock
-works. Deterministic: the answer depends on the prompt only.
+Tokens are whitespace-separated words. Time passes through ``asyncio.sleep`` alone, so a virtual
+clock works. Deterministic: the answer depends on the prompt only.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from .spec import ExpertSpec
 logger = logging.getLogger(__name__)
 
 State = Literal["unloaded", "loading", "ready", "unloading", "failed"]
-# A first crash restarts at once; later ones wait until the expert has lived for the longest back-off.
+# A first crash restarts at once; later ones back off until an expert lives for the longest one.
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 1.0, 60.0
 
 
@@ -147,7 +147,7 @@ class Pool:
     async def acquire(self, expert_id: str) -> AsyncIterator[Expert]:
         """Hold an expert, loading it first if need be; while held it is not unloaded.
 
-        An ExpertUnavailable of this expert that leaves the block marks it as crashed: it is
+        When an ExpertUnavailable of this expert leaves the block and its engine is dead, it is
         restarted in the background.
 
         Raises:
@@ -162,7 +162,7 @@ class Pool:
             try:
                 yield expert
             except ExpertUnavailable as error:
-                if error.expert_id == expert_id:
+                if error.expert_id == expert_id and not (await expert.health()).ok:
                     self._crashed(slot, expert, error)
                 raise
         finally:
@@ -220,7 +220,7 @@ class Pool:
         return slot.load
 
     async def _load(self, slot: _Slot) -> ExpertError | None:
-        """Bring the slot to ready. Returns the reason if it failed, None if ready or stood aside."""
+        """Bring the slot to ready; return why it failed, None if it is ready or stood aside."""
         try:
             async with self._one_at_a_time:
                 if slot.state == "ready":

@@ -76,9 +76,9 @@ def is_local(path: str) -> bool:
 def engine_environment(spec: ExpertSpec, usable_cores: int) -> dict[str, str]:
     """Return what the engine's processes need in their environment, beyond what they inherit.
 
-    Without ``cpu_cores`` an engine is not bound and gets half of the usable cores: OpenMP threads wait
-    for each other at every layer, so one thread too many on a busy machine costs far more than one
-    too few gains, and a second engine and this process need cores as well.
+    Without ``cpu_cores`` an engine is not bound and gets half of the usable cores: OpenMP threads
+    wait for each other at every layer, so one thread too many on a busy machine costs far more than
+    one too few gains, and a second engine and this process need cores as well.
     """
     environment = {
         "VLLM_CONFIGURE_LOGGING": "1",
@@ -91,6 +91,10 @@ def engine_environment(spec: ExpertSpec, usable_cores: int) -> dict[str, str]:
     }
     if spec.cpu_cores is None:
         environment["OMP_NUM_THREADS"] = str(max(1, usable_cores // 2))
+    if spec.enforce_eager:
+        # vLLM's samplers carry @torch.compile of their own: seconds at a first request, and a C++
+        # compiler that a user's machine may not have.
+        environment["TORCHDYNAMO_DISABLE"] = "1"
     if is_local(model_location(spec)):
         environment["HF_HUB_OFFLINE"] = "1"
     return environment

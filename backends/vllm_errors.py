@@ -33,7 +33,7 @@ def translate(expert_id: str, error: BaseException) -> ExpertError:
             return ExpertUnavailable(expert_id, "the engine died")
         case VLLMClientError() | ValueError() | TypeError():
             param = getattr(error, "parameter", None)
-            return PromptRejected(expert_id, _message(error), param=_PARAMS.get(param, param))
+            return PromptRejected(expert_id, _message(error), param=_PARAMS.get(str(param), param))
         case GracefulHTTPError() if _status(error) in (429, 503):
             return ExpertOverloaded(expert_id, "the engine's queue is full")
         case GracefulHTTPError() if 400 <= _status(error) < 500:

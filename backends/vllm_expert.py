@@ -16,6 +16,7 @@ from uuid import uuid4
 from .base import (
     Capabilities,
     Chunk,
+    FinishReason,
     GenerationParams,
     Health,
     Message,
@@ -43,7 +44,7 @@ _SAME_NAMES = (
     "seed",
     "logprobs",
 )
-_FINISH = {"stop": "stop", "repetition": "stop", "length": "length"}
+_FINISH: dict[str, FinishReason] = {"stop": "stop", "repetition": "stop", "length": "length"}
 
 
 class VllmExpert:
@@ -187,13 +188,10 @@ class VllmExpert:
             raise PromptRejected(self.expert_id, message, param="max_tokens")
         settings = dict(self._defaults)
         settings.update(
-            (name, value)
-            for name in _SAME_NAMES
-            if (value := getattr(params, name)) is not None
+            (name, value) for name in _SAME_NAMES if (value := getattr(params, name)) is not None
         )
-        settings["max_tokens"] = params.max_tokens or min(self._spec.max_tokens_default, room)
-        if params.max_tokens is not None:
-            settings["max_tokens"] = params.max_tokens
+        default = min(self._spec.max_tokens_default, room)
+        settings["max_tokens"] = default if params.max_tokens is None else params.max_tokens
         return SamplingParams(
             **settings,
             stop=list(params.stop),

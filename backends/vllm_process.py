@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import json
 import logging
 import multiprocessing
@@ -119,6 +120,8 @@ class EngineProcess:
         with contextlib.suppress(OSError):
             self._log_start = self._log_path.stat().st_size
         _prepare_this_process(self._spec)
+        if importlib.util.find_spec("vllm") is None:
+            raise self._unavailable("vLLM is not installed: install livemind[cpu] or livemind[gpu]")
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
         from vllm.v1.executor import Executor
@@ -162,9 +165,7 @@ class EngineProcess:
             multiprocessing.set_executable(sys.executable)
 
     def _remember_processes(self) -> None:
-        import psutil
-
-        core = psutil.Process(int(self._pid_file().read_text()))
+        core = _psutil().Process(int(self._pid_file().read_text()))
         self._processes = [core, *core.children(recursive=True)]
         for process in self._processes:
             self._shared_memory |= _shared_memory_of(process.pid)
@@ -177,9 +178,7 @@ class EngineProcess:
         """End a start in mid-flight: the constructor raises once its child is dead."""
         if self.engine is None and self._folder is not None and self._pid_file().exists():
             with contextlib.suppress(OSError, ValueError):
-                import psutil
-
-                self._processes = [psutil.Process(int(self._pid_file().read_text()))]
+                self._processes = [_psutil().Process(int(self._pid_file().read_text()))]
                 self._processes += self._processes[0].children(recursive=True)
                 _kill(self._processes)
 
@@ -252,23 +251,26 @@ def _tell(
         loop.call_soon_threadsafe(settle)
 
 
-def _is_alive(process: Any) -> bool:
-    import psutil
+def _psutil() -> Any:
+    import psutil  # comes with vLLM
 
+    return psutil
+
+
+def _is_alive(process: Any) -> bool:
     try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
+        return bool(process.is_running() and process.status() != _psutil().STATUS_ZOMBIE)
+    except _psutil().NoSuchProcess:
         return False
 
 
 def _kill(processes: list[Any]) -> None:
     """Kill the EngineCore first: nothing then runs clean-up code that could be cut in half."""
-    import psutil
-
     for process in processes:
-        with contextlib.suppress(psutil.Error):
+        with contextlib.suppress(_psutil().Error):
             process.kill()
-    psutil.wait_procs(processes, timeout=_KILL_GRACE_S)
+    if processes:
+        _psutil().wait_procs(processes, timeout=_KILL_GRACE_S)
 
 
 def _shared_memory_of(pid: int) -> set[str]:

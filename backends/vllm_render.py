@@ -7,14 +7,17 @@ with any Hugging Face tokenizer; knows nothing of engines.
 from __future__ import annotations
 
 import functools
+import itertools
+import json
 import re
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from typing import Any
 
 from .base import Message, TokenPrompt
 from .errors import PromptRejected
+from .folding import fold_documents
 
 _SENTINEL = "\ue000\ue001\ue000"
 _PROBE = "\ue002"
@@ -50,10 +53,11 @@ class Renderer:
     def tokenizer_id(self) -> str:
         """Equal for two tokenizers exactly if they tokenize alike."""
         if self._backend is not None:
-            description = self._backend.to_str()
+            parts = json.loads(self._backend.to_str())
+            description = {k: v for k, v in parts.items() if k not in ("truncation", "padding")}
         else:
-            description = repr(sorted(self._tokenizer.get_vocab().items()))
-        return sha256(description.encode()).hexdigest()[:16]
+            description = self._tokenizer.get_vocab()
+        return sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
 
     def render(self, messages: Sequence[Message], *, open_turn: bool) -> TokenPrompt:
         """Render a conversation; see ``Expert.render``."""
@@ -121,7 +125,8 @@ class Renderer:
         """Whether the tokenizer treats ``piece[:place]`` by itself, whatever follows."""
         backend = self._backend
         if backend is None or backend.pre_tokenizer is None:
-            return True
+            # SentencePiece without a split: no token has a blank inside, but some have newlines.
+            return piece[place] == " "
         begin = max(0, place - _FAREST_BACK)
         whole, kept = piece[begin:], piece[begin:place]
         if backend.normalizer is not None:
@@ -136,7 +141,7 @@ class Renderer:
         starts = [found.start() for found in self._find_starts(text)]
         edges = [0, *starts, len(text)] if not starts or starts[0] else [*starts, len(text)]
         ids = array("I")
-        for begin, end in zip(edges, edges[1:], strict=False):
+        for begin, end in itertools.pairwise(edges):
             ids += self._encode_piece(text[begin:end])
         return tuple(ids)
 
@@ -170,7 +175,7 @@ class Renderer:
         return self._starts_piece is not None and self._starts_piece.fullmatch(token) is not None
 
     def _probe_documents(self) -> bool:
-        """Whether the model was made for a documents role: its template or a special token says so."""
+        """Whether the model was made for a documents role, by its template or a special token."""
         try:
             text: str = self._tokenizer.apply_chat_template(
                 [
@@ -190,34 +195,7 @@ class Renderer:
         return bool(_DOCUMENTS_ROLE.search(template)) or any(mark in head for mark in marks)
 
 
-def fold_documents(messages: Sequence[Message]) -> list[Message]:
-    """Put each documents block into the user message beside it, on the side where it stands.
-
-    A block belongs to the user message after it, else to the one before it; with neither it becomes
-    a user message of its own.
-    """
-    folded: list[Message] = []
-    pending = ""
-    for number, message in enumerate(messages):
-        if message.role == "documents":
-            follower = next((m.role for m in messages[number + 1 :] if m.role != "documents"), None)
-            if follower != "user" and folded and folded[-1].role == "user" and not pending:
-                folded[-1] = Message("user", f"{folded[-1].content}\n\n{message.content}")
-            elif follower == "user":
-                pending += f"{message.content}\n\n"
-            else:
-                folded.append(Message("user", message.content))
-        elif message.role == "user":
-            folded.append(Message("user", pending + message.content))
-            pending = ""
-        else:
-            folded.append(message)
-    return folded
-
-
 def _whitespace_starts(text: str) -> Iterator[int]:
     """Yield where the runs of whitespace begin, last first, within reach of the end."""
     begin = max(0, len(text) - _FAREST_BACK)
     yield from reversed([begin + f.start() for f in re.finditer(r"\s+", text[begin:])])
-
-

@@ -1,0 +1,32 @@
+"""Where a documents block goes when a model has no role for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .base import Message
+
+
+def fold_documents(messages: Sequence[Message]) -> list[Message]:
+    """Put each documents block into the user message beside it, on the side where it stands.
+
+    A block belongs to the user message after it, else to the one before it; with neither it becomes
+    a user message of its own.
+    """
+    folded: list[Message] = []
+    pending = ""
+    for number, message in enumerate(messages):
+        if message.role == "documents":
+            follower = next((m.role for m in messages[number + 1 :] if m.role != "documents"), None)
+            if follower != "user" and folded and folded[-1].role == "user" and not pending:
+                folded[-1] = Message("user", f"{folded[-1].content}\n\n{message.content}")
+            elif follower == "user":
+                pending += f"{message.content}\n\n"
+            else:
+                folded.append(Message("user", message.content))
+        elif message.role == "user":
+            folded.append(Message("user", pending + message.content))
+            pending = ""
+        else:
+            folded.append(message)
+    return folded

@@ -1,0 +1,273 @@
+"""An expert behind an OpenAI-compatible HTTP API, vLLM's server or anyone else's.
+
+Translates between LiveMind's values and the wire; connections, retries and errors are
+``remote_http``'s. What only vLLM understands is used where a probe shows that it works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import httpx
+
+from .affinity import affinity_key
+from .base import (
+    Capabilities,
+    Chunk,
+    GenerationParams,
+    Health,
+    Message,
+    PrefillResult,
+    Priority,
+    TokenPrompt,
+)
+from .errors import ExpertError, ExpertTimeout, ExpertUnavailable, PromptRejected
+from .folding import fold_documents
+from .remote_http import RemoteServers, error_fields, first_reachable, rejected
+from .remote_wire import chunk_of, request_body, usage_of
+from .spec import ExpertSpec
+from .sse import StreamTooLarge, data_lines
+
+CHARACTERS_PER_TOKEN = 4
+PROBE_TIMEOUT_S = 10.0
+HEALTH_TIMEOUT_S = 3.0
+HEALTH_INTERVAL_S = 5.0
+_OPEN_TURN = {"add_generation_prompt": False, "continue_final_message": True}
+
+
+class RemoteExpert:
+    """One model on one or more equal servers; sessions stay with the server that prefilled them.
+
+    Args:
+        spec: ``base_urls``, ``model`` (default: the expert's id), ``api_key_env``, ``timeout_s``.
+        transport: replaces the network in tests.
+    """
+
+    def __init__(self, spec: ExpertSpec, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self.expert_id = spec.expert_id
+        self._spec = spec
+        self._model = spec.model or spec.expert_id
+        self._servers = RemoteServers(spec, transport)
+        self._capabilities = Capabilities(open_turn_prefill=False, compute_group="remote")
+        self._is_running = False
+        self._health = Health(True)
+        self._health_until = 0.0
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Complete after ``start``."""
+        return self._capabilities
+
+    async def start(self) -> None:
+        """Reach a server, find the model, and see whether an open turn can be prefilled."""
+        self._servers.open()
+        try:
+            max_model_len = await self._find_model()
+            self._capabilities = Capabilities(
+                max_model_len=max_model_len,
+                open_turn_prefill=await self._probe_open_turn(),
+                compute_group=f"remote:{self._servers.hosts}",
+            )
+        except BaseException:
+            await self.stop()
+            raise
+        self._is_running = True
+        self._health, self._health_until = Health(True), _now() + HEALTH_INTERVAL_S
+
+    async def stop(self) -> None:
+        """Close the connections; requests in flight fail with ExpertUnavailable."""
+        self._is_running = False
+        await self._servers.close()
+
+    def render(self, messages: Sequence[Message], *, open_turn: bool) -> TokenPrompt:
+        """Fold the documents and estimate the length; the server does the rendering.
+
+        An open turn is cut before its growing word.
+        """
+        if not messages:
+            raise PromptRejected(self.expert_id, "messages is empty", param="messages")
+        if open_turn and messages[-1].role != "user":
+            message = "the open turn is not the user's"
+            raise PromptRejected(self.expert_id, message, param="messages")
+        folded = fold_documents(messages)
+        if open_turn:
+            folded[-1] = Message("user", re.sub(r"\s*\S*$", "", folded[-1].content))
+        characters = sum(len(message.content) for message in folded)
+        estimate = characters // CHARACTERS_PER_TOKEN + 4 * len(folded)
+        return TokenPrompt((), estimate, messages=tuple(folded), open_turn=open_turn)
+
+    def tokenize(self, text: str) -> TokenPrompt:
+        """Estimate the length of a plain prompt."""
+        if not text:
+            raise PromptRejected(self.expert_id, "the prompt is empty", param="prompt")
+        return TokenPrompt((), len(text) // CHARACTERS_PER_TOKEN + 1, text=text)
+
+    async def prefill(self, prompt: TokenPrompt, *, priority: Priority) -> PrefillResult:
+        """Ask for one token and throw it away. ``priority`` cannot be passed on.
+
+        Raises:
+            PromptRejected: an open turn, which this server cannot prefill.
+        """
+        if prompt.open_turn and not self._capabilities.open_turn_prefill:
+            raise PromptRejected(self.expert_id, "this server cannot prefill an open turn")
+        began = time.perf_counter()
+        params = GenerationParams(max_tokens=1, temperature=0.0)
+        body = self._body(prompt, params) | (_OPEN_TURN if prompt.open_turn else {})
+        answer = await self._servers.post_json(_path(prompt), body, key=_key(prompt))
+        usage = usage_of(answer)
+        tokens = usage.prompt_tokens if usage is not None else prompt.num_tokens
+        cached = (usage.cached_tokens or 0) if usage is not None else 0
+        return PrefillResult(cached, tokens - cached, (time.perf_counter() - began) * 1000)
+
+    async def generate(
+        self, prompt: TokenPrompt, params: GenerationParams, *, priority: Priority, request_id: str
+    ) -> AsyncGenerator[Chunk, None]:
+        """Stream the answer; see ``Expert.generate``. ``priority`` cannot be passed on."""
+        if prompt.open_turn:
+            raise PromptRejected(self.expert_id, "an open turn can only be prefilled")
+        body = self._body(prompt, params) | {
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        last: Chunk | None = None
+        async with aclosing(self._events(_path(prompt), body, _key(prompt))) as events:
+            async for event in events:
+                chunk = self._chunk(event, last)
+                if chunk is None:
+                    continue
+                if chunk.finish_reason is not None:
+                    last = chunk
+                else:
+                    yield chunk
+        if last is None:
+            raise ExpertUnavailable(self.expert_id, f"{self._servers.hosts}: the answer broke off")
+        yield last
+
+    async def health(self) -> Health:
+        """Whether any server can be reached (slow is reached); asked every few seconds."""
+        if not self._is_running:
+            return Health(False, "the expert is not running")
+        if _now() >= self._health_until:
+            self._health_until = _now() + HEALTH_INTERVAL_S
+            answers = await self._ask_all("/v1/models", HEALTH_TIMEOUT_S)
+            reached = any(not isinstance(a, ExpertUnavailable) for a in answers)
+            detail = "" if reached else f"{self._servers.hosts}: cannot be reached"
+            self._health = Health(reached, detail)
+        return self._health
+
+    async def _events(
+        self, path: str, body: Mapping[str, object], key: str
+    ) -> AsyncGenerator[Mapping[str, Any], None]:
+        """Yield the parsed events of a stream; closing it closes the connection."""
+        async with self._servers.stream(path, body, key=key) as response:
+            try:
+                async with aclosing(_closable(data_lines(response.aiter_bytes()))) as lines:
+                    async for line in lines:
+                        event = json.loads(line)
+                        self._raise_error_event(event)
+                        yield event
+            except StreamTooLarge as error:
+                raise ExpertUnavailable(
+                    self.expert_id, f"{self._servers.hosts}: {error}"
+                ) from error
+            except ValueError as error:
+                message = f"{self._servers.hosts}: an event is not JSON"
+                raise ExpertUnavailable(self.expert_id, message) from error
+
+    def _chunk(self, event: Mapping[str, Any], last: Chunk | None) -> Chunk | None:
+        try:
+            return chunk_of(event, last)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            message = f"{self._servers.hosts}: an event does not have the expected form"
+            raise ExpertUnavailable(self.expert_id, message) from error
+
+    def _raise_error_event(self, event: Any) -> None:
+        if not isinstance(event, dict):
+            message = f"{self._servers.hosts}: an event is not an object"
+            raise ExpertUnavailable(self.expert_id, message)
+        if "error" in event:
+            message, param, code = error_fields(event)
+            status = event["error"].get("code") if isinstance(event["error"], dict) else None
+            if isinstance(status, int) and 400 <= status < 500:
+                raise rejected(self.expert_id, message, param, code)
+            raise ExpertUnavailable(self.expert_id, f"{self._servers.hosts}: {message}")
+
+    def _body(self, prompt: TokenPrompt, params: GenerationParams) -> dict[str, object]:
+        body = request_body(self._model, prompt, params)
+        if "max_tokens" not in body and self._default_fits(prompt):
+            body["max_tokens"] = self._spec.max_tokens_default
+        if self._capabilities.open_turn_prefill:  # vLLM
+            body["return_token_ids"] = True
+            if prompt.cache_salt is not None:
+                body["cache_salt"] = prompt.cache_salt
+        return body
+
+    def _default_fits(self, prompt: TokenPrompt) -> bool:
+        limit = self._capabilities.max_model_len
+        return limit is None or 2 * prompt.num_tokens + self._spec.max_tokens_default <= limit
+
+    async def _ask_all(self, path: str, timeout_s: float) -> list[object]:
+        asked = (self._servers.get_json(n, path, timeout_s=timeout_s) for n in self._servers.nodes)
+        return list(await asyncio.gather(*asked, return_exceptions=True))
+
+    async def _find_model(self) -> int | None:
+        """Return the model's context limit, if its server tells it.
+
+        Raises:
+            ExpertUnavailable: no server can be reached, or it does not serve the model.
+        """
+        timeout_s = min(PROBE_TIMEOUT_S, self._spec.start_timeout_s)
+        answer = first_reachable(await self._ask_all("/v1/models", timeout_s))
+        cards = answer.get("data", []) if isinstance(answer, dict) else []
+        served = {card.get("id"): card for card in cards if isinstance(card, dict)}
+        if self._model not in served:
+            names = ", ".join(sorted(map(str, served))) or "no model"
+            message = f"{self._servers.hosts} serves {names}, not {self._model!r}"
+            raise ExpertUnavailable(self.expert_id, message)
+        limit = served[self._model].get("max_model_len")
+        return limit if isinstance(limit, int) else None
+
+    async def _probe_open_turn(self) -> bool:
+        """Whether the server can leave the user's turn open: the prompt then really is shorter."""
+        prompt = TokenPrompt((), 1, messages=(Message("user", "Hello there"),))
+        body = request_body(self._model, prompt, GenerationParams(max_tokens=1, temperature=0.0))
+        try:
+            closed = usage_of(await self._servers.post_json(_path(prompt), body, key="probe"))
+            opened = usage_of(
+                await self._servers.post_json(_path(prompt), body | _OPEN_TURN, key="probe")
+            )
+        except ExpertTimeout:
+            raise
+        except ExpertError:
+            return False
+        return (
+            closed is not None
+            and opened is not None
+            and opened.prompt_tokens < closed.prompt_tokens
+        )
+
+
+def _path(prompt: TokenPrompt) -> str:
+    return "/v1/completions" if prompt.text is not None else "/v1/chat/completions"
+
+
+def _key(prompt: TokenPrompt) -> str:
+    session = affinity_key.get()
+    if session is not None:
+        return session
+    return prompt.text[:256] if prompt.text is not None else prompt.messages[0].content[:256]
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def _closable(lines: AsyncIterator[str]) -> AsyncGenerator[str, None]:
+    async for line in lines:
+        yield line

@@ -1,0 +1,251 @@
+"""HTTP to one or more equal servers: fail-over, bounded retries, errors in LiveMind's terms.
+
+A request is repeated only as long as nothing of its answer has arrived. Knows nothing of prompts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import tenacity
+
+from .affinity import ranked
+from .errors import ExpertError, ExpertOverloaded, ExpertTimeout, ExpertUnavailable, PromptRejected
+from .spec import ExpertSpec
+
+CONNECT_TIMEOUT_S = 5.0
+NODE_REST_S = 2.0
+MIN_ATTEMPTS = 3
+LONGEST_RETRY_AFTER_S = 60.0
+MAX_BODY_BYTES = 4 << 20
+_BUSY = (429, 503)
+_KEY_REFUSED = (401, 403)
+
+
+class RemoteServers:
+    """The servers of one remote expert, any of which can answer.
+
+    Args:
+        spec: base URLs, the name of the variable with the key, and the longest silence.
+        transport: replaces the network in tests.
+    """
+
+    def __init__(self, spec: ExpertSpec, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self._expert_id = spec.expert_id
+        self._timeout_s = spec.timeout_s
+        self._api_key_env = spec.api_key_env
+        self._transport = transport
+        self._client: httpx.AsyncClient | None = None
+        self.nodes = tuple(url.rstrip("/").removesuffix("/v1") for url in spec.base_urls)
+        self._rest_until: dict[str, float] = {}
+
+    @property
+    def hosts(self) -> str:
+        """The servers' hosts and ports, without credentials; fit to be shown."""
+        return ", ".join(httpx.URL(node).netloc.decode().rpartition("@")[2] for node in self.nodes)
+
+    def open(self) -> None:
+        """Make the client.
+
+        Raises:
+            ExpertUnavailable: no base URL, or the variable with the key is not set.
+        """
+        if not self.nodes:
+            raise ExpertUnavailable(self._expert_id, "base_urls is empty")
+        headers = {}
+        if self._api_key_env is not None:
+            key = os.environ.get(self._api_key_env)
+            if not key:
+                message = f"the environment variable {self._api_key_env} is not set"
+                raise ExpertUnavailable(self._expert_id, message)
+            headers["Authorization"] = f"Bearer {key}"
+        connect_s = min(CONNECT_TIMEOUT_S, self._timeout_s)
+        self._client = httpx.AsyncClient(
+            headers=headers,
+            transport=self._transport,
+            timeout=httpx.Timeout(self._timeout_s, connect=connect_s),
+            limits=httpx.Limits(max_connections=256, max_keepalive_connections=64),
+        )
+
+    async def close(self) -> None:
+        """Close every connection; streams in flight fail with ExpertUnavailable. Idempotent."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    async def get_json(self, node: str, path: str, *, timeout_s: float) -> Any:
+        """Return what one server answers to a GET, without any retry.
+
+        Raises:
+            ExpertError: it did not answer, or not with JSON.
+        """
+        try:
+            response = await self._running().get(f"{node}{path}", timeout=timeout_s)
+        except httpx.HTTPError as error:
+            raise self._translate(error) from error
+        if response.status_code >= 400:
+            raise self._refusal(response, response.content)
+        return self._json(response.content)
+
+    async def post_json(self, path: str, body: Mapping[str, object], *, key: str) -> Any:
+        """Return the answer to a POST; see ``stream`` for retries and errors."""
+        async with self.stream(path, body, key=key) as response:
+            return self._json(await self._read(response))
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, body: Mapping[str, object], *, key: str
+    ) -> AsyncIterator[httpx.Response]:
+        """Send a POST to the server responsible for ``key`` and yield its successful response.
+
+        A server that refuses the connection or is busy rests for a while and the next one is asked;
+        when all rest, waits for the first, in all no longer than the expert's timeout.
+
+        Raises:
+            ExpertError: also from the block, when reading the response fails.
+        """
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(self._worth_a_retry),
+            wait=lambda state: self._wait_s(),
+            stop=tenacity.stop_before_delay(self._timeout_s)
+            | tenacity.stop_after_attempt(max(MIN_ATTEMPTS, 2 * len(self.nodes))),
+            reraise=True,
+        )
+        response: httpx.Response = await retrying(self._send, path, body, key)
+        try:
+            yield response
+        except httpx.HTTPError as error:
+            raise self._translate(error) from error
+        finally:
+            await response.aclose()
+
+    async def _send(self, path: str, body: Mapping[str, object], key: str) -> httpx.Response:
+        client = self._running()
+        node = self._choose(key)
+        try:
+            request = client.build_request("POST", f"{node}{path}", json=dict(body))
+            response = await client.send(request, stream=True)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            self._rest(node, NODE_REST_S)
+            raise self._translate(error) from error
+        except httpx.HTTPError as error:
+            raise self._translate(error) from error
+        except RuntimeError as error:  # httpx: the client has been closed
+            raise ExpertUnavailable(self._expert_id, "the expert has been stopped") from error
+        if response.status_code < 400:
+            return response
+        try:
+            refusal = self._refusal(response, await self._read(response))
+        except httpx.HTTPError as error:
+            raise self._translate(error) from error
+        finally:
+            await response.aclose()
+        if isinstance(refusal, ExpertOverloaded):
+            self._rest(node, refusal.retry_after_s)
+        raise refusal
+
+    async def _read(self, response: httpx.Response) -> bytes:
+        content = bytearray()
+        async for block in response.aiter_bytes():
+            content += block
+            if len(content) > MAX_BODY_BYTES:
+                message = f"its answer is larger than {MAX_BODY_BYTES} bytes"
+                raise ExpertUnavailable(self._expert_id, message)
+        return bytes(content)
+
+    def _running(self) -> httpx.AsyncClient:
+        if self._client is None:
+            raise ExpertUnavailable(self._expert_id, "the expert is not running")
+        return self._client
+
+    def _choose(self, key: str) -> str:
+        now = asyncio.get_running_loop().time()
+        order = ranked(self.nodes, key)
+        return next((node for node in order if self._rest_until.get(node, 0) <= now), order[0])
+
+    def _rest(self, node: str, seconds: float) -> None:
+        self._rest_until[node] = asyncio.get_running_loop().time() + seconds
+
+    def _wait_s(self) -> float:
+        """Seconds until a server has rested, a little more at random if that is a wait at all."""
+        now = asyncio.get_running_loop().time()
+        shortest = max(0.0, min(self._rest_until.get(node, 0.0) for node in self.nodes) - now)
+        return shortest * (1 + random.random() / 4)
+
+    def _worth_a_retry(self, error: BaseException) -> bool:
+        connecting = isinstance(error.__cause__, (httpx.ConnectError, httpx.ConnectTimeout))
+        return isinstance(error, ExpertOverloaded) or connecting
+
+    def _translate(self, error: httpx.HTTPError) -> ExpertError:
+        if isinstance(error, httpx.TimeoutException) and not isinstance(
+            error, httpx.ConnectTimeout
+        ):
+            return ExpertTimeout(self._expert_id, f"{self.hosts}: no answer in time")
+        if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
+            return ExpertUnavailable(self._expert_id, f"{self.hosts}: cannot be reached")
+        return ExpertUnavailable(self._expert_id, f"{self.hosts}: the connection broke")
+
+    def _refusal(self, response: httpx.Response, content: bytes) -> ExpertError:
+        status, (message, param, code) = response.status_code, error_fields(content)
+        shown = f"{self.hosts} answered {status}" + (f": {message}" if message else "")
+        if status in _BUSY:
+            return ExpertOverloaded(self._expert_id, shown, retry_after_s(response.headers))
+        if status in _KEY_REFUSED:
+            message = f"{self.hosts} refuses the API key ({status})"
+            return ExpertUnavailable(self._expert_id, message)
+        if status < 500:
+            return rejected(self._expert_id, message or shown, param, code)
+        return ExpertUnavailable(self._expert_id, shown)
+
+    def _json(self, content: bytes) -> Any:
+        try:
+            return json.loads(content)
+        except ValueError:
+            message = f"{self.hosts}: the answer is not JSON"
+            raise ExpertUnavailable(self._expert_id, message) from None
+
+
+def rejected(expert_id: str, message: str, param: str | None, code: str | None) -> PromptRejected:
+    """Return the PromptRejected for a server's 4xx, naming a prompt that is too long as such."""
+    too_long = "context length" in message or "maximum model length" in message
+    named = "context_length_exceeded" if too_long else code or "invalid_value"
+    return PromptRejected(expert_id, message, param=param, code=named)
+
+
+def error_fields(content: bytes | Mapping[str, object]) -> tuple[str, str | None, str | None]:
+    """Return message, param and code of an OpenAI error body, empty where it is something else."""
+    try:
+        body: Any = json.loads(content) if isinstance(content, bytes) else content
+        error = body.get("error", body)
+        message, param, code = (error.get(name) for name in ("message", "param", "code"))
+    except (ValueError, AttributeError):
+        return "", None, None
+    shown = " ".join(str(message).split())[:500] if message else ""
+    return (
+        shown,
+        param if isinstance(param, str) else None,
+        code if isinstance(code, str) else None,
+    )
+
+
+def retry_after_s(headers: httpx.Headers) -> float:
+    """Return the Retry-After header in seconds, bounded; 1 where it is missing or a date."""
+    try:
+        return min(max(float(headers.get("retry-after", "1")), 0.0), LONGEST_RETRY_AFTER_S)
+    except ValueError:
+        return 1.0
+
+
+def first_reachable(results: Sequence[object]) -> object:
+    """Return the first result that is no exception; raise the first exception if there is none."""
+    for result in results:
+        if not isinstance(result, BaseException):
+            return result
+    raise next(result for result in results if isinstance(result, BaseException))

@@ -1,0 +1,118 @@
+"""OpenAI's JSON, both ways: request bodies out, chunks and usage in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .base import Chunk, FinishReason, GenerationParams, TokenLogprob, TokenPrompt, Usage
+
+# Fields that the API and GenerationParams call by the same name; the last three are vLLM's own and
+# a server that does not know them refuses them by name.
+_SAME_NAMES = (
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "seed",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+)
+UNKNOWN_TOKEN = -1
+_FINISH: dict[str, FinishReason] = {
+    "stop": "stop",
+    "content_filter": "stop",
+    "repetition": "stop",
+    "length": "length",
+}
+
+
+def request_body(model: str, prompt: TokenPrompt, params: GenerationParams) -> dict[str, object]:
+    """Return the body of ``/v1/completions`` (a plain prompt) or ``/v1/chat/completions``."""
+    body: dict[str, object] = {"model": model}
+    if prompt.text is not None:
+        body["prompt"] = prompt.text
+    else:
+        body["messages"] = [{"role": m.role, "content": m.content} for m in prompt.messages]
+    for name in _SAME_NAMES:
+        value = getattr(params, name)
+        if value is not None:
+            body[name] = value
+    if params.stop:
+        body["stop"] = list(params.stop)
+    if params.logit_bias:
+        body["logit_bias"] = {str(token): bias for token, bias in params.logit_bias}
+    if params.ignore_eos:
+        body["ignore_eos"] = True
+    if params.logprobs is not None:
+        if prompt.text is not None:
+            body["logprobs"] = params.logprobs
+        else:
+            body |= {"logprobs": True, "top_logprobs": params.logprobs}
+    return body
+
+
+def chunk_of(event: Mapping[str, Any], last: Chunk | None) -> Chunk | None:
+    """Return the chunk an event carries, None if it carries nothing.
+
+    The usage comes in an event of its own after the finish reason: it is added to ``last``, the
+    chunk with the finish reason, which is why that one is held back until the stream ends.
+    """
+    usage = usage_of(event)
+    choices = event.get("choices") or []
+    if not choices:
+        if last is None or usage is None:
+            return None
+        return Chunk(last.text, last.token_ids, last.logprobs, last.finish_reason, usage)
+    choice = choices[0]
+    delta = choice.get("delta")
+    text = (delta.get("content") if isinstance(delta, dict) else choice.get("text")) or ""
+    token_ids = tuple(choice.get("token_ids") or ())
+    reason = choice.get("finish_reason")
+    finish = _FINISH.get(reason, "stop") if reason is not None else None
+    if not text and not token_ids and finish is None:
+        return None
+    return Chunk(text, token_ids, _logprobs(choice.get("logprobs"), token_ids), finish, usage)
+
+
+def usage_of(answer: Mapping[str, Any]) -> Usage | None:
+    """Return the usage of an answer or event, None if it has none."""
+    usage = answer.get("usage") if isinstance(answer, Mapping) else None
+    if not isinstance(usage, Mapping) or not isinstance(usage.get("prompt_tokens"), int):
+        return None
+    details = usage.get("prompt_tokens_details") or {}
+    cached = details.get("cached_tokens")
+    return Usage(
+        usage["prompt_tokens"],
+        usage.get("completion_tokens") or 0,
+        cached if isinstance(cached, int) else None,
+    )
+
+
+def _logprobs(
+    logprobs: Mapping[str, Any] | None, token_ids: tuple[int, ...]
+) -> tuple[TokenLogprob, ...] | None:
+    """Read chat's ``content`` or completions' parallel lists; unknown ids are UNKNOWN_TOKEN."""
+    if not logprobs:
+        return None
+    if logprobs.get("content") is not None:
+        rows = [
+            (e["token"], e["logprob"], {t["token"]: t["logprob"] for t in e["top_logprobs"]})
+            for e in logprobs["content"]
+        ]
+    else:
+        tops = logprobs.get("top_logprobs") or [{}] * len(logprobs["tokens"])
+        pairs = zip(logprobs["tokens"], logprobs["token_logprobs"], tops, strict=True)
+        rows = [(token, logprob, top or {}) for token, logprob, top in pairs]
+    ids = token_ids if len(token_ids) == len(rows) else (UNKNOWN_TOKEN,) * len(rows)
+    return tuple(
+        TokenLogprob(token, token_id, logprob, _top(top))
+        for (token, logprob, top), token_id in zip(rows, ids, strict=True)
+    )
+
+
+def _top(entries: Mapping[str, float]) -> tuple[tuple[str, int, float], ...]:
+    best = sorted(entries.items(), key=lambda item: -item[1])
+    return tuple((token, UNKNOWN_TOKEN, logprob) for token, logprob in best)

@@ -1,0 +1,405 @@
+"""The vLLM expert on a real engine with a tiny random model: one engine serves all tests here."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from livemind.backends.base import Chunk, GenerationParams, Message, Priority, TokenPrompt
+from livemind.backends.errors import ExpertUnavailable, PromptRejected
+from livemind.backends.spec import ExpertSpec
+from livemind.backends.vllm_expert import VllmExpert
+
+pytest.importorskip("vllm")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+GREEDY = GenerationParams(max_tokens=24, temperature=0.0, ignore_eos=True)
+ENDLESS = GenerationParams(max_tokens=1500, temperature=0.0, ignore_eos=True)
+LONG_TEXT = " ".join(f"word{number}" for number in range(60))
+
+
+def spec_of(folder: Path, **settings: Any) -> ExpertSpec:
+    return ExpertSpec("tiny", model_path=str(folder), kv_cache_gib=0.1, **settings)
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    with asyncio.Runner() as runner:
+        yield runner.run
+
+
+@pytest.fixture(scope="module")
+def expert(run: Run, tiny_model: Path) -> Iterator[VllmExpert]:
+    made = VllmExpert(spec_of(tiny_model, max_model_len=1800))
+    run(made.start())
+    yield made
+    run(made.stop())
+
+
+def user(text: str) -> list[Message]:
+    return [Message("user", text)]
+
+
+async def collect(
+    expert: VllmExpert, prompt: TokenPrompt, params: GenerationParams = GREEDY
+) -> list[Chunk]:
+    stream = expert.generate(
+        prompt, params, priority=Priority.FOREGROUND, request_id=os.urandom(4).hex()
+    )
+    return [chunk async for chunk in stream]
+
+
+def test_generate_deltas_joined_are_the_text_of_the_tokens(run: Run, expert: VllmExpert) -> None:
+    prompt = expert.render(user("Hello there"), open_turn=False)
+    chunks = run(collect(expert, prompt))
+    ids = [token for chunk in chunks for token in chunk.token_ids]
+    text = expert._engine.get_tokenizer().decode(ids, skip_special_tokens=True)
+    assert "".join(chunk.text for chunk in chunks) == text
+    assert len(chunks) > 5
+    assert len(ids) == 24
+    assert [chunk.finish_reason for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
+    assert chunks[-1].finish_reason == "length"
+    usage = chunks[-1].usage
+    assert usage is not None
+    assert (usage.prompt_tokens, usage.completion_tokens) == (prompt.num_tokens, 24)
+
+
+def test_generate_greedy_twice_gives_the_same_tokens(run: Run, expert: VllmExpert) -> None:
+    prompt = expert.render(user("Same again"), open_turn=False)
+    first, second = run(collect(expert, prompt)), run(collect(expert, prompt))
+    assert [c.token_ids for c in first] == [c.token_ids for c in second]
+
+
+def test_prefill_open_turn_makes_the_final_prompt_cached(run: Run, expert: VllmExpert) -> None:
+    opened = expert.render(user(f"open {LONG_TEXT} unfin"), open_turn=True)
+    result = run(expert.prefill(opened, priority=Priority.SPECULATIVE))
+    assert (result.cached, result.computed) == (0, opened.num_tokens)
+    final = expert.render(user(f"open {LONG_TEXT} unfinished"), open_turn=False)
+    usage = run(collect(expert, final))[-1].usage
+    block = expert.capabilities.prefix_block_tokens
+    assert usage is not None
+    assert usage.cached_tokens == opened.num_tokens // block * block > 0
+
+
+def test_prefill_other_salt_shares_no_cache(run: Run, expert: VllmExpert) -> None:
+    opened = expert.render(user(f"salted {LONG_TEXT} x"), open_turn=True)
+    run(expert.prefill(opened, priority=Priority.SPECULATIVE))
+    salted = TokenPrompt(opened.token_ids, opened.num_tokens, open_turn=True, cache_salt="other")
+    assert run(expert.prefill(salted, priority=Priority.SPECULATIVE)).cached == 0
+    assert run(expert.prefill(opened, priority=Priority.SPECULATIVE)).cached > 0
+
+
+def test_generate_logprobs_name_the_chosen_token_and_the_best_others(
+    run: Run, expert: VllmExpert
+) -> None:
+    prompt = expert.render(user("Count"), open_turn=False)
+    params = GenerationParams(max_tokens=6, temperature=0.0, ignore_eos=True, logprobs=3)
+    entries = [e for chunk in run(collect(expert, prompt, params)) for e in chunk.logprobs or ()]
+    assert len(entries) == 6
+    assert any(entry.token for entry in entries)  # a part of a character has no text
+    for entry in entries:
+        assert len(entry.top) == 3
+        assert entry.top[0] == (entry.token, entry.token_id, entry.logprob)
+        assert entry.logprob <= 0
+        assert [t[2] for t in entry.top] == sorted((t[2] for t in entry.top), reverse=True)
+    chosen_only = GenerationParams(max_tokens=2, temperature=0.0, ignore_eos=True, logprobs=0)
+    plain = [e for c in run(collect(expert, prompt, chosen_only)) for e in c.logprobs or ()]
+    assert [(e.token_id, e.top) for e in plain] == [(e.token_id, ()) for e in entries[:2]]
+    assert math.isclose(plain[0].logprob, entries[0].logprob, abs_tol=1e-3)
+    assert all(c.logprobs is None for c in run(collect(expert, prompt)))
+
+
+@pytest.mark.parametrize(
+    ("changed", "differs"),
+    [
+        ({"logit_bias": ((7, 100.0),)}, True),
+        ({"temperature": 1.5, "seed": 1}, True),
+        ({"temperature": 1.5, "seed": 1, "top_k": 1}, False),
+        ({"temperature": 1.5, "seed": 1, "top_p": 1e-6}, False),
+        ({"temperature": 1.5, "seed": 1, "min_p": 1.0}, False),
+        ({"repetition_penalty": 2.0}, True),
+        ({"presence_penalty": 2.0}, True),
+        ({"frequency_penalty": 2.0}, True),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
+)
+def test_generate_each_sampling_parameter_reaches_the_engine(
+    run: Run, expert: VllmExpert, changed: dict[str, Any], differs: bool
+) -> None:
+    prompt = expert.render(user("Sample"), open_turn=False)
+    settings = {"max_tokens": 24, "temperature": 0.0, "ignore_eos": True, **changed}
+    ids = [c.token_ids for c in run(collect(expert, prompt, GenerationParams(**settings)))]
+    greedy = [c.token_ids for c in run(collect(expert, prompt))]
+    assert (ids != greedy) is differs
+
+
+def test_generate_stop_string_ends_before_it(run: Run, expert: VllmExpert) -> None:
+    prompt = expert.render(user("Stop"), open_turn=False)
+    text = "".join(chunk.text for chunk in run(collect(expert, prompt)))
+    stop = text[len(text) // 2 :][:3]
+    params = GenerationParams(max_tokens=24, temperature=0.0, ignore_eos=True, stop=(stop,))
+    chunks = run(collect(expert, prompt, params))
+    assert "".join(chunk.text for chunk in chunks) == text.partition(stop)[0]
+    assert chunks[-1].finish_reason == "stop"
+
+
+def test_generate_no_max_tokens_takes_the_experts_default(run: Run, expert: VllmExpert) -> None:
+    prompt = expert.render(user("Default"), open_turn=False)
+    params = GenerationParams(temperature=0.0, ignore_eos=True)
+    usage = run(collect(expert, prompt, params))[-1].usage
+    assert usage is not None
+    assert usage.completion_tokens == 512
+    full = expert.tokenize("word " * 1500)
+    long = TokenPrompt(full.token_ids[:1700], 1700)
+    usage = run(collect(expert, long, params))[-1].usage
+    assert usage is not None
+    assert usage.completion_tokens == 100
+
+
+@pytest.mark.parametrize(
+    ("params", "param"),
+    [
+        (GenerationParams(max_tokens=1799), "max_tokens"),
+        (GenerationParams(max_tokens=0), "max_tokens"),
+        (GenerationParams(temperature=-1.0), "temperature"),
+        (GenerationParams(top_p=1.5), "top_p"),
+        (GenerationParams(logprobs=1000), "logprobs"),
+        (GenerationParams(logit_bias=((10**6, 1.0),)), "logit_bias"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_generate_impossible_parameter_is_refused_by_name(
+    run: Run, expert: VllmExpert, params: GenerationParams, param: str
+) -> None:
+    prompt = expert.render(user("Refuse"), open_turn=False)
+    with pytest.raises(PromptRejected) as caught:
+        run(collect(expert, prompt, params))
+    assert caught.value.param == param
+    assert param in caught.value.message or str(1800) in caught.value.message
+    assert run(expert.health()).ok
+
+
+def test_render_prompt_over_the_engines_limit_is_refused(expert: VllmExpert) -> None:
+    assert expert.capabilities.max_model_len == 1800
+    with pytest.raises(PromptRejected) as caught:
+        expert.render(user("word " * 3000), open_turn=False)
+    assert caught.value.code == "context_length_exceeded"
+
+
+@pytest.mark.parametrize("how", ["close", "cancel"])
+def test_generate_given_up_frees_the_engine(run: Run, expert: VllmExpert, how: str) -> None:
+    prompt = expert.render(user("Endless"), open_turn=False)
+
+    async def begin() -> None:
+        stream = expert.generate(
+            prompt, ENDLESS, priority=Priority.FOREGROUND, request_id=f"give-up-{how}"
+        )
+        async with aclosing(stream):
+            async for _ in stream:
+                if how == "close":
+                    return
+                await asyncio.Event().wait()
+
+    async def main() -> int:
+        task = asyncio.create_task(begin())
+        if how == "cancel":
+            await until(lambda: expert._engine.get_num_unfinished_requests() > 0)
+            task.cancel()
+        await asyncio.wait([task])
+        assert expert._engine.get_num_unfinished_requests() == 0
+        return await scheduled_requests(expert)
+
+    assert run(main()) == 0
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Poll what offers no event; the test's own timeout is the limit."""
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(0.005)
+
+
+async def scheduled_requests(expert: VllmExpert) -> int:
+    """Return 0 once the EngineCore has no request: it refuses to reset its cache with any."""
+    for _ in range(50):
+        if await expert._engine.reset_prefix_cache():
+            return 0
+        await asyncio.sleep(0.02)
+    return 1
+
+
+def test_prefill_cancelled_frees_the_engine(run: Run, expert: VllmExpert) -> None:
+    prompt = expert.tokenize("word " * 800)
+
+    async def main() -> int:
+        task = asyncio.create_task(expert.prefill(prompt, priority=Priority.SPECULATIVE))
+        await until(lambda: expert._engine.get_num_unfinished_requests() > 0)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        return await scheduled_requests(expert)
+
+    assert run(main()) == 0
+
+
+def test_generate_open_turn_is_refused(run: Run, expert: VllmExpert) -> None:
+    opened = expert.render(user("half a sent"), open_turn=True)
+    with pytest.raises(PromptRejected, match="only be prefilled"):
+        run(collect(expert, opened))
+
+
+def test_engine_killed_in_mid_stream_fails_at_once_and_starts_again(
+    run: Run, tiny_model: Path
+) -> None:
+    expert = VllmExpert(spec_of(tiny_model))
+    shared_before = set(os.listdir("/dev/shm"))
+
+    async def kill_in_mid_stream(victim: int) -> float:
+        prompt = expert.render(user("Endless"), open_turn=False)
+        stream = expert.generate(
+            prompt, ENDLESS, priority=Priority.FOREGROUND, request_id=f"kill-{victim}"
+        )
+        await anext(stream)
+        os.kill(expert.process_ids()[victim], signal.SIGKILL)
+        killed_at = time.monotonic()
+        with pytest.raises(ExpertUnavailable):
+            _ = [chunk async for chunk in stream]
+        return time.monotonic() - killed_at
+
+    async def main() -> None:
+        for victim in (0, 1):  # EngineCore, then a worker
+            await expert.start()
+            children = expert.process_ids()
+            assert len(children) == 2
+            assert await kill_in_mid_stream(victim) < 5
+            health = await expert.health()
+            assert not health.ok
+            assert "died" in health.detail
+            with pytest.raises(ExpertUnavailable):
+                await collect(expert, TokenPrompt((1, 2), 2))
+            await expert.stop()
+            assert not any(is_running(pid) for pid in children)
+        assert set(os.listdir("/dev/shm")) <= shared_before
+
+    run(main())
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process exists and is not a zombie that somebody else has to reap."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+PARENT = """
+import asyncio, sys
+from livemind.backends.spec import ExpertSpec
+from livemind.backends.vllm_expert import VllmExpert
+
+async def main():
+    expert = VllmExpert(ExpertSpec("tiny", model_path=sys.argv[1], kv_cache_gib=0.1))
+    await expert.start()
+    print("PIDS", *expert.process_ids(), flush=True)
+    sys.stdin.readline()
+    if sys.argv[2] == "leave":
+        await expert.stop()
+        return
+    await asyncio.sleep(600)
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("end", ["leave", "kill"])
+def test_engine_parent_ends_children_end_and_the_terminal_stays_silent(
+    tmp_path: Path, tiny_model: Path, end: str
+) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    shared_before = set(os.listdir("/dev/shm"))
+    parent = subprocess.Popen(
+        [sys.executable, str(script), str(tiny_model), end],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert parent.stdout is not None
+    first_line = parent.stdout.readline()
+    children = [int(pid) for pid in first_line.split()[1:]]
+    assert len(children) == 2, first_line + (parent.communicate("\n")[1])
+    if end == "kill":
+        parent.kill()
+    output, errors = parent.communicate("\n", timeout=60)
+    assert (output, errors) == ("", "")
+    deadline = time.monotonic() + 20
+    while any(map(is_running, children)) or set(os.listdir("/dev/shm")) - shared_before:
+        assert time.monotonic() < deadline, "the engine outlives its parent"
+        time.sleep(0.1)
+
+
+def test_start_broken_weights_says_why_in_one_line(
+    run: Run, tiny_model: Path, tmp_path: Path
+) -> None:
+    for file in tiny_model.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{}              ")
+    expert = VllmExpert(spec_of(tmp_path))
+    with pytest.raises(ExpertUnavailable) as caught:
+        run(expert.start())
+    assert "\n" not in caught.value.message
+    assert "rror" in caught.value.message
+    assert str(tmp_path) not in caught.value.message
+    assert expert.process_ids() == ()
+
+
+def test_start_cancelled_leaves_no_process(run: Run, tiny_model: Path) -> None:
+    expert = VllmExpert(spec_of(tiny_model))
+
+    async def main() -> tuple[int, ...]:
+        task = asyncio.create_task(expert.start())
+        await until(lambda: expert._process is not None and expert._process._folder is not None)
+        assert expert._process is not None
+        pid_file = expert._process._pid_file()
+        await until(lambda: pid_file.exists() and pid_file.read_text() != "")
+        pid = int(pid_file.read_text())
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        return (pid,)
+
+    assert not any(is_running(pid) for pid in run(main()))
+
+
+@pytest.mark.parametrize(
+    ("settings", "cause"),
+    [
+        ({"model_path": "/no/such/model"}, "no such folder"),
+        ({"model_path": "zoo:nobody"}, "no embedded expert 'zoo:nobody'"),
+        ({"model_path": None}, "model_path is missing"),
+        ({"quantization": "no-such-method"}, "no-such-method"),
+        ({"dtype": "int3"}, "int3"),
+        ({"enable_neon": True}, "enable_neon"),
+    ],
+)
+def test_start_impossible_setting_is_refused_by_name(
+    run: Run, tiny_model: Path, settings: dict[str, Any], cause: str
+) -> None:
+    values = {"expert_id": "bad", "model_path": str(tiny_model), **settings}
+    with pytest.raises(ExpertUnavailable) as caught:
+        run(VllmExpert(ExpertSpec(**values)).start())
+    assert cause in caught.value.message
+    assert "\n" not in caught.value.message
