@@ -23,7 +23,7 @@ class Deadlock(RuntimeError):
     """Every task waits and no timer is set: in real time this would hang for ever."""
 
 
-class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[valid-type, misc]
+class _JumpingSelector(selectors.DefaultSelector):
     """Never sleeps: a wait of ``timeout`` seconds moves the loop's clock instead."""
 
     def __init__(self) -> None:

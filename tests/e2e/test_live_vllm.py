@@ -101,7 +101,8 @@ async def test_typed_turn_adopts_its_draft_and_equals_the_answer_at_end(running:
         model="random-2m",
         messages=[{"role": "user", "content": typed}],
         extra_body={"documents": [DOCUMENT], "speculation": "off"},
-        **SAMPLING,
+        temperature=SAMPLING["temperature"],
+        max_tokens=SAMPLING["max_tokens"],
     )
     await client.close()
     assert text_of(seen) == plain.choices[0].message.content

@@ -13,11 +13,11 @@ import pytest
 from livemind.backends.fake import FakeExpert
 from livemind.backends.pool import Pool
 from livemind.backends.spec import ExpertSpec
-from livemind.orchestrator.shared import Shared
 from livemind.orchestrator.events import Event, ExpertUpdated, ResponseDone, ResponseTextDelta
 from livemind.orchestrator.gate import SpeculationGate
 from livemind.orchestrator.router import Candidate, Router
 from livemind.orchestrator.session import Limits, Session, SessionOptions
+from livemind.orchestrator.shared import Shared
 from livemind.orchestrator.turn import Policy, RouteEstimate
 from livemind.rag.base import Passage, RetrievalResult
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -71,10 +72,8 @@ async def play(live: SimpleNamespace, script: list[Do], options: SessionOptions)
             reader = group.create_task(read())
             async with session, other:
                 for step in script:
-                    try:
+                    with suppress(LiveMindError):
                         perform(stage, session, other, step, committed)
-                    except LiveMindError:
-                        pass
                     await asyncio.sleep(step.wait_s)
                 await asyncio.sleep(10)
             await reader

@@ -1,4 +1,4 @@
-"""Sessions on fake experts and a virtual clock: the way of a turn, and its invariants one by one."""
+"""Sessions on fake experts and a virtual clock: the way of a turn, rule by rule."""
 
 from __future__ import annotations
 
