@@ -211,7 +211,7 @@ def first_error(log: Path, start: int = 0) -> str:
 def one_line(text: str) -> str:
     """Return the text fit to be shown: one line, no folders, of bounded length."""
     flat = " ".join(text.split())
-    flat = re.sub(r"(?<![\w.])(?:/[\w.+@-]+)+/(?=[\w.+@-])", "", flat)
+    flat = re.sub(r"(?<![\w./:])(?:/[\w.+@-]+)+/(?=[\w.+@-])", "", flat)
     return flat if len(flat) <= _LONGEST_CAUSE else flat[: _LONGEST_CAUSE - 1] + "…"
 
 
