@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -56,7 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         plan = _plan(options)
     except ValueError as exc:
         parser().error(str(exc))
-    return _ttft(options, plan, console)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end the server
+    try:
+        return _ttft(options, plan, console)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _plan(options: argparse.Namespace) -> Plan:

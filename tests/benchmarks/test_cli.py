@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,3 +115,18 @@ def test_ttft_bad_option_is_refused_by_name(
         cli.main(["ttft", *arguments])
     assert exit_info.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_ttft_terminated_keeps_what_was_measured_like_an_interrupt(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def terminated(_: TtftRun) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(10)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(TtftRun, "run", terminated)
+    file = tmp_path / "ttft.json"
+    assert _main(url, file) == 130
+    assert json.loads(file.read_text())["interrupted"] is True
+    assert signal.getsignal(signal.SIGTERM) is before
