@@ -89,6 +89,8 @@ RECIPES: Final = MappingProxyType(
         "technical": Recipe("technical", ("technical",), SPECIALIST, 450, STAGES),
         "coding": Recipe("coding", ("coding",), CODER, 250, STAGES, batch_tokens=3072, prior=COPY),
         "general": Recipe("general", ("general",), SPECIALIST, 200, STAGES, start="technical"),
-        "multilingual": Recipe("multilingual", ("multilingual",), CODER, 250, STAGES, batch_tokens=3072, prior=COPY),
+        "multilingual": Recipe(
+            "multilingual", ("multilingual",), SPECIALIST, 250, STAGES, start="technical"
+        ),
     }
 )

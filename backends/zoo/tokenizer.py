@@ -105,7 +105,11 @@ def domain_words() -> list[str]:
 
 @functools.lru_cache(maxsize=1)
 def load_tokenizer() -> Tokenizer:
-    """Return the committed tokenizer."""
+    """Return the committed tokenizer.
+
+    It is frozen, since the trained weights depend on its ids; `build_tokenizer` made it, and would
+    make another one after a change of the word lists or templates.
+    """
     return Tokenizer.from_file(str(TOKENIZER_FILE))
 
 

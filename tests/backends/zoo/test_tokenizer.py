@@ -24,8 +24,8 @@ from livemind.backends.zoo.tokenizer import (
 ODD_TEXT = "Zürich 東京 🙂 def f(x):\n\treturn  x ** 2  # ¿qué?  \n\n\nend 1234567 l'été don't"
 
 
-def test_tokenizer_built_again_equals_the_committed_one() -> None:
-    assert build_tokenizer().to_str() == load_tokenizer().to_str()
+def test_tokenizer_built_twice_is_the_same() -> None:
+    assert build_tokenizer(2048).to_str() == build_tokenizer(2048).to_str()
 
 
 def test_tokenizer_domain_words_and_numbers_are_single_tokens() -> None:
