@@ -42,6 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as exc:
+        if exc.filename is None:
+            raise
+        _complain(name, f"{exc.filename}: {exc.strerror}")
+        return 1
     except ConfigError as exc:
         _complain(name, exc.message)
         return 2

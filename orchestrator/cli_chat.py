@@ -7,7 +7,7 @@ import asyncio
 import os
 import sys
 from contextlib import aclosing
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from .cli_chat_client import Disconnected, LiveClient, connect
 from .cli_chat_view import ChatView, InputMirror, summary
@@ -31,34 +31,41 @@ STYLE = {
 }
 
 
+class Pipes(NamedTuple):
+    """Where questions come from, answers go, and figures and errors go."""
+
+    lines: TextIO
+    answers: TextIO
+    notes: TextIO
+
+
 def chat(options: argparse.Namespace) -> int:
     """Talk until the input ends; return the exit code."""
     key = options.key or os.environ.get("LIVEMIND_API_KEY") or None
     if sys.stdin.isatty() and sys.stdout.isatty():
         return asyncio.run(interactive(options.url, options.model, key))
-    return asyncio.run(piped(options.url, options.model, key, sys.stdin, sys.stdout, sys.stderr))
+    pipes = Pipes(sys.stdin, sys.stdout, sys.stderr)
+    return asyncio.run(piped(options.url, options.model, key, pipes))
 
 
-async def piped(
-    url: str, model: str, key: str | None, source: TextIO, out: TextIO, notes: TextIO
-) -> int:
-    """Ask each line of ``source``; answers go to ``out``, figures and errors to ``notes``."""
+async def piped(url: str, model: str, key: str | None, pipes: Pipes) -> int:
+    """Ask each line that comes in; return 1 if one of them was not answered."""
     failed = False
     async with connect(url, key) as client:
         await client.configure(model=model)
-        while line := await asyncio.to_thread(source.readline):
+        while line := await asyncio.to_thread(pipes.lines.readline):
             if not line.strip():
                 continue
             client.commit(line.rstrip("\n"))
             try:
-                await _show(client, out)
+                await _show(client, pipes.answers)
             except Disconnected:
                 raise
             except CommandError as exc:
                 failed = True
-                print(f"livemind chat: {exc}", file=notes)
+                print(f"livemind chat: {exc}", file=pipes.notes)
                 continue
-            print(_figures(client), file=notes)
+            print(_figures(client), file=pipes.notes)
     return 1 if failed else 0
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class StartProgress:
     """Shows each expert's load with its seconds; after the start, one line per change.
 
-    On a terminal lines move while experts load; elsewhere a line is printed when one is done.
+    On a terminal lines move while experts load; elsewhere one is printed at begin and end.
     """
 
     def __init__(self, console: Console) -> None:
@@ -57,6 +57,8 @@ class StartProgress:
             self._began[state.expert_id] = time.monotonic()
             if self._moving:
                 self._tasks[state.expert_id] = self._progress.add_task(f"loading {name}", total=1)
+            else:
+                self._console.print(f"loading {name}")
             return
         if state.state == "ready" and state.expert_id in self._began:
             self._done(state.expert_id, f"{name} is ready")

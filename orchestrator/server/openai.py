@@ -10,6 +10,7 @@ from contextlib import aclosing
 from aiohttp import web
 from pydantic import TypeAdapter
 
+from ...backends.affinity import affinity_key
 from ...backends.base import Chunk, TokenLogprob, Usage
 from ..errors import ErrorInfo, InvalidRequest, NotFound, Unavailable
 from ..events import ResponseDone, ResponseTextDelta
@@ -50,9 +51,13 @@ async def completions(request: web.Request) -> web.StreamResponse:
     answer = CompletionFormat(expert, body.include_usage)
     chunks = _observed(state, state.mind.complete(body.prompt, body.params(), model=expert), expert)
     headers = {EXPERT_HEADER: expert}
-    if not body.stream:
-        return await _whole_completion(chunks, answer, headers)
-    return await _stream(request, state, _completion_frames(chunks, answer), lambda: headers)
+    affinity = affinity_key.set(body.user)
+    try:
+        if not body.stream:
+            return await _whole_completion(chunks, answer, headers)
+        return await _stream(request, state, _completion_frames(chunks, answer), lambda: headers)
+    finally:
+        affinity_key.reset(affinity)
 
 
 async def models(request: web.Request) -> web.Response:

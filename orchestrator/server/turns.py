@@ -87,22 +87,11 @@ async def open_turn(
         NotFound: unknown model or session.
         Overloaded: a limit is reached.
     """
-    model = state.resolve_model(body.model)
     if session_id is None:
-        live = await state.registry.open(
-            findable=False,
-            owner=owner,
-            model=model,
-            instructions=body.instructions,
-            history=body.history,
-            documents=tuple(body.documents or ()),
-            speculation=body.speculation,
-            retrieval=body.retrieval,
-            cache_salt=body.cache_salt,
-        )
+        live = await _open(state, body, owner)
     else:
         live = state.registry.find(session_id, owner, param=SESSION_HEADER)
-        _adopt(state, live, body, model)
+        _adopt(state, live, body)
     mailbox: Mailbox[Event] = Mailbox(state.limits.max_queued_events)
     try:
         with live.listen(mailbox):
@@ -117,12 +106,26 @@ async def open_turn(
             await state.registry.close(live)
 
 
-def _adopt(state: ServerState, live: LiveSession, body: ChatRequest, model: str | None) -> None:
+async def _open(state: ServerState, body: ChatRequest, owner: str | None) -> LiveSession:
+    return await state.registry.open(
+        findable=False,
+        owner=owner,
+        model=state.resolve_model(body.model),
+        instructions=body.instructions,
+        history=body.history,
+        documents=tuple(body.documents or ()),
+        speculation=body.speculation,
+        retrieval=body.retrieval,
+        cache_salt=body.cache_salt,
+    )
+
+
+def _adopt(state: ServerState, live: LiveSession, body: ChatRequest) -> None:
     """Give the live session what the request says, so that the request decides the answer."""
     options = live.session.options
     options = state.mind.options(
         options,
-        model=options.pinned if body.model is None else model,
+        model=options.pinned if body.model is None else state.resolve_model(body.model),
         retrieval=options.retrieval if body.retrieval is None else body.retrieval,
     )
     if body.instructions is not None:

@@ -190,3 +190,12 @@ def test_cli_import_loads_no_model_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_cli_file_that_cannot_be_written_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("x")
+    target = str(tmp_path / "file" / "log")
+    assert cli.main(["serve", "--port", "0", "--experts-log", target]) == 1
+    assert capsys.readouterr().err.splitlines() == [f"livemind serve: {target}: Not a directory"]

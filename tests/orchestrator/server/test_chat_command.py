@@ -12,7 +12,7 @@ from prompt_toolkit.output import DummyOutput
 
 from livemind.backends.errors import ExpertUnavailable
 from livemind.backends.fake import FakeExpert
-from livemind.orchestrator.cli_chat import interactive, piped
+from livemind.orchestrator.cli_chat import Pipes, interactive, piped
 from livemind.orchestrator.cli_chat_client import Disconnected, connect
 from livemind.orchestrator.cli_errors import CommandError
 
@@ -26,7 +26,7 @@ def live_url(doors: Any) -> str:
 async def ask(doors: Any, lines: str, **given: Any) -> tuple[int, str, str]:
     out, notes = io.StringIO(), io.StringIO()
     model, key = given.get("model", "auto"), given.get("key")
-    code = await piped(live_url(doors), model, key, io.StringIO(lines), out, notes)
+    code = await piped(live_url(doors), model, key, Pipes(io.StringIO(lines), out, notes))
     return code, out.getvalue(), notes.getvalue()
 
 
@@ -77,7 +77,7 @@ async def test_chat_server_that_is_not_there_is_one_line() -> None:
 
 
 async def test_chat_server_that_goes_away_ends_the_chat_with_its_reason(serve: Any) -> None:
-    async with serve(session_idle_timeout_s=0.2) as doors, connect(live_url(doors), None) as client:
+    async with serve(session_idle_timeout_s=1.0) as doors, connect(live_url(doors), None) as client:
         closed = asyncio.get_running_loop().create_future()
         client.on_closed = closed.set_result
         await client.configure()

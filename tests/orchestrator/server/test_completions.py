@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from livemind.backends.affinity import affinity_key
 from livemind.backends.fake import FakeExpert
 
 PATH = "/v1/completions"
@@ -84,7 +85,21 @@ async def test_completion_failure_is_counted_as_failed(serve: Any) -> None:
 
 async def test_completion_over_the_turn_timeout_is_stopped_and_named(serve: Any) -> None:
     expert = FakeExpert("fake", token_s=3600)
-    async with serve(expert, turn_timeout_s=0.2) as doors:
+    async with serve(expert, turn_timeout_s=0.5) as doors:
         status, answer = await doors.post(PATH, {"prompt": "a b"})
         assert (status, answer["error"]["code"]) == (504, "timeout")
         assert expert.aborted == 1
+
+
+async def test_completion_user_is_the_affinity_key_of_this_request_alone(serve: Any) -> None:
+    seen: list[str | None] = []
+
+    def answer(messages: Any) -> str:
+        seen.append(affinity_key.get())
+        return "ok"
+
+    async with serve(FakeExpert("fake", answer=answer)) as doors:
+        await doors.post(PATH, {"prompt": "a", "user": "ann"})
+        await doors.post(PATH, {"prompt": "a", "user": "bob", "stream": False})
+        await doors.post(PATH, {"prompt": "a"})
+        assert seen == ["ann", "bob", None]

@@ -242,15 +242,6 @@ async def test_session_without_use_expires(serve: Any, eventually: Any) -> None:
         assert status == 404
 
 
-async def test_session_in_use_does_not_expire(serve: Any) -> None:
-    expert = FakeExpert("fake", token_s=0.5)
-    async with serve(expert, session_idle_timeout_s=0.2) as doors:
-        session = await make(doors, speculation="off")
-        status, answer = await ask(doors, session, "one two")
-        assert status == 200
-        assert answer["choices"][0]["message"]["content"] == "ONE TWO"
-
-
 async def test_session_of_another_key_cannot_be_found(serve: Any) -> None:
     async with serve(api_keys=["a", "b"]) as doors:
         mine = {"Authorization": "Bearer a"}
@@ -268,3 +259,21 @@ async def test_sessions_over_the_limit_are_429(serve: Any) -> None:
         status, answer = await doors.post(SESSIONS, {})
         assert status == 429
         assert answer["error"]["type"] == "rate_limit_error"
+
+
+async def test_session_adopted_with_the_drafted_text_gives_out_the_draft(
+    serve: Any, body: Any, eventually: Any
+) -> None:
+    expert = FakeExpert("fake", ttft_s=0.05)
+    async with serve(expert) as doors:
+        session = await make(doors, speculation="draft")
+        text = "one two three four five six?"
+        await doors.ask("PUT", f"{SESSIONS}/{session}/input", json={"text": text})
+        await eventually(lambda: expert.generated_tokens == 6)
+        asked = expert.started
+        url, headers = doors.url + "/v1/chat/completions", {"X-LiveMind-Session": session}
+        async with doors.http.post(url, json=body(text), headers=headers) as response:
+            answer = await response.json()
+            assert int(response.headers["X-LiveMind-Adopted-Tokens"]) >= 6
+        assert answer["choices"][0]["message"]["content"] == text.upper()
+        assert expert.started == asked

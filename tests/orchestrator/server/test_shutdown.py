@@ -73,7 +73,10 @@ async def test_shutdown_answers_a_waiting_request_with_503(
         assert expert.running == 0
 
 
-async def test_shutdown_lets_a_short_answer_finish(serve: Any, body: Any) -> None:
+async def test_shutdown_lets_a_short_answer_finish(
+    serve: Any, body: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app_module, "DRAIN_S", 30)
     expert = FakeExpert("fake", token_s=0.05)
     async with serve(expert) as doors, second_server(doors) as (url, stop, _):
         request = body("one two", stream=True)
