@@ -7,6 +7,7 @@ Translates between LiveMind's values and the wire; connections, retries and erro
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import time
@@ -38,6 +39,7 @@ CHARACTERS_PER_TOKEN = 4
 PROBE_TIMEOUT_S = 10.0
 HEALTH_TIMEOUT_S = 3.0
 HEALTH_INTERVAL_S = 5.0
+DRAIN_S = 0.5
 _OPEN_TURN = {"add_generation_prompt": False, "continue_final_message": True}
 
 
@@ -167,11 +169,12 @@ class RemoteExpert:
         """Yield the parsed events of a stream; closing it closes the connection."""
         async with self._servers.stream(path, body, key=key) as response:
             try:
-                async with aclosing(_closable(data_lines(response.aiter_bytes()))) as lines:
-                    async for line in lines:
-                        event = json.loads(line)
-                        self._raise_error_event(event)
-                        yield event
+                blocks = response.aiter_bytes()
+                async for line in data_lines(blocks):
+                    event = json.loads(line)
+                    self._raise_error_event(event)
+                    yield event
+                await _drain(blocks)
             except StreamTooLarge as error:
                 raise ExpertUnavailable(
                     self.expert_id, f"{self._servers.hosts}: {error}"
@@ -268,6 +271,9 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def _closable(lines: AsyncIterator[str]) -> AsyncGenerator[str, None]:
-    async for line in lines:
-        yield line
+async def _drain(blocks: AsyncIterator[bytes]) -> None:
+    """Read what follows the last event, normally nothing: the connection can then be used again."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_S):
+            async for _ in blocks:
+                pass

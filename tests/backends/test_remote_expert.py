@@ -1,0 +1,534 @@
+"""The remote expert against scripted servers: wire, retries, fail-over, limits, secrets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from typing import Any
+
+import httpx
+import pytest
+
+from livemind.backends.affinity import affinity_key, ranked
+from livemind.backends.base import Chunk, GenerationParams, Message, Priority, TokenPrompt
+from livemind.backends.errors import (
+    ExpertError,
+    ExpertOverloaded,
+    ExpertTimeout,
+    ExpertUnavailable,
+    PromptRejected,
+)
+from livemind.backends.remote_expert import RemoteExpert
+from livemind.backends.spec import ExpertSpec
+
+VirtualRun = Callable[[Coroutine[Any, Any, Any]], Any]
+Answer = httpx.Response | Exception
+MODELS = {"data": [{"id": "m", "max_model_len": 4096}]}
+
+
+class Stream(httpx.AsyncByteStream):
+    """A body sent block by block; ``closed`` tells whether the client let go of it."""
+
+    def __init__(self, blocks: list[bytes], error: Exception | None = None) -> None:
+        self.blocks = blocks
+        self.error = error
+        self.closed = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for block in self.blocks:
+            yield block
+        if self.error is not None:
+            raise self.error
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+def sse(*events: object, done: bool = True, error: Exception | None = None) -> httpx.Response:
+    blocks = [f"data: {json.dumps(event)}\n\n".encode() for event in events]
+    return httpx.Response(
+        200, stream=Stream([*blocks, b"data: [DONE]\n\n"][: None if done else -1], error)
+    )
+
+
+def delta(text: str, **fields: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": {"content": text}, **fields}]}
+
+
+STOPPED = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+USAGE = {
+    "choices": [],
+    "usage": {
+        "prompt_tokens": 9,
+        "completion_tokens": 2,
+        "prompt_tokens_details": {"cached_tokens": 4},
+    },
+}
+
+
+class Servers:
+    """Answers from a script per host; what was asked is kept in ``asked`` as (host, path, body)."""
+
+    def __init__(self, *scripted: Answer, open_turn: bool = False, **by_host: list[Answer]) -> None:
+        self.scripted = list(scripted)
+        self.by_host = by_host
+        self.open_turn = open_turn
+        self.asked: list[tuple[str, str, dict[str, Any]]] = []
+        self.headers: list[httpx.Headers] = []
+        self.models: Mapping[str, Any] | Exception = MODELS
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.headers.append(request.headers)
+        if request.method == "GET":
+            if isinstance(self.models, Exception):
+                raise self.models
+            return httpx.Response(200, json=self.models)
+        body = json.loads(request.content)
+        if body.get("messages") == [{"role": "user", "content": "Hello there"}]:
+            return self.probe(body)
+        self.asked.append((request.url.host, request.url.path, body))
+        script = self.by_host.get(request.url.host, self.scripted)
+        answer = script.pop(0) if len(script) > 1 else script[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def probe(self, body: Mapping[str, Any]) -> httpx.Response:
+        if "continue_final_message" in body and not self.open_turn:
+            return httpx.Response(400, json={"error": {"message": "unknown field"}})
+        tokens = 5 if "continue_final_message" in body else 9
+        return httpx.Response(200, json={"choices": [], "usage": {"prompt_tokens": tokens}})
+
+
+async def started(servers: Servers, *hosts: str, **settings: Any) -> RemoteExpert:
+    urls = tuple(f"http://{host}" for host in hosts or ("one",))
+    values = {"expert_id": "e", "kind": "remote", "model": "m", "base_urls": urls, **settings}
+    expert = RemoteExpert(ExpertSpec(**values), httpx.MockTransport(servers))
+    await expert.start()
+    return expert
+
+
+async def answer(
+    expert: RemoteExpert, prompt: TokenPrompt | None = None, **params: Any
+) -> list[Chunk]:
+    prompt = prompt or expert.render([Message("user", "Hi")], open_turn=False)
+    stream = expert.generate(
+        prompt, GenerationParams(**params), priority=Priority.FOREGROUND, request_id="r"
+    )
+    return [chunk async for chunk in stream]
+
+
+def check(
+    run: VirtualRun,
+    servers: Servers,
+    then: Callable[[RemoteExpert], Coroutine[Any, Any, Any]],
+    *hosts: str,
+    **settings: Any,
+) -> Any:
+    """Start an expert on the servers, run the check, stop it."""
+
+    async def main() -> Any:
+        expert = await started(servers, *hosts, **settings)
+        try:
+            return await then(expert)
+        finally:
+            await expert.stop()
+            for _ in range(10):  # httpx leaves its generators to the loop
+                await asyncio.sleep(0)
+
+    return run(main())
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def test_generate_stream_becomes_chunks_with_usage_on_the_last(virtual_run: VirtualRun) -> None:
+    servers = Servers(sse(delta("Hel"), delta("lo"), STOPPED, USAGE))
+    chunks = check(virtual_run, servers, answer)
+    assert [chunk.text for chunk in chunks] == ["Hel", "lo", ""]
+    assert [chunk.finish_reason for chunk in chunks] == [None, None, "stop"]
+    usage = chunks[-1].usage
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens) == (9, 2, 4)
+
+
+def test_generate_every_parameter_reaches_the_body(virtual_run: VirtualRun) -> None:
+    servers = Servers(sse(delta("x"), STOPPED))
+    params: dict[str, Any] = {
+        "max_tokens": 7,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "top_k": 5,
+        "min_p": 0.1,
+        "presence_penalty": 0.2,
+        "frequency_penalty": 0.3,
+        "repetition_penalty": 1.1,
+        "seed": 3,
+        "stop": ("a", "b"),
+        "logit_bias": ((5, 1.0),),
+        "logprobs": 2,
+        "ignore_eos": True,
+    }
+    check(virtual_run, servers, lambda expert: answer(expert, **params))
+    body = servers.asked[0][2]
+    expected = {**params, "stop": ["a", "b"], "logit_bias": {"5": 1.0}, "logprobs": True}
+    assert set(GenerationParams.__dataclass_fields__) == set(params)
+    assert {name: body[name] for name in params} == expected
+    assert body["top_logprobs"] == 2
+    assert (body["model"], body["stream"]) == ("m", True)
+    assert body["messages"] == [{"role": "user", "content": "Hi"}]
+
+
+def test_generate_nothing_set_sends_only_the_default_length(virtual_run: VirtualRun) -> None:
+    servers = Servers(sse(delta("x"), STOPPED))
+    check(virtual_run, servers, answer)
+    assert set(servers.asked[0][2]) == {
+        "model",
+        "messages",
+        "max_tokens",
+        "stream",
+        "stream_options",
+    }
+    assert servers.asked[0][2]["max_tokens"] == 512
+
+
+def test_generate_plain_prompt_goes_to_completions(virtual_run: VirtualRun) -> None:
+    event = {
+        "choices": [
+            {
+                "text": "ab",
+                "logprobs": {
+                    "tokens": ["a", "b"],
+                    "token_logprobs": [-0.1, -0.2],
+                    "top_logprobs": [{"a": -0.1, "c": -3.0}, None],
+                },
+                "finish_reason": "length",
+            }
+        ]
+    }
+    servers = Servers(sse(event))
+    chunks = check(
+        virtual_run, servers, lambda e: answer(e, e.tokenize("Once upon"), max_tokens=2, logprobs=1)
+    )
+    assert servers.asked[0][1] == "/v1/completions"
+    assert servers.asked[0][2]["prompt"] == "Once upon"
+    assert servers.asked[0][2]["logprobs"] == 1
+    assert [(e.token, e.logprob) for e in chunks[0].logprobs] == [("a", -0.1), ("b", -0.2)]
+    assert chunks[0].logprobs[0].top == (("a", -1, -0.1), ("c", -1, -3.0))
+    assert chunks[0].finish_reason == "length"
+
+
+def test_generate_chat_logprobs_and_token_ids_are_read(virtual_run: VirtualRun) -> None:
+    content = [
+        {"token": "Hi", "logprob": -0.5, "top_logprobs": [{"token": "Hi", "logprob": -0.5}]},
+    ]
+    event = delta("Hi", token_ids=[42], logprobs={"content": content})
+    servers = Servers(sse(event, STOPPED), open_turn=True)
+    chunks = check(virtual_run, servers, lambda expert: answer(expert, logprobs=1))
+    assert servers.asked[0][2]["return_token_ids"] is True
+    assert chunks[0].token_ids == (42,)
+    assert chunks[0].logprobs[0].token_id == 42
+    assert chunks[0].logprobs[0].top == (("Hi", -1, -0.5),)
+
+
+def test_render_documents_are_folded_and_the_growing_word_is_cut(virtual_run: VirtualRun) -> None:
+    async def then(expert: RemoteExpert) -> None:
+        messages = [Message("documents", "facts"), Message("user", "what is the ans")]
+        opened = expert.render(messages, open_turn=True)
+        assert opened.messages == (Message("user", "facts\n\nwhat is the"),)
+        assert opened.open_turn
+        closed = expert.render(messages, open_turn=False)
+        assert closed.messages == (Message("user", "facts\n\nwhat is the ans"),)
+        assert closed.num_tokens > opened.num_tokens > 0
+        with pytest.raises(PromptRejected):
+            expert.render([Message("assistant", "a")], open_turn=True)
+        with pytest.raises(PromptRejected):
+            await answer(expert, opened)
+
+    check(virtual_run, Servers(sse(STOPPED)), then)
+
+
+def test_prefill_open_turn_asks_for_one_token_of_an_unfinished_message(
+    virtual_run: VirtualRun,
+) -> None:
+    usage = {"prompt_tokens": 30, "prompt_tokens_details": {"cached_tokens": 16}}
+    servers = Servers(httpx.Response(200, json={"choices": [], "usage": usage}), open_turn=True)
+
+    async def then(expert: RemoteExpert) -> None:
+        assert expert.capabilities.open_turn_prefill
+        opened = expert.render([Message("user", "what is the ans")], open_turn=True)
+        result = await expert.prefill(opened, priority=Priority.SPECULATIVE)
+        assert (result.cached, result.computed) == (16, 14)
+
+    check(virtual_run, servers, then)
+    body = servers.asked[0][2]
+    assert (body["max_tokens"], body["continue_final_message"]) == (1, True)
+    assert body["add_generation_prompt"] is False
+    assert body["messages"][0]["content"] == "what is the"
+
+
+def test_prefill_server_without_open_turns_is_not_asked(virtual_run: VirtualRun) -> None:
+    servers = Servers(sse(STOPPED), open_turn=False)
+
+    async def then(expert: RemoteExpert) -> None:
+        assert not expert.capabilities.open_turn_prefill
+        opened = expert.render([Message("user", "what is")], open_turn=True)
+        with pytest.raises(PromptRejected, match="cannot prefill"):
+            await expert.prefill(opened, priority=Priority.SPECULATIVE)
+
+    check(virtual_run, servers, then)
+    assert servers.asked == []
+
+
+def test_start_model_not_served_says_what_is(virtual_run: VirtualRun) -> None:
+    with pytest.raises(ExpertUnavailable, match="one serves m, not 'other'"):
+        virtual_run(started(Servers(sse(STOPPED)), model="other"))
+
+
+def test_start_one_of_two_servers_is_enough_none_is_not(virtual_run: VirtualRun) -> None:
+    servers = Servers(sse(STOPPED))
+    servers.models = httpx.ConnectError("refused")
+    with pytest.raises(ExpertUnavailable, match="one, two: cannot be reached"):
+        virtual_run(started(servers, "one", "two"))
+
+
+def test_api_key_comes_from_the_environment_and_shows_nowhere(
+    virtual_run: VirtualRun, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    monkeypatch.setenv("THE_KEY", "sk-very-secret")
+    refused = httpx.Response(401, json={"error": {"message": "wrong key sk-very-secret"}})
+    servers = Servers(refused)
+
+    async def then(expert: RemoteExpert) -> None:
+        assert servers.headers[0]["authorization"] == "Bearer sk-very-secret"
+        with pytest.raises(ExpertUnavailable, match="refuses the API key") as caught:
+            await answer(expert)
+        assert "secret" not in f"{caught.value!r} {expert!r} {vars(expert)!r}"
+
+    check(virtual_run, servers, then, api_key_env="THE_KEY")
+    assert "secret" not in caplog.text
+    monkeypatch.delenv("THE_KEY")
+    with pytest.raises(ExpertUnavailable, match="THE_KEY is not set"):
+        virtual_run(started(servers, api_key_env="THE_KEY"))
+
+
+def test_base_url_credentials_are_not_shown(virtual_run: VirtualRun) -> None:
+    servers = Servers(sse(STOPPED))
+    servers.models = httpx.ConnectError("refused")
+    with pytest.raises(ExpertUnavailable) as caught:
+        virtual_run(started(servers, "me:hidden@one:81"))
+    assert caught.value.message == "one:81: cannot be reached"
+
+
+def busy(after: str) -> httpx.Response:
+    return httpx.Response(503, headers={"retry-after": after}, json={"error": {"message": "busy"}})
+
+
+def test_generate_busy_server_is_asked_again_after_the_time_it_names(
+    virtual_run: VirtualRun,
+) -> None:
+    async def then(expert: RemoteExpert) -> None:
+        began = now()
+        assert (await answer(expert))[0].text == "ok"
+        assert 7 <= now() - began <= 7 * 1.25
+
+    servers = Servers(busy("7"), sse(delta("ok"), STOPPED))
+    check(virtual_run, servers, then)
+    assert len(servers.asked) == 2
+
+
+def test_generate_server_stays_busy_gives_up_with_its_retry_after(virtual_run: VirtualRun) -> None:
+    async def then(expert: RemoteExpert) -> None:
+        with pytest.raises(ExpertOverloaded) as caught:
+            await answer(expert)
+        assert caught.value.retry_after_s == 7
+        assert now() < 30
+
+    servers = Servers(busy("7"))
+    check(virtual_run, servers, then)
+    assert len(servers.asked) == 3
+
+
+def test_generate_wait_longer_than_the_timeout_is_not_begun(virtual_run: VirtualRun) -> None:
+    async def then(expert: RemoteExpert) -> None:
+        began = now()
+        with pytest.raises(ExpertOverloaded):
+            await answer(expert)
+        assert now() == began
+
+    check(virtual_run, Servers(busy("50")), then, timeout_s=20)
+
+
+@pytest.mark.parametrize("failure", ["refused", "busy"])
+def test_generate_first_server_down_the_next_one_answers_at_once(
+    virtual_run: VirtualRun, failure: str
+) -> None:
+    first, second = (
+        url.removeprefix("http://") for url in ranked(["http://one", "http://two"], "s")
+    )
+    down: Answer = httpx.ConnectError("refused") if failure == "refused" else busy("9")
+    servers = Servers(**{first: [down], second: [sse(delta("ok"), STOPPED)]})
+
+    async def then(expert: RemoteExpert) -> None:
+        began = now()
+        affinity_key.set("s")
+        assert (await answer(expert))[0].text == "ok"
+        assert now() == began
+
+    check(virtual_run, servers, then, "one", "two")
+    assert [host for host, _, _ in servers.asked] == [first, second]
+
+
+def test_generate_session_stays_on_its_server_and_sessions_spread(virtual_run: VirtualRun) -> None:
+    hosts = ("one", "two", "three")
+    served: dict[str, list[Answer]] = {
+        host: [sse(delta("x"), STOPPED) for _ in range(50)] for host in hosts
+    }
+    servers = Servers(**served)
+
+    async def then(expert: RemoteExpert) -> None:
+        for session in range(12):
+            affinity_key.set(f"session-{session}")
+            for _ in range(2):
+                await answer(expert)
+
+    check(virtual_run, servers, then, *hosts)
+    asked = [host for host, _, _ in servers.asked]
+    assert asked[0::2] == asked[1::2]
+    assert set(asked) == set(hosts)
+
+
+def test_ranked_a_node_leaves_only_its_own_keys_move() -> None:
+    for key in map(str, range(50)):
+        before, after = ranked(["a", "b", "c"], key), ranked(["a", "b"], key)
+        assert [node for node in before if node != "c"] == after
+
+
+def test_generate_connection_breaks_in_mid_answer_is_not_retried(virtual_run: VirtualRun) -> None:
+    servers = Servers(sse(delta("Hel"), done=False, error=httpx.ReadError("reset")))
+    seen: list[str] = []
+
+    async def then(expert: RemoteExpert) -> None:
+        prompt = expert.render([Message("user", "Hi")], open_turn=False)
+        stream = expert.generate(
+            prompt, GenerationParams(), priority=Priority.FOREGROUND, request_id="r"
+        )
+        with pytest.raises(ExpertUnavailable, match="the connection broke"):
+            seen.extend([chunk.text async for chunk in _copy(stream, seen)])
+
+    check(virtual_run, servers, then)
+    assert seen == ["Hel"]
+    assert len(servers.asked) == 1
+
+
+async def _copy(stream: AsyncIterator[Chunk], seen: list[str]) -> AsyncIterator[Chunk]:
+    async for chunk in stream:
+        seen.append(chunk.text)
+        yield chunk
+
+
+@pytest.mark.parametrize(
+    ("response", "error", "message"),
+    [
+        (sse(delta("x"), done=False), ExpertUnavailable, "the answer broke off"),
+        (sse({"error": {"message": "boom", "code": 500}}), ExpertUnavailable, "one: boom"),
+        (sse({"error": {"message": "bad", "code": 400}}), PromptRejected, "bad"),
+        (sse([1]), ExpertUnavailable, "not an object"),
+        (sse({"choices": [5]}), ExpertUnavailable, "expected form"),
+        (
+            httpx.Response(200, stream=Stream([b"data: {nonsense\n\n"])),
+            ExpertUnavailable,
+            "not JSON",
+        ),
+        (
+            httpx.Response(200, stream=Stream([b"data: " + b"x" * 100_000] * 12)),
+            ExpertUnavailable,
+            "a line of more than",
+        ),
+        (
+            httpx.Response(200, stream=Stream([b": ping\n" * 100_000] * 100)),
+            ExpertUnavailable,
+            "more than 67108864 bytes",
+        ),
+        (httpx.Response(500, text="<html>"), ExpertUnavailable, "one answered 500"),
+        (httpx.Response(404, json={"message": "no model"}), PromptRejected, "no model"),
+        (httpx.ReadTimeout("slow"), ExpertTimeout, "no answer in time"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_generate_servers_fault_becomes_the_right_error(
+    virtual_run: VirtualRun, response: Answer, error: type[ExpertError], message: str
+) -> None:
+    async def then(expert: RemoteExpert) -> None:
+        with pytest.raises(error, match=message):
+            await answer(expert)
+
+    stream = response.stream if isinstance(response, httpx.Response) else None
+    check(virtual_run, Servers(response), then)
+    assert not isinstance(stream, Stream) or stream.closed
+
+
+def test_generate_refusal_names_the_field(virtual_run: VirtualRun) -> None:
+    refusal = {"error": {"message": "min_p is unknown", "param": "min_p", "code": "unknown"}}
+
+    async def then(expert: RemoteExpert) -> None:
+        with pytest.raises(PromptRejected) as caught:
+            await answer(expert)
+        assert (caught.value.param, caught.value.code) == ("min_p", "unknown")
+
+    check(virtual_run, Servers(httpx.Response(400, json=refusal)), then)
+
+
+def test_generate_prompt_too_long_for_the_server_has_the_common_code(
+    virtual_run: VirtualRun,
+) -> None:
+    refusal = {"error": {"message": "This model's maximum context length is 8 tokens", "code": 400}}
+
+    async def then(expert: RemoteExpert) -> None:
+        with pytest.raises(PromptRejected) as caught:
+            await answer(expert)
+        assert caught.value.code == "context_length_exceeded"
+
+    check(virtual_run, Servers(httpx.Response(400, json=refusal)), then)
+
+
+def test_generate_closed_stream_lets_go_of_the_connection(virtual_run: VirtualRun) -> None:
+    response = sse(delta("a"), delta("b"), STOPPED)
+    sent = response.stream
+    assert isinstance(sent, Stream)
+
+    async def then(expert: RemoteExpert) -> None:
+        prompt = expert.render([Message("user", "Hi")], open_turn=False)
+        stream = expert.generate(
+            prompt, GenerationParams(), priority=Priority.FOREGROUND, request_id="r"
+        )
+        await anext(stream)
+        assert not sent.closed
+        await stream.aclose()
+        assert sent.closed
+
+    check(virtual_run, Servers(response), then)
+
+
+def test_health_follows_the_servers_but_asks_rarely(virtual_run: VirtualRun) -> None:
+    servers = Servers(sse(STOPPED))
+
+    async def then(expert: RemoteExpert) -> None:
+        asked = len(servers.headers)
+        for _ in range(10):
+            assert (await expert.health()).ok
+        assert len(servers.headers) == asked
+        servers.models = httpx.ConnectError("refused")
+        await asyncio.sleep(6)
+        assert not (await expert.health()).ok
+        servers.models = httpx.ReadTimeout("slow")
+        await asyncio.sleep(6)
+        assert (await expert.health()).ok
+        await expert.stop()
+        assert not (await expert.health()).ok
+        with pytest.raises(ExpertUnavailable):
+            await answer(expert)
+
+    check(virtual_run, servers, then)
