@@ -1,12 +1,7 @@
 """Loads experts on demand, one at a time, and unloads the ones nobody uses.
 
-Owns the life of every expert: states, users, evictions, restarts. Knows nothing of requests.
-
-    unloaded ─→ loading ─→ ready ─→ unloading ─→ unloaded
-                   │         │ crash
-                   └────→ failed ─→ loading (after a back-off)
-
-One lock serialises every load and unload, so at most one engine starts or stops at any time.
+Performs what ``slot.py`` decides: starts, stops, restarts. Knows nothing of requests. One lock
+serialises every load and unload, so at most one engine starts or stops at any time.
 """
 
 from __future__ import annotations
@@ -15,55 +10,18 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 from .base import Expert
 from .errors import ExpertError, ExpertOverloaded, ExpertUnavailable
 from .memory import used_memory_share
 from .registry import create_expert
+from .slot import ExpertState, Slot, State, loaded, victim
 from .spec import ExpertSpec
 
+__all__ = ["ExpertState", "Pool"]
+
 logger = logging.getLogger(__name__)
-
-State = Literal["unloaded", "loading", "ready", "unloading", "failed"]
-# A first crash restarts at once; later ones back off until an expert lives for the longest one.
-FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 1.0, 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class ExpertState:
-    """One expert as the pool sees it; ``users`` counts those who hold or wait for it."""
-
-    expert_id: str
-    state: State
-    detail: str = ""
-    users: int = 0
-
-
-@dataclass(slots=True)
-class _Slot:
-    spec: ExpertSpec
-    warm: bool
-    state: State = "unloaded"
-    expert: Expert | None = None
-    load: asyncio.Task[ExpertError | None] | None = None
-    error: ExpertError | None = None
-    users: int = 0
-    last_used: float = 0.0
-    failures: int = 0
-    retry_at: float = 0.0
-    was_ready: bool = False
-    ready_since: float = 0.0
-
-    @property
-    def local(self) -> bool:
-        return self.spec.kind != "remote"
-
-    def view(self) -> ExpertState:
-        detail = self.error.message if self.error is not None else ""
-        return ExpertState(self.spec.expert_id, self.state, detail, self.users)
 
 
 class Pool:
@@ -96,12 +54,12 @@ class Pool:
         room_timeout_s: float = 30.0,
         check_interval_s: float = 0.5,
     ) -> None:
-        self._slots = {spec.expert_id: _Slot(spec, spec.expert_id in warm) for spec in specs}
+        self._slots = {spec.expert_id: Slot(spec, spec.expert_id in warm) for spec in specs}
         if len(self._slots) != len(specs):
             raise ValueError("two experts have the same id")
         for expert_id in warm:
             self._slot(expert_id)
-        if max_loaded < max(1, sum(slot.warm and slot.local for slot in self._slots.values())):
+        if max_loaded < max(1, sum(slot.warm and slot.is_local for slot in self._slots.values())):
             raise ValueError(f"max_loaded={max_loaded} is less than the number of warm experts")
         self._create = create
         self._max_loaded = max_loaded
@@ -134,12 +92,7 @@ class Pool:
             raise
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         """Cancel loads in flight and stop every expert."""
         await self._close()
 
@@ -173,7 +126,7 @@ class Pool:
     def wake(self, expert_id: str) -> None:
         """Begin loading, speculatively: returns at once and never unloads a busy or warm expert."""
         slot = self._slot(expert_id)
-        if slot.state == "unloaded" or (slot.state == "failed" and _now() >= slot.retry_at):
+        if slot.may_load(_now()):
             self._start_load(slot)
 
     def ready(self, expert_id: str) -> Expert | None:
@@ -185,24 +138,19 @@ class Pool:
         """Every expert's state, in the order of the specs."""
         return tuple(slot.view() for slot in self._slots.values())
 
-    def _slot(self, expert_id: str) -> _Slot:
+    def _slot(self, expert_id: str) -> Slot:
         try:
             return self._slots[expert_id]
         except KeyError:
             raise KeyError(f"no expert {expert_id!r}") from None
 
-    async def _ensure(self, slot: _Slot) -> Expert:
+    async def _ensure(self, slot: Slot) -> Expert:
         while True:
             if slot.state == "ready" and slot.expert is not None:
                 return slot.expert
-            if slot.load is None and slot.state == "failed" and _now() < slot.retry_at:
-                wait_s = slot.retry_at - _now()
-                cause = slot.error.message if slot.error is not None else "failed"
-                raise ExpertUnavailable(
-                    slot.spec.expert_id, f"{cause} (next try in {wait_s:.0f} s)"
-                )
-            error = await self._finished(self._start_load(slot))
-            if error is not None:
+            if (refusal := slot.refusal(_now())) is not None:
+                raise refusal
+            if (error := await self._finished(self._start_load(slot))) is not None:
                 raise error
 
     async def _finished(self, load: asyncio.Task[ExpertError | None]) -> ExpertError | None:
@@ -211,15 +159,16 @@ class Pool:
             return ExpertUnavailable("pool", "the server is shutting down")
         return load.result()
 
-    def _start_load(self, slot: _Slot) -> asyncio.Task[ExpertError | None]:
+    def _start_load(self, slot: Slot) -> asyncio.Task[ExpertError | None]:
         if self._tasks is None:
             raise ExpertUnavailable(slot.spec.expert_id, "the server is shutting down")
         if slot.load is None:
-            name = f"load-{slot.spec.expert_id}"
-            slot.load = self._tasks.create_task(self._load(slot), name=name)
+            slot.load = self._tasks.create_task(
+                self._load(slot), name=f"load-{slot.spec.expert_id}"
+            )
         return slot.load
 
-    async def _load(self, slot: _Slot) -> ExpertError | None:
+    async def _load(self, slot: Slot) -> ExpertError | None:
         """Bring the slot to ready; return why it failed, None if it is ready or stood aside."""
         try:
             async with self._one_at_a_time:
@@ -236,16 +185,16 @@ class Pool:
             return error
         except ExpertError as error:
             return self._failed(slot, error)
-        except Exception as error:  # a bug in an expert must not end the whole pool
+        except Exception as bug:  # it must not end the whole pool
             logger.exception("expert %s: unexpected error while loading", slot.spec.expert_id)
-            cause = f"unexpected {type(error).__name__} while loading"
+            cause = f"unexpected {type(bug).__name__} while loading"
             return self._failed(slot, ExpertUnavailable(slot.spec.expert_id, cause))
         finally:
             slot.load = None
         return None
 
-    async def _start_expert(self, slot: _Slot) -> None:
-        if slot.local and self._memory() > self._memory_threshold:
+    async def _start_expert(self, slot: Slot) -> None:
+        if slot.is_local and self._memory() > self._memory_threshold:
             raise ExpertOverloaded(slot.spec.expert_id, "not enough free memory to load it", 5.0)
         slot.expert = self._create(slot.spec)
         try:
@@ -253,11 +202,10 @@ class Pool:
         except BaseException:
             await self._stop_expert(slot)
             raise
-        slot.was_ready = True
-        slot.ready_since = slot.last_used = _now()
+        slot.became_ready(_now())
         self._set(slot, "ready")
 
-    async def _stop_expert(self, slot: _Slot) -> None:
+    async def _stop_expert(self, slot: Slot) -> None:
         if slot.expert is not None:
             expert, slot.expert = slot.expert, None
             try:
@@ -265,25 +213,23 @@ class Pool:
             except ExpertError as error:
                 logger.warning("expert %s: stop: %s", slot.spec.expert_id, error.message)
 
-    async def _make_room(self, slot: _Slot) -> bool:
+    async def _make_room(self, slot: Slot) -> bool:
         """Unload idle experts until one more fits; False if a speculative load stands aside."""
-        if not slot.local:
+        if not slot.is_local:
             return True
         deadline = _now() + self._room_timeout_s
-        while True:
-            others = [s for s in self._slots.values() if s.local and s.state == "ready"]
-            if len(others) < self._max_loaded:
-                return True
-            wanted = slot.users > 0
-            idle = [s for s in others if not s.users and (wanted or not s.warm)]
-            if idle:
-                await self._unload(min(idle, key=lambda s: (s.warm, s.last_used)))
-            elif not wanted:
-                return False
-            else:
+        while len(others := loaded(self._slots.values())) >= self._max_loaded:
+            is_wanted = slot.users > 0
+            chosen = victim(others, may_be_warm=is_wanted)
+            if chosen is not None:
+                await self._unload(chosen)
+            elif is_wanted:
                 await self._wait_for_release(slot, deadline)
+            else:
+                return False
+        return True
 
-    async def _wait_for_release(self, slot: _Slot, deadline: float) -> None:
+    async def _wait_for_release(self, slot: Slot, deadline: float) -> None:
         self._released.clear()
         try:
             async with asyncio.timeout_at(deadline):
@@ -292,26 +238,24 @@ class Pool:
             message = f"all {self._max_loaded} loaded experts are busy"
             raise ExpertOverloaded(slot.spec.expert_id, message) from None
 
-    async def _unload(self, slot: _Slot) -> None:
+    async def _unload(self, slot: Slot) -> None:
         self._set(slot, "unloading")
         await self._stop_expert(slot)
         self._set(slot, "unloaded")
 
-    def _failed(self, slot: _Slot, error: ExpertError) -> ExpertError:
-        backoff_s = min(FIRST_BACKOFF_S * 2**slot.failures, LONGEST_BACKOFF_S)
-        slot.failures += 1
-        slot.retry_at = _now() + backoff_s
+    def _failed(self, slot: Slot, error: ExpertError) -> ExpertError:
+        slot.back_off(_now())
         self._set(slot, "failed", error)
         return error
 
-    def _crashed(self, slot: _Slot, expert: Expert, error: ExpertError) -> None:
+    def _crashed(self, slot: Slot, expert: Expert, error: ExpertError) -> None:
         if slot.state != "ready" or slot.expert is not expert or self._tasks is None:
             return
         self._failed(slot, error)
         if slot.failures == 1:
             self._start_load(slot)
 
-    def _set(self, slot: _Slot, state: State, error: ExpertError | None = None) -> None:
+    def _set(self, slot: Slot, state: State, error: ExpertError | None = None) -> None:
         slot.state, slot.error = state, error
         self._on_change(slot.view())
 
@@ -321,36 +265,26 @@ class Pool:
             for slot in self._slots.values():
                 if slot.state == "ready":
                     await self._check(slot)
-                elif slot.state == "failed" and (slot.warm or slot.was_ready):
-                    self.wake(slot.spec.expert_id)
+                elif slot.is_worth_a_restart(_now()):
+                    self._start_load(slot)
 
-    async def _check(self, slot: _Slot) -> None:
-        expert = slot.expert
-        if expert is None:
+    async def _check(self, slot: Slot) -> None:
+        if (expert := slot.expert) is None:
             return
         health = await expert.health()
-        if health.ok and _now() - slot.ready_since >= LONGEST_BACKOFF_S:
-            slot.failures = 0
+        slot.forgive(_now())
         if not health.ok:
             error = ExpertUnavailable(slot.spec.expert_id, health.detail or "the engine died")
             self._crashed(slot, expert, error)
-        elif self._is_idle_too_long(slot):
+        elif slot.is_idle_for(self._auto_unload_after_s, _now()):
             async with self._one_at_a_time:
-                if slot.state == "ready" and self._is_idle_too_long(slot):
+                if slot.state == "ready" and slot.is_idle_for(self._auto_unload_after_s, _now()):
                     await self._unload(slot)
 
-    def _is_idle_too_long(self, slot: _Slot) -> bool:
-        limit_s = self._auto_unload_after_s
-        return (
-            limit_s is not None
-            and not (slot.warm or slot.users)
-            and _now() - slot.last_used >= limit_s
-        )
-
     async def _close(self) -> None:
-        tasks, self._tasks = self._tasks, None
-        if tasks is None:
+        if (tasks := self._tasks) is None:
             return
+        self._tasks = None
         for task in [self._watch_task, *(slot.load for slot in self._slots.values())]:
             if task is not None:
                 task.cancel()
