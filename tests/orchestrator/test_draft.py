@@ -1,0 +1,75 @@
+"""The buffer of a draft, and how a paused one goes on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from livemind.backends.base import Chunk, GenerationParams, TokenPrompt, Usage
+from livemind.orchestrator.draft import Draft, continuable, continuation, joined_usage
+from livemind.orchestrator.turn import DraftState
+
+PLAN = DraftState("r1.d1", "strong", 1, ())
+PROMPT = TokenPrompt((1, 2, 3), 3, cache_salt="salt")
+
+
+def draft(*chunks: Chunk, prompt: TokenPrompt = PROMPT) -> Draft:
+    made = Draft(PLAN, prompt, status="running")
+    for chunk in chunks:
+        made.add(chunk)
+    return made
+
+
+HALF = (Chunk("a", (10,)), Chunk("bc", (11, 12)))
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        (GenerationParams(), True),
+        (GenerationParams(max_tokens=5, temperature=0.7, top_p=0.9, top_k=5, min_p=0.1), True),
+        (GenerationParams(logprobs=2, logit_bias=((1, 2.0),), ignore_eos=True), True),
+        (GenerationParams(presence_penalty=0.0, frequency_penalty=0.0), True),
+        (GenerationParams(presence_penalty=0.1), False),
+        (GenerationParams(frequency_penalty=-0.1), False),
+        (GenerationParams(repetition_penalty=1.1), False),
+        (GenerationParams(seed=0), False),
+        (GenerationParams(stop=("x",)), False),
+    ],
+)
+def test_draft_is_continuable_when_the_rest_does_not_depend_on_the_cut(
+    params: GenerationParams, expected: bool
+) -> None:
+    assert continuable(params, PROMPT) is expected
+
+
+def test_draft_without_local_tokens_is_not_continuable() -> None:
+    assert not continuable(GenerationParams(), TokenPrompt((), 9))
+
+
+def test_chunks_are_kept_in_order_and_their_tokens_counted() -> None:
+    made = draft(*HALF)
+    assert (made.tokens, made.token_ids(), made.status) == (3, (10, 11, 12), "running")
+
+
+def test_last_chunk_completes_the_draft() -> None:
+    assert draft(*HALF, Chunk("", (), finish_reason="stop")).status == "complete"
+
+
+def test_continuation_asks_for_the_rest_behind_the_drafted_tokens() -> None:
+    prompt, params = continuation(draft(*HALF), GenerationParams(max_tokens=10, temperature=0.5))
+    assert prompt == TokenPrompt((1, 2, 3, 10, 11, 12), 6, cache_salt="salt")
+    assert params == GenerationParams(max_tokens=7, temperature=0.5)
+
+
+@pytest.mark.parametrize(("cached", "shown"), [(2, 2), (3, 3), (6, 3), (None, None)])
+def test_joined_usage_is_that_of_one_answer(cached: int | None, shown: int | None) -> None:
+    assert joined_usage(draft(*HALF), Usage(6, 4, cached)) == Usage(3, 7, shown)
+
+
+def test_continuation_leaves_the_draft_as_it_was() -> None:
+    made = draft(*HALF)
+    before = replace(made, chunks=list(made.chunks))
+    continuation(made, GenerationParams())
+    assert made == before

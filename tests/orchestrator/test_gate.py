@@ -1,0 +1,153 @@
+"""Speculation waits for foreground work, one slice at a time."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from livemind.orchestrator.gate import SpeculationGate
+
+QUIET, BUSY, BETWEEN = 256, 64, 3
+
+
+@pytest.fixture
+def gate() -> SpeculationGate:
+    return SpeculationGate(QUIET, BUSY, BETWEEN)
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def take(gate: SpeculationGate, taken: list[int], group: str = "g") -> None:
+    async with gate.slice(group) as tokens:
+        taken.append(tokens)
+
+
+async def test_slice_in_a_quiet_group_is_long(gate: SpeculationGate) -> None:
+    async with gate.slice("g") as tokens:
+        assert tokens == QUIET
+
+
+async def test_slice_beside_a_stream_waits_for_its_tokens_and_is_short(
+    gate: SpeculationGate,
+) -> None:
+    taken: list[int] = []
+    with gate.foreground("g") as delivered:
+        task = asyncio.ensure_future(take(gate, taken))
+        delivered(BETWEEN - 1)
+        await settle()
+        assert taken == []
+        delivered(1)
+        await settle()
+        assert taken == [BUSY]
+        await task
+
+
+async def test_next_slice_waits_for_as_many_tokens_again(gate: SpeculationGate) -> None:
+    taken: list[int] = []
+    with gate.foreground("g") as delivered:
+        delivered(BETWEEN)
+        await take(gate, taken)
+        task = asyncio.ensure_future(take(gate, taken))
+        delivered(BETWEEN - 1)
+        await settle()
+        assert taken == [BUSY]
+        delivered(1)
+        await task
+
+
+async def test_waiting_slice_starts_when_the_foreground_ends(gate: SpeculationGate) -> None:
+    taken: list[int] = []
+    with gate.foreground("g"):
+        task = asyncio.ensure_future(take(gate, taken))
+        await settle()
+        assert taken == []
+    await task
+    assert taken == [QUIET]
+
+
+async def test_foreground_of_another_group_is_not_waited_for(gate: SpeculationGate) -> None:
+    taken: list[int] = []
+    with gate.foreground("other"):
+        await take(gate, taken)
+    assert taken == [QUIET]
+
+
+async def test_slices_run_one_at_a_time(gate: SpeculationGate) -> None:
+    taken: list[int] = []
+    async with gate.slice("g"):
+        task = asyncio.ensure_future(take(gate, taken))
+        await settle()
+        assert taken == []
+    await task
+    assert taken == [QUIET]
+
+
+async def test_slices_of_two_groups_run_together(gate: SpeculationGate) -> None:
+    taken: list[int] = []
+    async with gate.slice("g"):
+        await take(gate, taken, "other")
+    assert taken == [QUIET]
+
+
+@pytest.mark.parametrize("where", ["waiting for tokens", "inside"])
+async def test_cancelled_slice_gives_its_place_back(gate: SpeculationGate, where: str) -> None:
+    async def hold() -> None:
+        async with gate.slice("g"):
+            await asyncio.Event().wait()
+
+    taken: list[int] = []
+    if where == "inside":
+        task = asyncio.ensure_future(hold())
+        await settle()
+        task.cancel()
+    else:
+        with gate.foreground("g"):
+            task = asyncio.ensure_future(hold())
+            await settle()
+            task.cancel()
+            await settle()
+    await asyncio.wait([task])
+    await asyncio.wait_for(take(gate, taken), 1)
+    assert taken == [QUIET]
+
+
+async def test_busy_only_while_foreground_work_runs(gate: SpeculationGate) -> None:
+    seen = [gate.busy("g")]
+    with gate.foreground("g"):
+        with gate.foreground("g"):
+            pass
+        seen.append(gate.busy("g"))
+    seen.append(gate.busy("g"))
+    assert seen == [False, True, False]
+
+
+async def test_failed_foreground_work_is_not_counted_any_more(gate: SpeculationGate) -> None:
+    with pytest.raises(ValueError, match="boom"), gate.foreground("g"):
+        raise ValueError("boom")
+    assert not gate.busy("g")
+
+
+async def test_guest_is_asked_to_leave_before_foreground_work_begins(
+    gate: SpeculationGate,
+) -> None:
+    asked: list[bool] = []
+    with gate.guest("g", lambda: asked.append(gate.busy("g"))), gate.foreground("g"):
+        assert asked == [True]
+
+
+async def test_guest_that_left_is_not_asked(gate: SpeculationGate) -> None:
+    asked: list[int] = []
+    with gate.guest("g", lambda: asked.append(1)):
+        pass
+    with gate.foreground("g"):
+        assert asked == []
+
+
+async def test_guest_of_another_group_is_not_asked(gate: SpeculationGate) -> None:
+    asked: list[int] = []
+    with gate.guest("g", lambda: asked.append(1)), gate.foreground("other"):
+        assert asked == []

@@ -1,0 +1,277 @@
+"""The whole engine on fake experts: what it refuses, counts and leaves out."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from livemind.backends.base import GenerationParams
+from livemind.backends.errors import ExpertUnavailable
+from livemind.backends.fake import FakeExpert
+from livemind.orchestrator.config import Settings
+from livemind.orchestrator.errors import NotFound, Overloaded, Unavailable
+from livemind.orchestrator.events import Event, ResponseDone, ResponseTextDelta
+from livemind.orchestrator.live_mind import LiveMind
+from livemind.rag.base import Embedder, RetrievalResult
+from livemind.rag.embedder import EmbedderUnavailable
+from livemind.rag.fake import FakeEmbedder
+
+TWO = ("poet", "coder")
+
+
+def settings(*names: str, **sections: Any) -> Settings:
+    """Return settings of experts whose domain is their name."""
+    experts = [{"expert_id": n, "model_path": f"./{n}", "domain": n} for n in names]
+    lazy = {"memory_threshold": 1.0, "max_loaded_experts": len(names), "warmup_pool_size": 1}
+    domains = {"poet": {"examples": ["write a rhyme"]}, "coder": {"examples": ["fix my python"]}}
+    base = {"lazy_loading": lazy, "domains": {n: domains[n] for n in names if len(names) > 1}}
+    return Settings.model_validate({"experts": experts, **base, **sections})
+
+
+def no_embedder() -> Embedder:
+    raise EmbedderUnavailable("not installed")
+
+
+class Nothing:
+    """A retriever that finds nothing."""
+
+    async def retrieve(self, query: str, *, revision: int, **given: Any) -> RetrievalResult:
+        return RetrievalResult(revision, ())
+
+    async def aclose(self) -> None:
+        pass
+
+
+class Minds:
+    """Opens LiveMinds on fake experts and keeps those that were created."""
+
+    def __init__(self) -> None:
+        self.experts: dict[str, FakeExpert] = {}
+        self.start_error: ExpertUnavailable | None = None
+
+    @asynccontextmanager
+    async def open(self, given: Settings, **more: Any) -> AsyncIterator[LiveMind]:
+        def create(spec: Any) -> FakeExpert:
+            expert = self.experts.setdefault(spec.expert_id, FakeExpert(spec.expert_id))
+            expert.start_error = self.start_error
+            return expert
+
+        async with LiveMind(given, create=create, **{"embedder": FakeEmbedder, **more}) as mind:
+            yield mind
+
+
+@pytest.fixture
+def minds() -> Minds:
+    return Minds()
+
+
+async def ask(mind: LiveMind, text: str, **given: Any) -> list[Event]:
+    async with mind.session(**given) as session:
+        return [event async for event in session.commit(text)]
+
+
+def done_of(events: list[Event]) -> ResponseDone:
+    assert isinstance(events[-1], ResponseDone)
+    return events[-1]
+
+
+async def test_unknown_model_is_refused_by_name(minds: Minds) -> None:
+    async with minds.open(settings(*TWO)) as mind:
+        with pytest.raises(NotFound, match="'gpt'") as refused:
+            mind.session(model="gpt")
+        assert (refused.value.param, refused.value.code) == ("model", "model_not_found")
+        with pytest.raises(NotFound):
+            await anext(mind.complete("text", GenerationParams(), model="gpt"))
+
+
+@pytest.mark.parametrize("model", [None, "auto"])
+async def test_unnamed_model_is_routed_on_the_text(minds: Minds, model: str | None) -> None:
+    async with minds.open(settings(*TWO)) as mind:
+        done = done_of(await ask(mind, "please fix my python", model=model))
+        assert done.expert == "coder"
+
+
+async def test_named_model_answers_whatever_the_text(minds: Minds) -> None:
+    async with minds.open(settings(*TWO)) as mind:
+        done = done_of(await ask(mind, "please fix my python", model="poet"))
+        assert done.expert == "poet"
+
+
+async def test_session_over_the_limit_is_refused_until_one_closes(minds: Minds) -> None:
+    async with minds.open(settings("poet", server={"max_sessions": 1})) as mind:
+        async with mind.session():
+            with pytest.raises(Overloaded, match="1 sessions") as refused:
+                mind.session()
+            assert refused.value.retry_after_s == 5.0
+        async with mind.session():
+            pass
+
+
+async def test_turn_over_the_limit_is_refused_until_one_ends(minds: Minds) -> None:
+    async with (
+        minds.open(settings("poet", server={"max_concurrent_turns": 1})) as mind,
+        mind.session() as first,
+        mind.session() as second,
+    ):
+        answer = first.commit("one")
+        await anext(answer)
+        with pytest.raises(Overloaded, match="1 answers") as refused:
+            second.request_commit("two")
+        assert (refused.value.retry_after_s, refused.value.code) == (1.0, "too_many_turns")
+        assert [event async for event in answer][-1].type == "response.done"
+        assert done_of([event async for event in second.commit("two")]).status == "completed"
+
+
+async def test_refused_turn_leaves_the_session_as_it_was(minds: Minds) -> None:
+    async with (
+        minds.open(settings("poet", server={"max_concurrent_turns": 1})) as mind,
+        mind.session() as first,
+        mind.session() as second,
+    ):
+        first.request_commit("one")
+        second.replace("two", 5)
+        with pytest.raises(Overloaded):
+            second.request_commit(revision=6)
+        assert (second.text, second.revision, second.answering) == ("two", 5, False)
+
+
+async def test_raw_completion_counts_as_a_turn_until_closed(minds: Minds) -> None:
+    async with minds.open(settings("poet", server={"max_concurrent_turns": 1})) as mind:
+        stream = mind.complete("one two", GenerationParams())
+        await anext(stream)
+        with pytest.raises(Overloaded):
+            await anext(mind.complete("three", GenerationParams()))
+        await stream.aclose()
+        chunks = [chunk async for chunk in mind.complete("three", GenerationParams())]
+        assert chunks[-1].finish_reason == "stop"
+        assert minds.experts["poet"].running == 0
+
+
+async def test_raw_completion_continues_the_text_on_the_default_expert(minds: Minds) -> None:
+    given = settings(*TWO, router={"default_expert": "coder"})
+    async with minds.open(given) as mind:
+        text = "".join([c.text async for c in mind.complete("a b", GenerationParams())])
+        assert (text, minds.experts["coder"].started) == ("A B", 1)
+
+
+async def test_stats_can_be_written_as_json(minds: Minds) -> None:
+    async with minds.open(settings(*TWO)) as mind:
+        await ask(mind, "please fix my python")
+        stats = json.loads(json.dumps(mind.stats()))
+        assert (stats["sessions"], stats["answering"]) == (0, 0)
+        assert stats["turns"]["completed"] == 1
+        assert [e["expert_id"] for e in stats["experts"]] == list(TWO)
+        assert stats["embedding"]["misses"] > 0
+
+
+async def test_stats_count_what_runs_now(minds: Minds) -> None:
+    async with minds.open(settings("poet")) as mind, mind.session() as session:
+        session.request_commit("one two")
+        stats = mind.stats()
+        assert (stats["sessions"], stats["answering"]) == (1, 1)
+
+
+async def test_stats_count_cancelled_turns_apart(minds: Minds) -> None:
+    async with minds.open(settings("poet")) as mind:
+        async with mind.session() as session:
+            session.request_commit("one two")
+        assert mind.stats()["answering"] == 0
+        turns = mind.stats()["turns"]
+        assert isinstance(turns, dict)
+        assert (turns["cancelled"], turns.get("completed")) == (1, None)
+
+
+async def test_single_expert_needs_no_encoder(
+    minds: Minds, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        async with minds.open(settings("poet"), embedder=no_embedder) as mind:
+            assert mind.embed_worker is None
+            events = await ask(mind, "hello there")
+    assert (done_of(events).expert, caplog.records) == ("poet", [])
+    assert "route.updated" not in [event.type for event in events]
+
+
+async def test_two_experts_without_an_encoder_use_the_default_one(
+    minds: Minds, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = settings(*TWO, router={"default_expert": "coder"})
+    with caplog.at_level(logging.WARNING):
+        async with minds.open(given, embedder=no_embedder) as mind:
+            assert done_of(await ask(mind, "write a rhyme")).expert == "coder"
+    assert "not installed" in caplog.text
+
+
+async def test_retrieval_that_is_not_configured_is_refused(minds: Minds) -> None:
+    async with minds.open(settings("poet")) as mind:
+        with pytest.raises(Unavailable, match=r"rag\.enabled") as refused:
+            mind.session(retrieval=True)
+        assert refused.value.param == "retrieval"
+
+
+@pytest.mark.parametrize(("wanted", "used"), [(None, True), (True, True), (False, False)])
+async def test_retrieval_is_used_unless_refused(
+    minds: Minds, wanted: bool | None, used: bool
+) -> None:
+    async with minds.open(settings("poet"), retriever=Nothing()) as mind:
+        events = await ask(mind, "hello there", retrieval=wanted)
+        assert ("retrieval.updated" in [event.type for event in events]) is used
+
+
+@pytest.mark.parametrize(("wanted", "mode"), [(None, "prefill"), ("off", "off")])
+async def test_speculation_is_the_configured_one_unless_given(
+    minds: Minds, wanted: Any, mode: str
+) -> None:
+    async with minds.open(settings("poet", speculation={"mode": "prefill"})) as mind:
+        assert mind.session(speculation=wanted).options.speculation == mode
+
+
+async def test_experts_are_listed_with_domain_state_and_limit(minds: Minds) -> None:
+    async with minds.open(settings(*TWO)) as mind:
+        listed = [(e.expert_id, e.domain, e.state) for e in mind.experts()]
+        assert listed == [("poet", "poet", "ready"), ("coder", "coder", "unloaded")]
+
+
+async def test_open_session_hears_of_an_expert_being_loaded(minds: Minds) -> None:
+    async with minds.open(settings(*TWO)) as mind:
+        events = await ask(mind, "fix my python")
+        states = [e.state for e in events if e.type == "expert.updated"]  # type: ignore[union-attr]
+        assert states == ["loading", "ready"]
+
+
+async def test_no_warm_expert_fails_the_start_and_stops_what_began(minds: Minds) -> None:
+    minds.start_error = ExpertUnavailable("poet", "no such model")
+    with pytest.raises(ExpertUnavailable, match="no such model"):
+        async with minds.open(settings(*TWO)):
+            pass
+    assert minds.experts["poet"].stops == 1
+
+
+async def test_after_the_end_new_work_is_refused_and_experts_are_stopped(minds: Minds) -> None:
+    async with minds.open(settings("poet")) as mind:
+        pass
+    with pytest.raises(Unavailable):
+        mind.session()
+    assert minds.experts["poet"].stops == 1
+
+
+async def test_before_the_start_new_work_is_refused() -> None:
+    with pytest.raises(Unavailable, match="not running"):
+        LiveMind(settings("poet")).session()
+
+
+async def test_settings_can_be_given_instead_of_a_file() -> None:
+    given = settings("poet")
+    assert LiveMind.from_config(given).settings is given
+
+
+async def test_answer_of_a_session_is_the_expert_s(minds: Minds) -> None:
+    async with minds.open(settings("poet")) as mind:
+        events = await ask(mind, "hello there")
+        text = "".join(e.delta for e in events if isinstance(e, ResponseTextDelta))
+        assert text == "HELLO THERE"

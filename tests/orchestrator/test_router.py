@@ -1,0 +1,150 @@
+"""Texts go to the expert whose examples are nearest."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+
+from livemind.orchestrator.router import TEMPERATURE, Candidate, Router
+from livemind.orchestrator.turn import RouteEstimate
+from livemind.rag.base import FloatArray
+
+EAST, NORTH, UP = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
+CANDIDATES = (Candidate("coder", "coding", 0), Candidate("poet", "general", 0))
+NAMES = {"east": EAST, "north": NORTH, "up": UP}
+
+
+class Compass:
+    """Embeds known words as given directions; fails on demand."""
+
+    def __init__(self, **more: Sequence[float]) -> None:
+        self.known = {**NAMES, **more}
+        self.error: Exception | None = None
+
+    async def embed(self, text: str) -> FloatArray:
+        if self.error is not None:
+            raise self.error
+        vector = np.array(self.known[text], np.float32)
+        return vector / np.float32(np.linalg.norm(vector))
+
+
+async def started(
+    embedding: Compass | None,
+    examples: Mapping[str, Sequence[str]] | None = None,
+    candidates: Sequence[Candidate] = CANDIDATES,
+    default: str = "poet",
+) -> Router:
+    examples = examples or {"coding": ["east"], "general": ["north"]}
+    router = Router(embedding, examples, candidates, default)
+    await router.start()
+    return router
+
+
+@pytest.mark.parametrize(
+    ("text", "expert", "domain"), [("east", "coder", "coding"), ("north", "poet", "general")]
+)
+async def test_text_goes_to_the_expert_of_the_nearest_examples(
+    text: str, expert: str, domain: str
+) -> None:
+    estimate = await (await started(Compass())).estimate(text)
+    assert (estimate.expert, estimate.domain) == (expert, domain)
+    assert estimate.confidence > 0.99
+
+
+async def test_alternatives_are_the_other_experts_with_what_is_left_of_the_probability() -> None:
+    estimate = await (await started(Compass(between=(1.0, 0.95, 0.0)))).estimate("between")
+    [(other, probability)] = estimate.alternatives
+    assert (estimate.expert, other) == ("coder", "poet")
+    assert estimate.confidence + probability == pytest.approx(1.0, abs=2e-4)
+    assert 0.5 < estimate.confidence < 0.9
+
+
+async def test_three_experts_are_ranked_by_nearness() -> None:
+    candidates = (*CANDIDATES, Candidate("judge", "law", 0))
+    examples = {"coding": ["east"], "general": ["north"], "law": ["up"]}
+    router = await started(Compass(mostly=(0.9, 0.1, 0.5)), examples, candidates)
+    estimate = await router.estimate("mostly")
+    assert estimate.expert == "coder"
+    assert [name for name, _ in estimate.alternatives] == ["judge", "poet"]
+
+
+async def test_confidence_is_a_softmax_of_the_cosines() -> None:
+    estimate = await (await started(Compass(between=(1.0, 0.95, 0.0)))).estimate("between")
+    gap = (1.0 - 0.95) / math.hypot(1.0, 0.95)
+    assert estimate.confidence == pytest.approx(1 / (1 + math.exp(-gap / TEMPERATURE)), abs=1e-3)
+
+
+async def test_only_the_nearest_examples_of_a_domain_count() -> None:
+    examples = {"coding": ["east", "east", "east", "up", "up", "up"], "general": ["near"]}
+    router = await started(Compass(near=(1.0, 0.6, 0.0)), examples)
+    assert (await router.estimate("east")).expert == "coder"
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+async def test_tie_is_decided_alike_whatever_the_order_of_the_domains(swapped: bool) -> None:
+    pairs = [("coding", ["east"]), ("general", ["north"])]
+    examples = dict(reversed(pairs) if swapped else pairs)
+    estimate = await (await started(Compass(even=(1.0, 1.0, 0.0)), examples)).estimate("even")
+    assert (estimate.domain, estimate.confidence) == ("general", 0.5)
+
+
+async def test_best_priority_of_a_domain_wins() -> None:
+    candidates = (Candidate("old", "coding", 1), Candidate("new", "coding", 2), *CANDIDATES)
+    assert (await (await started(Compass(), None, candidates)).estimate("east")).expert == "new"
+
+
+async def test_domain_without_examples_is_never_chosen() -> None:
+    candidates = (*CANDIDATES, Candidate("judge", "law", 9))
+    estimate = await (await started(Compass(), None, candidates)).estimate("up")
+    assert "judge" not in [estimate.expert, *(name for name, _ in estimate.alternatives)]
+
+
+@pytest.mark.parametrize("text", ["", "  \n"])
+async def test_empty_text_goes_to_the_default_expert(text: str) -> None:
+    estimate = await (await started(Compass(), default="coder")).estimate(text)
+    assert estimate == RouteEstimate("coder", "coding", 0.0)
+
+
+async def test_missing_encoder_routes_to_the_default_with_one_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        router = await started(None)
+        estimates = [await router.estimate(text) for text in ("east", "north")]
+    assert estimates == [RouteEstimate("poet", "general", 0.0)] * 2
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+async def test_failing_encoder_routes_to_the_default_with_one_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    compass = Compass()
+    router = await started(compass)
+    compass.error = RuntimeError("secret text")
+    with caplog.at_level(logging.WARNING):
+        estimates = [await router.estimate("east") for _ in range(3)]
+    assert {estimate.expert for estimate in estimates} == {"poet"}
+    assert len(caplog.records) == 1
+    assert "secret text" not in caplog.text
+
+
+async def test_encoder_that_recovers_routes_again() -> None:
+    compass = Compass()
+    router = await started(compass)
+    compass.error = RuntimeError()
+    await router.estimate("east")
+    compass.error = None
+    assert (await router.estimate("east")).expert == "coder"
+
+
+async def test_encoder_failing_on_the_examples_leaves_no_half_of_them(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        router = await started(Compass(), {"coding": ["east"], "general": ["unknown"]})
+        assert (await router.estimate("east")).confidence == 0.0
+    assert len(caplog.records) == 1
