@@ -105,6 +105,7 @@ CASES = {
     ),
     "n": (CHAT, chat(n=2), 400, "invalid_value", "n"),
     "seed": (CHAT, chat(seed=2**70), 400, None, "seed"),
+    "seed text": (CHAT, chat(seed="private words"), 400, "invalid_type", "seed"),
     "stop too many": (CHAT, chat(stop=["a", "b", "c", "d", "e"]), 400, "invalid_value", "stop"),
     "stop empty": (CHAT, chat(stop=""), 400, "invalid_value", "stop[0]"),
     "penalty": (CHAT, chat(presence_penalty=3), 400, "invalid_value", "presence_penalty"),
