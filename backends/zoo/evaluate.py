@@ -18,7 +18,7 @@ from typing import Any, Final
 import torch
 from rich.progress import track
 
-from .catalog import CATALOG, model_names, model_path
+from .catalog import model_names, model_path
 from .check import is_correct
 from .data import DOMAINS, Example, examples
 from .tokenizer import PAD, load_tokenizer, render, token_id
@@ -108,7 +108,7 @@ def main() -> None:
     )
     parser.add_argument("--experts", nargs="+", choices=model_names(), default=list(model_names()))
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="file for the report (default: none)")
+    parser.add_argument("--json", type=Path, help="report to write; other experts in it are kept")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     prompts = {domain: held_out(domain, arguments.questions) for domain in DOMAINS}
@@ -118,10 +118,15 @@ def main() -> None:
         "decoding": "greedy",
         "experts": {},
     }
-    chosen = [model.name for model in CATALOG if model.name in arguments.experts]
-    for expert in track(chosen, description="experts"):
+    if arguments.json and arguments.json.exists():
+        earlier = json.loads(arguments.json.read_text("utf-8"))
+        if {**earlier, "experts": {}} == report:
+            report = earlier
+    for expert in track(arguments.experts, description="experts"):
         answerer = Answerer(model_path(expert))
-        report["experts"][expert] = {domain: score(answerer, prompts[domain]) for domain in DOMAINS}
+        cells = {domain: score(answerer, prompts[domain]) for domain in DOMAINS}
+        report["experts"][expert] = cells
+    report["experts"] = {n: report["experts"][n] for n in model_names() if n in report["experts"]}
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(markdown(report))

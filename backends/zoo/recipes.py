@@ -85,7 +85,7 @@ STAGES: Final = (Stage(0.3, _REGULAR), Stage(0.4, _MIXED), Stage(0.3, _LONG))
 
 RECIPES: Final = MappingProxyType(
     {
-        "fast": Recipe("fast", DOMAINS, FAST, 900, STAGES),
+        "fast": Recipe("fast", (*DOMAINS, "coding", "coding"), FAST, 900, STAGES),
         "technical": Recipe("technical", ("technical",), SPECIALIST, 450, STAGES),
         "coding": Recipe("coding", ("coding",), CODER, 250, STAGES, batch_tokens=3072, prior=COPY),
         "general": Recipe("general", ("general",), SPECIALIST, 200, STAGES, start="technical"),
