@@ -20,13 +20,13 @@ from livemind.orchestrator.events import (
 )
 from livemind.orchestrator.outbox import MAX_STATUS_EVENTS, Outbox
 
-STATUS = [
+STATUS: list[Event] = [
     RouteUpdated(1, "e", "d", 0.5, (), False),
     RetrievalUpdated(1, (), False),
     PrefillUpdated(1, "e", 1, 2),
     ExpertUpdated("e", "ready"),
 ]
-NEEDED = [
+NEEDED: list[Event] = [
     DraftCreated("d1", "e", 1),
     ResponseCreated("r1", 1, "e"),
     ResponseTextDone("r1", "text"),
