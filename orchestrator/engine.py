@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 class Engine:
     """Performs the actions of one session; use as an async context manager in one task."""
 
-    def __init__(self, shared: Shared, listener: Listener, session_id: str) -> None:
+    def __init__(self, shared: Shared, listener: Listener, session_id: str, affinity: str) -> None:
         self._shared = shared
         self._listener = listener
         self._session_id = session_id
@@ -45,7 +45,7 @@ class Engine:
         self._stop_status: Status | None = None
         self._stop_error: ErrorInfo | None = None
         self._context = contextvars.copy_context()
-        self._context.run(affinity_key.set, session_id)
+        self._context.run(affinity_key.set, affinity)
         self.cache_salt: str | None = None
 
     def _spawn(self, run: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:

@@ -25,7 +25,7 @@ from ..rag.base import Retriever
 from ..rag.embed_worker import EmbedWorker
 from . import assembly
 from .config import Settings, load_settings
-from .errors import NotFound, Overloaded, Unavailable
+from .errors import InvalidRequest, NotFound, Overloaded, Unavailable
 from .events import ExpertUpdated, ResponseDone
 from .session import Session, SessionOptions, new_session_id
 from .shared import Shared
@@ -159,6 +159,7 @@ class LiveMind:
         retrieval: bool | None = None,
         params: GenerationParams | None = None,
         cache_salt: str | None = None,
+        affinity: str | None = None,
         session_id: str | None = None,
     ) -> Session:
         """Return a new conversation, to be entered with ``async with``.
@@ -172,6 +173,7 @@ class LiveMind:
             retrieval: None = the configuration's ``rag.enabled``.
             params: sampling; ``max_tokens`` None = the expert's default.
             cache_salt: sessions with different salts share no prefix cache.
+            affinity: sessions of one key stay on one server of a remote expert; None = the id.
             session_id: None = a new one that cannot be guessed.
 
         Raises:
@@ -201,6 +203,7 @@ class LiveMind:
             options,
             assembly.make_limits(self.settings),
             history=history,
+            affinity=affinity,
             admit=self._admit,
             on_done=self._count,
             on_close=self._sessions.discard,
@@ -221,7 +224,7 @@ class LiveMind:
     async def complete(
         self, prompt: str, params: GenerationParams, *, model: str | None = None
     ) -> AsyncGenerator[Chunk, None]:
-        """Continue a plain prompt; the model is the default expert unless named.
+        """Continue a plain prompt; without a model it is routed on the prompt.
 
         Raises:
             NotFound: no such model.
@@ -229,10 +232,12 @@ class LiveMind:
             ExpertError: the expert failed.
         """
         shared = self._running()
-        expert_id = self._pinned(model) or self.settings.default_expert
+        expert_id = self._pinned(model)
         release = self._admit()
         self._completions += 1
         try:
+            if expert_id is None:
+                expert_id = (await shared.router.estimate(prompt)).expert
             async with shared.pool.acquire(expert_id) as expert:
                 rendered = expert.tokenize(prompt)
                 with shared.gate.foreground(expert.capabilities.compute_group) as delivered:
@@ -307,7 +312,7 @@ class LiveMind:
     def _may_retrieve(self, wanted: bool | None) -> bool:
         available = self._running().retriever is not None
         if wanted and not available:
-            raise Unavailable(
+            raise InvalidRequest(
                 "retrieval: not configured (rag.enabled)", param="retrieval", code="no_retrieval"
             )
         return available if wanted is None else wanted

@@ -66,6 +66,7 @@ class Session:
         limits: Limits,
         *,
         history: Sequence[Message] = (),
+        affinity: str | None = None,
         admit: Callable[[], Callable[[], None]] = lambda: lambda: None,
         on_done: Callable[[ResponseDone], None] = lambda done: None,
         on_close: Callable[[Session], None] = lambda session: None,
@@ -86,6 +87,7 @@ class Session:
         self._loop = TurnLoop(
             shared,
             session_id,
+            affinity or session_id,
             self._outbox,
             limits.turn_timeout_s,
             self._fresh(),

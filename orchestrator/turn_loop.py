@@ -38,7 +38,7 @@ class TurnLoop:
     """One turn after the other; synchronous, so that every step is atomic on the event loop.
 
     Args:
-        shared, session_id: for the engine.
+        shared, session_id, affinity: for the engine.
         outbox: where events go.
         turn_timeout_s: longest time from commit to the end.
         state: of the first turn.
@@ -51,13 +51,14 @@ class TurnLoop:
         self,
         shared: Shared,
         session_id: str,
+        affinity: str,
         outbox: Outbox,
         turn_timeout_s: float,
         state: TurnState,
         on_end: EndOfTurn,
         on_next: Callable[[], None],
     ) -> None:
-        self.engine = Engine(shared, self, session_id)
+        self.engine = Engine(shared, self, session_id, affinity)
         self.state = state
         self.record = TurnRecord()
         self.params = GenerationParams()

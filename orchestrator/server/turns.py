@@ -117,6 +117,7 @@ async def _open(state: ServerState, body: ChatRequest, owner: str | None) -> Liv
         speculation=body.speculation,
         retrieval=body.retrieval,
         cache_salt=body.cache_salt,
+        affinity=body.user,
     )
 
 

@@ -14,7 +14,7 @@ from livemind.backends.base import GenerationParams
 from livemind.backends.errors import ExpertUnavailable
 from livemind.backends.fake import FakeExpert
 from livemind.orchestrator.config import Settings
-from livemind.orchestrator.errors import NotFound, Overloaded, Unavailable
+from livemind.orchestrator.errors import InvalidRequest, NotFound, Overloaded, Unavailable
 from livemind.orchestrator.events import Event, ResponseDone, ResponseTextDelta
 from livemind.orchestrator.live_mind import LiveMind
 from livemind.rag.base import Embedder, RetrievalResult
@@ -152,11 +152,11 @@ async def test_raw_completion_counts_as_a_turn_until_closed(minds: Minds) -> Non
         assert minds.experts["poet"].running == 0
 
 
-async def test_raw_completion_continues_the_text_on_the_default_expert(minds: Minds) -> None:
-    given = settings(*TWO, router={"default_expert": "coder"})
+async def test_raw_completion_without_a_model_is_routed_on_its_text(minds: Minds) -> None:
+    given = settings(*TWO, router={"default_expert": "poet"})
     async with minds.open(given) as mind:
-        text = "".join([c.text async for c in mind.complete("a b", GenerationParams())])
-        assert (text, minds.experts["coder"].started) == ("A B", 1)
+        chunks = [c.text async for c in mind.complete("fix my python", GenerationParams())]
+        assert ("".join(chunks), minds.experts["coder"].started) == ("FIX MY PYTHON", 1)
 
 
 async def test_stats_can_be_written_as_json(minds: Minds) -> None:
@@ -209,7 +209,7 @@ async def test_two_experts_without_an_encoder_use_the_default_one(
 
 async def test_retrieval_that_is_not_configured_is_refused(minds: Minds) -> None:
     async with minds.open(settings("poet")) as mind:
-        with pytest.raises(Unavailable, match=r"rag\.enabled") as refused:
+        with pytest.raises(InvalidRequest, match=r"rag\.enabled") as refused:
             mind.session(retrieval=True)
         assert refused.value.param == "retrieval"
 

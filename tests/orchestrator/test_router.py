@@ -105,7 +105,8 @@ async def test_domain_without_examples_is_never_chosen() -> None:
 
 @pytest.mark.parametrize("text", ["", "  \n"])
 async def test_empty_text_goes_to_the_default_expert(text: str) -> None:
-    estimate = await (await started(Compass(), default="coder")).estimate(text)
+    compass = Compass(**{text: NORTH})
+    estimate = await (await started(compass, default="coder")).estimate(text)
     assert estimate == RouteEstimate("coder", "coding", 0.0)
 
 
