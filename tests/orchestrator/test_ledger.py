@@ -17,7 +17,7 @@ counts = st.integers(0, 10_000)
 usages = st.none() | st.builds(Usage, counts, counts, st.none() | counts)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     prefilled=st.dictionaries(st.sampled_from(["fast", "strong"]), counts),
     drafts=st.tuples(counts, counts),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from typing import Any
 
@@ -534,22 +533,22 @@ calls = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(calls, max_size=12), st.booleans())
+@settings(max_examples=25, deadline=None)
+@given(st.lists(calls, max_size=8), st.booleans())
 def test_planner_any_calls_is_a_function_and_mutates_nothing(
     script: list[tuple[Any, ...]], retrieval: bool
 ) -> None:
     state = turn(policy={"retrieval": retrieval})
     for name, *args in script:
-        before = copy.deepcopy(state)
+        before = repr(state)
         step = getattr(planner, name)(state, *args)
-        assert state == before
-        assert getattr(planner, name)(before, *args) == step
+        assert getattr(planner, name)(state, *args) == step
+        assert repr(state) == before
         state = step[0]
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.lists(calls, max_size=20))
+@settings(max_examples=40, deadline=None)
+@given(st.lists(calls, max_size=12))
 def test_planner_any_calls_end_the_turn_at_most_once(script: list[tuple[Any, ...]]) -> None:
     state = turn(policy={"retrieval": True})
     ended = 0

@@ -31,7 +31,7 @@ def some(items: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 contexts = st.builds(
     Context, st.none() | texts, some(messages), some(texts), some(passages), some(passages)
 )
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=30, deadline=None)
 FULL = Context(
     "be brief",
     (Message("user", "hi"), Message("assistant", "hello")),
