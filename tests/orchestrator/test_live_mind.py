@@ -54,14 +54,17 @@ class Minds:
         self.experts: dict[str, FakeExpert] = {}
         self.start_error: ExpertUnavailable | None = None
 
-    @asynccontextmanager
-    async def open(self, given: Settings, **more: Any) -> AsyncIterator[LiveMind]:
+    def make(self, given: Settings, **more: Any) -> LiveMind:
         def create(spec: Any) -> FakeExpert:
             expert = self.experts.setdefault(spec.expert_id, FakeExpert(spec.expert_id))
             expert.start_error = self.start_error
             return expert
 
-        async with LiveMind(given, create=create, **{"embedder": FakeEmbedder, **more}) as mind:
+        return LiveMind(given, create=create, **{"embedder": FakeEmbedder, **more})
+
+    @asynccontextmanager
+    async def open(self, given: Settings, **more: Any) -> AsyncIterator[LiveMind]:
+        async with self.make(given, **more) as mind:
             yield mind
 
 
@@ -246,10 +249,12 @@ async def test_open_session_hears_of_an_expert_being_loaded(minds: Minds) -> Non
 
 async def test_no_warm_expert_fails_the_start_and_stops_what_began(minds: Minds) -> None:
     minds.start_error = ExpertUnavailable("poet", "no such model")
+    mind = minds.make(settings(*TWO))
     with pytest.raises(ExpertUnavailable, match="no such model"):
-        async with minds.open(settings(*TWO)):
-            pass
+        await mind.__aenter__()
     assert minds.experts["poet"].stops == 1
+    assert mind.embed_worker is not None
+    assert mind.embed_worker.closed
 
 
 async def test_after_the_end_new_work_is_refused_and_experts_are_stopped(minds: Minds) -> None:
