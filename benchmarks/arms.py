@@ -39,6 +39,7 @@ class ArmFailure(Exception):
 class Answer:
     """What one turn showed, in milliseconds from the request or commit; None = did not happen.
 
+    ``draft_adopted``: tokens of a draft were ready at the commit and became the answer.
     ``explanation`` is a later run of the same request with logprobs, when one was needed.
     """
 
@@ -187,7 +188,7 @@ async def _read_live(ws: aiohttp.ClientWebSocketResponse, answer: Answer) -> flo
             case "prefill.updated":
                 answer.prefilled_tokens = event["tokens_ready"]
             case "draft.adopted":
-                answer.draft_adopted = True
+                answer.draft_adopted = event["tokens"] > 0
             case "error":
                 raise ArmFailure("failed", _error_text(message.data))
             case "response.done":

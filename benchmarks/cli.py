@@ -24,7 +24,7 @@ from .summary import summarize
 from .ttft import CASES, BenchmarkFailed, Plan, TtftRun
 from .typing_model import TypingModel
 
-QUICK_TURNS, TURNS = 6, 20
+QUICK_TURNS, TURNS = 5, 20
 
 
 def parser() -> argparse.ArgumentParser:

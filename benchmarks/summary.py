@@ -206,6 +206,7 @@ def _row(answer: Answer) -> Json:
         "cached_tokens": answer.cached_tokens,
         "pieces": len(answer.arrivals_ms),
         "draft_adopted": answer.draft_adopted,
+        "key_late_ms_max": max(answer.key_late_ms, default=None),
         "timings": answer.timings,
         "ledger": answer.ledger,
     }

@@ -57,15 +57,15 @@ class Plan:
 
     experts: tuple[ExpertCase, ...]
     cases: tuple[str, ...] = CASES
-    turns: int = 6
+    turns: int = 5
     seed: int = 1
     typing: TypingModel = field(default_factory=TypingModel)
     max_tokens: int = 32
     documents_tokens: int = 1500
     draft_pause_s: float = 1.5
-    settle_s: float = 0.5
+    settle_s: float = 0.3
     paste_blocks: int = 2
-    interference_pairs: int = 4
+    interference_pairs: int = 3
     typists: int = 8
     typists_lead_s: float = 1.0
 

@@ -30,6 +30,7 @@ class FakeServer:
     refuse_chat: str | None = None
     live_answer: str = "one two three"
     tie: float = 0.0
+    draft_tokens: int = 3
     chats: list[Json] = field(default_factory=list)
     updates: list[Json] = field(default_factory=list)
     typed: list[str] = field(default_factory=list)
@@ -113,7 +114,7 @@ class FakeServer:
             await ws.send_json({**done, "status": "failed", "error": {"message": "engine died"}})
             return
         if not pasted:
-            await ws.send_json({"type": "draft.adopted"})
+            await ws.send_json({"type": "draft.adopted", "tokens": self.draft_tokens})
         await ws.send_json({"type": "response.output_text.delta", "delta": self.live_answer})
         timings = {"ttft_ms": 1.5}
         await ws.send_json({**done, "status": "completed", "timings": timings, "ledger": {}})

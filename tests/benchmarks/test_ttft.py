@@ -142,3 +142,9 @@ async def test_run_prefill_arm_types_with_drafts_off() -> None:
     await _run(server, replace(QUICK, cases=(PREFILL,)))
     modes = [update["speculation"] for update in server.updates]
     assert modes == ["draft", "prefill"]  # the warm-up, then the one odd turn
+
+
+async def test_run_draft_without_a_token_at_commit_is_not_adopted() -> None:
+    _, summary, _ = await _run(FakeServer(draft_tokens=0), replace(QUICK, cases=(DRAFT,)))
+    assert summary["ttft.adopted_share"] == 0.0
+    assert summary["ttft.adopted_first_token_ms.p50"] is None
