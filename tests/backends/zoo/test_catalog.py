@@ -65,7 +65,7 @@ def test_parse_parameters_refuses_other_forms_and_sizes(text: str) -> None:
         parse_parameters(text)
 
 
-@pytest.mark.parametrize("wanted", [500_000, 2_000_000, 30_000_000])
+@pytest.mark.parametrize("wanted", [500_000, 2_000_000, 12_000_000])
 def test_random_model_has_about_the_wanted_size(tmp_path: Path, wanted: int) -> None:
     count = write_random_model(tmp_path, wanted)
     with safe_open(tmp_path / "model.safetensors", "pt") as tensors:

@@ -24,8 +24,10 @@ from livemind.backends.zoo.tokenizer import (
 ODD_TEXT = "Zürich 東京 🙂 def f(x):\n\treturn  x ** 2  # ¿qué?  \n\n\nend 1234567 l'été don't"
 
 
-def test_tokenizer_built_twice_is_the_same() -> None:
-    assert build_tokenizer(2048).to_str() == build_tokenizer(2048).to_str()
+def test_tokenizer_built_again_is_as_large_and_knows_every_domain_word() -> None:
+    built = build_tokenizer()
+    assert built.get_vocab_size() == load_tokenizer().get_vocab_size()
+    assert [word for word in domain_words() if len(built.encode(f" {word}").ids) != 1] == []
 
 
 def test_tokenizer_domain_words_and_numbers_are_single_tokens() -> None:
