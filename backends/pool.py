@@ -163,9 +163,7 @@ class Pool:
         if self._tasks is None:
             raise ExpertUnavailable(slot.spec.expert_id, "the server is shutting down")
         if slot.load is None:
-            slot.load = self._tasks.create_task(
-                self._load(slot), name=f"load-{slot.spec.expert_id}"
-            )
+            slot.load = self._tasks.create_task(self._load(slot), name="pool-load")
         return slot.load
 
     async def _load(self, slot: Slot) -> ExpertError | None:
