@@ -138,6 +138,7 @@ class Capabilities:
         prefix_block_tokens: KV block size; only full blocks of a prefix are reused.
         open_turn_prefill: whether a prompt that ends inside the user turn can be prefilled.
         compute_group: experts of one group compete for the same hardware.
+        max_tokens_default: answer length when a request names none; None = unknown.
     """
 
     tokenizer_id: str | None = None
@@ -147,6 +148,7 @@ class Capabilities:
     logprobs: bool = True
     images: bool = False
     compute_group: str = "local"
+    max_tokens_default: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

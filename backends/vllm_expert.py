@@ -212,6 +212,7 @@ class VllmExpert:
             tokenizer_id=self._renderer.tokenizer_id,
             max_model_len=max_model_len,
             prefix_block_tokens=config.cache_config.block_size,
+            max_tokens_default=self._spec.max_tokens_default,
         )
 
     def _running_engine(self) -> Any:

@@ -131,7 +131,10 @@ class RouterConfig(Section):
         2, ge=1, le=100, description="Estimates in a row that must agree for it."
     )
     settle_ms: float = Field(
-        250, ge=0, le=60_000, description="And for how long they must have agreed, ms."
+        250,
+        ge=0,
+        le=60_000,
+        description="Silence after which an unfinished word counts as finished, ms.",
     )
 
 

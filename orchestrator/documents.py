@@ -52,10 +52,13 @@ def observe(
     if state.frozen is None:
         return replace(state, frozen=result.passages)
     if not _covers(state.frozen, result.passages) and state.refreezes < MAX_REFREEZES:
-        characters = sum(len(passage.text) for passage in result.passages)
-        cost_ms = (ms_per_token or 0.0) * characters / CHARACTERS_PER_TOKEN
-        if cost_ms <= REFREEZE_BUDGET_MS:
-            return replace(state, frozen=result.passages, refreezes=state.refreezes + 1)
+        kept = [passage for passage in state.frozen if passage in result.passages]
+        fresh = [passage for passage in result.passages if passage not in kept]
+        characters = sum(len(passage.text) for passage in fresh)
+        if ms_per_token is None:
+            return state
+        if ms_per_token * characters / CHARACTERS_PER_TOKEN <= REFREEZE_BUDGET_MS:
+            return replace(state, frozen=(*kept, *fresh), refreezes=state.refreezes + 1)
     return state
 
 

@@ -6,10 +6,11 @@ Owns the buffer of one draft and whether it can be continued. Decides nothing.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from ..backends.base import Chunk, GenerationParams, TokenPrompt, Usage
+from ..backends.base import Capabilities, Chunk, GenerationParams, TokenPrompt, Usage
 from .turn import DraftState
 
 DraftStatus = Literal["waiting", "running", "paused", "complete", "adopted", "dropped"]
@@ -26,6 +27,8 @@ class Draft:
         tokens: tokens in them.
         status: ``paused`` = the engine's request was ended early, the rest can be generated later.
         task: who generates it.
+        group: the expert's compute group, once known.
+        delivered: after adoption, tells the gate of streamed tokens.
     """
 
     plan: DraftState
@@ -34,17 +37,47 @@ class Draft:
     tokens: int = 0
     status: DraftStatus = "waiting"
     task: asyncio.Task[None] | None = None
+    group: str = ""
+    delivered: Callable[[int], None] = lambda tokens: None
 
     def add(self, chunk: Chunk) -> None:
         """Keep a chunk."""
         self.chunks.append(chunk)
-        self.tokens += len(chunk.token_ids)
+        self.tokens += token_count(chunk)
         if chunk.finish_reason is not None:
             self.status = "complete"
+
+    def cut(self) -> int:
+        """Cut back to where another request can go on; return how many tokens that costs.
+
+        A chunk of several tokens, or one without text, may end inside a character: a decoder that
+        begins there would decode the prompt again.
+        """
+        before = self.tokens
+        while self.chunks and (len(self.chunks[-1].token_ids) != 1 or not self.chunks[-1].text):
+            self.tokens -= token_count(self.chunks.pop())
+        return before - self.tokens
+
+    def joined(self) -> Chunk:
+        """Return everything drafted as one chunk."""
+        logprobs = [entry for chunk in self.chunks for entry in chunk.logprobs or ()]
+        last = self.chunks[-1]
+        return Chunk(
+            "".join(chunk.text for chunk in self.chunks),
+            self.token_ids(),
+            tuple(logprobs) if last.logprobs is not None else None,
+            last.finish_reason,
+            last.usage,
+        )
 
     def token_ids(self) -> tuple[int, ...]:
         """Return all tokens drafted so far."""
         return tuple(token for chunk in self.chunks for token in chunk.token_ids)
+
+
+def token_count(chunk: Chunk) -> int:
+    """Return the chunk's tokens; text from a server that names no tokens counts as one."""
+    return len(chunk.token_ids) or int(bool(chunk.text))
 
 
 def continuable(params: GenerationParams, prompt: TokenPrompt) -> bool:
@@ -53,17 +86,25 @@ def continuable(params: GenerationParams, prompt: TokenPrompt) -> bool:
     Penalties count generated tokens, a seed counts draws and a stop string may span the cut: with
     any of them the second request would differ. Without local tokens there is nothing to cut at.
     """
-    penalties = (params.presence_penalty, params.frequency_penalty, params.repetition_penalty)
-    return not (any(penalties) or params.seed is not None or params.stop or not prompt.token_ids)
+    penalties = params.presence_penalty or params.frequency_penalty
+    repetition = params.repetition_penalty not in (None, 1.0)
+    fixed = params.seed is not None or bool(params.stop)
+    return bool(prompt.token_ids) and not (penalties or repetition or fixed)
 
 
-def continuation(draft: Draft, params: GenerationParams) -> tuple[TokenPrompt, GenerationParams]:
-    """Return the request that generates the rest of a paused draft."""
+def continuation(
+    draft: Draft, params: GenerationParams, capabilities: Capabilities
+) -> tuple[TokenPrompt, GenerationParams]:
+    """Return the request that generates the rest of a paused draft, no longer than it would be."""
     assert draft.prompt is not None
     ids = draft.prompt.token_ids + draft.token_ids()
     prompt = replace(draft.prompt, token_ids=ids, num_tokens=len(ids))
-    if params.max_tokens is not None:
-        params = replace(params, max_tokens=params.max_tokens - draft.tokens)
+    limit = params.max_tokens or capabilities.max_tokens_default
+    if limit is not None:
+        limit -= draft.tokens
+        if capabilities.max_model_len is not None:
+            limit = min(limit, capabilities.max_model_len - len(ids))
+        params = replace(params, max_tokens=limit)
     return prompt, params
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import replace
 
 from ..backends.base import Chunk, GenerationParams, Priority
 from ..backends.errors import ExpertError
-from .draft import Draft, continuable
+from .draft import Draft, continuable, token_count
 from .errors import from_exception
 from .shared import Listener, Shared
 from .turn import DraftState
@@ -67,7 +67,7 @@ class Drafter:
             await self._generate(draft, params, cache_salt)
         except Exception as error:
             if not isinstance(error, ExpertError):
-                log.exception("draft failed")
+                log.error("a draft failed: %s", type(error).__name__)
             info = from_exception(error)
             if self._is_adopted(draft):
                 self._listener.answer_ended("failed", info)
@@ -78,8 +78,12 @@ class Drafter:
         self, draft: Draft, params: GenerationParams, cache_salt: str | None
     ) -> None:
         shared = self._shared
+        if shared.pool.ready(draft.plan.expert) is None:
+            shared.pool.wake(draft.plan.expert)
+            self._lose(draft, "the expert is not loaded")
+            return
         async with shared.pool.acquire(draft.plan.expert) as expert:
-            group = expert.capabilities.compute_group
+            group = draft.group = expert.capabilities.compute_group
             if shared.gate.busy(group):
                 self._lose(draft, "foreground work came first")
                 return
@@ -99,14 +103,18 @@ class Drafter:
                 async with aclosing(stream):
                     async for chunk in stream:
                         if self._is_adopted(draft):
-                            await self._stream_adopted(chunk, stream, group)
-                            return
+                            self._deliver(draft, chunk)
+                            continue
                         self._keep(draft, chunk)
-                        if draft.status != "running":
+                        if draft.status == "dropped":
                             return
-                        if draft.tokens >= shared.max_draft_tokens:
+                        if draft.status == "running" and draft.tokens >= shared.max_draft_tokens:
                             self._pause(draft, may_pause, cancel=False)
                             return
+        if self._is_adopted(draft):
+            self._listener.answer_ended("completed", None)
+        else:
+            draft.status = "complete"
 
     @staticmethod
     def _is_adopted(draft: Draft) -> bool:
@@ -118,18 +126,14 @@ class Drafter:
         if first and draft.tokens:
             self._listener.draft_ready(draft.plan.draft_id)
 
-    async def _stream_adopted(
-        self, chunk: Chunk, stream: AsyncGenerator[Chunk, None], group: str
-    ) -> None:
-        """Stream the rest of a draft that became the answer while it was being generated."""
-        with self._shared.gate.foreground(group) as delivered:
-            self._listener.answer_chunk(chunk)
-            async for later in stream:
-                delivered(len(later.token_ids))
-                self._listener.answer_chunk(later)
-        self._listener.answer_ended("completed", None)
+    def _deliver(self, draft: Draft, chunk: Chunk) -> None:
+        """Stream on: the draft became the answer while it was being generated."""
+        draft.delivered(token_count(chunk))
+        self._listener.answer_chunk(chunk)
 
     def _pause(self, draft: Draft, may_pause: bool, *, cancel: bool = True) -> None:
+        if may_pause:
+            self._listener.draft_cut(draft.cut())
         if may_pause and draft.tokens:
             draft.status = "paused"
             if cancel and draft.task is not None:

@@ -10,13 +10,13 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import Coroutine
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from dataclasses import replace
 
 from ..backends.affinity import affinity_key
 from ..backends.base import GenerationParams, Priority, TokenPrompt
 from ..backends.errors import ExpertError
-from ..rag.base import RetrievalResult
+from ..rag.base import RetrievalResult, Retriever
 from .draft import Draft, continuation, joined_usage
 from .drafting import Drafter
 from .errors import ErrorInfo, from_exception
@@ -91,22 +91,32 @@ class Engine:
         if retriever is None:
             result = RetrievalResult(action.revision, (), "no retrieval is configured")
         else:
-            result = await retriever.retrieve(
+            result = await self._passages(retriever, action)
+        self._listener.retrieved(action.text, result)
+
+    async def _passages(self, retriever: Retriever, action: Retrieve) -> RetrievalResult:
+        try:
+            return await retriever.retrieve(
                 action.text,
                 revision=action.revision,
                 partial=action.partial,
                 deadline_ms=action.deadline_s * 1000,
                 session_id=self._session_id,
             )
-        self._listener.retrieved(action.text, result)
+        except Exception as error:  # a retriever of the embedding program, for example
+            log.error("retrieval failed: %s", type(error).__name__)
+            return RetrievalResult(action.revision, (), "failed")
 
     # ---- prefill
 
     def prefill(self, action: Prefill) -> None:
-        """Move the expert's prefill target; the lane works on the newest one."""
+        """Move the prefill target; other experts of the session are not prefilled any further."""
         lane = self._lanes.get(action.expert)
         if lane is None:
             lane = self._lanes[action.expert] = PrefillLane(action.expert, self._shared)
+        for other in self._lanes.values():
+            if other is not lane and other.task is not None:
+                other.task.cancel()
         lane.aim(action, self.cache_salt)
         self._run_lane(lane)
 
@@ -142,15 +152,26 @@ class Engine:
             self._answer_in(self._spawn(self._answer(action, params, request_id, None), "answer"))
             return
         was, draft.status = draft.status, "adopted"
-        for chunk in draft.chunks:
-            self._listener.answer_chunk(chunk)
-        if was == "complete":
+        if draft.chunks:
+            self._listener.answer_chunk(draft.joined())
+        if self._stop_status is not None:
+            if draft.task is not None:
+                draft.task.cancel()
+            self._listener.answer_ended(self._stop_status, self._stop_error)
+        elif was == "complete":
             self._listener.answer_ended("completed", None)
         elif was == "running":
-            assert draft.task is not None
-            self._answer_in(draft.task)
+            self._go_on_with(draft)
         else:
             self._answer_in(self._spawn(self._answer(action, params, request_id, draft), "answer"))
+
+    def _go_on_with(self, draft: Draft) -> None:
+        """Let a draft that is being generated become the answer: it is foreground work now."""
+        assert draft.task is not None
+        stay = ExitStack()
+        draft.delivered = stay.enter_context(self._shared.gate.foreground(draft.group))
+        draft.task.add_done_callback(lambda task: stay.close())
+        self._answer_in(draft.task)
 
     def _answer_in(self, task: asyncio.Task[None]) -> None:
         """Make ``task`` the answer; a cancelled one, even before its first step, ends the turn."""
@@ -168,7 +189,7 @@ class Engine:
             await self._generate_answer(action, params, request_id, draft)
         except Exception as error:
             if not isinstance(error, ExpertError):
-                log.exception("answer failed")
+                log.error("an answer failed: %s", type(error).__name__)
             self._listener.answer_ended("failed", from_exception(error))
         else:
             self._listener.answer_ended("completed", None)
@@ -182,7 +203,7 @@ class Engine:
                 expert.render(action.messages, open_turn=False), cache_salt=self.cache_salt
             )
             if draft is not None:
-                prompt, params = continuation(draft, params)
+                prompt, params = continuation(draft, params, expert.capabilities)
             group = expert.capabilities.compute_group
             clock = asyncio.get_running_loop().time
             last_s: float | None = None
@@ -203,6 +224,8 @@ class Engine:
 
     def stop_answer(self, status: Status, error: ErrorInfo | None) -> None:
         """Cancel the answer; ``answer_ended`` follows once the expert has let go."""
-        if self._answering is not None and not self._answering.done():
-            self._stop_status, self._stop_error = status, error
+        if self._stop_status is not None:
+            return  # the first reason counts, and a second cancel would disturb the clean-up
+        self._stop_status, self._stop_error = status, error
+        if self._answering is not None:
             self._answering.cancel()

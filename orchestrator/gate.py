@@ -28,8 +28,8 @@ class SpeculationGate:
     Args:
         slice_tokens: prompt tokens that one slice may compute while the group is quiet.
         busy_slice_tokens: the same while a foreground stream runs; it delays one of its tokens.
-        tokens_between_slices: foreground tokens that must pass between two slices; above 20 the
-            95th percentile of inter-token times is out of a slice's reach.
+        tokens_between_slices: tokens of each foreground stream that must pass between two slices;
+            above 20 the 95th percentile of inter-token times is out of a slice's reach.
     """
 
     def __init__(
@@ -53,8 +53,9 @@ class SpeculationGate:
         """
         lane = self._groups[group]
         lane.foreground += 1
-        for stand_aside in list(lane.guests):
-            stand_aside()
+        lane.tokens_since_slice = 0
+        while lane.guests:
+            lane.guests.pop()()
 
         def delivered(tokens: int) -> None:
             lane.tokens_since_slice += tokens
@@ -87,7 +88,7 @@ class SpeculationGate:
         """
         lane = self._groups[group]
         async with lane.place:
-            while lane.foreground and lane.tokens_since_slice < self._tokens_between_slices:
+            while lane.tokens_since_slice < self._tokens_between_slices * lane.foreground:
                 lane.changed.clear()
                 await lane.changed.wait()
             lane.tokens_since_slice = 0

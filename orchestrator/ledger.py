@@ -61,9 +61,9 @@ class TurnRecord:
     first_input_s: float | None = None
     commit_s: float | None = None
     first_delta_s: float | None = None
-    route_stable_s: float | None = None
+    route_stable_s: dict[str, float] = field(default_factory=dict)
     documents_frozen_s: float | None = None
-    prefill_ready_s: float | None = None
+    prefill_ready_s: dict[str, float] = field(default_factory=dict)
     draft_ready_s: float | None = None
     prefilled: Counter[str] = field(default_factory=Counter)
     drafts: int = 0
@@ -105,13 +105,14 @@ class TurnRecord:
 
     def timings(self, now_s: float, estimated_ttft_ms: float | None) -> Timings:
         """Return the turn's timings; a stage that was not ready before the commit has no lead."""
+        expert = self.expert or ""
         return Timings(
             typing_ms=_ms(self.first_input_s, self.commit_s),
             ttft_ms=_ms(self.commit_s, self.first_delta_s),
             total_ms=_ms(self.commit_s, now_s),
-            route_lead_ms=_lead(self.route_stable_s, self.commit_s),
+            route_lead_ms=_lead(self.route_stable_s.get(expert), self.commit_s),
             retrieval_lead_ms=_lead(self.documents_frozen_s, self.commit_s),
-            prefill_lead_ms=_lead(self.prefill_ready_s, self.commit_s),
+            prefill_lead_ms=_lead(self.prefill_ready_s.get(expert), self.commit_s),
             draft_lead_ms=_lead(self.draft_ready_s, self.commit_s) if self.draft_adopted else None,
             estimated_ttft_ms_without=estimated_ttft_ms,
         )

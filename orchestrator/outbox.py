@@ -42,6 +42,11 @@ class Outbox:
         self._changed.set()
         return True
 
+    @property
+    def full(self) -> bool:
+        """Whether the reader is ``limit`` events behind."""
+        return len(self._events) >= self._limit
+
     def close(self) -> None:
         """Let the reader end once it has read what is queued."""
         self._closed = True

@@ -51,11 +51,24 @@ def on_text(state: TurnState, text: str, revision: int, now_s: float) -> Step:
     actions: list[Action] = []
     if changed and state.draft is not None:
         state = _drop_draft(state, actions, "input changed")
-    if state.policy.mode == "off" or not text.strip():
+    if not text.strip():
+        state, more = on_unwanted(replace(state, first_input_s=None))
+        return _set_timer(state, [*actions, *more], None)
+    if state.policy.mode == "off":
         return _set_timer(state, actions, None)
     if text[-1] in WORD_END and now_s - first >= state.policy.start_delay_s:
         state = _look_ahead(state, actions)
     return _arm(state, actions, now_s)
+
+
+def on_unwanted(state: TurnState) -> Step:
+    """What was being prepared is of no use: the input was cleared, the session changed."""
+    if state.phase != "typing":
+        return state, []
+    actions: list[Action] = [StopSpeculation()]
+    if state.draft is not None:
+        state = _drop_draft(state, actions, "not wanted any more")
+    return _nothing_under_way(state), actions
 
 
 def on_timer(state: TurnState, now_s: float) -> Step:
@@ -138,16 +151,16 @@ def on_commit(state: TurnState, text: str, revision: int, now_s: float) -> Step:
         state, text=text, revision=revision, first_input_s=first, phase="resolving", timer_s=None
     )
     actions: list[Action] = [SetTimer(None)]
-    if _needs_route(state) and state.routing != _key(text):
-        state = replace(state, routing=_key(text))
-        actions.append(Route(_key(text)))
-    if _needs_documents(state):
-        wait = (
-            state.policy.commit_wait_s
-            if state.docs.frozen is not None
-            else state.policy.retrieve_deadline_s
-        )
-        actions.append(Retrieve(_key(text), revision, partial=False, deadline_s=wait))
+    key, policy = _key(text), state.policy
+    if _needs_route(state) and state.routing != key:
+        state = replace(state, routing=key)
+        actions.append(Route(key))
+    if state.docs.degraded is not None:
+        state = replace(state, docs=replace(state.docs, asked_text=None, seen_text=None))
+    frozen = state.docs.frozen is not None
+    if _needs_documents(state) and (frozen or state.docs.asked_text != key):
+        wait_s = policy.commit_wait_s if frozen else policy.retrieve_deadline_s
+        actions.append(Retrieve(key, revision, partial=False, deadline_s=wait_s))
     return _try_answer(state, actions)
 
 
@@ -167,6 +180,7 @@ def on_cancel(state: TurnState, error: ErrorInfo | None = None) -> Step:
     if state.phase == "answering":
         return state, [StopAnswer(status, error)]
     actions: list[Action] = [StopSpeculation(), SetTimer(None)]
+    state = _nothing_under_way(state)
     if state.draft is not None:
         state = _drop_draft(state, actions, "cancelled")
     if state.phase == "resolving":
@@ -176,6 +190,11 @@ def on_cancel(state: TurnState, error: ErrorInfo | None = None) -> Step:
 
 
 # ---- rules --------------------------------------------------------------------------------------
+
+
+def _nothing_under_way(state: TurnState) -> TurnState:
+    """Forget the requests that StopSpeculation cancels."""
+    return replace(state, routing=None, docs=replace(state.docs, asked_text=None))
 
 
 def _key(text: str) -> str:
@@ -226,7 +245,8 @@ def _prefill(state: TurnState, actions: list[Action]) -> None:
     Until the documents are frozen only what stands before them is safe to compute.
     """
     policy = state.policy
-    if policy.mode == "off" or state.tokens_spent >= policy.max_prefill_tokens:
+    budget = policy.max_prefill_tokens - state.tokens_spent
+    if policy.mode == "off" or budget <= 0:
         return
     settled = policy.pinned or (
         state.route.estimate.expert if state.route is not None and state.route.stable else None
@@ -239,7 +259,7 @@ def _prefill(state: TurnState, actions: list[Action]) -> None:
     else:
         context = replace(state.context, frozen=state.docs.frozen or ())
         messages = build(context, state.text, open_turn=True)
-    actions.append(Prefill(expert, messages, state.revision))
+    actions.append(Prefill(expert, messages, state.revision, budget))
 
 
 def _maybe_draft(state: TurnState, actions: list[Action], now_s: float) -> TurnState:

@@ -31,6 +31,7 @@ class PrefillLane:
         self._target: Prefill | None = None
         self._salt: str | None = None
         self._ready: tuple[int, ...] = ()
+        self._cache: tuple[Expert | None, str | None] = (None, None)
         self._served: Prefill | None = None
 
     def aim(self, target: Prefill, cache_salt: str | None) -> None:
@@ -42,49 +43,79 @@ class PrefillLane:
 
         An expert that is not loaded is woken; ``run`` is called again once it is ready.
         """
-        while self._target is not self._served:
-            target = self._target
-            assert target is not None
-            if self._shared.pool.ready(self.expert) is None:
-                self._shared.pool.wake(self.expert)
-                return
-            try:
-                async with self._shared.pool.acquire(self.expert) as expert:
-                    await self._towards(target, expert, report)
-            except ExpertError:
-                return  # the answer will say so, if one is wanted
-            except Exception:
-                log.exception("speculative prefill on %s failed", self.expert)
-                return
-            self._served = target
+        try:
+            while self._target is not self._served:
+                target = self._target
+                assert target is not None
+                if not await self._towards(target, report):
+                    return
+                if self._target is target:
+                    self._served = target
+        except ExpertError:
+            return  # the answer will say so, if one is wanted
+        except Exception as error:
+            log.error("prefill on %s failed: %s", self.expert, type(error).__name__)
 
-    async def _towards(self, target: Prefill, expert: Expert, report: Report) -> None:
+    async def _towards(self, target: Prefill, report: Report) -> bool:
+        """Work on a target until it is ready or replaced; False when the expert is not loaded."""
+        expert = self._shared.pool.ready(self.expert)
+        if expert is None:
+            self._shared.pool.wake(self.expert)
+            return False
         if not expert.capabilities.open_turn_prefill:
-            return
+            return True
         prompt = replace(expert.render(target.messages, open_turn=True), cache_salt=self._salt)
+        if not prompt.token_ids:
+            return await self._whole(prompt, target, expert, report)
         block = expert.capabilities.prefix_block_tokens
         total = prompt.num_tokens // block * block
-        if not prompt.token_ids:
-            await self._whole(prompt, target, expert, report)
-            return
+        if (expert, self._salt) != self._cache:
+            self._cache, self._ready = (expert, self._salt), ()
         ready = _common(self._ready, prompt.token_ids) // block * block
         self._ready = prompt.token_ids[:ready]
-        while ready < total and self._target is target:
-            async with self._shared.gate.slice(expert.capabilities.compute_group) as tokens:
-                end = min(total, ready + max(block, tokens // block * block))
-                result = await expert.prefill(prompt.slice(end), priority=Priority.SPECULATIVE)
-            self._ready = prompt.token_ids[:end]
-            ready = end
-            self._shared.rates[self.expert].saw_prefill(result)
+        left = target.budget_tokens
+        while ready < total and self._target is target and left >= block:
+            result = await self._slice(
+                expert, prompt, ready, min(total, ready + left // block * block)
+            )
+            if result is None:
+                return False
+            left -= result.computed
+            ready = len(self._ready)
             report(self.expert, target.revision, ready, total, result)
+        return True
+
+    async def _slice(
+        self, expert: Expert, prompt: TokenPrompt, ready: int, total: int
+    ) -> PrefillResult | None:
+        """Compute one slice; None when the expert was unloaded meanwhile."""
+        shared = self._shared
+        block, group = expert.capabilities.prefix_block_tokens, expert.capabilities.compute_group
+        async with shared.gate.slice(group) as tokens:
+            if shared.pool.ready(self.expert) is not expert:
+                return None
+            end = min(total, ready + max(block, tokens // block * block))
+            quiet = not shared.gate.busy(group)
+            async with shared.pool.acquire(self.expert):
+                result = await expert.prefill(prompt.slice(end), priority=Priority.SPECULATIVE)
+        self._ready = prompt.token_ids[:end]
+        if quiet and not shared.gate.busy(group):
+            shared.rates[self.expert].saw_prefill(result)
+        return result
 
     async def _whole(
         self, prompt: TokenPrompt, target: Prefill, expert: Expert, report: Report
-    ) -> None:
+    ) -> bool:
         """Without local tokens the server is sent the text as it is."""
-        async with self._shared.gate.slice(expert.capabilities.compute_group):
+        if target.budget_tokens < prompt.num_tokens:
+            return True
+        async with (
+            self._shared.gate.slice(expert.capabilities.compute_group),
+            self._shared.pool.acquire(self.expert),
+        ):
             result = await expert.prefill(prompt, priority=Priority.SPECULATIVE)
         report(self.expert, target.revision, prompt.num_tokens, prompt.num_tokens, result)
+        return True
 
 
 def _common(a: tuple[int, ...], b: tuple[int, ...]) -> int:

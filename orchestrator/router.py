@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 NEAREST = 3
 TEMPERATURE = 0.06
+LEAST_COSINE = 0.15
+AT_A_TIME = 64
 
 
 class TextEmbedding(Protocol):
@@ -45,7 +47,8 @@ class Candidate:
 class Router:
     """Routes texts by the mean cosine to the three nearest examples of each domain.
 
-    Confidence is a softmax over the domains' scores. Safe for concurrent use on one event loop.
+    Confidence is a softmax over the domains' scores; a text that is like none of them goes to
+    ``default_expert``. Safe for concurrent use on one event loop.
     A missing or failing encoder routes everything to ``default_expert`` with confidence 0.
     """
 
@@ -74,7 +77,10 @@ class Router:
             return
         try:
             for domain, texts in self._examples.items():
-                vectors = await asyncio.gather(*map(self._embedding.embed, texts))
+                vectors: list[FloatArray] = []
+                for start in range(0, len(texts), AT_A_TIME):
+                    some = texts[start : start + AT_A_TIME]
+                    vectors += await asyncio.gather(*map(self._embedding.embed, some))
                 self._prototypes[domain] = np.stack(vectors).astype(np.float32)
         except Exception as exc:  # whatever the encoder raises, routing must go on
             self._prototypes = {}
@@ -85,11 +91,10 @@ class Router:
         if not self._prototypes or self._embedding is None or not text.strip():
             return self._default
         try:
-            vector = await self._embedding.embed(text)
+            return self._decide(self._scores(await self._embedding.embed(text)))
         except Exception as exc:
             self._degrade(f"the sentence encoder failed ({type(exc).__name__})")
             return self._default
-        return self._decide(self._scores(vector))
 
     def _scores(self, vector: FloatArray) -> dict[str, float]:
         query = np.ascontiguousarray(vector[None, :], dtype=np.float32)
@@ -101,6 +106,8 @@ class Router:
 
     def _decide(self, scores: Mapping[str, float]) -> RouteEstimate:
         top = max(scores.values())
+        if top < LEAST_COSINE:
+            return self._default
         weights = {d: math.exp((s - top) / TEMPERATURE) for d, s in scores.items()}
         total = sum(weights.values())
         ranked = sorted(((w / total, d) for d, w in weights.items()), reverse=True)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from ..backends.base import GenerationParams, Message
-from .errors import ErrorInfo, InvalidRequest, PayloadTooLarge, RevisionConflict
+from .errors import ErrorInfo, InvalidRequest, Overloaded, PayloadTooLarge, RevisionConflict
 from .events import Event, ExpertUpdated, ResponseDone
 from .outbox import Outbox
 from .prompt import Context, without_documents
@@ -81,7 +82,7 @@ class Session:
         self._on_done = on_done
         self._on_close = on_close
         self._revision = 0
-        self._closed = False
+        self._open = self._closed = False
         self._waiting_text: str | None = None
         self._outbox = Outbox(limits.max_queued_events)
         self._loop = TurnLoop(
@@ -126,14 +127,17 @@ class Session:
 
     async def __aenter__(self) -> Session:
         await self._loop.engine.__aenter__()
+        self._open = True
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         """End the running turn, free the experts, close the event stream."""
         self._closed = True
-        await self._loop.close()
-        self._outbox.close()
-        self._on_close(self)
+        try:
+            await self._loop.close()
+        finally:
+            self._outbox.close()
+            self._on_close(self)
 
     # ---- input
 
@@ -153,7 +157,7 @@ class Session:
         if same:
             return
         loop = self._loop
-        loop.lose_draft("the session was updated")
+        loop.stop_speculation()
         loop.params = options.params
         loop.engine.cache_salt = options.cache_salt
         loop.state = replace(loop.state, policy=self._turn_policy(), context=self._context())
@@ -192,7 +196,7 @@ class Session:
 
         Raises:
             InvalidRequest: the text is empty, or a response is in progress.
-            Overloaded: too many turns are being answered.
+            Overloaded: too many turns are being answered, or events are not read.
         """
         self._refuse_when_closed()
         self._refuse_while_answering()
@@ -200,6 +204,8 @@ class Session:
         if not final.strip():
             raise InvalidRequest("the committed text is empty", param="text", code="empty_text")
         revision = self._next_revision(revision)
+        if self._outbox.full:
+            raise Overloaded("the client reads too slowly", code="slow_client", retry_after_s=1.0)
         self._release = self._admit()
         self._revision = revision
         if params is not None and params != self._loop.params:
@@ -219,7 +225,7 @@ class Session:
             return
         self._outbox.put(event)
         if event.state == "ready" and self._loop.state.phase == "typing":
-            self._loop.engine.expert_ready(event.expert)
+            self._loop.expert_ready(event.expert)
 
     # ---- output
 
@@ -232,10 +238,11 @@ class Session:
     ) -> AsyncGenerator[Event, None]:
         """Commit and yield events up to and including this turn's ``ResponseDone``."""
         response_id = self.request_commit(text, revision)
-        async for event in self._outbox.read():
-            yield event
-            if isinstance(event, ResponseDone) and event.response_id == response_id:
-                return
+        async with aclosing(self._outbox.read()) as events:
+            async for event in events:
+                yield event
+                if isinstance(event, ResponseDone) and event.response_id == response_id:
+                    return
 
     # ---- turns
 
@@ -303,8 +310,8 @@ class Session:
             )
 
     def _refuse_when_closed(self) -> None:
-        if self._closed:
-            raise InvalidRequest("the session is closed", code="session_closed")
+        if self._closed or not self._open:
+            raise InvalidRequest("the session is not open", code="session_closed")
 
 
 def new_session_id() -> str:

@@ -37,6 +37,9 @@ class Listener(Protocol):
     def draft_ready(self, draft_id: str) -> None:
         """The draft has its first token."""
 
+    def draft_cut(self, tokens: int) -> None:
+        """A paused draft gave up this many tokens at its end."""
+
     def draft_lost(self, draft_id: str, reason: str) -> None:
         """The draft cannot be adopted any more."""
 

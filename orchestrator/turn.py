@@ -128,6 +128,7 @@ class Prefill:
     expert: str
     messages: tuple[Message, ...]
     revision: int
+    budget_tokens: int
 
 
 @dataclass(frozen=True, slots=True)

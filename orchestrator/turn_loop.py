@@ -86,9 +86,8 @@ class TurnLoop:
 
     def text(self, text: str, revision: int) -> None:
         """The input is now ``text``."""
-        if self.record.first_input_s is None:
-            self.record.first_input_s = self.now()
         self._apply(planner.on_text(self.state, text, revision, self.now()))
+        self.record.first_input_s = self.state.first_input_s
 
     def commit(self, text: str, revision: int) -> None:
         """The input is final."""
@@ -101,6 +100,15 @@ class TurnLoop:
         """Stop the turn, whatever it is doing."""
         self._apply(planner.on_cancel(self.state, error))
 
+    def expert_ready(self, expert: str) -> None:
+        """An expert was loaded: prefill and drafts that waited for it may go on."""
+        self.engine.expert_ready(expert)
+        self._apply(planner.on_timer(self.state, self.now()))
+
+    def stop_speculation(self) -> None:
+        """What is being prepared is not wanted any more."""
+        self._apply(planner.on_unwanted(self.state))
+
     def lose_draft(self, reason: str) -> None:
         """Drop the draft, if there is one: something it depends on has changed."""
         if self.state.draft is not None:
@@ -112,8 +120,8 @@ class TurnLoop:
         """See ``engine.Listener``."""
         self._apply(planner.on_route(self.state, text, estimate, self.now()))
         route = self.state.route
-        if route is not None and route.stable and self.record.route_stable_s is None:
-            self.record.route_stable_s = self.now()
+        if route is not None and route.stable:
+            self.record.route_stable_s.setdefault(route.estimate.expert, self.now())
 
     def retrieved(self, text: str, result: RetrievalResult) -> None:
         """See ``engine.Listener``."""
@@ -129,13 +137,19 @@ class TurnLoop:
     ) -> None:
         """See ``engine.Listener``."""
         self.record.prefilled[expert] += result.computed
-        self.record.prefill_ready_s = self.now()
+        if ready >= total:
+            self.record.prefill_ready_s[expert] = self.now()
         self._apply(planner.on_prefilled(self.state, result.computed))
         self._outbox.put(PrefillUpdated(revision, expert, ready, total))
 
     def draft_ready(self, draft_id: str) -> None:
         """See ``engine.Listener``."""
         self.record.draft_ready_s = self.now()
+
+    def draft_cut(self, tokens: int) -> None:
+        """See ``engine.Listener``."""
+        self.record.draft_speculated += tokens
+        self.record.draft_wasted += tokens
 
     def draft_lost(self, draft_id: str, reason: str) -> None:
         """See ``engine.Listener``."""
