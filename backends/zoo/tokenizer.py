@@ -148,6 +148,8 @@ def save_tokenizer_files(directory: Path) -> None:
     generation = {
         "eos_token_id": token_id(END),
         "pad_token_id": token_id(PAD),
+        "do_sample": False,
+        "temperature": 0.0,
     }
     for name, content in (
         ("tokenizer_config.json", config),
