@@ -134,6 +134,7 @@ def _interference(case: Json) -> Table:
 def _table(title: str, columns: Sequence[str]) -> Table:
     table = Table(title=title, title_justify="left", caption_justify="left")
     table.box, table.pad_edge, table.show_edge = SIMPLE, False, False
+    table.padding = (0, 1, 0, 0)  # eight columns fit a terminal of 80
     for name in columns:
         first = name == columns[0]
         table.add_column(name, justify="left" if first else "right", no_wrap=True)
