@@ -177,10 +177,10 @@ class EngineProcess:
     def _kill_unborn(self) -> None:
         """End a start in mid-flight: the constructor raises once its child is dead."""
         if self.engine is None and self._folder is not None and self._pid_file().exists():
-            with contextlib.suppress(OSError, ValueError):
-                self._processes = [_psutil().Process(int(self._pid_file().read_text()))]
-                self._processes += self._processes[0].children(recursive=True)
-                _kill(self._processes)
+            with contextlib.suppress(OSError, ValueError, _psutil().Error):
+                core = _psutil().Process(int(self._pid_file().read_text()))
+                self._processes = [core, *core.children(recursive=True)]
+            _kill(self._processes)
 
     def _take_down(self) -> None:
         _kill(self._processes)
