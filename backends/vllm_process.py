@@ -221,6 +221,7 @@ def _prepare_this_process(spec: ExpertSpec) -> None:
         os.environ[name] = "1"
     os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
     os.environ.setdefault("VLLM_CONFIGURE_LOGGING", "0")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if os.environ["VLLM_CONFIGURE_LOGGING"] != "0":
         return
     vllm_logger = logging.getLogger("vllm")

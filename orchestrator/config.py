@@ -182,7 +182,7 @@ class SpeculationConfig(Section):
         80, ge=0, le=60_000, description="The same after a complete sentence, ms."
     )
     foreground_share: int = Field(
-        25, ge=1, le=10_000, description="One slice per this many tokens of a running answer."
+        40, ge=1, le=10_000, description="One slice per this many tokens of a running answer."
     )
 
 
