@@ -1,8 +1,8 @@
 """When retrieved passages have settled: freeze, re-freeze, append late. Pure.
 
-Frozen when two results in a row agree (same best passage, Jaccard of the sets >= 0.6), kept in
-first-seen order; frozen anew at most twice and only if that is cheap to compute; otherwise what
-is missing stands behind the user's text.
+Frozen when two results in a row agree (not empty, same best passage, Jaccard of the sets >= 0.6),
+kept in first-seen order; frozen anew at most twice and only if that is cheap to compute; otherwise
+what is missing stands behind the user's text.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def event(state: DocumentState, result: RetrievalResult) -> RetrievalUpdated:
 
 def _agree(before: tuple[Passage, ...], after: tuple[Passage, ...]) -> bool:
     if not before or not after:
-        return before == after
+        return False  # too early a text finds nothing twice; what comes next should stand in front
     a, b = {p.id for p in before}, {p.id for p in after}
     return before[0].id == after[0].id and len(a & b) >= MIN_JACCARD * len(a | b)
 
