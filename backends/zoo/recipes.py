@@ -85,12 +85,12 @@ STAGES: Final = (Stage(0.3, _REGULAR), Stage(0.4, _MIXED), Stage(0.3, _LONG))
 
 RECIPES: Final = MappingProxyType(
     {
-        "fast": Recipe("fast", (*DOMAINS, "coding", "coding"), FAST, 900, STAGES),
-        "technical": Recipe("technical", ("technical",), SPECIALIST, 450, STAGES),
-        "coding": Recipe("coding", ("coding",), CODER, 250, STAGES, batch_tokens=3072, prior=COPY),
-        "general": Recipe("general", ("general",), SPECIALIST, 200, STAGES, start="technical"),
+        "fast": Recipe("fast", (*DOMAINS, "coding", "coding"), FAST, 1300, STAGES),
+        "technical": Recipe("technical", ("technical",), SPECIALIST, 680, STAGES),
+        "coding": Recipe("coding", ("coding",), CODER, 850, STAGES, batch_tokens=3072, prior=COPY),
+        "general": Recipe("general", ("general",), SPECIALIST, 500, STAGES, start="technical"),
         "multilingual": Recipe(
-            "multilingual", ("multilingual",), SPECIALIST, 250, STAGES, start="technical"
+            "multilingual", ("multilingual",), SPECIALIST, 400, STAGES, start="technical"
         ),
     }
 )
