@@ -97,15 +97,16 @@ def _logprobs(
     """Read chat's ``content`` or completions' parallel lists; unknown ids are UNKNOWN_TOKEN."""
     if not logprobs:
         return None
+    rows: list[tuple[str, float, list[tuple[str, float]]]]
     if logprobs.get("content") is not None:
         rows = [
-            (e["token"], e["logprob"], {t["token"]: t["logprob"] for t in e["top_logprobs"]})
+            (e["token"], e["logprob"], [(t["token"], t["logprob"]) for t in e["top_logprobs"]])
             for e in logprobs["content"]
         ]
     else:
-        tops = logprobs.get("top_logprobs") or [{}] * len(logprobs["tokens"])
+        tops = logprobs.get("top_logprobs") or [None] * len(logprobs["tokens"])
         pairs = zip(logprobs["tokens"], logprobs["token_logprobs"], tops, strict=True)
-        rows = [(token, logprob, top or {}) for token, logprob, top in pairs]
+        rows = [(token, logprob, list((top or {}).items())) for token, logprob, top in pairs]
     ids = token_ids if len(token_ids) == len(rows) else (UNKNOWN_TOKEN,) * len(rows)
     return tuple(
         TokenLogprob(token, token_id, logprob, _top(top))
@@ -113,6 +114,6 @@ def _logprobs(
     )
 
 
-def _top(entries: Mapping[str, float]) -> tuple[tuple[str, int, float], ...]:
-    best = sorted(entries.items(), key=lambda item: -item[1])
+def _top(entries: list[tuple[str, float]]) -> tuple[tuple[str, int, float], ...]:
+    best = sorted(entries, key=lambda entry: -entry[1])
     return tuple((token, UNKNOWN_TOKEN, logprob) for token, logprob in best)

@@ -220,16 +220,16 @@ def test_generate_plain_prompt_goes_to_completions(virtual_run: VirtualRun) -> N
 
 
 def test_generate_chat_logprobs_and_token_ids_are_read(virtual_run: VirtualRun) -> None:
-    content = [
-        {"token": "Hi", "logprob": -0.5, "top_logprobs": [{"token": "Hi", "logprob": -0.5}]},
-    ]
+    top = [{"token": "", "logprob": -2.0}, {"token": "Hi", "logprob": -0.5}]
+    top.append({"token": "", "logprob": -1.0})  # parts of characters have no text of their own
+    content = [{"token": "Hi", "logprob": -0.5, "top_logprobs": top}]
     event = delta("Hi", token_ids=[42], logprobs={"content": content})
     servers = Servers(sse(event, STOPPED), open_turn=True)
     chunks = check(virtual_run, servers, lambda expert: answer(expert, logprobs=1))
     assert servers.asked[0][2]["return_token_ids"] is True
     assert chunks[0].token_ids == (42,)
     assert chunks[0].logprobs[0].token_id == 42
-    assert chunks[0].logprobs[0].top == (("Hi", -1, -0.5),)
+    assert chunks[0].logprobs[0].top == (("Hi", -1, -0.5), ("", -1, -1.0), ("", -1, -2.0))
 
 
 def test_render_documents_are_folded_and_the_growing_word_is_cut(virtual_run: VirtualRun) -> None:

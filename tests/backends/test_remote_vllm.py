@@ -147,21 +147,10 @@ def test_generate_plain_prompt_completes(run: Run, expert: RemoteExpert) -> None
     assert chunks[-1].usage.completion_tokens == 24
 
 
-@pytest.mark.parametrize(
-    ("params", "code"),
-    [
-        (GenerationParams(temperature=-1.0), None),
-        (GenerationParams(max_tokens=1799), "context_length_exceeded"),
-    ],
-    ids=["temperature", "max_tokens"],
-)
-def test_generate_refusal_is_the_requests_fault(
-    run: Run, expert: RemoteExpert, params: GenerationParams, code: str | None
-) -> None:
+def test_generate_refusal_is_the_requests_fault(run: Run, expert: RemoteExpert) -> None:
     prompt = expert.render([Message("user", "Hello there, you")], open_turn=False)
-    with pytest.raises(PromptRejected) as caught:
-        run(collect(expert, prompt, params))
-    assert code in (None, caught.value.code)
+    with pytest.raises(PromptRejected, match="temperature") as caught:
+        run(collect(expert, prompt, GenerationParams(temperature=-1.0)))
     assert "http" not in caught.value.message
 
 
