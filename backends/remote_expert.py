@@ -75,6 +75,7 @@ class RemoteExpert:
                 max_model_len=max_model_len,
                 open_turn_prefill=await self._probe_open_turn(),
                 compute_group=f"remote:{self._servers.hosts}",
+                max_tokens_default=self._spec.max_tokens_default,
             )
         except BaseException:
             await self.stop()

@@ -23,6 +23,7 @@ import shutil
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -270,8 +271,9 @@ def _kill(processes: list[Any]) -> None:
     for process in processes:
         with contextlib.suppress(_psutil().Error):
             process.kill()
-    if processes:
-        _psutil().wait_procs(processes, timeout=_KILL_GRACE_S)
+    deadline = time.monotonic() + _KILL_GRACE_S
+    while any(map(_is_alive, processes)) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def _shared_memory_of(pid: int) -> set[str]:

@@ -21,6 +21,8 @@ from tokenizers import (
     trainers,
 )
 
+from livemind.backends import zoo
+
 ROLES = ("system", "user", "assistant")
 MARKS = ("<|pad|>", "<|end|>", *(f"<|{role}|>" for role in ROLES))
 CHATML = (
@@ -111,7 +113,14 @@ def wordpiece() -> Tokenizer:
     return _trained(tokenizer, trainer)
 
 
-TOKENIZERS = {f.__name__: f for f in (gpt2_like, llama3_like, llama2_like, unigram, wordpiece)}
+def embedded() -> Tokenizer:
+    """The tokenizer of the embedded experts."""
+    return Tokenizer.from_file(str(Path(zoo.__path__[0]) / "tokenizer.json"))
+
+
+TOKENIZERS = {
+    f.__name__: f for f in (gpt2_like, llama3_like, llama2_like, unigram, wordpiece, embedded)
+}
 
 
 def with_template(tokenizer: Tokenizer, template: str = CHATML) -> Any:

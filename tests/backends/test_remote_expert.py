@@ -70,9 +70,14 @@ USAGE = {
 class Servers:
     """Answers from a script per host; what was asked is kept in ``asked`` as (host, path, body)."""
 
-    def __init__(self, *scripted: Answer, open_turn: bool = False, **by_host: list[Answer]) -> None:
+    def __init__(
+        self,
+        *scripted: Answer,
+        open_turn: bool = False,
+        by_host: Mapping[str, list[Answer]] | None = None,
+    ) -> None:
         self.scripted = list(scripted)
-        self.by_host = by_host
+        self.by_host = by_host or {}
         self.open_turn = open_turn
         self.asked: list[tuple[str, str, dict[str, Any]]] = []
         self.headers: list[httpx.Headers] = []
@@ -369,7 +374,7 @@ def test_generate_first_server_down_the_next_one_answers_at_once(
         url.removeprefix("http://") for url in ranked(["http://one", "http://two"], "s")
     )
     down: Answer = httpx.ConnectError("refused") if failure == "refused" else busy("9")
-    servers = Servers(**{first: [down], second: [sse(delta("ok"), STOPPED)]})
+    servers = Servers(by_host={first: [down], second: [sse(delta("ok"), STOPPED)]})
 
     async def then(expert: RemoteExpert) -> None:
         began = now()
@@ -386,7 +391,7 @@ def test_generate_session_stays_on_its_server_and_sessions_spread(virtual_run: V
     served: dict[str, list[Answer]] = {
         host: [sse(delta("x"), STOPPED) for _ in range(50)] for host in hosts
     }
-    servers = Servers(**served)
+    servers = Servers(by_host=served)
 
     async def then(expert: RemoteExpert) -> None:
         for session in range(12):

@@ -19,7 +19,7 @@ from livemind.backends.vllm_render import Renderer
 
 MakeTokenizer = Callable[..., Any]
 QUIET = [HealthCheck.function_scoped_fixture]  # the fixtures are session-scoped and unchanged
-NAMES = ("gpt2_like", "llama3_like", "llama2_like", "unigram", "wordpiece")
+NAMES = ("gpt2_like", "llama3_like", "llama2_like", "unigram", "wordpiece", "embedded")
 HEADERS = (
     "{% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'] | trim + '<|end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
