@@ -87,4 +87,5 @@ def test_model_directory_carries_the_shared_tokenizer(model: object) -> None:
     config = json.loads((directory / "tokenizer_config.json").read_text("utf-8"))
     assert config["chat_template"] == CHAT_TEMPLATE
     generation = json.loads((directory / "generation_config.json").read_text("utf-8"))
-    assert not {"temperature", "top_p", "top_k"} & generation.keys()
+    assert generation["temperature"] == 0.0
+    assert not {"top_p", "top_k"} & generation.keys()
