@@ -19,7 +19,7 @@ def result(names: str, degraded: str | None = None, size: int = 4) -> RetrievalR
     return RetrievalResult(7, passages(names, size), degraded)
 
 
-def after(names: Sequence[str], ms_per_token: float | None = None, size: int = 4) -> DocumentState:
+def after(names: Sequence[str], ms_per_token: float | None = 0.1, size: int = 4) -> DocumentState:
     """Observe one result per entry."""
     state = DocumentState()
     for number, each in enumerate(names):
@@ -42,7 +42,8 @@ def ids(found: tuple[Passage, ...] | None) -> str | None:
         (["abc", "ab"], "ab"),
         (["abc", "xyz", "abc"], None),
         ([""], None),
-        (["", ""], ""),
+        (["", ""], None),
+        (["", "", "a", "a"], "a"),
         (["", "a"], None),
         (["a", ""], None),
     ],

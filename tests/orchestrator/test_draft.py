@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from livemind.backends.base import Chunk, GenerationParams, TokenPrompt, Usage
+from livemind.backends.base import Capabilities, Chunk, GenerationParams, TokenPrompt, Usage
 from livemind.orchestrator.draft import Draft, continuable, continuation, joined_usage
 from livemind.orchestrator.turn import DraftState
 
@@ -58,7 +58,8 @@ def test_last_chunk_completes_the_draft() -> None:
 
 
 def test_continuation_asks_for_the_rest_behind_the_drafted_tokens() -> None:
-    prompt, params = continuation(draft(*HALF), GenerationParams(max_tokens=10, temperature=0.5))
+    asked = GenerationParams(max_tokens=10, temperature=0.5)
+    prompt, params = continuation(draft(*HALF), asked, Capabilities())
     assert prompt == TokenPrompt((1, 2, 3, 10, 11, 12), 6, cache_salt="salt")
     assert params == GenerationParams(max_tokens=7, temperature=0.5)
 
@@ -71,5 +72,5 @@ def test_joined_usage_is_that_of_one_answer(cached: int | None, shown: int | Non
 def test_continuation_leaves_the_draft_as_it_was() -> None:
     made = draft(*HALF)
     before = replace(made, chunks=list(made.chunks))
-    continuation(made, GenerationParams())
+    continuation(made, GenerationParams(), Capabilities())
     assert made == before

@@ -111,8 +111,11 @@ def test_timings_are_milliseconds_from_the_commit() -> None:
 def test_lead_counts_only_when_ready_before_the_commit(
     moment: str, lead: str, ready_s: float | None, lead_ms: float | None
 ) -> None:
-    record = TurnRecord(commit_s=3.0, draft_adopted=1)
-    setattr(record, moment, ready_s)
+    record = TurnRecord(expert="e", commit_s=3.0, draft_adopted=1)
+    if isinstance(getattr(record, moment), dict):
+        getattr(record, moment).update({} if ready_s is None else {"e": ready_s})
+    else:
+        setattr(record, moment, ready_s)
     assert getattr(record.timings(4.0, None), lead) == lead_ms
 
 

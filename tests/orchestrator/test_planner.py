@@ -89,7 +89,7 @@ def test_pasted_commit_answers_without_speculating() -> None:
 def test_completed_word_after_the_start_delay_routes_and_prefills() -> None:
     _, actions = planner.on_text(turn("hello", 1.0), "hello ", 2, 1.1)
     assert of(actions, Route) == [Route("hello")]
-    expected = Prefill("fast", (Message("user", "hello "),), 2)
+    expected = Prefill("fast", (Message("user", "hello "),), 2, POLICY.max_prefill_tokens)
     assert of(actions, Prefill) == [expected]
 
 
@@ -136,7 +136,7 @@ def test_speculation_off_does_nothing_while_typing() -> None:
 def test_cleared_text_clears_the_timer() -> None:
     state = replace(turn("hello", 0.0), timer_s=0.4)
     _, actions = planner.on_text(state, "", 2, 0.2)
-    assert actions == [SetTimer(None)]
+    assert actions == [StopSpeculation(), SetTimer(None)]
 
 
 def test_unchanged_timer_is_not_set_again() -> None:
