@@ -130,3 +130,12 @@ def test_event_names_passages_without_their_text() -> None:
     assert (found.revision, found.degraded) == (7, "timeout")
     assert [(p.id, p.source, p.score) for p in found.passages] == [("a", "a.md", 0.5)]
     assert "a" * 40 not in repr(found)
+
+
+def test_freeze_anew_of_unknown_cost_is_not_made() -> None:
+    assert ids(after(["a", "a", "b", "b"], None).frozen) == "a"
+
+
+def test_freeze_anew_keeps_what_stays_in_its_old_order_and_adds_the_rest() -> None:
+    state = after(["abc", "abc", "dcb", "dcb"])
+    assert ids(state.frozen) == "bcd"

@@ -6,7 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from livemind.backends.base import Capabilities, Chunk, GenerationParams, TokenPrompt, Usage
+from livemind.backends.base import (
+    Capabilities,
+    Chunk,
+    GenerationParams,
+    TokenLogprob,
+    TokenPrompt,
+    Usage,
+)
 from livemind.orchestrator.draft import Draft, continuable, continuation, joined_usage
 from livemind.orchestrator.turn import DraftState
 
@@ -74,3 +81,55 @@ def test_continuation_leaves_the_draft_as_it_was() -> None:
     before = replace(made, chunks=list(made.chunks))
     continuation(made, GenerationParams(), Capabilities())
     assert made == before
+
+
+@pytest.mark.parametrize(
+    ("end", "left", "lost"),
+    [
+        ([], (10,), 0),
+        ([Chunk("b", (11,))], (10, 11), 0),
+        ([Chunk("", (11,))], (10,), 1),
+        ([Chunk("", (11,)), Chunk("", (12,))], (10,), 2),
+        ([Chunk("bc", (11, 12))], (10,), 2),
+        ([Chunk("", (11,)), Chunk("ß", (12,))], (10, 11, 12), 0),
+    ],
+)
+def test_cut_draft_ends_behind_a_token_with_text(
+    end: list[Chunk], left: tuple[int, ...], lost: int
+) -> None:
+    made = draft(Chunk("a", (10,)), *end)
+    assert made.cut() == lost
+    assert (made.token_ids(), made.tokens) == (left, len(left))
+
+
+def test_chunk_without_tokens_counts_as_one_when_it_has_text() -> None:
+    assert draft(Chunk("a"), Chunk("bc"), Chunk("", finish_reason="stop")).tokens == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "default", "context", "limit"),
+    [
+        (None, None, None, None),
+        (None, None, 8, None),
+        (None, 10, None, 7),
+        (5, 10, None, 2),
+        (None, 10, 8, 2),
+        (None, 10, 80, 7),
+    ],
+)
+def test_continuation_is_as_much_shorter_as_was_drafted(
+    asked: int | None, default: int | None, context: int | None, limit: int | None
+) -> None:
+    able = Capabilities(max_model_len=context, max_tokens_default=default)
+    _, params = continuation(draft(*HALF), GenerationParams(max_tokens=asked), able)
+    assert params.max_tokens == limit
+
+
+@pytest.mark.parametrize("logprobs", [None, (TokenLogprob("a", 10, 0.0),)])
+def test_joined_draft_is_one_chunk_with_everything(
+    logprobs: tuple[TokenLogprob, ...] | None,
+) -> None:
+    last = Chunk("b", (11,), logprobs, "stop", Usage(3, 2))
+    joined = draft(Chunk("a", (10,), logprobs), last).joined()
+    twice = None if logprobs is None else logprobs * 2
+    assert joined == Chunk("ab", (10, 11), twice, "stop", Usage(3, 2))

@@ -151,3 +151,37 @@ async def test_guest_of_another_group_is_not_asked(gate: SpeculationGate) -> Non
     asked: list[int] = []
     with gate.guest("g", lambda: asked.append(1)), gate.foreground("other"):
         assert asked == []
+
+
+async def test_guest_is_asked_to_leave_once(gate: SpeculationGate) -> None:
+    asked: list[int] = []
+    with gate.guest("g", lambda: asked.append(1)), gate.foreground("g"), gate.foreground("g"):
+        assert asked == [1]
+
+
+async def test_slice_beside_several_streams_waits_for_the_tokens_of_each(
+    gate: SpeculationGate,
+) -> None:
+    taken: list[int] = []
+    with gate.foreground("g") as one, gate.foreground("g") as other:
+        task = asyncio.ensure_future(take(gate, taken))
+        one(BETWEEN)
+        other(BETWEEN - 1)
+        await settle()
+        assert taken == []
+        other(1)
+        await task
+    assert taken == [BUSY]
+
+
+async def test_tokens_of_an_earlier_stream_admit_no_slice_before_a_new_one(
+    gate: SpeculationGate,
+) -> None:
+    taken: list[int] = []
+    with gate.foreground("g") as delivered:
+        delivered(100 * BETWEEN)
+    with gate.foreground("g"):
+        task = asyncio.ensure_future(take(gate, taken))
+        await settle()
+        assert taken == []
+    await task

@@ -170,3 +170,11 @@ def test_decode_rate_moves_towards_newer_values() -> None:
     assert rates.decode_ms == 10.0
     rates.saw_decode(20.0)
     assert rates.decode_ms == pytest.approx(13.0)
+
+
+def test_leads_are_those_of_the_answering_expert() -> None:
+    record = TurnRecord(expert="strong", commit_s=3.0)
+    record.route_stable_s.update(fast=1.0, strong=2.0)
+    record.prefill_ready_s.update(fast=1.0)
+    timings = record.timings(4.0, None)
+    assert (timings.route_lead_ms, timings.prefill_lead_ms) == (1000, None)

@@ -123,3 +123,16 @@ async def test_next_reader_goes_on_where_the_last_one_stopped() -> None:
     await anext(first)
     await first.aclose()
     assert await drained(outbox) == [delta(2)]
+
+
+async def test_outbox_is_full_at_the_limit_until_something_is_read() -> None:
+    outbox = Outbox(2)
+    seen = [outbox.full]
+    for number in range(2):
+        outbox.put(delta(number))
+        seen.append(outbox.full)
+    reader = outbox.read()
+    await anext(reader)
+    seen.append(outbox.full)
+    await reader.aclose()
+    assert seen == [False, False, True, False]

@@ -236,3 +236,62 @@ async def test_prefill_rate_of_the_expert_is_learned() -> None:
         lane.aim(target(63), None)
         await lane.run(Reports())
         assert (lane._shared.rates["e"].prefill_ms_per_token or 0) > 0
+
+
+@pytest.mark.parametrize(("budget", "length"), [(3, 0), (10, 8), (12, 12), (39, 36)])
+async def test_prefill_stays_within_the_budget_of_its_target(budget: int, length: int) -> None:
+    expert = Recorder()
+    await prefilled(expert, target(79, budget_tokens=budget))
+    assert expert.prefilled_tokens == length
+
+
+async def test_expert_without_local_tokens_is_sent_no_target_over_the_budget() -> None:
+    expert = Distant()
+    assert await prefilled(expert, target(50, budget_tokens=8)) == []
+
+
+async def test_lane_holds_no_expert_while_it_waits_for_foreground_work() -> None:
+    expert = Recorder()
+    async with open_lane(expert) as lane:
+        lane.aim(target(7), None)
+        with lane._shared.gate.foreground("local"):
+            task = asyncio.ensure_future(lane.run(Reports()))
+            await asyncio.sleep(0.01)
+            assert lane._shared.pool.states()[0].users == 0
+        await task
+
+
+async def test_expert_unloaded_while_the_lane_waited_is_not_loaded_by_it() -> None:
+    expert = Recorder()
+    async with open_lane(expert) as lane:
+        lane.aim(target(7), None)
+        with lane._shared.gate.foreground("local"):
+            task = asyncio.ensure_future(lane.run(Reports()))
+            await asyncio.sleep(0.01)
+            await lane._shared.pool._unload(lane._shared.pool._slot("e"))
+        await task
+        assert (expert.lengths, expert.starts) == ([], 1)
+
+
+async def test_restarted_expert_is_prefilled_from_the_beginning() -> None:
+    first, second = Recorder(), Recorder()
+    async with open_lane(first) as lane:
+        pool = lane._shared.pool
+        lane.aim(target(15), None)
+        await lane.run(Reports())
+        pool._create = lambda spec: second
+        await pool._unload(pool._slot("e"))
+        async with pool.acquire("e"):
+            pass
+        lane.aim(target(19, 2), None)
+        await lane.run(Reports())
+    assert (first.lengths, second.lengths) == ([8, 16], [8, 16, 20])
+
+
+async def test_other_cache_salt_is_prefilled_from_the_beginning() -> None:
+    expert = Recorder()
+    async with open_lane(expert) as lane:
+        for salt in (None, "salt"):
+            lane.aim(target(15), salt)
+            await lane.run(Reports())
+    assert expert.lengths == [8, 16, 8, 16]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from livemind.orchestrator.router import TEMPERATURE, Candidate, Router
+from livemind.orchestrator.router import LEAST_COSINE, TEMPERATURE, Candidate, Router
 from livemind.orchestrator.turn import RouteEstimate
 from livemind.rag.base import FloatArray
 
@@ -149,3 +150,34 @@ async def test_encoder_failing_on_the_examples_leaves_no_half_of_them(
         router = await started(Compass(), {"coding": ["east"], "general": ["unknown"]})
         assert (await router.estimate("east")).confidence == 0.0
     assert len(caplog.records) == 1
+
+
+class Crowded(Compass):
+    """Refuses more than 256 texts at a time, as the encoder does."""
+
+    running = 0
+
+    async def embed(self, text: str) -> FloatArray:
+        if self.running >= 256:
+            raise RuntimeError("too many texts")
+        self.running += 1
+        await asyncio.sleep(0)
+        self.running -= 1
+        return await super().embed(text)
+
+
+async def test_more_examples_than_the_encoder_takes_at_a_time_are_all_learned() -> None:
+    examples = {"coding": ["east"] * 300, "general": ["north"] * 300}
+    router = await started(Crowded(), examples)
+    assert (await router.estimate("east")).expert == "coder"
+
+
+async def test_vector_that_is_not_finite_routes_to_the_default_expert() -> None:
+    router = await started(Compass(lost=(math.nan, 0.0, 0.0)))
+    assert await router.estimate("lost") == RouteEstimate("poet", "general", 0.0)
+
+
+@pytest.mark.parametrize(("east", "expert"), [(LEAST_COSINE + 0.01, "coder"), (0.14, "poet")])
+async def test_text_like_no_example_goes_to_the_default_expert(east: float, expert: str) -> None:
+    text = Compass(text=(east, 0.0, math.sqrt(1 - east**2)))
+    assert (await (await started(text)).estimate("text")).expert == expert

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from livemind.backends.base import GenerationParams, Message
+from livemind.backends.base import Chunk, GenerationParams, Message
 from livemind.backends.errors import ExpertUnavailable
 from livemind.backends.fake import FakeExpert
 from livemind.orchestrator import events
-from livemind.orchestrator.errors import InvalidRequest, PayloadTooLarge, RevisionConflict
+from livemind.orchestrator.engine import Engine
+from livemind.orchestrator.errors import (
+    InvalidRequest,
+    Overloaded,
+    PayloadTooLarge,
+    RevisionConflict,
+)
 from livemind.orchestrator.session import Limits, SessionOptions
+from livemind.rag.base import RetrievalResult
 
 PINNED = SessionOptions(pinned="strong")
 QUESTION = "what is the port of kestrel?"
@@ -468,5 +478,302 @@ def test_unloaded_expert_is_woken_by_typing_and_prefilled_once_ready(
             assert slow.prefilled_tokens > 0
             await live.answer(session)
             assert slow.starts == 1
+
+    virtual_run(main())
+
+
+# ---- what is given up, and what is kept -------------------------------------------------------
+
+
+def test_commit_after_a_cancel_while_the_text_was_routed_answers(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        async with (
+            live.open_stage(FakeExpert("fast"), strong()) as stage,
+            stage.session(SessionOptions()) as session,
+        ):
+            stage.router.delay_s = 0.5
+            session.replace("tell me ")
+            await asyncio.sleep(0.1)
+            session.cancel()
+            assert live.done_of(await live.answer(session)).status == "completed"
+
+    virtual_run(main())
+
+
+def test_commit_after_a_cancel_while_the_text_was_retrieved_answers(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        retriever = live.retriever({"kestrel": "kestrel port 361"}, delay_s=0.3)
+        async with (
+            live.open_stage(strong(), retriever=retriever) as stage,
+            stage.session(replace(PINNED, retrieval=True)) as session,
+        ):
+            session.replace(QUESTION)
+            await asyncio.sleep(0.2)
+            assert retriever.running == 1
+            session.cancel()
+            done = live.done_of(await live.answer(session))
+            assert (done.status, done.degraded) == ("completed", ())
+            assert session.conversation[0].role == "documents"
+
+    virtual_run(main())
+
+
+def test_second_cancel_does_not_disturb_the_clean_up(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    class Slow(FakeExpert):
+        freed = False
+
+        async def generate(self, *given: Any, **named: Any) -> AsyncGenerator[Chunk, None]:
+            try:
+                async with aclosing(super().generate(*given, **named)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+            finally:
+                await asyncio.sleep(0.1)
+                self.freed = True
+
+    async def main() -> None:
+        expert = Slow("strong", token_s=0.1)
+        async with live.open_stage(expert) as stage, stage.session(PINNED) as session:
+            session.request_commit("a b c d e f")
+            await asyncio.sleep(0.25)
+            session.cancel()
+            await asyncio.sleep(0.01)
+            session.cancel()
+            await asyncio.sleep(1)
+            assert expert.freed
+            assert [done.status for done in stage.done] == ["cancelled"]
+
+    virtual_run(main())
+
+
+@pytest.mark.parametrize("how", ["clear", "off"])
+def test_prefill_of_unwanted_text_stops(virtual_run: Any, live: SimpleNamespace, how: str) -> None:
+    async def main() -> None:
+        options = replace(PINNED, speculation="prefill")
+        async with live.open_stage(strong()) as stage, stage.session(options) as session:
+            session.replace("w " * 400)
+            await asyncio.sleep(0.3)
+            if how == "clear":
+                session.clear()
+            else:
+                session.update(replace(options, speculation="off"))
+            before = stage.experts["strong"].prefilled_tokens
+            await asyncio.sleep(20)
+            assert stage.experts["strong"].prefilled_tokens == before > 0
+
+    virtual_run(main())
+
+
+def test_prefill_of_the_fast_expert_stops_once_another_is_routed(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        fast = FakeExpert("fast", prefill_token_s=0.01)
+        options = SessionOptions(speculation="prefill", documents=("d " * 400,))
+        async with (
+            live.open_stage(fast, strong(), words={"a": "strong"}) as stage,
+            stage.session(options) as session,
+        ):
+            session.replace("a b ")
+            await asyncio.sleep(0.2)
+            session.append("c d ")
+            await asyncio.sleep(0.1)
+            before = fast.prefilled_tokens
+            await asyncio.sleep(30)
+            assert fast.prefilled_tokens == before
+            assert stage.experts["strong"].prefilled_tokens > 400
+
+    virtual_run(main())
+
+
+def test_prefill_budget_of_the_turn_holds_inside_one_target(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        options = replace(PINNED, speculation="prefill", documents=("d " * 400,))
+        async with (
+            live.open_stage(strong()) as stage,
+            stage.session(options, max_prefill_tokens=42) as session,
+        ):
+            session.replace("hello there ")
+            await asyncio.sleep(20)
+            one_slice = 8
+            assert 40 <= stage.experts["strong"].prefilled_tokens <= 42 + one_slice
+
+    virtual_run(main())
+
+
+def test_pasted_text_after_a_clear_starts_a_new_typing_time(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        async with live.open_stage(strong()) as stage, stage.session(PINNED) as session:
+            session.replace("a")
+            session.clear()
+            await asyncio.sleep(60)
+            session.replace("a pasted question. ")
+            done = live.done_of(await live.answer(session))
+            assert done.timings.typing_ms == 0
+            assert stage.experts["strong"].started == 1
+
+    virtual_run(main())
+
+
+def test_prefill_waiting_beside_an_answer_does_not_keep_its_expert_loaded(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        fast, other = FakeExpert("fast", token_s=0.1), strong()
+        prefilling = replace(PINNED, speculation="prefill")
+        async with (
+            live.open_stage(fast, other, FakeExpert("third"), max_loaded=2, warm=()) as stage,
+            stage.session(prefilling) as session,
+            stage.session(SessionOptions(pinned="fast")) as talker,
+            stage.session(SessionOptions(pinned="third")) as wants,
+        ):
+            await live.answer(session, "load it")
+            await live.answer(talker, "load it")
+            talker.request_commit("w " * 15)
+            session.replace("w " * 200)
+            await asyncio.sleep(0.5)
+            done = live.done_of(await live.answer(wants, "quick"))
+            assert (done.status, other.stops) == ("completed", 1)
+            assert talker.answering
+
+    virtual_run(main())
+
+
+# ---- retrieval at the commit --------------------------------------------------------------------
+
+
+def test_degraded_result_of_the_same_text_is_retrieved_again_at_the_commit(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        retriever = live.retriever({"kestrel": "kestrel port 361"})
+        async with (
+            live.open_stage(strong(), retriever=retriever) as stage,
+            stage.session(replace(PINNED, retrieval=True, speculation="prefill")) as session,
+        ):
+            retriever.broken = True
+            session.replace(QUESTION)
+            await asyncio.sleep(1)
+            retriever.broken = False
+            done = live.done_of(await live.answer(session))
+            assert done.degraded == ()
+            assert session.conversation[0].role == "documents"
+
+    virtual_run(main())
+
+
+def test_retrieval_under_way_is_not_begun_anew_by_the_commit(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        retriever = live.retriever({"kestrel": "kestrel port 361"}, delay_s=0.3)
+        async with (
+            live.open_stage(strong(), retriever=retriever) as stage,
+            stage.session(replace(PINNED, retrieval=True)) as session,
+        ):
+            session.replace(QUESTION)
+            await asyncio.sleep(0.28)
+            done = live.done_of(await live.answer(session))
+            assert (retriever.asked, done.degraded) == ([QUESTION], ())
+
+    virtual_run(main())
+
+
+def test_raising_retriever_degrades_the_answer_and_spares_the_session(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    class Raising:
+        async def retrieve(self, query: str, **given: Any) -> RetrievalResult:
+            raise RuntimeError("secret query")
+
+        async def aclose(self) -> None:
+            pass
+
+    async def main() -> None:
+        async with (
+            live.open_stage(strong(), retriever=Raising()) as stage,
+            stage.session(replace(PINNED, retrieval=True)) as session,
+        ):
+            for text in ("first one", "second one"):
+                seen = await live.answer(session, text)
+                assert live.done_of(seen).degraded == ("failed",)
+                assert live.text_of(seen) == text.upper()
+
+    virtual_run(main())
+
+
+# ---- books, readers, ends -----------------------------------------------------------------------
+
+
+def test_prefill_lead_is_unknown_when_only_another_expert_was_prefilled(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        fakes = (FakeExpert("fast", prefill_token_s=0.001), strong())
+        async with (
+            live.open_stage(*fakes, words={"zzz": "strong"}) as stage,
+            stage.session(SessionOptions(speculation="prefill")) as session,
+        ):
+            session.replace("a b c d e f g h i j ")
+            await asyncio.sleep(1)
+            done = live.done_of(await live.answer(session))
+            assert done.expert == "strong"
+            assert done.ledger.prefill_wasted > 0
+            assert done.timings.prefill_lead_ms is None
+
+    virtual_run(main())
+
+
+def test_reader_far_behind_is_refused_another_turn_and_loses_nothing(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        async with (
+            live.open_stage(strong()) as stage,
+            stage.session(PINNED, Limits(max_queued_events=10)) as session,
+        ):
+            for _ in range(2):
+                session.request_commit("a b c")
+                await asyncio.sleep(1)
+            revision = session.revision
+            with pytest.raises(Overloaded, match="reads too slowly"):
+                session.request_commit("a b c")
+            assert session.revision == revision
+            assert not session.answering
+        seen = [event async for event in session.events()]
+        assert [type(e) for e in seen].count(events.ResponseDone) == len(stage.done) == 2
+        assert live.text_of(seen) == "A B C" * 2
+
+    virtual_run(main())
+
+
+def test_session_whose_engine_fails_to_end_closes_its_events(
+    virtual_run: Any, live: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with live.open_stage(strong()) as stage:
+            session = stage.session(PINNED)
+            await session.__aenter__()
+            end = session._loop.engine.__aexit__
+
+            async def fail(*exc: object) -> None:
+                await end()
+                raise RuntimeError("boom")
+
+            monkeypatch.setattr(Engine, "__aexit__", fail)
+            with pytest.raises(RuntimeError, match="boom"):
+                await session.__aexit__()
+            async with asyncio.timeout(1):
+                assert [event async for event in session.events()] == []
 
     virtual_run(main())

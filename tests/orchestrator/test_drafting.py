@@ -1,0 +1,194 @@
+"""Drafts in a session: what is kept, what is counted, and for whom they stand aside."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from livemind.backends.base import Capabilities, Chunk, GenerationParams, Priority, TokenPrompt
+from livemind.backends.fake import FakeExpert
+from livemind.orchestrator import events
+from livemind.orchestrator.session import Limits, SessionOptions
+
+PINNED = SessionOptions(pinned="strong")
+QUIET = Limits(max_queued_events=20)
+
+
+def words(number: int) -> str:
+    return " ".join(f"w{n}" for n in range(number)) + "?"
+
+
+class Wire(FakeExpert):
+    """A fake whose chunks pass through ``change`` before they are seen."""
+
+    def __init__(self, change: Callable[[Chunk], Chunk] = lambda chunk: chunk, **given: Any):
+        super().__init__("strong", **{"prefill_token_s": 0.01, "token_s": 0.02, **given})
+        self.change = change
+        self.default: int | None = None
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return replace(super().capabilities, max_tokens_default=self.default)
+
+    async def generate(
+        self, prompt: TokenPrompt, params: GenerationParams, *, priority: Priority, request_id: str
+    ) -> AsyncGenerator[Chunk, None]:
+        if params.max_tokens is None:
+            params = replace(params, max_tokens=self.default)
+        run = super().generate(prompt, params, priority=priority, request_id=request_id)
+        async with aclosing(run) as chunks:
+            async for chunk in chunks:
+                yield self.change(chunk)
+
+
+@pytest.mark.parametrize("max_draft_tokens", [30, 256])
+def test_adopted_draft_longer_than_the_queue_keeps_all_text(
+    virtual_run: Any, live: SimpleNamespace, max_draft_tokens: int
+) -> None:
+    async def main() -> None:
+        async with (
+            live.open_stage(Wire(), max_draft_tokens=max_draft_tokens) as stage,
+            stage.session(PINNED, QUIET) as session,
+        ):
+            session.replace(words(60))
+            await asyncio.sleep(5)
+            seen = await live.answer(session)
+            assert live.text_of(seen) == words(60).upper()
+            assert live.done_of(seen).status == "completed"
+
+    virtual_run(main())
+
+
+@pytest.mark.parametrize("mode", ["off", "draft"])
+def test_default_length_of_an_answer_holds_for_draft_and_continuation_together(
+    virtual_run: Any, live: SimpleNamespace, mode: Any
+) -> None:
+    async def main() -> None:
+        expert = Wire()
+        expert.default = 12
+        async with (
+            live.open_stage(expert, max_draft_tokens=8) as stage,
+            stage.session(replace(PINNED, speculation=mode)) as session,
+        ):
+            session.replace(words(60))
+            await asyncio.sleep(5)
+            seen = await live.answer(session)
+            assert len(live.text_of(seen).split()) == 12
+
+    virtual_run(main())
+
+
+def test_draft_of_a_server_that_names_no_tokens_is_bounded_and_counted(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        expert = Wire(lambda chunk: replace(chunk, token_ids=()))
+        async with (
+            live.open_stage(expert, max_draft_tokens=8) as stage,
+            stage.session(PINNED) as session,
+        ):
+            session.replace(words(60))
+            await asyncio.sleep(5)
+            assert expert.generated_tokens == 8
+            done = live.done_of(await live.answer(session, "other"))
+            assert done.ledger.draft_wasted == done.ledger.draft_speculated == 8
+
+    virtual_run(main())
+
+
+def test_draft_whose_stream_names_no_reason_to_end_is_complete(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        expert = Wire(lambda chunk: replace(chunk, finish_reason=None))
+        async with live.open_stage(expert) as stage, stage.session(PINNED) as session:
+            session.replace("a b?")
+            await asyncio.sleep(5)
+            seen = await live.answer(session)
+            assert (live.done_of(seen).status, live.text_of(seen)) == ("completed", "A B?")
+
+    virtual_run(main())
+
+
+def test_draft_paused_inside_a_character_is_cut_back_and_its_text_completed(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        hidden = "W7"  # the last token drafted decodes to nothing yet, as half a character does
+
+        def withhold(chunk: Chunk) -> Chunk:
+            return replace(chunk, text="") if drafting and hidden in chunk.text else chunk
+
+        drafting = True
+        expert = Wire(withhold)
+        async with (
+            live.open_stage(expert, max_draft_tokens=8) as stage,
+            stage.session(PINNED) as session,
+        ):
+            session.replace(words(12))
+            await asyncio.sleep(5)
+            drafting = False
+            seen = await live.answer(session)
+            ledger = live.done_of(seen).ledger
+            assert live.text_of(seen) == words(12).upper()
+            assert (ledger.draft_adopted, ledger.draft_wasted) == (7, 1)
+
+    virtual_run(main())
+
+
+def test_adopted_running_draft_is_foreground_work_until_it_ends(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        async with live.open_stage(Wire(token_s=0.5)) as stage, stage.session(PINNED) as session:
+            session.replace("a b c d e f g h?")
+            await asyncio.sleep(1.0)
+            assert not stage.shared.gate.busy("local")
+            session.request_commit()
+            assert stage.shared.gate.busy("local")
+            await asyncio.sleep(10)
+            assert [done.status for done in stage.done] == ["completed"]
+            assert not stage.shared.gate.busy("local")
+
+    virtual_run(main())
+
+
+def test_draft_of_an_unloaded_expert_unloads_no_warm_one(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        fast = FakeExpert("fast")
+        async with (
+            live.open_stage(fast, Wire(), max_loaded=1, warm=["fast"]) as stage,
+            stage.session(PINNED) as session,
+        ):
+            session.replace("a b?")
+            await asyncio.sleep(5)
+            assert fast.stops == 0
+
+    virtual_run(main())
+
+
+def test_draft_of_an_unloaded_expert_is_tried_again_once_it_is_ready(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        async with (
+            live.open_stage(Wire(start_s=3.0), warm=()) as stage,
+            stage.session(PINNED) as session,
+        ):
+            session.replace("a b?")
+            await asyncio.sleep(10)
+            seen = await live.answer(session)
+            lost = [e.reason for e in seen if isinstance(e, events.DraftDiscarded)]
+            assert lost[:1] == ["the expert is not loaded"]
+            assert live.done_of(seen).ledger.draft_adopted == 2
+            assert live.done_of(seen).timings.ttft_ms == 0.0
+
+    virtual_run(main())
