@@ -17,7 +17,7 @@ from .router import Candidate, Router, TextEmbedding
 from .session import Limits
 from .turn import Policy
 
-BUSY_SLICE_SHARE = 4
+BUSY_SLICE_SHARE = 8
 SMALLEST_SLICE_TOKENS = 16
 
 
@@ -63,7 +63,7 @@ def make_bridge_client(settings: Settings) -> BridgeClient | None:
 
 
 def make_gate(settings: Settings) -> SpeculationGate:
-    """Return the gate; beside a running answer slices are a quarter as long."""
+    """Return the gate; beside a running answer slices are an eighth as long."""
     speculation = settings.speculation
     busy = max(SMALLEST_SLICE_TOKENS, speculation.slice_tokens // BUSY_SLICE_SHARE)
     return SpeculationGate(speculation.slice_tokens, busy, speculation.foreground_share)
