@@ -106,8 +106,6 @@ class Drafter:
                             self._deliver(draft, chunk)
                             continue
                         self._keep(draft, chunk)
-                        if draft.status == "dropped":
-                            return
                         if draft.status == "running" and draft.tokens >= shared.max_draft_tokens:
                             self._pause(draft, may_pause, cancel=False)
                             return
