@@ -67,7 +67,7 @@ class GenerationParams:
 
     Attributes:
         max_tokens: tokens to generate at most; None = up to the context limit.
-        logprobs: number of alternatives per token to report (0 = the chosen token only), None = none.
+        logprobs: alternatives reported per token (0 = the chosen token only), None = none.
         ignore_eos: generate ``max_tokens`` whatever the model says; for benchmarks.
     """
 
@@ -198,7 +198,7 @@ class Expert(Protocol):
         ...
 
     async def prefill(self, prompt: TokenPrompt, *, priority: Priority) -> PrefillResult:
-        """Bring the prompt's full blocks into the prefix cache. Cancelling aborts it in the engine."""
+        """Bring the prompt's full blocks into the prefix cache; cancelling aborts it there."""
         ...
 
     def generate(

@@ -1,8 +1,9 @@
 """Fixtures for all tests: a virtual clock and a check for leaked tasks.
 
 ``virtual_run(coroutine)`` runs code on an event loop whose clock jumps to the next timer, so that
-seconds of conversation cost microseconds. It is for code that waits through asyncio (sleep, timeouts,
-call_later); real sockets and threads need the ordinary loop. A loop that would wait for ever raises.
+seconds of conversation cost microseconds. It is for code that waits through asyncio (sleep,
+timeouts, call_later); real sockets and threads need the ordinary loop. A loop that would wait for
+ever raises.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-
 
 LONGEST_RUN_S = 3600.0
 
