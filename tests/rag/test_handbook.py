@@ -18,8 +18,6 @@ FACT = re.compile(r"^(The .+ of .+) is ", re.MULTILINE)
 
 @pytest.fixture(scope="module")
 def handbook() -> Corpus:
-    if not any(FOLDER.glob("*.md")):
-        pytest.skip("the handbook is not there")
     return read_corpus(FOLDER)
 
 
