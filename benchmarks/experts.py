@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from .bench import BenchmarkFailed
 from .server_process import COMMAND
-from .ttft import BenchmarkFailed, ExpertCase
+from .ttft import ExpertCase
 from .workload import FILLER
 
 _RANDOM_PARAMS = "100m"

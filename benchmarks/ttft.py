@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from .arms import Answer, Client
+from .bench import BenchmarkFailed
 from .identity import Explanation
 from .typing_model import TypingModel
 from .wire import Ask
@@ -24,10 +25,6 @@ INTERFERENCE = "interference"
 ARMS = (LIVE, PREFILL, DRAFT, PASTE)
 CASES = (*ARMS, INTERFERENCE)
 FIRST_GUESS_CHARS_PER_TOKEN = 4.0
-
-
-class BenchmarkFailed(RuntimeError):
-    """The run could not begin; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)

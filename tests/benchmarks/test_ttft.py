@@ -12,6 +12,7 @@ import pytest
 from aiohttp.test_utils import TestServer
 
 from livemind.benchmarks.arms import Client
+from livemind.benchmarks.bench import BenchmarkFailed
 from livemind.benchmarks.experts import EMBEDDED, RANDOM
 from livemind.benchmarks.summary import summarize
 from livemind.benchmarks.ttft import (
@@ -21,7 +22,6 @@ from livemind.benchmarks.ttft import (
     LIVE,
     PASTE,
     PREFILL,
-    BenchmarkFailed,
     Plan,
     TtftRun,
 )
