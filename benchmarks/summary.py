@@ -12,7 +12,7 @@ from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
-from .arms import Answer
+from .answer import Answer
 from .identity import Comparison, Verdict, compare, identical_share
 from .stats import bootstrap, p50, p95, quantile, ratio, share
 from .ttft import ARMS, BASE, DRAFT, LIVE, PASTE, PREFILL, Block, ExpertResults, Foreground

@@ -13,8 +13,9 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from .arms import Answer, Client
+from .answer import Answer
 from .bench import BenchmarkFailed
+from .client import Client
 from .identity import Explanation
 from .typing_model import TypingModel
 from .wire import Ask

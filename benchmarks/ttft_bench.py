@@ -18,8 +18,8 @@ import aiohttp
 from rich.console import Console
 
 from . import report
-from .arms import Client
 from .bench import BenchmarkFailed, UsageError, progress
+from .client import Client
 from .experts import EXPERTS, prepare, server_config
 from .server_process import ServerFailed, running
 from .summary import summarize

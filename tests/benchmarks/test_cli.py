@@ -12,7 +12,7 @@ import pytest
 from aiohttp.test_utils import TestServer
 
 from livemind.benchmarks import cli
-from livemind.benchmarks.arms import Answer
+from livemind.benchmarks.answer import Answer
 from livemind.benchmarks.ttft import BASE, PASTE, Block, TtftRun
 
 from .fake_server import FakeServer
@@ -93,7 +93,7 @@ def test_ttft_server_without_the_expert_fails_by_name(
     async def no_models(_: object) -> list[str]:
         return ["other"]
 
-    monkeypatch.setattr("livemind.benchmarks.arms.Client.models", no_models)
+    monkeypatch.setattr("livemind.benchmarks.client.Client.models", no_models)
     assert _main(url, tmp_path / "ttft.json") == 1
     assert "does not serve random-100m, only ['other']" in capsys.readouterr().out
     assert not (tmp_path / "ttft.json").exists()

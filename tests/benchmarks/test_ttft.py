@@ -11,8 +11,8 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
 
-from livemind.benchmarks.arms import Client
 from livemind.benchmarks.bench import BenchmarkFailed
+from livemind.benchmarks.client import Client
 from livemind.benchmarks.experts import EMBEDDED, RANDOM
 from livemind.benchmarks.summary import summarize
 from livemind.benchmarks.ttft import (

@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestServer
 
 from livemind.backends.fake import FakeExpert
 from livemind.backends.spec import ExpertSpec
-from livemind.benchmarks.arms import Client
+from livemind.benchmarks.client import Client
 from livemind.benchmarks.experts import EMBEDDED, RANDOM, random_model_folder, server_config
 from livemind.benchmarks.summary import summarize
 from livemind.benchmarks.ttft import Plan, TtftRun

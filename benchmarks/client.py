@@ -1,4 +1,4 @@
-"""The arms as a client sees them: one turn asked over HTTP, one over the live socket.
+"""A client of a server under test: one turn asked over HTTP, one over the live socket.
 
 Every time is read from ``perf_counter`` in this process: from sending the request or the commit to
 the first non-empty piece of answer. All arms use one HTTP library, so its cost is the same in each.
@@ -10,72 +10,14 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any
 
 import aiohttp
 
 from . import wire
-from .identity import Explanation, TokenChoice
+from .answer import Answer, ArmFailure, error_text, reported
 from .typing_model import Key
-
-Outcome = Literal["completed", "incomplete", "failed", "error"]
-
-
-class ArmFailure(Exception):
-    """A turn without a whole answer.
-
-    ``outcome``: ``failed`` = the server said so; ``incomplete`` = the stream ended early or was
-    cancelled; ``error`` = the client could not reach the server or gave up waiting.
-    """
-
-    def __init__(self, outcome: Outcome, message: str) -> None:
-        super().__init__(message)
-        self.outcome: Outcome = outcome
-
-
-@dataclass(slots=True)
-class Answer:
-    """What one turn showed, in milliseconds from the request or commit; None = did not happen.
-
-    ``draft_adopted``: tokens of a draft were ready at the commit and became the answer.
-    ``explanation`` is a later run of the same request with logprobs, when one was needed.
-    """
-
-    outcome: Outcome = "incomplete"
-    error: str | None = None
-    text: str = ""
-    tokens: list[TokenChoice] = field(default_factory=list)
-    explanation: Explanation | None = None
-    ttft_ms: float | None = None
-    total_ms: float | None = None
-    arrivals_ms: list[float] = field(default_factory=list)
-    prompt_tokens: int | None = None
-    cached_tokens: int | None = None
-    server_ttft_ms: float | None = None
-    timings: dict[str, Any] | None = None
-    ledger: dict[str, Any] | None = None
-    draft_adopted: bool | None = None
-    prefilled_tokens: int | None = None
-    key_late_ms: list[float] = field(default_factory=list)
-
-    def take(self, at_ms: float, text: str, tokens: Sequence[TokenChoice] = ()) -> None:
-        """Add a piece of answer that arrived ``at_ms``; an empty one does not count."""
-        if not text and not tokens:
-            return
-        self.arrivals_ms.append(at_ms)
-        self.tokens += (replace(token, start=len(self.text)) for token in tokens)
-        self.text += text
-        if text and self.ttft_ms is None:
-            self.ttft_ms = at_ms
-
-    def take_usage(self, usage: dict[str, Any] | None) -> None:
-        """Keep prompt and cached tokens, in OpenAI's or LiveMind's nesting."""
-        if usage:
-            self.prompt_tokens = usage.get("prompt_tokens")
-            details = usage.get("prompt_tokens_details") or {}
-            self.cached_tokens = usage.get("cached_tokens", details.get("cached_tokens"))
 
 
 class Client:
@@ -95,7 +37,7 @@ class Client:
     async def request_at_end(self, ask: wire.Ask) -> Answer:
         """Send the whole turn at once, as any OpenAI client does. Never raises but on cancel."""
         answer = Answer()
-        async with _reported(answer), asyncio.timeout(self._timeout_s):
+        async with reported(answer), asyncio.timeout(self._timeout_s):
             body = json.dumps(wire.chat_body(ask)).encode()
             headers = {"Content-Type": "application/json"}
             started = perf_counter()
@@ -103,7 +45,7 @@ class Client:
                 f"{self._url}/v1/chat/completions", data=body, headers=headers
             ) as response:
                 if response.status != 200:
-                    message = _error_text(await response.text())
+                    message = error_text(await response.text())
                     raise ArmFailure("failed", f"HTTP {response.status}: {message}")
                 await _read_sse(response, answer, started)
             answer.total_ms = (perf_counter() - started) * 1000
@@ -115,7 +57,7 @@ class Client:
         Without keys it is a paste: everything arrives with the commit. Never raises but on cancel.
         """
         answer = Answer()
-        async with _reported(answer), self._socket() as ws, asyncio.TaskGroup() as group:
+        async with reported(answer), self._socket() as ws, asyncio.TaskGroup() as group:
             reader = group.create_task(_read_live(ws, answer))
             await ws.send_str(json.dumps(wire.session_update(ask)))
             await type_keys(ws, keys, answer.key_late_ms)
@@ -133,7 +75,7 @@ class Client:
 
     async def type_only(self, ask: wire.Ask, keys: Sequence[Key], answer: Answer) -> None:
         """Type without ever committing, until cancelled; what happened goes into ``answer``."""
-        async with _reported(answer), self._socket() as ws, asyncio.TaskGroup() as group:
+        async with reported(answer), self._socket() as ws, asyncio.TaskGroup() as group:
             group.create_task(_read_live(ws, answer))
             await ws.send_str(json.dumps(wire.session_update(ask)))
             await type_keys(ws, keys, answer.key_late_ms)
@@ -166,7 +108,7 @@ async def _read_sse(response: aiohttp.ClientResponse, answer: Answer, started: f
             return
         chunk = json.loads(data)
         if "error" in chunk:
-            raise ArmFailure("failed", _error_text(data.decode()))
+            raise ArmFailure("failed", error_text(data.decode()))
         for choice in chunk["choices"]:
             text = choice["delta"].get("content") or ""
             answer.take(at_ms, text, wire.chat_tokens(choice.get("logprobs")))
@@ -190,7 +132,7 @@ async def _read_live(ws: aiohttp.ClientWebSocketResponse, answer: Answer) -> flo
             case "draft.adopted":
                 answer.draft_adopted = event["tokens"] > 0
             case "error":
-                raise ArmFailure("failed", _error_text(message.data))
+                raise ArmFailure("failed", error_text(message.data))
             case "response.done":
                 _take_done(answer, event)
                 return at
@@ -203,32 +145,5 @@ def _take_done(answer: Answer, event: dict[str, Any]) -> None:
     answer.draft_adopted = bool(answer.draft_adopted)
     answer.take_usage(event.get("usage"))
     if event["status"] == "failed":
-        raise ArmFailure("failed", _error_text(json.dumps({"error": event.get("error")})))
+        raise ArmFailure("failed", error_text(json.dumps({"error": event.get("error")})))
     answer.outcome = "completed" if event["status"] == "completed" else "incomplete"
-
-
-@asynccontextmanager
-async def _reported(answer: Answer) -> AsyncGenerator[None, None]:
-    """Write a failure into the answer instead of raising it."""
-    try:
-        yield
-    except* ArmFailure as group:
-        failure = _first(group)
-        answer.outcome, answer.error = getattr(failure, "outcome", "error"), str(failure)
-    except* (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError) as group:
-        if answer.error is None:  # a reason given by the server says more than the broken socket
-            failure = _first(group)
-            answer.outcome, answer.error = "error", f"{type(failure).__name__}: {failure}"
-
-
-def _first(group: BaseExceptionGroup[Any]) -> BaseException:
-    inner = group.exceptions[0]
-    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
-
-
-def _error_text(body: str) -> str:
-    """Return the message of an error envelope, or the beginning of what came instead."""
-    try:
-        return str(json.loads(body)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return body[:200]
