@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ..backends.base import Capabilities, Chunk, GenerationParams, TokenPrompt, Usage
+from .prefill import PrefillLane
 from .turn import DraftState
 
 DraftStatus = Literal["waiting", "running", "paused", "complete", "adopted", "dropped"]
@@ -27,6 +28,7 @@ class Draft:
         tokens: tokens in them.
         status: ``paused`` = the engine's request was ended early, the rest can be generated later.
         task: who generates it.
+        lane: the session's prefill of the same expert, None without one.
         group: the expert's compute group, once known.
         delivered: after adoption, tells the gate of streamed tokens.
     """
@@ -37,6 +39,7 @@ class Draft:
     tokens: int = 0
     status: DraftStatus = "waiting"
     task: asyncio.Task[None] | None = None
+    lane: PrefillLane | None = None
     group: str = ""
     delivered: Callable[[int], None] = lambda tokens: None
 

@@ -16,6 +16,7 @@ from ..backends.base import Chunk, GenerationParams, Priority
 from ..backends.errors import ExpertError
 from .draft import Draft, continuable, token_count
 from .errors import from_exception
+from .prefill import PrefillLane
 from .shared import Listener, Shared
 from .turn import DraftState
 
@@ -33,9 +34,19 @@ class Drafter:
         self._spawn = spawn
         self._drafts: dict[str, Draft] = {}
 
-    def start(self, plan: DraftState, params: GenerationParams, cache_salt: str | None) -> None:
-        """Answer in hiding, at low priority, while the expert's hardware is quiet."""
-        draft = self._drafts[plan.draft_id] = Draft(plan)
+    def start(
+        self,
+        plan: DraftState,
+        params: GenerationParams,
+        cache_salt: str | None,
+        lane: PrefillLane | None,
+    ) -> None:
+        """Answer in hiding, at low priority, while the expert's hardware is quiet.
+
+        ``lane``: where the expert's prefill for this session runs; the draft lets it finish, since
+        a draft cannot compute its prompt in slices.
+        """
+        draft = self._drafts[plan.draft_id] = Draft(plan, lane=lane)
         draft.task = self._spawn(self._fill(draft, params, cache_salt), plan.draft_id)
 
     def take(self, draft_id: str) -> Draft | None:
@@ -78,6 +89,8 @@ class Drafter:
         self, draft: Draft, params: GenerationParams, cache_salt: str | None
     ) -> None:
         shared = self._shared
+        if draft.lane is not None:
+            await draft.lane.settled()
         if shared.pool.ready(draft.plan.expert) is None:
             shared.pool.wake(draft.plan.expert)
             self._lose(draft, "the expert is not loaded")
@@ -121,8 +134,10 @@ class Drafter:
     def _keep(self, draft: Draft, chunk: Chunk) -> None:
         first = draft.tokens == 0
         draft.add(chunk)
-        if first and draft.tokens:
-            self._listener.draft_ready(draft.plan.draft_id)
+        if first and draft.tokens and draft.prompt is not None:
+            prompt = draft.prompt
+            missing = len(prompt.token_ids) if draft.lane is None else draft.lane.missing(prompt)
+            self._listener.draft_ready(draft.plan.draft_id, missing)
 
     def _deliver(self, draft: Draft, chunk: Chunk) -> None:
         """Stream on: the draft became the answer while it was being generated."""

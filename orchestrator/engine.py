@@ -23,7 +23,7 @@ from .errors import ErrorInfo, from_exception
 from .events import Status
 from .prefill import PrefillLane
 from .shared import Listener, Shared
-from .turn import Answer, Prefill, Retrieve, Route
+from .turn import Answer, DraftState, Prefill, Retrieve, Route
 
 log = logging.getLogger(__name__)
 
@@ -139,6 +139,13 @@ class Engine:
                 task.cancel()
         self._routing = self._retrieving = None
         self._lanes.clear()
+
+    # ---- drafts
+
+    def draft(self, plan: DraftState, params: GenerationParams) -> None:
+        """Start a draft behind the prefill of its expert."""
+        lane = self._lanes.get(plan.expert)
+        self.drafts.start(plan, params, self.cache_salt, lane)
 
     # ---- the answer
 

@@ -10,21 +10,35 @@ from .errors import ErrorInfo
 from .events import Ledger, ResponseDone, Status, Timings
 
 SMOOTHING = 0.3
-MIN_RATE_TOKENS = 64
+MIN_RATE_TOKENS = 32
+UNMEASURED_SLICE_TOKENS = 64
 
 
 @dataclass(slots=True)
 class ExpertRates:
-    """Measured speed of one expert: exponential means, None until measured."""
+    """Measured speed of one expert: exponential means, None until measured.
+
+    A step of the engine costs about what a decode step costs, whatever it computes, and
+    ``prefill_ms_per_token`` for each prompt token on top.
+    """
 
     prefill_ms_per_token: float | None = None
     decode_ms: float | None = None
 
     def saw_prefill(self, result: PrefillResult) -> None:
-        """Learn from a prefill that computed enough tokens to mean something."""
+        """Learn from a prefill step that computed enough tokens to mean something."""
         if result.computed >= MIN_RATE_TOKENS:
-            rate = result.ms / result.computed
+            whole = result.ms / result.computed
+            fixed = (self.decode_ms or 0.0) / result.computed
+            rate = max(whole - fixed, whole / 2)  # the decode step may have been timed under load
             self.prefill_ms_per_token = _smooth(self.prefill_ms_per_token, rate)
+
+    def tokens_within(self, limit_ms: float) -> int:
+        """Return how many prompt tokens one step computes within a time; a guess if unmeasured."""
+        if self.prefill_ms_per_token is None:
+            return UNMEASURED_SLICE_TOKENS
+        left_ms = limit_ms - (self.decode_ms or 0.0)
+        return max(0, int(left_ms / max(self.prefill_ms_per_token, 1e-6)))
 
     def saw_decode(self, ms: float) -> None:
         """Learn from the time between two tokens of a stream."""
@@ -50,6 +64,7 @@ class TurnRecord:
         committed: the turn's own messages, as the expert sees them.
         shown: the text pieces that left the session.
         degraded: what the answer had to do without.
+        draft_prompt: prompt tokens that the newest draft computed itself.
     """
 
     expert: str | None = None
@@ -67,6 +82,7 @@ class TurnRecord:
     draft_ready_s: float | None = None
     prefilled: Counter[str] = field(default_factory=Counter)
     drafts: int = 0
+    draft_prompt: int = 0
     draft_speculated: int = 0
     draft_adopted: int = 0
     draft_wasted: int = 0
@@ -120,19 +136,21 @@ class TurnRecord:
     def ledger(self) -> Ledger:
         """Balance the books: speculated = adopted + wasted.
 
-        Prefilled tokens count as adopted as far as the answering expert found them in its cache.
+        Prefilled tokens count as adopted as far as the answering expert found them in its cache,
+        and as far as an adopted draft computed its prompt itself. A server that does not say what
+        it found counts as one that found nothing.
         """
         expert, usage = self.expert, self.usage
         speculated = sum(self.prefilled.values())
         adopted = 0
-        if expert is not None and usage is not None and usage.cached_tokens is not None:
-            adopted = min(self.prefilled[expert], usage.cached_tokens)
         multiplier = None
-        if usage is not None and usage.prompt_tokens + usage.completion_tokens > 0:
+        if expert is not None and usage is not None:
+            by_draft = self.draft_prompt if self.draft_adopted else 0
+            found = min((usage.cached_tokens or 0) + by_draft, usage.prompt_tokens)
+            adopted = min(self.prefilled[expert], found)
             plain = usage.prompt_tokens + usage.completion_tokens
-            answer = plain - (usage.cached_tokens or 0) - self.draft_adopted
-            spent = speculated + self.draft_speculated + answer
-            multiplier = round(spent / plain, 4)
+            spent = speculated + self.draft_speculated + plain - found - self.draft_adopted
+            multiplier = round(spent / plain, 4) if plain > 0 else None
         return Ledger(
             prefill_speculated=speculated,
             prefill_adopted=adopted,

@@ -126,7 +126,10 @@ class LiveMind:
         pool = assembly.make_pool(settings, self._create, self._expert_changed)
         await self._stack.enter_async_context(pool)
         gate = assembly.make_gate(settings)
-        return Shared(pool, router, gate, retriever, settings.speculation.max_draft_tokens)
+        speculation = settings.speculation
+        return Shared(
+            pool, router, gate, retriever, speculation.max_draft_tokens, speculation.slice_ms
+        )
 
     async def _start_embedding(self) -> EmbedWorker | None:
         if len(self.settings.experts) == 1 and not self.settings.rag.enabled:

@@ -33,10 +33,25 @@ class PrefillLane:
         self._ready: tuple[int, ...] = ()
         self._cache: tuple[Expert | None, str | None] = (None, None)
         self._served: Prefill | None = None
+        self._in_flight = 0
+        self._left = 0
 
     def aim(self, target: Prefill, cache_salt: str | None) -> None:
-        """Set the newest target; what it shares with the older ones stays ready."""
+        """Set the newest target; what it shares with the older ones stays ready.
+
+        The slice in flight is not in the spending that the target's budget was made from.
+        """
         self._target, self._salt = target, cache_salt
+        self._left = target.budget_tokens - self._in_flight
+
+    async def settled(self) -> None:
+        """Wait until the newest target is ready or given up."""
+        while self.task is not None and not self.task.done():
+            await asyncio.wait([self.task])
+
+    def missing(self, prompt: TokenPrompt) -> int:
+        """Return how many of a prompt's tokens are not ready; 0 where tokens are not known here."""
+        return len(prompt.token_ids) - _common(self._ready, prompt.token_ids)
 
     async def run(self, report: Report) -> None:
         """Prefill until the newest target is ready, the expert fails or the task is cancelled.
@@ -73,14 +88,13 @@ class PrefillLane:
             self._cache, self._ready = (expert, self._salt), ()
         ready = _common(self._ready, prompt.token_ids) // block * block
         self._ready = prompt.token_ids[:ready]
-        left = target.budget_tokens
-        while ready < total and self._target is target and left >= block:
-            result = await self._slice(
-                expert, prompt, ready, min(total, ready + left // block * block)
-            )
+        while ready < total and self._target is target and self._left >= block:
+            affordable = min(total, ready + self._left // block * block)
+            result = await self._slice(expert, prompt, ready, affordable)
             if result is None:
                 return False
-            left -= result.computed
+            if self._target is target:
+                self._left -= result.computed
             ready = len(self._ready)
             report(self.expert, target.revision, ready, total, result)
         return True
@@ -94,10 +108,15 @@ class PrefillLane:
         async with shared.gate.slice(group) as tokens:
             if shared.pool.ready(self.expert) is not expert:
                 return None
+            tokens = min(tokens, shared.rates[self.expert].tokens_within(shared.slice_ms))
             end = min(total, ready + max(block, tokens // block * block))
             quiet = not shared.gate.busy(group)
-            async with shared.pool.acquire(self.expert):
-                result = await expert.prefill(prompt.slice(end), priority=Priority.SPECULATIVE)
+            self._in_flight = end - ready
+            try:
+                async with shared.pool.acquire(self.expert):
+                    result = await expert.prefill(prompt.slice(end), priority=Priority.SPECULATIVE)
+            finally:
+                self._in_flight = 0
         self._ready = prompt.token_ids[:end]
         if quiet and not shared.gate.busy(group):
             shared.rates[self.expert].saw_prefill(result)

@@ -34,8 +34,8 @@ class Listener(Protocol):
     ) -> None:
         """A slice was computed; ``ready`` of ``total`` tokens are in the expert's cache."""
 
-    def draft_ready(self, draft_id: str) -> None:
-        """The draft has its first token."""
+    def draft_ready(self, draft_id: str, computed_tokens: int) -> None:
+        """The draft has its first token; so much of its prompt no slice had computed before."""
 
     def draft_cut(self, tokens: int) -> None:
         """A paused draft gave up this many tokens at its end."""
@@ -52,11 +52,16 @@ class Listener(Protocol):
 
 @dataclass(slots=True)
 class Shared:
-    """What all sessions of a server share; used on one event loop."""
+    """What all sessions of a server share; used on one event loop.
+
+    Attributes:
+        slice_ms: how long a slice of speculative prefill should take at most.
+    """
 
     pool: Pool
     router: Router
     gate: SpeculationGate
     retriever: Retriever | None = None
     max_draft_tokens: int = 256
+    slice_ms: float = 80.0
     rates: defaultdict[str, ExpertRates] = field(default_factory=lambda: defaultdict(ExpertRates))

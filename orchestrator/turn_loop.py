@@ -142,9 +142,14 @@ class TurnLoop:
         self._apply(planner.on_prefilled(self.state, result.computed))
         self._outbox.put(PrefillUpdated(revision, expert, ready, total))
 
-    def draft_ready(self, draft_id: str) -> None:
+    def draft_ready(self, draft_id: str, computed_tokens: int) -> None:
         """See ``engine.Listener``."""
         self.record.draft_ready_s = self.now()
+        draft = self.state.draft
+        if draft is not None and draft.draft_id == draft_id:
+            self.record.draft_prompt = computed_tokens
+            self.record.prefilled[draft.expert] += computed_tokens
+            self._apply(planner.on_prefilled(self.state, computed_tokens))
 
     def draft_cut(self, tokens: int) -> None:
         """See ``engine.Listener``."""
@@ -197,7 +202,7 @@ class TurnLoop:
             case turn.StartDraft(draft):
                 self.record.drafts += 1
                 self._outbox.put(DraftCreated(draft.draft_id, draft.expert, draft.revision))
-                self.engine.drafts.start(draft, self.params, self.engine.cache_salt)
+                self.engine.draft(draft, self.params)
             case turn.DropDraft(draft, reason):
                 self._count_dropped(draft, reason)
             case turn.Answer():

@@ -84,6 +84,23 @@ def test_default_length_of_an_answer_holds_for_draft_and_continuation_together(
     virtual_run(main())
 
 
+def test_draft_begins_behind_the_prefill_and_its_prompt_is_in_the_books(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        expert = Wire(prefill_token_s=0.05)
+        async with live.open_stage(expert) as stage, stage.session(PINNED) as session:
+            session.replace(words(60))
+            await asyncio.sleep(8)
+            assert expert.peak == 1
+            done = live.done_of(await live.answer(session))
+            assert done.ledger.draft_adopted > 0
+            assert done.ledger.prefill_speculated == expert.prefilled_tokens
+            assert (done.ledger.prefill_wasted, done.ledger.cost_multiplier) == (0, 1.0)
+
+    virtual_run(main())
+
+
 def test_draft_of_a_server_that_names_no_tokens_is_bounded_and_counted(
     virtual_run: Any, live: SimpleNamespace
 ) -> None:

@@ -77,6 +77,20 @@ def test_cost_multiplier_compares_with_the_same_turn_without_speculation(
     assert record.ledger().cost_multiplier == multiplier
 
 
+def test_prompt_that_an_adopted_draft_computed_is_adopted_with_it() -> None:
+    record = TurnRecord(expert="e", usage=Usage(80, 20, 64), draft_speculated=20, draft_adopted=20)
+    record.prefilled["e"], record.draft_prompt = 64 + 16, 16
+    ledger = record.ledger()
+    assert (ledger.prefill_adopted, ledger.cost_multiplier) == (80, 1.0)
+
+
+def test_prompt_of_a_lost_draft_is_wasted() -> None:
+    record = TurnRecord(expert="e", usage=Usage(80, 20, 64), draft_speculated=5, draft_wasted=5)
+    record.prefilled["e"], record.draft_prompt = 64 + 16, 16
+    ledger = record.ledger()
+    assert (ledger.prefill_adopted, ledger.cost_multiplier) == (64, 1.21)
+
+
 def test_adopted_draft_costs_nothing_extra() -> None:
     record = TurnRecord(expert="e", usage=Usage(80, 20, 0), draft_speculated=20, draft_adopted=20)
     assert record.ledger().cost_multiplier == 1.0
@@ -151,7 +165,7 @@ def test_estimate_from_unmeasured_rates_is_unknown(
     assert done.timings.estimated_ttft_ms_without is None
 
 
-@pytest.mark.parametrize(("computed", "rate"), [(63, None), (64, 0.5)])
+@pytest.mark.parametrize(("computed", "rate"), [(31, None), (32, 0.5)])
 def test_prefill_rate_is_learned_from_enough_tokens(computed: int, rate: float | None) -> None:
     rates = ExpertRates()
     rates.saw_prefill(PrefillResult(0, computed, computed * 0.5))
@@ -162,6 +176,28 @@ def test_prefill_rate_counts_computed_tokens_not_cached_ones() -> None:
     rates = ExpertRates()
     rates.saw_prefill(PrefillResult(900, 100, 50.0))
     assert rates.prefill_ms_per_token == 0.5
+
+
+@pytest.mark.parametrize(("decode_ms", "rate"), [(None, 1.0), (20.0, 0.8), (90.0, 0.5)])
+def test_prefill_rate_leaves_out_what_any_step_costs(
+    decode_ms: float | None, rate: float
+) -> None:
+    rates = ExpertRates(decode_ms=decode_ms)
+    rates.saw_prefill(PrefillResult(0, 100, 100.0))
+    assert rates.prefill_ms_per_token == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(
+    ("rates", "tokens"),
+    [
+        (ExpertRates(0.5, 20.0), 120),
+        (ExpertRates(0.5), 160),
+        (ExpertRates(0.5, 90.0), 0),
+        (ExpertRates(None, 20.0), 64),
+    ],
+)
+def test_tokens_of_a_step_follow_from_its_time(rates: ExpertRates, tokens: int) -> None:
+    assert rates.tokens_within(80.0) == tokens
 
 
 def test_decode_rate_moves_towards_newer_values() -> None:

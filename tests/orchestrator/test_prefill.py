@@ -245,6 +245,40 @@ async def test_prefill_stays_within_the_budget_of_its_target(budget: int, length
     assert expert.prefilled_tokens == length
 
 
+async def test_newer_target_pays_for_the_slice_in_flight() -> None:
+    expert = Recorder(prefill_token_s=0.01)
+    async with open_lane(expert, 8) as lane:
+        lane.aim(target(79, budget_tokens=16), None)
+        task = asyncio.ensure_future(lane.run(Reports()))
+        await asyncio.sleep(0.02)  # into the first slice, which takes 80 ms
+        lane.aim(target(89, 2, budget_tokens=16), None)
+        await task
+    assert expert.prefilled_tokens == 16
+
+
+@pytest.mark.parametrize(("slice_ms", "first"), [(16.5, 16), (8.5, 8), (0.5, 4), (1000, 32)])
+async def test_slice_takes_no_longer_than_allowed(slice_ms: float, first: int) -> None:
+    expert = Recorder()
+    async with open_lane(expert, 32) as lane:
+        lane._shared.slice_ms = slice_ms
+        lane._shared.rates["e"].prefill_ms_per_token = 1.0
+        lane.aim(target(39), None)
+        await lane.run(Reports())
+    assert expert.lengths[0] == first
+
+
+async def test_lane_is_settled_when_its_newest_target_is_ready() -> None:
+    expert = Recorder(prefill_token_s=0.001)
+    async with open_lane(expert) as lane:
+        await lane.settled()
+        lane.aim(target(19), None)
+        lane.task = asyncio.ensure_future(lane.run(Reports()))
+        await lane.settled()
+        assert expert.prefilled_tokens == 20
+        prompt = expert.render(target(21).messages, open_turn=False)
+        assert lane.missing(prompt) == prompt.num_tokens - 20
+
+
 async def test_expert_without_local_tokens_is_sent_no_target_over_the_budget() -> None:
     expert = Distant()
     assert await prefilled(expert, target(50, budget_tokens=8)) == []
