@@ -1,8 +1,9 @@
 """Starts and stops one vLLM engine and owns the processes it consists of.
 
-The engine object lives in this process; its EngineCore and Worker processes are children. They get
-their own environment and log through ``vllm_launch.py`` and are killed, not asked, at the end: an
-engine keeps nothing that is worth a goodbye, and asking takes seconds.
+The engine object lives in this process; its EngineCore, which on a CPU computes too, and Workers if
+it has any, are children. They get their own environment and log through ``vllm_launch.py`` and are
+killed, not asked, at the end: an engine keeps nothing that is worth a goodbye, and asking takes
+seconds.
 
 One thread per engine builds it, waits and takes it down: the kernel kills a child whose parent
 *thread* ends, which is what makes engines die with this process, however it dies.
@@ -128,6 +129,8 @@ class EngineProcess:
         from vllm.v1.executor import Executor
 
         config = AsyncEngineArgs(**arguments).create_engine_config()
+        if self._spec.cpu_cores is None and config.device_config.device_type == "cpu":
+            _compute_in_the_core(config)
         resource_tracker.ensure_running()
         if self._stopping.is_set():
             raise self._unavailable("stopped while starting")
@@ -236,6 +239,17 @@ def _prepare_this_process(spec: ExpertSpec) -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
         vllm_logger.addHandler(handler)
         vllm_logger.setLevel(logging.INFO)
+
+
+def _compute_in_the_core(config: Any) -> None:
+    """Let the EngineCore compute instead of a Worker process of its own.
+
+    vLLM's CPU platform insists on a Worker because it binds OpenMP threads when it starts one; the
+    launcher has set their number before that, and without ``cpu_cores`` nothing is bound. The
+    Worker would cost its imports at each start, their memory, and a core on which the EngineCore
+    spins for its results.
+    """
+    config.parallel_config.distributed_executor_backend = "uni"
 
 
 def _tell(

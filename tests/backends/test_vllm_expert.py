@@ -264,16 +264,19 @@ def test_generate_open_turn_is_refused(run: Run, expert: VllmExpert) -> None:
         run(collect(expert, opened))
 
 
+@pytest.mark.parametrize(
+    ("cpu_cores", "processes"), [(None, ["EngineCore"]), ("0", ["EngineCore", "Worker"])]
+)
 def test_engine_killed_in_mid_stream_fails_at_once_and_starts_again(
-    run: Run, tiny_model: Path
+    run: Run, tiny_model: Path, cpu_cores: str | None, processes: list[str]
 ) -> None:
-    expert = VllmExpert(spec_of(tiny_model))
+    expert = VllmExpert(spec_of(tiny_model, cpu_cores=cpu_cores))
     shared_before = set(os.listdir("/dev/shm"))
 
-    async def kill_in_mid_stream(victim: int) -> float:
+    async def kill_in_mid_stream(victim: int, request_id: str) -> float:
         prompt = expert.render(user("Endless"), open_turn=False)
         stream = expert.generate(
-            prompt, ENDLESS, priority=Priority.FOREGROUND, request_id=f"kill-{victim}"
+            prompt, ENDLESS, priority=Priority.FOREGROUND, request_id=request_id
         )
         await anext(stream)
         os.kill(expert.process_ids()[victim], signal.SIGKILL)
@@ -283,11 +286,11 @@ def test_engine_killed_in_mid_stream_fails_at_once_and_starts_again(
         return time.monotonic() - killed_at
 
     async def main() -> None:
-        for victim in (0, 1):  # EngineCore, then a worker
+        for attempt in range(1 if cpu_cores else 2):  # who died does not matter to the next start
             await expert.start()
             children = expert.process_ids()
-            assert len(children) == 2
-            assert await kill_in_mid_stream(victim) < 5
+            assert len(children) == len(processes)
+            assert await kill_in_mid_stream(-1, f"kill-{attempt}") < 5
             health = await expert.health()
             assert not health.ok
             assert "died" in health.detail
@@ -345,14 +348,13 @@ def test_engine_parent_ends_children_end_and_the_terminal_stays_silent(
     assert parent.stdout is not None
     first_line = parent.stdout.readline()
     children = [int(pid) for pid in first_line.split()[1:]]
-    assert len(children) == 2, first_line + (parent.communicate("\n")[1])
-    if end == "kill":
+    if end == "kill" or not children:
         parent.kill()
     output, errors = parent.communicate("\n", timeout=60)
     if end == "kill":  # Python's own resource tracker says what it had to tidy up
         lines = [line for line in errors.splitlines() if "resource_tracker" not in line]
         errors = "".join(line for line in lines if not line.startswith("  warnings.warn("))
-    assert (output, errors) == ("", "")
+    assert (len(children), output, errors) == (1, "", "")
     deadline = time.monotonic() + 20
     while any(map(is_running, children)) or set(os.listdir("/dev/shm")) - shared_before:
         assert time.monotonic() < deadline, "the engine outlives its parent"

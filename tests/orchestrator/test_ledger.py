@@ -179,9 +179,7 @@ def test_prefill_rate_counts_computed_tokens_not_cached_ones() -> None:
 
 
 @pytest.mark.parametrize(("decode_ms", "rate"), [(None, 1.0), (20.0, 0.8), (90.0, 0.5)])
-def test_prefill_rate_leaves_out_what_any_step_costs(
-    decode_ms: float | None, rate: float
-) -> None:
+def test_prefill_rate_leaves_out_what_any_step_costs(decode_ms: float | None, rate: float) -> None:
     rates = ExpertRates(decode_ms=decode_ms)
     rates.saw_prefill(PrefillResult(0, 100, 100.0))
     assert rates.prefill_ms_per_token == pytest.approx(rate)
