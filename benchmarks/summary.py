@@ -1,7 +1,7 @@
 """From answers to numbers: cases for the report and the flat summary. Pure.
 
-A ratio is paired: the arm's time over the reference's time of the same block. Only completed
-answers have times; the others are counted by outcome beside them. Unknown is None.
+A ratio is paired: the arm's time over the reference's time of the same turn. Only completed answers
+of the asked expert to prompts of about the same length have one; the others are counted beside it.
 """
 
 from __future__ import annotations
@@ -9,212 +9,240 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from itertools import pairwise
 from typing import Any
 
-from .answer import Answer
-from .identity import Comparison, Verdict, compare, identical_share
-from .stats import bootstrap, p50, p95, quantile, ratio, share
-from .ttft import ARMS, BASE, DRAFT, LIVE, PASTE, PREFILL, Block, ExpertResults, Foreground
+from .answer import OUTCOMES, Answer
+from .arms import ARMS, LETTERS, REFERENCES, Arm
+from .identity import Verdict, identical_share
+from .measure import (
+    STAGES,
+    Slo,
+    books,
+    distribution,
+    first_sentence_ms,
+    gaps_ms,
+    leads_ms,
+    misrouted,
+    row,
+    tokens_per_s,
+    total,
+    tpot_ms,
+)
+from .stats import bootstrap, p50, ratio, share
+from .ttft import BlockResult, CaseResult, Turn
 
 Json = dict[str, Any]
 Number = float | None
+Pair = tuple[Turn, Answer]
+SAME_WORK = 0.05
+"""Prompts whose lengths differ by more than this share are not the same work."""
 
 
-def summarize(results: Sequence[ExpertResults], seed: int) -> tuple[list[Json], dict[str, Number]]:
-    """Return the report's cases and its summary in the names of DESIGN §6.
-
-    Keys of the random-weight expert have no suffix; ``ttft.identical_share`` covers all experts.
-    """
-    cases: list[Json] = []
-    summary: dict[str, Number] = {}
-    verdicts: list[Verdict] = []
-    for one in results:
-        turns = _turns_case(one, seed)
-        typing = _interference_case(one)
-        cases += [turns, typing]
-        pairs, suffix = turns["pairs"], one.case.suffix
-        comparisons = [c for arm in ARMS for _, c in _compared(one.blocks, arm)]
-        verdicts += [c.verdict for c in comparisons]
-        summary |= {
-            f"ttft.live_over_request_at_end.p50{suffix}": pairs[LIVE]["ratio_p50"],
-            f"ttft.live_over_request_at_end.p95{suffix}": pairs[LIVE]["ratio_p95"],
-            f"ttft.prefill_over_request_at_end.p50{suffix}": pairs[PREFILL]["ratio_p50"],
-            f"ttft.paste_over_request_at_end.p50{suffix}": pairs[PASTE]["ratio_p50"],
-            f"ttft.identical_share{suffix}": identical_share(c.verdict for c in comparisons),
-            f"ttft.identical_share_strict{suffix}": identical_share(
-                (c.verdict for c in comparisons), strict=True
-            ),
-            f"ttft.adopted_first_token_ms.p50{suffix}": turns["drafts"][DRAFT][
-                "first_token_ms_p50"
-            ],
-            f"ttft.adopted_share{suffix}": turns["drafts"][DRAFT]["adopted_share"],
-            f"itl.with_typing_over_without.p95{suffix}": typing["gap_ratio_p95"],
-        }
-    summary["ttft.identical_share"] = identical_share(verdicts)
-    summary["ttft.identical_share_strict"] = identical_share(verdicts, strict=True)
-    return cases, summary
+def report_cases(
+    results: Iterable[CaseResult], slo: Slo, *, overlap: bool, seed: int
+) -> list[Json]:
+    """Return the report's cases."""
+    return [_case(one, slo, overlap=overlap, seed=seed) for one in results]
 
 
-def _turns_case(results: ExpertResults, seed: int) -> Json:
-    blocks = results.blocks
-    arms = {arm: [b.answers[arm] for b in blocks if arm in b.answers] for arm in (BASE, *ARMS)}
-    return {
-        "name": "turns",
-        "expert": results.case.expert_id,
-        "label": results.case.label,
-        "random_weights": results.case.random_weights,
-        "arms": {arm: _arm(answers) for arm, answers in arms.items()},
-        "pairs": {arm: _pairs(blocks, arm, seed) for arm in ARMS},
-        "drafts": {arm: _drafts(arms[arm]) for arm in (LIVE, DRAFT)},
-        "turns": [
-            {"turn": b.turn, "arm": arm, **_row(answer)}
-            for b in blocks
-            for arm, answer in b.answers.items()
-        ],
-    }
-
-
-def _arm(answers: Sequence[Answer]) -> Json:
-    done = [a for a in answers if a.outcome == "completed"]
-    outcomes = Counter(a.outcome for a in answers)
-    times = _known(a.ttft_ms for a in done)
-    return {
-        **{name: outcomes[name] for name in ("completed", "failed", "incomplete", "error")},
-        "errors": sorted({a.error for a in answers if a.error is not None}),
-        "ttft_ms_p50": p50(times),
-        "ttft_ms_p95": p95(times),
-        "total_ms_p50": p50(_known(a.total_ms for a in done)),
-        "server_ttft_ms_p50": p50(_known(a.server_ttft_ms for a in done)),
-        "prompt_tokens_p50": p50(_known(a.prompt_tokens for a in done)),
-        "cached_tokens_p50": p50(_known(a.cached_tokens for a in done)),
-        "cached_tokens_max": max(_known(a.cached_tokens for a in done), default=None),
-        "key_late_ms_p99": quantile([ms for a in answers for ms in a.key_late_ms], 0.99),
-    }
-
-
-def _whole(blocks: Iterable[Block], arm: str) -> list[tuple[int, Answer, Answer]]:
-    """Return (turn, reference, answer) of the blocks where both are complete."""
-    found = []
-    for block in blocks:
-        base, other = block.answers.get(BASE), block.answers.get(arm)
-        if base and other and base.outcome == other.outcome == "completed":
-            found.append((block.turn, base, other))
-    return found
-
-
-def _compared(blocks: Iterable[Block], arm: str) -> list[tuple[int, Comparison]]:
+def report_turns(results: Iterable[CaseResult]) -> list[Json]:
+    """Return one row per turn, in the order of asking within each case."""
     return [
-        (turn, compare(base.text, other.text, base.explanation))
-        for turn, base, other in _whole(blocks, arm)
+        row(one.case.name, block.block.index, one.case.expert.expert_id, turn)
+        for one in results
+        for block in one.blocks
+        for turn in block.turns
     ]
 
 
-def _pairs(blocks: Sequence[Block], arm: str, seed: int) -> Json:
-    whole = _whole(blocks, arm)
-    ratios = _known(ratio(other.ttft_ms, base.ttft_ms) for _, base, other in whole)
-    compared = _compared(blocks, arm)
-    verdicts = Counter(c.verdict for _, c in compared)
-    return {
-        "asked": sum(arm in block.answers for block in blocks),
-        "ratios": ratios,
-        "ratio_p50": p50(ratios),
-        "ratio_p95": p95(ratios),
-        "ratio_p50_ci95": bootstrap(ratios, p50, seed),
-        "ratio_of_p50s": ratio(
-            p50(_known(other.ttft_ms for _, _, other in whole)),
-            p50(_known(base.ttft_ms for _, base, _ in whole)),
-        ),
-        **{verdict: verdicts[verdict] for verdict in ("identical", "tie", "different")},
-        "differences": _differences(whole),
-    }
+def ablation_summary(cases: Sequence[Json]) -> dict[str, Number]:
+    """Return the summary in the names of DESIGN §6: every arm over A and over L, per case.
 
-
-def _differences(whole: Iterable[tuple[int, Answer, Answer]]) -> list[Json]:
-    """Return what is needed to judge each pair of texts that are not equal."""
-    found = []
-    for turn, base, other in whole:
-        comparison = compare(base.text, other.text, base.explanation)
-        if comparison.verdict != "identical":
-            again = None if base.explanation is None else base.explanation.text
-            texts = {"reference": base.text, "text": other.text, "reference_again": again}
-            found.append({"turn": turn, **asdict(comparison), **texts})
+    ``ttft.identical_share`` without a suffix covers all cases.
+    """
+    found: dict[str, Number] = {}
+    for case in cases:
+        suffix = case["suffix"]
+        for reference in REFERENCES[:2]:
+            for arm in LETTERS:
+                if arm == reference:
+                    continue
+                pair = case["pairs"].get(reference, {}).get(arm)
+                for level in ("p50", "p95"):
+                    key = f"ttft.{arm}_over_{reference}.{level}{suffix}"
+                    found[key] = pair and pair["ratio"][level]
+            draft = case["pairs"].get(reference, {}).get("E")
+            key = f"ttft.E_adopted_over_{reference}.p50{suffix}"
+            found[key] = draft and draft["ratio_adopted"]["p50"]
+        for arm in LETTERS:
+            one = case["arms"].get(arm)
+            for level in ("p50", "p95"):
+                found[f"ttft.ms.{arm}.{level}{suffix}"] = one and one["ttft_ms"][level]
+            if arm in ARMS and ARMS[arm].door == "live":
+                multiplier = one and one["cost_multiplier"]
+                found[f"waste.cost_multiplier.{arm}{suffix}"] = multiplier
+        drafts = case["arms"].get("E")
+        found[f"draft.adopted_share.E{suffix}"] = drafts and drafts["drafts"]["adopted_share"]
+    found |= _identical(cases)
+    found |= dict.fromkeys(("harness.error_ms.p50", "harness.error_ms.p99"))
+    found["harness.vs_third_party.p50"] = None
     return found
 
 
-def _drafts(answers: Sequence[Answer]) -> Json:
-    done = [a for a in answers if a.outcome == "completed"]
-    adopted = [a for a in done if a.draft_adopted]
+def _identical(cases: Iterable[Json]) -> dict[str, Number]:
+    """Return the share of identical answers, against the best reference that was asked."""
+    counted: list[Verdict] = []
+    for case in cases:
+        for pairs in list(case["pairs"].values())[:1]:
+            for pair in pairs.values():
+                for verdict in ("identical", "tie", "different"):
+                    counted += [verdict] * pair[verdict]  # type: ignore[list-item]
     return {
-        "turns": len(done),
-        "adopted_share": share(len(adopted), len(done)),
-        "first_token_ms_p50": p50(_known(a.server_ttft_ms for a in adopted)),
-        "client_first_token_ms_p50": p50(_known(a.ttft_ms for a in adopted)),
+        "ttft.identical_share": identical_share(counted),
+        "ttft.identical_share_strict": identical_share(counted, strict=True),
     }
 
 
-def _interference_case(results: ExpertResults) -> Json:
-    alone = [f for f in results.foregrounds if not f.typists]
-    beside = [f for f in results.foregrounds if f.typists]
-    gaps = {True: _gaps(beside), False: _gaps(alone)}
-    typists = [t for f in beside for t in f.typists]
+def _case(result: CaseResult, slo: Slo, *, overlap: bool, seed: int) -> Json:
+    case, blocks = result.case, result.blocks
+    expert_id = case.expert.expert_id
+    arms = list(dict.fromkeys(arm for block in blocks for arm in block.block.arms))
+    order = [*LETTERS, *(arm.id for arm in arms)]
+    arms.sort(key=lambda arm: order.index(arm.id))
+    asked = {arm: [t for b in blocks for t in b.turns if t.arm == arm] for arm in arms}
+    spans = {
+        arm: sum(b.spans_s.get(arm.id, 0.0) for b in blocks) if overlap else None for arm in arms
+    }
     return {
-        "name": "interference",
-        "expert": results.case.expert_id,
-        "label": results.case.label,
-        "random_weights": results.case.random_weights,
-        "alone": _stream(alone),
-        "beside_typing": _stream(beside),
-        "gap_ratio_p50": ratio(p50(gaps[True]), p50(gaps[False])),
-        "gap_ratio_p95": ratio(p95(gaps[True]), p95(gaps[False])),
-        "gap_ratio_mean": ratio(_mean(gaps[True]), _mean(gaps[False])),
-        "typists": len(typists),
-        "typists_failed": sum(t.error is not None for t in typists),
-        "typist_errors": sorted({t.error for t in typists if t.error is not None}),
-        "typists_prefilled_tokens_p50": p50([float(t.prefilled_tokens or 0) for t in typists]),
+        "name": case.name,
+        "suffix": case.suffix,
+        "expert": expert_id,
+        "label": case.expert.label,
+        "random_weights": case.expert.random_weights,
+        "cadence": case.cadence,
+        "documents_tokens": case.documents_tokens,
+        "arms": {arm.id: arm_figures(asked[arm], expert_id, slo, spans[arm]) for arm in arms},
+        "pairs": {
+            name: {
+                arm.id: _pairs(blocks, name, arm, expert_id, seed) for arm in arms if arm.id != name
+            }
+            for name in REFERENCES
+            if any(arm.id == name for arm in arms)
+        },
     }
 
 
-def _stream(foregrounds: Sequence[Foreground]) -> Json:
-    gaps = _gaps(foregrounds)
+def arm_figures(turns: Sequence[Turn], expert_id: str, slo: Slo, span_s: float | None) -> Json:
+    """Return the figures of one arm; ``span_s`` = time it took where turns overlap, else None."""
+    answers = [turn.answer for turn in turns]
+    done = [answer for answer in answers if answer.outcome == "completed"]
+    outcomes = Counter(answer.outcome for answer in answers)
+    good = sum(map(slo.met_by, answers)) if slo.given else None
+    tokens = [books(answer) for answer in done]
+    generated = total([answer.completion_tokens for answer in done])
+    leads = [leads_ms(answer) for answer in done]
+    adopted = sum(bool(answer.draft_adopted) for answer in done)
     return {
-        **_arm([f.answer for f in foregrounds]),
-        "gap_ms_p50": p50(gaps),
-        "gap_ms_p95": p95(gaps),
-        "gap_ms_mean": _mean(gaps),
-        "gap_ms_max": max(gaps, default=None),
-        "streams": [
-            {"pair": f.pair, "gap_ms_p95": p95(_gaps([f])), **_row(f.answer)} for f in foregrounds
+        "asked": len(turns),
+        **{name: outcomes[name] for name in OUTCOMES},
+        "misrouted": sum(misrouted(turn, expert_id) for turn in turns),
+        "errors": sorted({answer.error for answer in answers if answer.error is not None}),
+        "ttft_ms": distribution(answer.ttft_ms for answer in done),
+        "first_sentence_ms": distribution(map(first_sentence_ms, done)),
+        "itl_ms": distribution(gap for answer in done for gap in gaps_ms(answer)),
+        "tpot_ms": distribution(map(tpot_ms, done)),
+        "e2e_ms": distribution(answer.e2e_ms for answer in done),
+        "tokens_per_s": distribution(map(tokens_per_s, done)),
+        "server_ttft_ms": distribution(answer.server_ttft_ms for answer in done),
+        "throughput_tokens_per_s": ratio(generated, span_s),
+        "goodput_share": None if good is None else share(good, len(answers)),
+        "goodput_per_s": None if good is None else ratio(good, span_s),
+        "lead_ms": {stage: distribution(lead[stage] for lead in leads) for stage in STAGES},
+        **_prompts(done),
+        "drafts": {
+            "made": sum(len(answer.of_type("draft.created")) for answer in done),
+            "adopted": adopted,
+            "discarded": sum(len(answer.of_type("draft.discarded")) for answer in done),
+            "adopted_share": share(adopted, len(done)),
+        },
+        "tokens": {
+            name: total([book[name] for book in tokens])
+            for name in ("speculated", "adopted", "wasted")
+        },
+        "cost_multiplier": _cost(done),
+    }
+
+
+def _prompts(done: Sequence[Answer]) -> Json:
+    cached = _known(answer.cached_tokens for answer in done)
+    shares = (ratio(answer.cached_tokens, answer.prompt_tokens) for answer in done)
+    return {
+        "prompt_tokens_p50": p50(_known(answer.prompt_tokens for answer in done)),
+        "cached_tokens_p50": p50(cached),
+        "cached_tokens_max": max(cached, default=None),
+        "cached_share_p50": p50(_known(shares)),
+    }
+
+
+def _cost(done: Iterable[Answer]) -> Number:
+    """Return the tokens computed in all over those a plain server would have computed."""
+    spent = plain = 0.0
+    for answer in done:
+        multiplier = (answer.ledger or {}).get("cost_multiplier")
+        if multiplier is not None and answer.prompt_tokens is not None:
+            alone = answer.prompt_tokens + (answer.completion_tokens or 0)
+            spent, plain = spent + multiplier * alone, plain + alone
+    return ratio(spent, plain)
+
+
+def _pairs(
+    blocks: Sequence[BlockResult], reference: str, arm: Arm, expert_id: str, seed: int
+) -> Json:
+    pairs = _completed(blocks, reference, arm)
+    same = [p for p in pairs if not misrouted(p[0], expert_id) and _same_work(p[0].answer, p[1])]
+    ratios: dict[bool, list[float]] = {True: [], False: []}
+    for turn, base in same:
+        value = ratio(turn.answer.ttft_ms, base.ttft_ms)
+        if value is not None:
+            ratios[bool(turn.answer.draft_adopted)].append(value)
+    every = ratios[True] + ratios[False]
+    compared = [(turn, turn.answer.comparison) for turn, _ in pairs if turn.answer.comparison]
+    verdicts = Counter(comparison.verdict for _, comparison in compared)
+    return {
+        "pairs": len(pairs),
+        "other_work": len(pairs) - len(same),
+        "ratios": every,
+        "ratio": distribution(every),
+        "ratio_p50_ci95": bootstrap(every, p50, seed),
+        "ratio_adopted": distribution(ratios[True]),
+        "ratio_not_adopted": distribution(ratios[False]),
+        **{verdict: verdicts[verdict] for verdict in ("identical", "tie", "different")},
+        "other_prompt": len(pairs) - len(compared),
+        "differences": [
+            {"conversation": t.conversation, "turn": t.turn, **asdict(c), "text": t.answer.text}
+            for t, c in compared
+            if c.verdict != "identical"
         ],
     }
 
 
-def _gaps(foregrounds: Iterable[Foreground]) -> list[float]:
-    """Return the times between consecutive pieces of every whole stream."""
-    done = [f.answer for f in foregrounds if f.answer.outcome == "completed"]
-    return [after - before for a in done for before, after in pairwise(a.arrivals_ms)]
+def _completed(blocks: Sequence[BlockResult], reference: str, arm: Arm) -> list[Pair]:
+    """Return the turns of an arm with the reference's answer, where both are complete."""
+    found = []
+    for block in blocks:
+        answers = block.answers()
+        for turn in block.turns:
+            base = answers.get((reference, turn.conversation, turn.turn))
+            if turn.arm == arm and base and base.outcome == turn.answer.outcome == "completed":
+                found.append((turn, base))
+    return found
 
 
-def _row(answer: Answer) -> Json:
-    return {
-        "outcome": answer.outcome,
-        "error": answer.error,
-        "ttft_ms": answer.ttft_ms,
-        "total_ms": answer.total_ms,
-        "server_ttft_ms": answer.server_ttft_ms,
-        "prompt_tokens": answer.prompt_tokens,
-        "cached_tokens": answer.cached_tokens,
-        "pieces": len(answer.arrivals_ms),
-        "draft_adopted": answer.draft_adopted,
-        "key_late_ms_max": max(answer.key_late_ms, default=None),
-        "timings": answer.timings,
-        "ledger": answer.ledger,
-    }
+def _same_work(one: Answer, other: Answer) -> bool:
+    if one.prompt_tokens is None or other.prompt_tokens is None:
+        return True
+    return abs(one.prompt_tokens - other.prompt_tokens) <= SAME_WORK * other.prompt_tokens
 
 
 def _known(values: Iterable[float | None]) -> list[float]:
     return [value for value in values if value is not None]
-
-
-def _mean(values: Sequence[float]) -> Number:
-    return sum(values) / len(values) if values else None

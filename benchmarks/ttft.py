@@ -1,232 +1,251 @@
-"""The run of ``livemind bench ttft``: which turns are asked, in which arm, in which order.
+"""The run of ``livemind bench ttft``: performs a plan, block by block, and keeps what it saw.
 
-A block asks one turn in every arm with the same documents and question, in an order drawn from the
-seed, each time under a fresh cache salt, so that every arm begins with a cold prefix cache. Results
-are kept as they come: an interrupted run still has them.
+Every conversation of an arm has a cache salt of its own, so that every arm begins with a cold
+prefix cache. Results are kept as they come: an interrupted run still has them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from .answer import Answer
+from .arms import Arm, DoorName
 from .bench import BenchmarkFailed
-from .client import Client
-from .identity import Explanation
-from .typing_model import TypingModel
-from .wire import Ask
-from .workload import TurnInput, turn_input
+from .doors import UNREACHABLE, Door, Said
+from .library import Library
+from .plan import REQUEST_AT_END, Block, Case, Plan
+from .typing_model import TypingModel, cadence
+from .verdicts import Verdicts
+from .wire import AUTO, Ask
+from .workload import Conversation, conversation
 
-BASE, LIVE, PREFILL, DRAFT, PASTE = "request-at-end", "live", "prefill", "draft", "paste"
-INTERFERENCE = "interference"
-ARMS = (LIVE, PREFILL, DRAFT, PASTE)
-CASES = (*ARMS, INTERFERENCE)
 FIRST_GUESS_CHARS_PER_TOKEN = 4.0
+WARM_UP_CPM = 6000.0
+WARM_UP_PAUSE_S = 1.5
+
+Place = tuple[str, int, int]
+"""Arm, conversation and turn."""
 
 
 @dataclass(frozen=True, slots=True)
-class ExpertCase:
-    """One expert under test.
+class Turn:
+    """One turn of one arm as it was asked; ``user`` counts the users of an overlapping block."""
 
-    Attributes:
-        expert_id: as the server names it.
-        workload: ``workload.FILLER`` or a domain of the embedded experts.
-        label: what the report calls it.
-        suffix: of its summary keys.
-        random_weights: answers mean nothing; end-of-sequence is ignored.
-        foreground_tokens: length of the foreground stream in the interference case.
-    """
-
-    expert_id: str
-    workload: str
-    label: str
-    suffix: str
-    random_weights: bool
-    foreground_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to measure. Times in seconds, lengths in tokens."""
-
-    experts: tuple[ExpertCase, ...]
-    cases: tuple[str, ...] = CASES
-    turns: int = 5
-    seed: int = 1
-    typing: TypingModel = field(default_factory=TypingModel)
-    max_tokens: int = 32
-    documents_tokens: int = 1500
-    draft_pause_s: float = 1.5
-    settle_s: float = 0.3
-    paste_blocks: int = 2
-    interference_pairs: int = 3
-    typists: int = 8
-    typists_lead_s: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """One turn in several arms, in the order of asking; ``BASE`` is the reference of the others."""
-
+    arm: Arm
+    conversation: int
     turn: int
-    answers: dict[str, Answer] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Foreground:
-    """One foreground stream, alone or beside typing sessions."""
-
-    pair: int
+    user: int
+    text: str
+    think_s: float
     answer: Answer
-    typists: tuple[Answer, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class ExpertResults:
-    """What one expert did so far."""
+class BlockResult:
+    """The turns of one block in the order of asking, and how long each arm took in seconds."""
 
-    case: ExpertCase
-    blocks: list[Block] = field(default_factory=list)
-    foregrounds: list[Foreground] = field(default_factory=list)
+    block: Block
+    turns: list[Turn] = field(default_factory=list)
+    spans_s: dict[str, float] = field(default_factory=dict)
+
+    def answers(self) -> dict[Place, Answer]:
+        """Return every answer by its place."""
+        return {(t.arm.id, t.conversation, t.turn): t.answer for t in self.turns}
+
+
+@dataclass(frozen=True, slots=True)
+class CaseResult:
+    """What one case showed so far."""
+
+    case: Case
+    blocks: list[BlockResult] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What a run talks to: a door per name that its arms use, and the corpus of retrieving arms."""
+
+    doors: Mapping[DoorName, Door]
+    library: Library | None = None
 
 
 class TtftRun:
-    """Performs a plan against one server; ``results`` grows while it runs.
+    """Performs a plan; ``results`` grows while it runs.
 
-    ``say`` gets a line about what is happening and how many steps of ``steps`` are done.
+    ``say`` gets a line about what is happening (None = still the same) and how many of
+    ``plan.steps()`` are done.
     """
 
-    def __init__(self, plan: Plan, client: Client, say: Callable[[str, int], None]) -> None:
+    def __init__(self, plan: Plan, say: Callable[[str | None, int], None]) -> None:
         self.plan = plan
-        self.results = [ExpertResults(case) for case in plan.experts]
-        self._client = client
+        self.results = {case: CaseResult(case) for case in plan.cases()}
+        self.done = 0
         self._say = say
-        self._done = 0
         self._rng = random.Random(plan.seed)
         self._run_id = secrets.token_hex(8)  # a server that ran before is cold for this run too
         self._salts = 0
-        self._documents_chars: dict[str, int] = {}
+        self._chars_per_token: dict[str, float] = {}
 
-    @property
-    def steps(self) -> int:
-        """How many answers the whole plan asks for."""
-        plan, per_expert = self.plan, 0
-        for turn in range(plan.turns):
-            per_expert += sum(len(arms) for arms in self._arms(turn))
-        if INTERFERENCE in plan.cases:
-            per_expert += 2 * plan.interference_pairs
-        return per_expert * len(plan.experts)
-
-    async def run(self) -> None:
-        """Ask everything.
+    async def run(self, targets: Targets, cases: Iterable[Case] | None = None) -> None:
+        """Ask everything about these cases; None = about all of the plan's.
 
         Raises:
             BenchmarkFailed: an expert does not answer its warm-up.
         """
-        for results in self.results:
-            await self._warm_up(results.case)
-        for turn in range(self.plan.turns):
-            for results in self.results:
-                for number, arms in enumerate(self._arms(turn)):
-                    await self._block(results, turn * 10 + number, arms)
-        if INTERFERENCE in self.plan.cases:
-            for results in self.results:
-                await self._interference(results)
+        cases = list(self.results if cases is None else cases)
+        for case in cases:
+            await self._warm_up(targets, case)
+        gc.collect()
+        gc.freeze()  # what was imported until here need not be looked at again
+        gc.disable()  # a collection in the middle of an answer would look like the server's delay
+        try:
+            for block in self.plan.blocks:
+                for case in cases:
+                    await self._block(targets, case, block)
+                    gc.collect()
+        finally:
+            gc.enable()
+            gc.unfreeze()
 
-    def _arms(self, turn: int) -> list[list[str]]:
-        """Return the blocks of one turn: typed arms together, each paste with its own reference.
-
-        ``LIVE`` is in every turn; ``DRAFT`` (a pause before Enter, so that a draft is complete) and
-        ``PREFILL`` (no drafts at all) take turns, because typing takes most of the time.
-        """
-        cases = self.plan.cases
-        sometimes = DRAFT if turn % 2 == 0 else PREFILL
-        typed = [arm for arm in (LIVE, sometimes) if arm in cases]
-        blocks = [[BASE, *typed]] if typed else []
-        if PASTE in cases:
-            blocks += [[BASE, PASTE] for _ in range(self.plan.paste_blocks)]
-        return blocks
-
-    async def _warm_up(self, case: ExpertCase) -> None:
-        """Load the expert, learn its characters per token, run every code path once; untimed."""
-        self._say(f"{case.label}: warm-up", 0)
-        chars = int(self.plan.documents_tokens * FIRST_GUESS_CHARS_PER_TOKEN)
-        turn = turn_input(case.workload, self.plan.seed, -1, chars)
-        answer = await self._client.request_at_end(self._ask(case, turn))
-        if answer.outcome != "completed":
-            raise BenchmarkFailed(f"{case.expert_id}: {answer.outcome}: {answer.error}")
-        if not answer.prompt_tokens:
-            raise BenchmarkFailed(f"{case.expert_id}: the answer's usage has no prompt_tokens")
-        sent = len(turn.question) + sum(map(len, turn.documents))
-        per_token = sent / answer.prompt_tokens
-        self._documents_chars[case.expert_id] = int(self.plan.documents_tokens * per_token)
-        turn = self._turn(case, -2)
-        keys = TypingModel(6000).keys(turn.question, self._rng)
-        await self._client.request_at_end(self._ask(case, turn))
-        await self._client.live(self._ask(case, turn), keys, self.plan.draft_pause_s)
-
-    async def _block(self, results: ExpertResults, index: int, arms: list[str]) -> None:
-        turn = self._turn(results.case, index)
-        block = Block(index)
-        results.blocks.append(block)
-        for arm in self._rng.sample(arms, len(arms)):
-            self._say(f"{results.case.label}: turn {index // 10 + 1}, {arm}", self._done)
-            await asyncio.sleep(self.plan.settle_s)
-            block.answers[arm] = await self._answer(results.case, turn, arm)
-            self._done += 1
-        base = block.answers[BASE]
-        if any(answer.text != base.text for answer in block.answers.values()):
-            ask = replace(self._ask(results.case, turn), logprobs=True)
-            again = await self._client.request_at_end(ask)
-            base.explanation = Explanation(again.text, again.tokens)
-
-    async def _answer(self, case: ExpertCase, turn: TurnInput, arm: str) -> Answer:
-        ask = replace(self._ask(case, turn), drafts=arm != PREFILL)
-        if arm == BASE:
-            return await self._client.request_at_end(ask)
-        if arm == PASTE:
-            return await self._client.live(ask, (), 0.0)
-        typing, rng = self.plan.typing, self._rng
-        pause_s = self.plan.draft_pause_s if arm == DRAFT else typing.think_s(rng)
-        return await self._client.live(ask, typing.keys(turn.question, rng), pause_s)
-
-    async def _interference(self, results: ExpertResults) -> None:
-        for pair in range(self.plan.interference_pairs):
-            for typists in self._rng.sample([0, self.plan.typists], 2):
-                what = f"foreground stream, {typists} typing"
-                self._say(f"{results.case.label}: {what}, pair {pair + 1}", self._done)
-                await asyncio.sleep(2 * self.plan.settle_s)
-                results.foregrounds.append(await self._foreground(results.case, pair, typists))
-                self._done += 1
-
-    async def _foreground(self, case: ExpertCase, pair: int, typists: int) -> Foreground:
-        """Stream a long answer; typists begin one after the other before it, none ever commits."""
-        question = turn_input(case.workload, self.plan.seed, 1000 + pair, 0).question
-        seen = tuple(Answer() for _ in range(typists))
-        async with asyncio.TaskGroup() as group:
-            tasks = []
-            for number, answer in enumerate(seen):
-                turn = self._turn(case, 2000 + pair * 100 + number)
-                keys = self.plan.typing.keys(turn.question, self._rng)
-                typing = self._client.type_only(self._ask(case, turn), keys, answer)
-                tasks.append(group.create_task(typing))
-                await asyncio.sleep(self.plan.typists_lead_s / typists)
-            ask = self._ask(case, TurnInput(question, ()), case.foreground_tokens)
-            answer = await self._client.request_at_end(ask)
-            for task in tasks:
-                task.cancel()
-        return Foreground(pair, answer, seen)
-
-    def _turn(self, case: ExpertCase, index: int) -> TurnInput:
-        chars = self._documents_chars[case.expert_id]
-        return turn_input(case.workload, self.plan.seed, index, chars)
-
-    def _ask(self, case: ExpertCase, turn: TurnInput, foreground_tokens: int | None = None) -> Ask:
+    def ask(self, case: Case, talk: Conversation, arm: Arm | None = None) -> Ask:
+        """Return how a conversation is asked in an arm (None = plainly), under a fresh salt."""
         self._salts += 1
-        max_tokens = foreground_tokens or self.plan.max_tokens
-        ignore_eos = case.random_weights or foreground_tokens is not None
-        return Ask(case.expert_id, turn, f"{self._run_id}-{self._salts}", max_tokens, ignore_eos)
+        arm = arm or Arm("", "", "chat")
+        return Ask(
+            AUTO if arm.routed else case.expert.expert_id,
+            f"{self._run_id}-{self._salts}",
+            talk.max_tokens or self.plan.max_tokens,
+            ignore_eos=case.expert.random_weights,
+            instructions=talk.instructions,
+            documents=() if arm.retrieves and case.documents_tokens else talk.documents,
+            retrieval=arm.retrieves and case.documents_tokens > 0,
+            speculation=arm.speculation,
+        )
+
+    def conversation(self, case: Case, index: int) -> Conversation:
+        """Return a conversation of the case's workload."""
+        if self.plan.prompts is not None:
+            return self.plan.prompts[index % len(self.plan.prompts)]
+        known = self._chars_per_token.get(case.expert.expert_id, FIRST_GUESS_CHARS_PER_TOKEN)
+        chars = int(case.documents_tokens * known)
+        turns = self.plan.turns_per_conversation
+        return conversation(case.expert.workload, self.plan.seed, index, chars, turns)
+
+    def step(self, text: str | None = None) -> None:
+        """Show that another step is done, and what comes next."""
+        self.done += 1
+        self._say(text, self.done)
+
+    # ---- one block
+
+    async def _block(self, targets: Targets, case: Case, block: Block) -> None:
+        result = BlockResult(block)
+        self.results[case].blocks.append(result)
+        talks = {n: await self._with_documents(targets, case, n) for n in block.conversations}
+        starts_s = self.plan.arrivals.starts_s(len(talks), self._rng)
+        for arm in self._rng.sample(block.arms, len(block.arms)):
+            self._say(f"{case.name}: block {block.index + 1}, {arm.id}", self.done)
+            await asyncio.sleep(self.plan.settle_s)
+            began = asyncio.get_running_loop().time()
+            await self._arm(targets, case, arm, talks, starts_s, result)
+            result.spans_s[arm.id] = asyncio.get_running_loop().time() - began
+        if self.plan.reference is not None:
+            await Verdicts(self, targets, case, talks).compare(result)
+
+    async def _with_documents(self, targets: Targets, case: Case, index: int) -> Conversation:
+        """Return a conversation; with a library its documents are what retrieval finds."""
+        talk = self.conversation(case, index)
+        if targets.library is None or not case.documents_tokens:
+            return talk
+        return replace(talk, documents=await targets.library.found(talk.questions[0]))
+
+    async def _arm(
+        self,
+        targets: Targets,
+        case: Case,
+        arm: Arm,
+        talks: Mapping[int, Conversation],
+        starts_s: tuple[float, ...],
+        result: BlockResult,
+    ) -> None:
+        """Ask every conversation of a block in one arm, as many at a time as users are there."""
+        door, plan = targets.doors[arm.door], self.plan
+        waiting = list(zip(talks, starts_s, strict=True))[::-1]
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+
+        async def user(number: int) -> None:
+            while waiting:
+                index, start_s = waiting.pop()
+                await asyncio.sleep(max(0.0, began + start_s - loop.time()))
+                await self._converse(door, case, arm, index, talks[index], number, result)
+                self.step()
+
+        users = plan.arrivals.concurrency if plan.arrivals.kind == "closed" else len(waiting)
+        async with asyncio.TaskGroup() as group:
+            for number in range(min(users, len(waiting))):
+                group.create_task(user(number))
+
+    async def _converse(
+        self,
+        door: Door,
+        case: Case,
+        arm: Arm,
+        index: int,
+        talk: Conversation,
+        user: int,
+        result: BlockResult,
+    ) -> None:
+        """Ask one conversation; it ends early with a turn that is not completed."""
+        try:
+            async with door.conversation(self.ask(case, talk, arm)) as asked:
+                for number, question in enumerate(talk.questions):
+                    said = self._said(case, arm, index, number, question)
+                    answer = await asked.turn(said)
+                    result.turns.append(
+                        Turn(arm, index, number, user, question, said.think_s, answer)
+                    )
+                    if answer.outcome != "completed":
+                        return
+        except UNREACHABLE as exc:
+            lost = Answer(outcome="error", error=f"{type(exc).__name__}: {exc}")
+            result.turns.append(Turn(arm, index, 0, user, talk.questions[0], 0.0, lost))
+
+    def _said(self, case: Case, arm: Arm, index: int, number: int, question: str) -> Said:
+        """Return how the user enters a question: the same keys at the same times in every arm."""
+        if arm.pasted:
+            return Said(question)
+        way = cadence(case.cadence)
+        rng = random.Random(f"{self.plan.seed}|{case.name}|{index}|{number}|keys")
+        keys = way.keys(question, rng)
+        think_s = way.think_s(rng) if arm.pause_s is None else arm.pause_s
+        return Said(question, keys, think_s, paced=self.plan.arrivals.overlap)
+
+    # ---- before the first block
+
+    async def _warm_up(self, targets: Targets, case: Case) -> None:
+        """Load the expert, learn its characters per token, run every code path once; untimed."""
+        self._say(f"{case.name}: warm-up", self.done)
+        reference = self.plan.reference or next(iter(self.plan.arms), REQUEST_AT_END)
+        door = targets.doors[reference.door]
+        talk = self.conversation(case, -1)
+        async with door.conversation(self.ask(case, talk, reference)) as asked:
+            answer = await asked.turn(Said(talk.questions[0]))
+        if answer.outcome != "completed":
+            raise BenchmarkFailed(f"{case.expert.expert_id}: {answer.outcome}: {answer.error}")
+        if answer.prompt_tokens and case.documents_tokens:
+            sent = sum(map(len, (talk.questions[0], *talk.documents)))
+            self._chars_per_token[case.expert.expert_id] = sent / answer.prompt_tokens
+        talk = await self._with_documents(targets, case, -2)
+        for arm in self.plan.arms:
+            keys = TypingModel(WARM_UP_CPM).keys(talk.questions[0], self._rng) if arm.typed else ()
+            said = Said(talk.questions[0], keys, WARM_UP_PAUSE_S if arm.typed else 0.0)
+            with suppress(*UNREACHABLE):  # the first block reports it
+                async with targets.doors[arm.door].conversation(self.ask(case, talk, arm)) as asked:
+                    await asked.turn(said)

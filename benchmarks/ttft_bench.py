@@ -1,134 +1,205 @@
-"""Time to first token from Enter, typed live against sent at the end.
+"""Time to first token from the end of the input, while the input arrives over time.
 
 Asks a real server the same turns typed live, pasted and sent at the end, each with a cold prefix
-cache, and compares them turn by turn.
+cache, and compares them turn by turn. Without --base-url it starts what it needs on this machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import tempfile
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import asdict
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
 from rich.console import Console
 
-from . import report
-from .bench import BenchmarkFailed, UsageError, progress
+from . import report, ttft_show
+from .bench import BenchmarkFailed, progress
 from .client import Client
-from .experts import EXPERTS, prepare, server_config
-from .server_process import ServerFailed, running
-from .summary import summarize
-from .ttft import CASES, Plan, TtftRun
-from .typing_model import TypingModel
+from .doors import OpenAIDoor
+from .interference import Interference
+from .loop_watch import watch_loop
+from .measure import distribution
+from .plan import Plan
+from .quick import interference_cases, quick_summary
+from .self_check import self_check
+from .summary import Json, Number, ablation_summary, report_cases, report_turns
+from .targets import OwnServers, livemind_doors
+from .ttft import Targets, TtftRun
+from .ttft_options import UNKNOWN_SERVER, Wanted, add_arguments, wanted
 
-QUICK_TURNS, TURNS = 5, 20
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_TURNS} turns per expert")
-    parser.add_argument("--turns", type=int, metavar="N", help=f"turns per expert ({TURNS})")
-    parser.add_argument("--seed", type=int, default=1, help="of questions, typing and order (1)")
-    parser.add_argument("--cpm", type=float, default=400.0, help="characters a minute (400)")
-    parser.add_argument("--expert", action="append", choices=sorted(EXPERTS), help="only this one")
-    parser.add_argument("--case", action="append", choices=CASES, help="only this one")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report")
-    parser.add_argument("--server-log", type=Path, metavar="FILE", help="keep the server's output")
-    parser.add_argument("--url", help="a running server with these experts, instead of an own one")
-
-
-def _plan(options: argparse.Namespace) -> Plan:
-    default = QUICK_TURNS if options.quick else TURNS
-    turns = default if options.turns is None else options.turns
-    if turns < 1:
-        raise UsageError(f"--turns: got {turns}, need >= 1")
-    try:
-        typing = TypingModel(options.cpm)
-    except ValueError as exc:
-        raise UsageError(str(exc)) from None
-    return Plan(
-        experts=tuple(EXPERTS[name] for name in options.expert or EXPERTS),
-        cases=tuple(options.case or CASES),
-        turns=turns,
-        seed=options.seed,
-        typing=typing,
-    )
+__all__ = ["add_arguments", "run"]
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Measure, show, write; return the exit status."""
-    plan = _plan(options)
-    performed: TtftRun | None = None
-
-    def began(started: TtftRun) -> None:
-        nonlocal performed
-        performed = started
-
+    choice = wanted(options)
+    if choice.self_check:
+        return _self_check(choice, console)
+    measured = Measured()
     status, failure = 0, None
     try:
-        asyncio.run(_measure(options, plan, console, began))
-    except (ServerFailed, BenchmarkFailed, aiohttp.ClientError, OSError) as exc:
+        asyncio.run(_measure(choice, console, measured))
+    except (BenchmarkFailed, aiohttp.ClientError, OSError) as exc:
         status, failure = 1, str(exc)
         console.print(f"bench ttft: {failure}", style="red", markup=False, highlight=False)
     except KeyboardInterrupt:
         status = 130
-    if performed is None:
+    if measured.run is None:
         return status
-    cases, summary = summarize(performed.results, plan.seed)
-    report.show(console, cases, summary)
-    if options.json is not None:
-        content = {
-            "schema": report.SCHEMA,
-            "name": "ttft",
-            "interrupted": status == 130,
-            "failure": failure,
-            "commit": report.commit(),
-            "machine": report.machine(),
-            "versions": report.versions(),
-            "seed": plan.seed,
-            "config": {**asdict(plan), "quick": options.quick, "url": options.url},
-            "cases": cases,
-            "summary": summary,
-        }
-        report.write(options.json, content)
-        console.print(f"report: {options.json}")
+    content = measured.content(choice)
+    ttft_show.show(console, content)
+    if choice.json is not None:
+        report.write(choice.json, {**content, "interrupted": status == 130, "failure": failure})
+        console.print(f"report: {choice.json}")
     return status
 
 
-async def _measure(
-    options: argparse.Namespace, plan: Plan, console: Console, began: Callable[[TtftRun], None]
+@dataclass
+class Measured:
+    """What a run has shown so far, whatever ends it. ``run`` is None before its first question."""
+
+    run: TtftRun | None = None
+    interference: Interference | None = None
+    late_ms: list[float] = field(default_factory=list)
+    cold_cache: dict[str, str] = field(default_factory=dict)
+    environment: Json = field(default_factory=report.environment)
+
+    def content(self, choice: Wanted) -> Json:
+        """Return the report but for how the run ended."""
+        assert self.run is not None
+        plan, results = choice.plan, list(self.run.results.values())
+        overlap = plan.arrivals.overlap
+        cases = report_cases(results, choice.slo, overlap=overlap, seed=plan.seed)
+        streams = interference_cases(self.interference.results) if self.interference else []
+        turns = report_turns(results)
+        summary: dict[str, Number]
+        summary = (
+            quick_summary(results, cases, streams) if choice.quick else ablation_summary(cases)
+        )
+        return {
+            "schema": report.SCHEMA,
+            "name": "ttft",
+            **self.environment,
+            "seed": plan.seed,
+            "config": {**choice.config(), "cold_cache": self.cold_cache},
+            "arms": {
+                arm.id: {"title": arm.title, "reference": arm == plan.reference}
+                for arm in plan.arms
+            },
+            "harness": {
+                "loop_late_ms": _late(self.late_ms),
+                "key_late_ms": _late(
+                    [
+                        ms
+                        for one in results
+                        for block in one.blocks
+                        for turn in block.turns
+                        for ms in turn.answer.late_ms
+                    ]
+                ),
+            },
+            "cases": cases,
+            "turns": turns,
+            "interference": streams,
+            "summary": summary,
+        }
+
+
+def _late(values: list[float]) -> Json:
+    return {**distribution(values), "max": max(values, default=None)}
+
+
+async def _measure(choice: Wanted, console: Console, measured: Measured) -> None:
+    """Perform the plan; what it shows goes into ``measured`` as it comes."""
+    with ExitStack() as stack:
+        display = stack.enter_context(progress(console))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="livemind-bench-")))
+        task = display.add_task("getting ready", total=None)
+
+        def say(text: str | None, done: int = 0) -> None:
+            display.update(task, completed=done)
+            if text is not None:
+                display.update(task, description=text)
+
+        run = TtftRun(choice.plan, say)
+        if choice.base_url is not None:
+            key = os.environ[choice.api_key_env] if choice.api_key_env else None
+            async with Client(choice.base_url, api_key=key) as client:
+                targets = await _elsewhere(choice, client)
+                display.update(task, total=choice.plan.steps())
+                await _perform(run, targets, client, measured)
+            return
+        servers = OwnServers(choice.plan, folder, choice.server_log, say)
+        for tokens in _lengths(choice.plan):
+            async with servers.targets(tokens or 0) as (targets, own):
+                display.update(task, total=choice.plan.steps())
+                await _perform(run, targets, own, measured, tokens)
+
+
+def _lengths(plan: Plan) -> tuple[int | None, ...]:
+    """Return the document lengths that need servers of their own; None = all in one go."""
+    return plan.documents_tokens if plan.retrieves else (None,)
+
+
+async def _perform(
+    run: TtftRun,
+    targets: Targets,
+    client: Client | None,
+    measured: Measured,
+    documents_tokens: int | None = None,
 ) -> None:
-    """Perform the plan on a server; ``began`` gets the run before its first answer."""
-    with progress(console) as display:
-        task = display.add_task("starting the server", total=None)
-        async with _server(options, plan) as url, aiohttp.ClientSession() as http:
-            client = Client(http, url)
-            served = await client.models()
-            for case in plan.experts:
-                if case.expert_id not in served:
-                    raise BenchmarkFailed(f"{url} does not serve {case.expert_id}, only {served}")
-            run = TtftRun(
-                plan,
-                client,
-                lambda text, done: display.update(task, description=text, completed=done),
+    measured.run = run
+    measured.cold_cache = {arm.id: targets.doors[arm.door].cold_cache for arm in run.plan.arms}
+    cases = [
+        case
+        for case in run.plan.cases()
+        if documents_tokens is None or case.documents_tokens == documents_tokens
+    ]
+    async with watch_loop(measured.late_ms):
+        await run.run(targets, cases)
+        if run.plan.interference_pairs and client is not None:
+            measured.interference = Interference(run, client)
+            await measured.interference.run()
+
+
+async def _elsewhere(choice: Wanted, client: Client) -> Targets:
+    """Return the doors of a server that runs already.
+
+    Raises:
+        BenchmarkFailed: it does not serve what is to be asked, or lacks the door of an arm.
+    """
+    models = await client.models()
+    served = [str(model.get("id")) for model in models]
+    for expert in choice.plan.experts:
+        if expert.expert_id not in served:
+            raise BenchmarkFailed(
+                f"{choice.base_url} does not serve {expert.expert_id}, only {', '.join(served)}"
             )
-            began(run)
-            display.update(task, total=run.steps)
-            await run.run()
+    own = any(model.get("owned_by") == "livemind" for model in models)
+    doors = {"openai": OpenAIDoor(client), **(livemind_doors(client) if own else {})}
+    for arm in choice.plan.arms:
+        if arm.door not in doors:
+            raise BenchmarkFailed(f"arm {arm.id}: {UNKNOWN_SERVER}")
+    return Targets(doors)
 
 
-@asynccontextmanager
-async def _server(options: argparse.Namespace, plan: Plan) -> AsyncGenerator[str, None]:
-    if options.url is not None:
-        yield options.url
-        return
-    with tempfile.TemporaryDirectory(prefix="livemind-bench-") as folder:
-        await prepare(plan.experts)
-        config = server_config(plan.experts)
-        async with running(config, Path(folder), options.server_log) as url:
-            yield url
+def _self_check(choice: Wanted, console: Console) -> int:
+    checked = asyncio.run(self_check(choice.turns, console))
+    ttft_show.show_self_check(console, checked)
+    if choice.json is not None:
+        content = {
+            "schema": report.SCHEMA,
+            "name": "ttft",
+            **report.environment(),
+            "seed": None,
+            "config": {"self_check": True, "turns": choice.turns},
+            **checked,
+        }
+        report.write(choice.json, content)
+        console.print(f"report: {choice.json}")
+    return 0

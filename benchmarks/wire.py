@@ -2,53 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .arms import Speculation
 from .identity import TokenChoice
-from .workload import TurnInput
 
 TOP_LOGPROBS = 5
+AUTO = "auto"
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One turn as every arm asks it: same prompt, same sampling, its own prefix cache.
+    """One conversation as an arm asks it: same prompts, same sampling, its own prefix cache.
 
     Attributes:
+        model: its name, or ``AUTO`` where the server finds it.
         salt: prefix cache blocks are shared only between prompts of one salt, so a fresh salt per
             arm makes the cache cold without changing a token.
         ignore_eos: always ``max_tokens`` tokens; for random weights.
-        logprobs: ask for the best tokens at each place; only ``chat_body`` does.
-        drafts: whether a live session may answer in hiding before the commit; else it prefills.
+        documents: passages that stand before the first question.
+        retrieval: the server fetches documents itself.
+        logprobs: ask for the best tokens at each place; a live session cannot.
     """
 
     model: str
-    turn: TurnInput
     salt: str
     max_tokens: int
-    ignore_eos: bool
+    ignore_eos: bool = False
+    instructions: str | None = None
+    documents: tuple[str, ...] = ()
+    retrieval: bool = False
+    speculation: Speculation = "off"
     logprobs: bool = False
-    drafts: bool = True
 
     def sampling(self) -> Json:
-        """Return greedy sampling in the field names that both doors share."""
+        """Return greedy sampling in the field names that all doors share."""
         fields: Json = {"max_tokens": self.max_tokens, "temperature": 0.0}
         return {**fields, "ignore_eos": True} if self.ignore_eos else fields
 
 
-def chat_body(ask: Ask) -> Json:
-    """Return the body of a streaming ``POST /v1/chat/completions``."""
+def openai_body(ask: Ask, messages: Sequence[Mapping[str, str]]) -> Json:
+    """Return the body of a streaming ``POST /v1/chat/completions``; standard fields alone."""
     logprobs = {"logprobs": True, "top_logprobs": TOP_LOGPROBS} if ask.logprobs else {}
     return {
         "model": ask.model,
-        "messages": [{"role": "user", "content": ask.turn.question}],
-        "documents": list(ask.turn.documents),
-        "cache_salt": ask.salt,
-        "retrieval": False,
-        "speculation": "off",
+        "messages": list(messages),
         "stream": True,
         "stream_options": {"include_usage": True},
         **logprobs,
@@ -56,22 +57,47 @@ def chat_body(ask: Ask) -> Json:
     }
 
 
+def chat_body(
+    ask: Ask, messages: Sequence[Mapping[str, str]], documents: Sequence[str] = ()
+) -> Json:
+    """Return the same for LiveMind, with its own fields."""
+    own = {
+        "documents": list(documents),
+        "cache_salt": ask.salt,
+        "retrieval": ask.retrieval,
+        "speculation": ask.speculation,
+    }
+    return {**openai_body(ask, messages), **own}
+
+
 def session_update(ask: Ask) -> Json:
-    """Return the ``session.update`` frame that opens the same turn on a live session."""
+    """Return the ``session.update`` frame that opens the same conversation on a live session."""
+    instructions = {} if ask.instructions is None else {"instructions": ask.instructions}
     return {
         "type": "session.update",
         "model": ask.model,
-        "documents": list(ask.turn.documents),
+        "documents": list(ask.documents),
         "cache_salt": ask.salt,
-        "retrieval": False,
-        "speculation": "draft" if ask.drafts else "prefill",
+        "retrieval": ask.retrieval,
+        "speculation": ask.speculation,
         "sampling": ask.sampling(),
+        **instructions,
     }
+
+
+def without_documents() -> Json:
+    """Return the frame after the first turn: the documents stand in the history from then on."""
+    return {"type": "session.update", "documents": []}
 
 
 def append(text: str, revision: int) -> Json:
     """Return the frame of one key."""
     return {"type": "input_text.append", "text": text, "revision": revision}
+
+
+def replace(text: str, revision: int) -> Json:
+    """Return the frame of an edit: the whole text so far."""
+    return {"type": "input_text.replace", "text": text, "revision": revision}
 
 
 def commit(text: str, revision: int) -> Json:

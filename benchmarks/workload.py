@@ -1,4 +1,4 @@
-"""What is asked: seeded questions with documents of a given length.
+"""What is asked: seeded conversations with documents of a given length.
 
 ``FILLER`` turns are plain words, for experts whose answers mean nothing (random weights);
 a domain's turns come from the embedded experts' own generator, one passage holding the answer.
@@ -28,6 +28,30 @@ class TurnInput:
     documents: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Questions asked one after the other, each after the answer to the one before.
+
+    Attributes:
+        documents: stand before the first question.
+        max_tokens: length of every answer; None = the run's.
+    """
+
+    questions: tuple[str, ...]
+    documents: tuple[str, ...] = ()
+    instructions: str | None = None
+    max_tokens: int | None = None
+
+
+def conversation(
+    kind: str, seed: int, index: int, documents_chars: int, turns: int
+) -> Conversation:
+    """Return conversation ``index`` of a workload: ``turn_input`` and follow-up questions."""
+    first = turn_input(kind, seed, index, documents_chars)
+    more = (turn_input(kind, seed, index * 1000 + n, 0).question for n in range(1, turns))
+    return Conversation((first.question, *more), first.documents)
+
+
 def turn_input(kind: str, seed: int, index: int, documents_chars: int) -> TurnInput:
     """Return turn ``index`` of a workload; the same arguments give the same turn.
 
@@ -43,6 +67,24 @@ def turn_input(kind: str, seed: int, index: int, documents_chars: int) -> TurnIn
     return _domain_turn(kind, rng, documents_chars)
 
 
+def corpus(kind: str, seed: int, passages: int, passage_chars: int) -> str:
+    """Return a text in sections that retrieval can find a workload's questions in.
+
+    Args:
+        kind: see ``turn_input``.
+        seed: of the run.
+        passages: sections per subject (``FILLER``), or in all.
+        passage_chars: length of a section, met within one sentence.
+    """
+    rng = random.Random(f"{kind}|{seed}|corpus")
+    if kind == FILLER:
+        subjects = [noun for noun in _NOUNS for _ in range(passages)]
+        sections = [(f"The {noun}", _about(noun, rng, passage_chars)) for noun in subjects]
+    else:
+        sections = _domain_sections(kind, rng, passage_chars)
+    return "\n\n".join(f"# {title}\n\n{body}" for title, body in sections) + "\n"
+
+
 def _question(rng: random.Random) -> str:
     words = rng.choice(_OPENERS).split()
     wanted = rng.randint(8, 14)
@@ -54,6 +96,15 @@ def _question(rng: random.Random) -> str:
 def _sentence(rng: random.Random) -> str:
     subject, other = rng.sample(_NOUNS, 2)
     return f"The {subject} {rng.randint(100, 999)} {rng.choice(_VERBS)} the {other}."
+
+
+def _about(noun: str, rng: random.Random, chars: int) -> str:
+    """Return sentences about one thing."""
+    found = ""
+    while len(found) < chars:
+        other = rng.choice([n for n in _NOUNS if n != noun])
+        found += f"The {noun} {rng.randint(100, 999)} {rng.choice(_VERBS)} the {other}. "
+    return found.rstrip()
 
 
 def _pad(passages: list[str], rng: random.Random, chars: int) -> tuple[str, ...]:
@@ -88,3 +139,20 @@ def _domain_turn(domain: str, rng: random.Random, chars: int) -> TurnInput:
     while sum(map(len, passages)) + sum(map(len, fillers)) < chars:
         fillers.append(topic.filler(rng))
     return TurnInput(question, (*passages, " ".join(fillers)) if fillers else tuple(passages))
+
+
+def _domain_sections(domain: str, rng: random.Random, chars: int) -> list[tuple[str, str]]:
+    """Return one section per entity of the domain: its record, and sentences without facts."""
+    from ..backends.zoo.data import topics
+
+    found = []
+    for topic in topics(domain):
+        taken: set[str] = set()
+        while len(taken) < len(topic.entities):
+            record = topic.record(rng, "held_out", taken)
+            taken.add(record.entity)
+            body = " ".join(record.sentences)
+            while len(body) < chars:
+                body += f" {topic.filler(rng)}"
+            found.append((record.entity, body))
+    return found

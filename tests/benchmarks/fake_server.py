@@ -31,11 +31,14 @@ class FakeServer:
     live_answer: str = "one two three"
     tie: float = 0.0
     draft_tokens: int = 3
+    owner: str = "livemind"
+    prompt_tokens_live: int = 100
     chats: list[Json] = field(default_factory=list)
     updates: list[Json] = field(default_factory=list)
     typed: list[str] = field(default_factory=list)
     commits: int = 0
     open_sockets: int = 0
+    most_at_a_time: int = 0
 
     def app(self) -> web.Application:
         app = web.Application()
@@ -49,7 +52,8 @@ class FakeServer:
         return web.json_response({})
 
     async def models(self, _: web.Request) -> web.Response:
-        return web.json_response({"data": [{"id": "random-100m"}, {"id": "technical"}]})
+        names = ("random-100m", "technical")
+        return web.json_response({"data": [{"id": n, "owned_by": self.owner} for n in names]})
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -70,7 +74,8 @@ class FakeServer:
                 choice["logprobs"] = {"content": [self._logprob(word)]}
             await _send(response, {"choices": [choice]})
         await _send(response, {"choices": [{"delta": {}, "finish_reason": "stop"}]})
-        usage = {"prompt_tokens": 100, "prompt_tokens_details": {"cached_tokens": 0}}
+        usage: Json = {"prompt_tokens": 100, "completion_tokens": 3}
+        usage["prompt_tokens_details"] = {"cached_tokens": 0}
         await _send(response, {"choices": [], "usage": usage})
         await response.write(b"data: [DONE]\n\n")
         return response
@@ -83,6 +88,7 @@ class FakeServer:
         ws = web.WebSocketResponse()
         await ws.prepare(request)
         self.open_sockets += 1
+        self.most_at_a_time = max(self.most_at_a_time, self.open_sockets)
         try:
             await self._session(ws)
         finally:
@@ -96,20 +102,22 @@ class FakeServer:
             event = json.loads(message.data)
             if event["type"] == "session.update":
                 self.updates.append(event)
-            elif event["type"] == "input_text.append":
-                text += event["text"]
+            elif event["type"] in ("input_text.append", "input_text.replace"):
+                text = event["text"] if event["type"].endswith("replace") else text + event["text"]
                 await ws.send_json({"type": "prefill.updated", "tokens_ready": len(text)})
             else:
                 self.typed.append(text)
                 await self._answer(ws, pasted=not text)
-                return
+                text = ""
 
     async def _answer(self, ws: web.WebSocketResponse, *, pasted: bool) -> None:
         number, self.commits = self.commits, self.commits + 1
         if self.drop_live:
+            await ws.close()
             return
         await asyncio.sleep(self.paste_s if pasted else self.typed_s)
-        done: Json = {"type": "response.done", "usage": {"prompt_tokens": 100, "cached_tokens": 96}}
+        done: Json = {"type": "response.done", "expert": "random-100m"}
+        done["usage"] = {"prompt_tokens": self.prompt_tokens_live, "cached_tokens": 96}
         if number in self.fail_live_turns:
             await ws.send_json({**done, "status": "failed", "error": {"message": "engine died"}})
             return

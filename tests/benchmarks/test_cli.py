@@ -13,7 +13,8 @@ from aiohttp.test_utils import TestServer
 
 from livemind.benchmarks import cli
 from livemind.benchmarks.answer import Answer
-from livemind.benchmarks.ttft import BASE, PASTE, Block, TtftRun
+from livemind.benchmarks.plan import PASTE, REQUEST_AT_END
+from livemind.benchmarks.ttft import BlockResult, TtftRun, Turn
 
 from .fake_server import FakeServer
 
@@ -41,14 +42,14 @@ def url() -> Iterator[str]:
 
 def _main(url: str, file: Path, *more: str) -> int:
     arguments = ["ttft", "--quick", "--turns", "1", "--expert", "random", "--cpm", "60000"]
-    return cli.main([*arguments, "--case", "paste", "--url", url, "--json", str(file), *more])
+    return cli.main([*arguments, "--case", "paste", "--base-url", url, "--json", str(file), *more])
 
 
 def test_ttft_writes_the_report_in_the_common_shape(url: str, tmp_path: Path) -> None:
     file = tmp_path / "ttft.json"
     assert _main(url, file) == 0
     report = json.loads(file.read_text())
-    wanted = "schema name commit machine versions seed config cases summary"
+    wanted = "schema name commit machine versions seed config arms harness cases turns summary"
     assert set(wanted.split()) <= report.keys()
     assert report["interrupted"] is False
     assert report["config"]["turns"] == 1
@@ -74,9 +75,11 @@ def test_ttft_prints_every_number_with_its_meaning(
 def test_ttft_interrupted_keeps_what_was_measured(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def interrupted(run: TtftRun) -> None:
-        done = Answer(outcome="completed", text="x", ttft_ms=10.0)
-        run.results[0].blocks.append(Block(0, {BASE: done, PASTE: done}))
+    async def interrupted(run: TtftRun, *_: object) -> None:
+        done = Answer(outcome="completed", text="x", committed_s=1.0, pieces_s=[1.5])
+        block = BlockResult(run.plan.blocks[0])
+        block.turns.extend(Turn(a, 0, 0, 0, "", 0.0, done) for a in (REQUEST_AT_END, PASTE))
+        next(iter(run.results.values())).blocks.append(block)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(TtftRun, "run", interrupted)
@@ -90,12 +93,12 @@ def test_ttft_interrupted_keeps_what_was_measured(
 def test_ttft_server_without_the_expert_fails_by_name(
     url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def no_models(_: object) -> list[str]:
-        return ["other"]
+    async def no_models(_: object) -> list[dict[str, str]]:
+        return [{"id": "other"}]
 
     monkeypatch.setattr("livemind.benchmarks.client.Client.models", no_models)
     assert _main(url, tmp_path / "ttft.json") == 1
-    assert "does not serve random-100m, only ['other']" in capsys.readouterr().out
+    assert "does not serve random-100m, only other" in capsys.readouterr().out
     assert not (tmp_path / "ttft.json").exists()
 
 
@@ -103,10 +106,24 @@ def test_ttft_server_without_the_expert_fails_by_name(
     ("arguments", "message"),
     [
         (["--turns", "0"], "--turns: got 0, need >= 1"),
-        (["--cpm", "-1"], "chars_per_minute: got -1.0"),
+        (["--cpm", "-1"], "--cpm: got 'typing--1'"),
+        (["--cadence", "typing-400,sung"], "--cadence: got 'sung', need one of typing-240"),
         (["--arm", "live"], "--arm"),
+        (["--arms", "L,F"], "--arms: F: consensus is not part of this version"),
+        (["--arms", "L,X"], "--arms: got 'X', need some of A,V,L"),
+        (["--arms", "A", "--base-url", "http://x"], "--arms: A: the bare engine runs here"),
+        (["--documents", "1,x"], "--documents: got 'x'"),
+        (["--rate", "2"], "--rate: only with --arrivals"),
+        (["--arrivals", "poisson"], "--rate: got None, need > 0"),
+        (["--concurrency", "0"], "--concurrency: got 0"),
+        (["--quick", "--arms", "L"], "--arms: not together with --quick"),
+        (["--case", "live"], "--case: only with --quick"),
+        (["--slo-ttft-ms", "0"], "--slo-ttft-ms: got 0.0, need > 0"),
+        (["--model", "m"], "--model: only with --base-url"),
+        (["--base-url", "localhost:8000"], "--base-url: got localhost:8000, need http"),
+        (["--base-url", "http://x", "--api-key-env", "NO_SUCH_KEY_1"], "--api-key-env: the env"),
     ],
-    ids=["turns", "cpm", "unknown"],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
 def test_ttft_bad_option_is_refused_by_name(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
@@ -120,7 +137,7 @@ def test_ttft_bad_option_is_refused_by_name(
 def test_ttft_terminated_keeps_what_was_measured_like_an_interrupt(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def terminated(_: TtftRun) -> None:
+    async def terminated(_: TtftRun, *__: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.sleep(10)
 

@@ -7,79 +7,145 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
 
+from livemind.benchmarks.arms import ARMS, B, E, L, P, V
+from livemind.benchmarks.arrivals import Arrivals
 from livemind.benchmarks.bench import BenchmarkFailed
 from livemind.benchmarks.client import Client
+from livemind.benchmarks.doors import OpenAIDoor
 from livemind.benchmarks.experts import EMBEDDED, RANDOM
-from livemind.benchmarks.summary import summarize
-from livemind.benchmarks.ttft import (
-    CASES,
+from livemind.benchmarks.interference import Interference
+from livemind.benchmarks.measure import Slo
+from livemind.benchmarks.plan import (
     DRAFT,
     INTERFERENCE,
     LIVE,
     PASTE,
     PREFILL,
+    QUICK_CASES,
     Plan,
-    TtftRun,
+    ablation_blocks,
+    quick_blocks,
 )
-from livemind.benchmarks.typing_model import TypingModel
+from livemind.benchmarks.quick import interference_cases, quick_summary
+from livemind.benchmarks.summary import ablation_summary, report_cases, report_turns
+from livemind.benchmarks.targets import livemind_doors
+from livemind.benchmarks.ttft import Targets, TtftRun
 
 from .fake_server import FakeServer
 
-QUICK = Plan(
+SHORT = Plan(
     experts=(RANDOM,),
-    turns=2,
-    typing=TypingModel(60_000, think_ms=1.0),
-    documents_tokens=100,
-    draft_pause_s=0.0,
+    blocks=(),
+    cadences=("typing-60000",),
+    documents_tokens=(100,),
     settle_s=0.0,
-    interference_pairs=2,
     typists=2,
     typists_lead_s=0.01,
 )
+ALL = (L, B, E, P)
+
+
+@pytest.fixture(autouse=True)
+def _short_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("livemind.benchmarks.ttft.WARM_UP_PAUSE_S", 0.0)
+    monkeypatch.setattr("livemind.benchmarks.ttft.WARM_UP_CPM", 600_000.0)
+    monkeypatch.setattr("livemind.benchmarks.plan.DRAFT", replace(DRAFT, pause_s=0.0))
 
 
 @asynccontextmanager
 async def _client(server: FakeServer) -> AsyncIterator[Client]:
-    async with TestServer(server.app()) as running, aiohttp.ClientSession() as http:
-        yield Client(http, str(running.make_url("/")), timeout_s=20.0)
+    async with (
+        TestServer(server.app()) as running,
+        Client(str(running.make_url("/")), timeout_s=20.0) as client,
+    ):
+        yield client
 
 
-async def _run(server: FakeServer, plan: Plan) -> tuple[list[Any], dict[str, Any], TtftRun]:
+async def _run(server: FakeServer, plan: Plan) -> TtftRun:
     async with _client(server) as client:
-        run = TtftRun(plan, client, lambda text, done: None)
-        await run.run()
-    cases, summary = summarize(run.results, plan.seed)
-    return cases, summary, run
+        run = TtftRun(plan, lambda text, done: None)
+        await run.run(Targets({**livemind_doors(client), "openai": OpenAIDoor(client)}))
+    return run
 
 
-async def test_run_known_latencies_give_their_ratios() -> None:
+async def _quick(
+    server: FakeServer, turns: int, *cases: str, **changed: Any
+) -> tuple[list[Any], dict[str, Any], TtftRun]:
+    pairs = 2 if INTERFERENCE in cases else 0
+    blocks = quick_blocks(turns, cases)
+    plan = replace(SHORT, blocks=blocks, interference_pairs=pairs, **changed)
+    async with _client(server) as client:
+        run = TtftRun(plan, lambda text, done: None)
+        await run.run(Targets(livemind_doors(client)))
+        interference = Interference(run, client)
+        await interference.run()
+    results = list(run.results.values())
+    found = report_cases(results, Slo(), overlap=False, seed=1)
+    streams = interference_cases(interference.results)
+    return [*found, *streams], quick_summary(results, found, streams), run
+
+
+async def _ablation(
+    server: FakeServer, count: int = 2, **changed: Any
+) -> tuple[dict[str, Any], dict[str, Any], TtftRun]:
+    arms = changed.pop("arms", ALL)
+    blocks = ablation_blocks(arms, count, changed.pop("per_block", 1))
+    run = await _run(server, replace(SHORT, blocks=blocks, **changed))
+    overlap = run.plan.arrivals.overlap
+    cases = report_cases(run.results.values(), Slo(10_000.0), overlap=overlap, seed=1)
+    return cases[0], ablation_summary(cases), run
+
+
+# ---- quick
+
+
+async def test_quick_known_latencies_give_their_ratios() -> None:
     server = FakeServer(chat_s=0.2, typed_s=0.0, paste_s=0.4, tie=0.0)
-    _, summary, _ = await _run(server, replace(QUICK, cases=(LIVE, DRAFT, PASTE)))
-    live = summary["ttft.live_over_request_at_end.p50"]
-    paste = summary["ttft.paste_over_request_at_end.p50"]
-    assert 0 < live < 0.5
-    assert paste > 1.4
+    _, summary, _ = await _quick(server, 1, LIVE.id, DRAFT.id, PASTE.id)
+    assert 0 < summary["ttft.live_over_request_at_end.p50"] < 0.5
+    assert summary["ttft.paste_over_request_at_end.p50"] > 1.4
     assert summary["ttft.identical_share"] == 1.0
     assert summary["ttft.adopted_first_token_ms.p50"] == 1.5
     assert summary["ttft.adopted_share"] == 1.0
 
 
-async def test_run_slower_stream_beside_typing_shows_in_the_gap_ratio() -> None:
+async def test_quick_slower_stream_beside_typing_shows_in_the_gap_ratio() -> None:
     server = FakeServer(token_s=0.02, token_s_beside_typing=0.08)
-    cases, summary, _ = await _run(server, replace(QUICK, cases=(INTERFERENCE,)))
+    cases, summary, _ = await _quick(server, 1, INTERFERENCE)
     assert summary["itl.with_typing_over_without.p95"] > 2
     assert summary["ttft.live_over_request_at_end.p50"] is None
-    (case,) = [case for case in cases if case["name"] == "interference"]
-    assert (case["typists"], case["typists_failed"]) == (4, 0)
+    assert (cases[-1]["typists"], cases[-1]["typists_failed"]) == (4, 0)
 
 
-async def test_run_every_arm_asks_the_same_prompt_under_its_own_salt() -> None:
+async def test_quick_two_experts_have_their_own_keys_and_the_announced_steps() -> None:
+    _, summary, run = await _quick(FakeServer(), 1, *QUICK_CASES, experts=(RANDOM, EMBEDDED))
+    assert run.done == run.plan.steps()
+    plain = {key for key in summary if not key.endswith(".embedded")}
+    assert {f"{key}.embedded" for key in plain} == summary.keys() - plain
+
+
+async def test_quick_prefill_arm_types_with_drafts_off() -> None:
     server = FakeServer()
-    await _run(server, replace(QUICK, cases=(LIVE,), turns=1))
+    await _quick(server, 2, PREFILL.id)
+    modes = [update["speculation"] for update in server.updates]
+    assert modes == ["prefill", "prefill"]  # the warm-up, then the one odd turn
+
+
+async def test_quick_draft_without_a_token_at_commit_is_not_adopted() -> None:
+    _, summary, _ = await _quick(FakeServer(draft_tokens=0), 1, DRAFT.id)
+    assert summary["ttft.adopted_share"] == 0.0
+    assert summary["ttft.adopted_first_token_ms.p50"] is None
+
+
+# ---- ablation
+
+
+async def test_ablation_every_arm_asks_the_same_prompt_under_its_own_salt() -> None:
+    server = FakeServer()
+    await _ablation(server, 1, arms=(L, B))
     chat, update = server.chats[-1], server.updates[-1]
     assert chat["documents"] == update["documents"]
     assert chat["messages"][0]["content"] == server.typed[-1]
@@ -89,62 +155,110 @@ async def test_run_every_arm_asks_the_same_prompt_under_its_own_salt() -> None:
     assert len(set(salts)) == len(salts)
 
 
-async def test_run_failed_turns_are_counted_and_leave_the_ratios() -> None:
-    # Commit 0 is the warm-up; of the two measured pastes one fails.
-    server = FakeServer(fail_live_turns=frozenset({1}))
-    plan = replace(QUICK, cases=(PASTE,), turns=1, paste_blocks=2)
-    cases, _, _ = await _run(server, plan)
-    arm, pair = cases[0]["arms"][PASTE], cases[0]["pairs"][PASTE]
+async def test_ablation_plain_server_gets_standard_fields_and_a_first_line_of_its_own() -> None:
+    server = FakeServer()
+    await _ablation(server, 2, arms=(V,))
+    standard = {"model", "messages", "stream", "stream_options", "max_tokens", "temperature"}
+    assert all(body.keys() - {"ignore_eos"} <= standard for body in server.chats)
+    contents = [body["messages"][0]["content"] for body in server.chats]
+    assert len({content.splitlines()[0] for content in contents}) == len(contents)
+    assert all("[1] " in content for content in contents)
+
+
+async def test_ablation_arms_differ_in_one_thing_each() -> None:
+    server = FakeServer()
+    await _ablation(server, 1, arms=tuple(ARMS[name] for name in "LBCDE"))
+    asked = {
+        (u["model"] == "auto", u["retrieval"], u["speculation"], bool(u["documents"]))
+        for u in server.updates
+    }
+    assert asked == {
+        (False, False, "prefill", True),
+        (True, False, "prefill", True),
+        (True, True, "prefill", False),
+        (True, True, "draft", False),
+    }
+
+
+async def test_ablation_failed_turns_are_counted_and_leave_the_ratios() -> None:
+    # Live commit 0 is the warm-up; of the two measured ones the first fails.
+    case, _, _ = await _ablation(FakeServer(fail_live_turns=frozenset({1})), arms=(L, P))
+    arm, pair = case["arms"]["P"], case["pairs"]["L"]["P"]
     assert (arm["completed"], arm["failed"], arm["errors"]) == (1, 1, ["engine died"])
-    assert (pair["asked"], len(pair["ratios"])) == (2, 1)
+    assert (arm["goodput_share"], pair["pairs"], len(pair["ratios"])) == (0.5, 1, 1)
 
 
-async def test_run_socket_that_closes_is_incomplete_and_summary_unknown() -> None:
-    cases, summary, _ = await _run(FakeServer(drop_live=True), replace(QUICK, cases=(PASTE,)))
-    assert cases[0]["arms"][PASTE]["incomplete"] == 4
-    assert summary["ttft.paste_over_request_at_end.p50"] is None
+async def test_ablation_socket_that_closes_is_incomplete_and_summary_unknown() -> None:
+    case, summary, _ = await _ablation(FakeServer(drop_live=True), arms=(L, P))
+    assert case["arms"]["P"]["incomplete"] == 2
+    assert summary["ttft.P_over_L.p50"] is None
+    assert summary["ttft.F_over_A.p50"] is None
     assert summary["ttft.identical_share"] is None
 
 
 @pytest.mark.parametrize(("tie", "expected"), [(0.01, 1.0), (0.5, 0.0)], ids=["tie", "wrong"])
-async def test_run_other_text_is_identical_only_as_a_tie(tie: float, expected: float) -> None:
+async def test_ablation_other_text_is_identical_only_as_a_tie(tie: float, expected: float) -> None:
     server = FakeServer(live_answer="one 2 three", tie=tie)
-    _, summary, _ = await _run(server, replace(QUICK, cases=(LIVE,)))
+    _, summary, _ = await _ablation(server, arms=(L, P))
     assert summary["ttft.identical_share"] == expected
     assert summary["ttft.identical_share_strict"] == 0.0
 
 
-async def test_run_refused_warm_up_names_expert_and_reason() -> None:
-    with pytest.raises(BenchmarkFailed, match=r"random-100m.*HTTP 400: documents: unknown field"):
-        await _run(FakeServer(refuse_chat="documents: unknown field"), QUICK)
+async def test_ablation_other_prompt_length_has_no_verdict_and_no_ratio() -> None:
+    case, _, _ = await _ablation(FakeServer(prompt_tokens_live=50), arms=(L, P))
+    pair = case["pairs"]["L"]["P"]
+    assert (pair["pairs"], pair["other_work"], pair["other_prompt"]) == (2, 2, 2)
+    assert pair["ratio"]["p50"] is None
 
 
-async def test_run_two_experts_have_their_own_keys_and_the_announced_steps() -> None:
-    plan = replace(QUICK, experts=(RANDOM, EMBEDDED), turns=1)
-    _, summary, run = await _run(FakeServer(), plan)
-    asked = sum(len(block.answers) for one in run.results for block in one.blocks)
-    streams = sum(len(one.foregrounds) for one in run.results)
-    assert asked + streams == run.steps
-    plain = {key for key in summary if not key.endswith(".embedded")}
-    assert {f"{key}.embedded" for key in plain} == summary.keys() - plain
+async def test_ablation_misrouted_turns_are_counted_and_leave_the_ratios() -> None:
+    case, _, _ = await _ablation(FakeServer(), arms=(L, E), experts=(EMBEDDED,))
+    assert case["arms"]["E"]["misrouted"] == 2  # the fake always says random-100m
+    assert case["pairs"]["L"]["E"]["ratios"] == []
 
 
-async def test_run_same_seed_asks_the_same_in_the_same_order() -> None:
+async def test_ablation_conversation_goes_on_in_one_session_with_its_history() -> None:
+    server = FakeServer()
+    _, _, run = await _ablation(server, 1, arms=(L, P), turns_per_conversation=2)
+    rows = report_turns(run.results.values())
+    assert sorted((row["arm"], row["turn"]) for row in rows) == [
+        ("L", 0), ("L", 1), ("P", 0), ("P", 1),
+    ]  # fmt: skip
+    last = server.chats[-1]["messages"]
+    assert [message["role"] for message in last] == ["user", "assistant", "user"]
+    assert last[1]["content"] == "one two three"
+    assert server.updates[-1] == {"type": "session.update", "documents": []}
+
+
+async def test_ablation_users_at_a_time_overlap_and_have_a_throughput() -> None:
+    server = FakeServer(typed_s=0.05)
+    arrivals = Arrivals("closed", concurrency=4)
+    case, _, run = await _ablation(server, 4, arms=(L, P), per_block=4, arrivals=arrivals)
+    assert server.most_at_a_time == 4
+    assert case["arms"]["L"]["throughput_tokens_per_s"] > 0
+    assert {row["user"] for row in report_turns(run.results.values())} == {0, 1, 2, 3}
+
+
+async def test_ablation_rows_tell_what_happened_around_the_commit() -> None:
+    _, _, run = await _ablation(FakeServer(), 1, arms=(L, E))
+    (row,) = [row for row in report_turns(run.results.values()) if row["arm"] == "E"]
+    line = row["timeline"]
+    assert len(line["keys_ms"]) == row["typed_chars"]
+    assert max(line["keys_ms"]) < 0
+    kinds = [event["type"] for event in line["events"]]
+    assert kinds[-4:] == ["commit", "draft.adopted", "first_token", "done"]
+    assert row["drafts"]["adopted_tokens"] == 3
+
+
+async def test_ablation_same_seed_asks_the_same_in_the_same_order() -> None:
     orders = []
     for _ in range(2):
-        _, _, run = await _run(FakeServer(), replace(QUICK, cases=CASES[:3]))
-        orders.append([list(block.answers) for block in run.results[0].blocks])
+        _, _, run = await _ablation(FakeServer(), 8, arms=(L, P, V))
+        (result,) = run.results.values()
+        orders.append([[turn.arm.id for turn in block.turns] for block in result.blocks])
     assert orders[0] == orders[1]
 
 
-async def test_run_prefill_arm_types_with_drafts_off() -> None:
-    server = FakeServer()
-    await _run(server, replace(QUICK, cases=(PREFILL,)))
-    modes = [update["speculation"] for update in server.updates]
-    assert modes == ["draft", "prefill"]  # the warm-up, then the one odd turn
-
-
-async def test_run_draft_without_a_token_at_commit_is_not_adopted() -> None:
-    _, summary, _ = await _run(FakeServer(draft_tokens=0), replace(QUICK, cases=(DRAFT,)))
-    assert summary["ttft.adopted_share"] == 0.0
-    assert summary["ttft.adopted_first_token_ms.p50"] is None
+async def test_run_refused_warm_up_names_expert_and_reason() -> None:
+    with pytest.raises(BenchmarkFailed, match=r"random-100m.*HTTP 400: documents: unknown field"):
+        await _ablation(FakeServer(refuse_chat="documents: unknown field"))

@@ -3,71 +3,149 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
 
 from livemind.backends.fake import FakeExpert
 from livemind.backends.spec import ExpertSpec
+from livemind.benchmarks.arms import ARMS
 from livemind.benchmarks.client import Client
-from livemind.benchmarks.experts import EMBEDDED, RANDOM, random_model_folder, server_config
-from livemind.benchmarks.summary import summarize
-from livemind.benchmarks.ttft import Plan, TtftRun
-from livemind.benchmarks.typing_model import TypingModel
+from livemind.benchmarks.doors import BareDoor
+from livemind.benchmarks.experts import (
+    EMBEDDED,
+    RANDOM,
+    random_model_folder,
+    server_config,
+    with_retrieval,
+    with_routing,
+)
+from livemind.benchmarks.interference import Interference
+from livemind.benchmarks.library import Library
+from livemind.benchmarks.measure import Slo
+from livemind.benchmarks.plan import DRAFT, Plan, ablation_blocks, quick_blocks
+from livemind.benchmarks.quick import interference_cases, quick_summary
+from livemind.benchmarks.server_process import free_port
+from livemind.benchmarks.summary import ablation_summary, report_cases, report_turns
+from livemind.benchmarks.targets import livemind_doors
+from livemind.benchmarks.ttft import Targets, TtftRun
+from livemind.benchmarks.workload import corpus
 from livemind.orchestrator.config import Settings
 from livemind.orchestrator.live_mind import LiveMind
 from livemind.orchestrator.server.app import create_app
+from livemind.rag.bridge import serve_bridge
+from livemind.rag.client import BridgeClient
+from livemind.rag.collection import Collection
+from livemind.rag.fake import FakeEmbedder
 
 
 def _expert(spec: ExpertSpec) -> FakeExpert:
-    return FakeExpert(spec.expert_id, prefill_token_s=0.002, token_s=0.002)
+    return FakeExpert(spec.expert_id, prefill_token_s=0.001, token_s=0.001)
 
 
 @pytest.fixture
-def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
+def config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    config = server_config([RANDOM])
-    assert config["experts"][0]["model_path"] == str(random_model_folder())
-    return Settings.model_validate(config)
+    found = server_config([RANDOM])
+    assert found["experts"][0]["model_path"] == str(random_model_folder())
+    return found
 
 
-async def test_run_every_turn_completes_identically_and_faster(settings: Settings) -> None:
+async def test_quick_every_turn_completes_identically_and_faster(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("livemind.benchmarks.ttft.WARM_UP_PAUSE_S", 0.1)
+    monkeypatch.setattr("livemind.benchmarks.plan.QUICK_PASTES", 1)
     plan = Plan(
         experts=(RANDOM,),
-        turns=1,
-        typing=TypingModel(6000),
-        documents_tokens=200,
-        draft_pause_s=0.6,
+        blocks=quick_blocks(1),
+        cadences=("typing-6000",),
+        documents_tokens=(200,),
         settle_s=0.0,
-        paste_blocks=1,
         interference_pairs=1,
         typists=2,
         typists_lead_s=1.5,
     )
     async with (
-        LiveMind(settings, create=_expert) as mind,
+        LiveMind(Settings.model_validate(config), create=_expert) as mind,
         TestServer(create_app(mind)) as server,
-        aiohttp.ClientSession() as http,
+        Client(str(server.make_url("/"))) as client,
     ):
-        run = TtftRun(plan, Client(http, str(server.make_url("/"))), lambda text, done: None)
-        await run.run()
-    cases, summary = summarize(run.results, plan.seed)
-    turns, interference = cases
-    assert {row["error"] for row in turns["turns"]} == {None}
-    assert {row["outcome"] for row in turns["turns"]} == {"completed"}
-    assert turns["arms"]["request-at-end"]["cached_tokens_max"] == 0
-    assert turns["arms"]["live"]["cached_tokens_p50"] > 100
+        run = TtftRun(plan, lambda text, done: None)
+        await run.run(Targets(livemind_doors(client)))
+        interference = Interference(run, client)
+        await interference.run()
+    results = list(run.results.values())
+    cases = report_cases(results, Slo(), overlap=False, seed=1)
+    streams = interference_cases(interference.results)
+    summary = quick_summary(results, cases, streams)
+    rows = report_turns(results)
+    assert {row["error"] for row in rows} == {None}
+    assert {row["outcome"] for row in rows} == {"completed"}
+    arms = cases[0]["arms"]
+    assert arms["request-at-end"]["cached_tokens_max"] == 0
+    assert arms["live"]["cached_tokens_p50"] > 100
+    assert arms[DRAFT.id]["lead_ms"]["prefill"]["p50"] > 0
     assert summary["ttft.identical_share"] == 1.0
     assert summary["ttft.adopted_share"] == 1.0
     live = summary["ttft.live_over_request_at_end.p50"]
     assert live is not None
     assert live < 0.6
-    assert interference["typist_errors"] == []
-    assert interference["typists_prefilled_tokens_p50"] > 100
+    assert streams[0]["typist_errors"] == []
+    assert streams[0]["typists_prefilled_tokens_p50"] > 100
+
+
+async def test_ablation_retrieving_arms_are_judged_on_the_documents_they_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experts = [RANDOM, EMBEDDED]  # with a single one there is nothing to route
+    monkeypatch.setattr("livemind.benchmarks.ttft.WARM_UP_PAUSE_S", 0.1)
+    folder, port = tmp_path / "corpus", free_port()
+    folder.mkdir()
+    (folder / "filler.md").write_text(corpus("filler", 1, 2, 80))
+    url = f"http://127.0.0.1:{port}"
+    full = with_retrieval(with_routing(server_config(experts), experts, 1), url, folder, 2)
+    settings = Settings.model_validate({**full, "router": {"stable_confidence": 0.0}})
+    arms = tuple(ARMS[name] for name in "ALBCDEP")
+    plan = Plan(
+        experts=(RANDOM,),
+        blocks=ablation_blocks(arms, 1, 1),
+        cadences=("typing-3000",),
+        documents_tokens=(50,),
+        settle_s=0.0,
+    )
+    bare = _expert(ExpertSpec(RANDOM.expert_id))
+    await bare.start()
+    async with LiveMind(settings, create=_expert, embedder=FakeEmbedder) as mind:
+        assert mind.embed_worker is not None
+        collection = Collection.load(folder, FakeEmbedder())
+        async with (
+            serve_bridge(collection, mind.embed_worker, host="127.0.0.1", port=port),
+            TestServer(create_app(mind)) as server,
+            Client(str(server.make_url("/"))) as client,
+            BridgeClient(url, top_k=2, min_score=settings.rag.min_score) as bridge,
+        ):
+            doors = {**livemind_doors(client), "bare": BareDoor({RANDOM.expert_id: bare})}
+            run = TtftRun(plan, lambda text, done: None)
+            await run.run(Targets(doors, Library(folder, bridge)))
+    await bare.stop()
+    (case,) = report_cases(run.results.values(), Slo(), overlap=False, seed=1)
+    rows = report_turns(run.results.values())
+    assert {(row["outcome"], row["error"]) for row in rows} == {("completed", None)}
+    summary = ablation_summary([case])
+    assert summary["ttft.identical_share"] == 1.0
+    for arm in "BCDEP":
+        pair = case["pairs"]["A"][arm]
+        assert (pair["identical"], pair["other_prompt"]) == (1, 0), arm
+    assert case["arms"]["C"]["lead_ms"]["route"]["n"] > 0
+    assert case["arms"]["C"]["lead_ms"]["retrieval"]["n"] == 0
+    assert all(len(row["documents"]) == 2 for row in rows if row["arm"] in "DE")
 
 
 def test_server_config_of_both_experts_is_valid_and_loads_both() -> None:
-    settings = Settings.model_validate(server_config([RANDOM, EMBEDDED]))
+    experts = [RANDOM, EMBEDDED]
+    settings = Settings.model_validate(with_routing(server_config(experts), experts, 1))
     assert [expert.expert_id for expert in settings.experts] == ["random-100m", "technical"]
     assert settings.lazy_loading.warmup_pool_size == 2
+    assert settings.domains.keys() == {"timing", "technical"}

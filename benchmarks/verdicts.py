@@ -1,0 +1,114 @@
+"""Whether an arm's answer is the reference's: asks again, untimed, where that is needed to know.
+
+Answers are compared only when they answer the same prompt. What a retrieving arm answered from is
+rarely what the reference was given, so the reference is asked once more with exactly those
+documents; where the prompts still differ there is no verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from .answer import Answer
+from .arms import Arm
+from .doors import UNREACHABLE, Said
+from .identity import Comparison, Explanation, Verdict, compare
+from .library import Used
+from .plan import Case
+from .workload import Conversation
+
+if TYPE_CHECKING:
+    from .ttft import BlockResult, Targets, TtftRun, Turn
+
+
+_KINDEST: tuple[Verdict, ...] = ("identical", "tie", "different")
+
+
+class Verdicts:
+    """Compares the answers of one block."""
+
+    def __init__(
+        self, run: TtftRun, targets: Targets, case: Case, talks: Mapping[int, Conversation]
+    ) -> None:
+        reference = run.plan.reference
+        assert reference is not None
+        self._run = run
+        self._targets = targets
+        self._case = case
+        self._talks = talks
+        self._reference: Arm = reference
+        self._again: dict[tuple[int, int, Used], Answer | None] = {}
+
+    async def compare(self, result: BlockResult) -> None:
+        """Write ``comparison`` into every answer that can be compared."""
+        answers = result.answers()
+        for turn in result.turns:
+            base = answers.get((self._reference.id, turn.conversation, turn.turn))
+            if turn.arm == self._reference or base is None:
+                continue
+            if base.outcome == turn.answer.outcome == "completed":
+                earlier = range(turn.turn)
+                same = all(
+                    answers[turn.arm.id, turn.conversation, n].text
+                    == answers[self._reference.id, turn.conversation, n].text
+                    for n in earlier
+                )
+                if same:
+                    await self._judge(turn, base)
+
+    async def _judge(self, turn: Turn, base: Answer) -> None:
+        """Compare with each prompt that the turn may have had; the kindest verdict holds."""
+        verdicts = [await self._compare(turn, base, used) for used in self._used(turn)]
+        known = [verdict for verdict in verdicts if verdict is not None]
+        turn.answer.comparison = min(known, key=lambda c: _KINDEST.index(c.verdict), default=None)
+
+    async def _compare(self, turn: Turn, base: Answer, used: Used) -> Comparison | None:
+        answer, given = turn.answer, (self._talks[turn.conversation].documents, ())
+        reference = base if used == given else await self._ask_again(turn, used)
+        if reference is None or not _same_prompt(reference, answer):
+            return None
+        told = None
+        if reference.text != answer.text:
+            again = await self._ask_again(turn, used)
+            told = None if again is None else Explanation(again.text, again.tokens)
+        return compare(reference.text, answer.text, told)
+
+    def _used(self, turn: Turn) -> tuple[Used, ...]:
+        """Return the documents that a turn may have had; empty = not known."""
+        if not turn.arm.retrieves or not self._case.documents_tokens:
+            return ((self._talks[turn.conversation].documents, ()),)
+        if self._targets.library is None or turn.turn:
+            return ()
+        return self._targets.library.used(turn.answer)
+
+    async def _ask_again(self, turn: Turn, used: Used) -> Answer | None:
+        """Ask the reference, with logprobs, up to this turn; None = it cannot be asked so."""
+        key = turn.conversation, turn.turn, used
+        if key not in self._again:
+            self._again[key] = await self._asked(turn, used)
+        return self._again[key]
+
+    async def _asked(self, turn: Turn, used: Used) -> Answer | None:
+        front, late = used
+        if late and self._reference.door != "bare":
+            return None
+        talk = replace(self._talks[turn.conversation], documents=front)
+        ask = replace(self._run.ask(self._case, talk, self._reference), logprobs=True)
+        answer: Answer | None = None
+        with suppress(*UNREACHABLE):
+            async with self._targets.doors[self._reference.door].conversation(ask) as asked:
+                for question in talk.questions[: turn.turn + 1]:
+                    answer = await asked.turn(Said(question, late_documents=late))
+                    if answer.outcome != "completed":
+                        return None
+        return answer
+
+
+def _same_prompt(one: Answer, other: Answer) -> bool:
+    """Whether the prompts may be the same, by their length; unknown lengths count as equal."""
+    if one.prompt_tokens is None or other.prompt_tokens is None:
+        return True
+    return one.prompt_tokens == other.prompt_tokens
