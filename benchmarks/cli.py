@@ -11,17 +11,24 @@ import argparse
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib import import_module
 from typing import Protocol, cast
 
 from rich.console import Console
 
 from .bench import BenchmarkFailed, UsageError
+from .reporting import outputs
 
 BENCHES = {
     "ttft": ("ttft_bench", "time to first token from Enter, typed live against sent at the end"),
+    "report": ("reporting.report_bench", "page and plots from reports written before"),
+    "compare": ("reporting.compare_bench", "two runs side by side, with intervals"),
 }
 """Name -> module of this package, and what ``livemind bench --help`` says about it."""
+
+AFTERWARDS = frozenset({"report", "compare"})
+"""Those that read reports. The others measure, and draw what they wrote with --html and --plots."""
 
 
 class Bench(Protocol):
@@ -50,11 +57,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     bench = _load(name)
     parsers[name].description = bench.__doc__
     bench.add_arguments(parsers[name])
+    measures = name not in AFTERWARDS
+    if measures:
+        outputs.add_arguments(parsers[name])
     options = top.parse_args(arguments)
     console = Console()
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end the servers
     try:
-        return bench.run(options, console)
+        with outputs.drawn(options, console) if measures else nullcontext():
+            return bench.run(options, console)
     except UsageError as exc:
         parsers[name].error(str(exc))
     except BenchmarkFailed as exc:
