@@ -34,9 +34,6 @@ AFTERWARDS = frozenset({"report", "compare"})
 class Bench(Protocol):
     """What a benchmark's module offers; its docstring is the description in ``--help``."""
 
-    @property
-    def __doc__(self) -> str | None: ...
-
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the options."""
 

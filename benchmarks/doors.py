@@ -56,13 +56,12 @@ class Talk(Protocol):
 
 
 class Door(Protocol):
-    """A way in.
+    """A way in."""
 
-    Attributes:
-        cold_cache: how a conversation is kept from finding another one's prefix.
-    """
-
-    cold_cache: ColdCache
+    @property
+    def cold_cache(self) -> ColdCache:
+        """How a conversation is kept from finding another one's prefix."""
+        ...
 
     def conversation(self, ask: wire.Ask) -> AbstractAsyncContextManager[Talk]:
         """Open a conversation."""
@@ -77,7 +76,7 @@ class History:
         self._documents_in = documents_in
         self._turns: list[tuple[str, str]] = []
 
-    def messages(self, text: str, first_line: str = "") -> list[Mapping[str, str]]:
+    def messages(self, text: str, first_line: str = "") -> list[dict[str, str]]:
         """Return the request's messages for the next question."""
         asked = [*self._turns, (text, "")]
         opening = first_line
@@ -216,7 +215,9 @@ class _BareTalk:
             ignore_eos=ask.ignore_eos,
             logprobs=wire.TOP_LOGPROBS if ask.logprobs else None,
         )
-        self._messages = (Message("system", ask.instructions),) if ask.instructions else ()
+        self._messages: tuple[Message, ...] = ()
+        if ask.instructions:
+            self._messages = (Message("system", ask.instructions),)
         if ask.documents:
             self._messages += (Message("documents", render_documents(ask.documents)),)
         self._asked = 0

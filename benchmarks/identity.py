@@ -16,6 +16,8 @@ from .stats import share
 
 TIE_NATS = 0.02
 Verdict = Literal["identical", "tie", "different"]
+VERDICTS: tuple[Verdict, ...] = ("identical", "tie", "different")
+"""Kindest first."""
 _PART_OF_A_CHARACTER = "\ufffd"
 
 

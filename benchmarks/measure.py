@@ -169,7 +169,7 @@ def timeline(answer: Answer) -> Json | None:
     return {
         "keys_ms": [(at_s - start_s) * 1000.0 for at_s in answer.keys_s],
         "replaced_ms": [(at_s - start_s) * 1000.0 for at_s in answer.replaced_s],
-        "events": sorted(events, key=lambda event: event["at_ms"]),  # type: ignore[arg-type,return-value]
+        "events": sorted(events, key=lambda event: event["at_ms"]),
     }
 
 

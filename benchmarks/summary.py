@@ -13,7 +13,7 @@ from typing import Any
 
 from .answer import OUTCOMES, Answer
 from .arms import ARMS, LETTERS, REFERENCES, Arm
-from .identity import Verdict, identical_share
+from .identity import VERDICTS, Verdict, identical_share
 from .measure import (
     STAGES,
     Slo,
@@ -95,8 +95,8 @@ def _identical(cases: Iterable[Json]) -> dict[str, Number]:
     for case in cases:
         for pairs in list(case["pairs"].values())[:1]:
             for pair in pairs.values():
-                for verdict in ("identical", "tie", "different"):
-                    counted += [verdict] * pair[verdict]  # type: ignore[list-item]
+                for verdict in VERDICTS:
+                    counted += [verdict] * pair[verdict]
     return {
         "ttft.identical_share": identical_share(counted),
         "ttft.identical_share_strict": identical_share(counted, strict=True),
@@ -216,7 +216,7 @@ def _pairs(
         "ratio_p50_ci95": bootstrap(every, p50, seed),
         "ratio_adopted": distribution(ratios[True]),
         "ratio_not_adopted": distribution(ratios[False]),
-        **{verdict: verdicts[verdict] for verdict in ("identical", "tie", "different")},
+        **{verdict: verdicts[verdict] for verdict in VERDICTS},
         "other_prompt": len(pairs) - len(compared),
         "differences": [
             {"conversation": t.conversation, "turn": t.turn, **asdict(c), "text": t.answer.text}

@@ -15,16 +15,13 @@ from typing import TYPE_CHECKING
 from .answer import Answer
 from .arms import Arm
 from .doors import UNREACHABLE, Said
-from .identity import Comparison, Explanation, Verdict, compare
+from .identity import VERDICTS, Comparison, Explanation, compare
 from .library import Used
 from .plan import Case
 from .workload import Conversation
 
 if TYPE_CHECKING:
     from .ttft import BlockResult, Targets, TtftRun, Turn
-
-
-_KINDEST: tuple[Verdict, ...] = ("identical", "tie", "different")
 
 
 class Verdicts:
@@ -63,7 +60,7 @@ class Verdicts:
         """Compare with each prompt that the turn may have had; the kindest verdict holds."""
         verdicts = [await self._compare(turn, base, used) for used in self._used(turn)]
         known = [verdict for verdict in verdicts if verdict is not None]
-        turn.answer.comparison = min(known, key=lambda c: _KINDEST.index(c.verdict), default=None)
+        turn.answer.comparison = min(known, key=lambda c: VERDICTS.index(c.verdict), default=None)
 
     async def _compare(self, turn: Turn, base: Answer, used: Used) -> Comparison | None:
         answer, given = turn.answer, (self._talks[turn.conversation].documents, ())
