@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 
 from .placing import beside_rule, labels, list_beside, look, name_ends, room, scales, ticks_at
 from .short import short
@@ -218,8 +219,9 @@ def heat_map(
                 if value is None:
                     continue
                 share = (value - low) / (high - low) if high > low else 0.0
-                cell = {"facecolor": color(0), "alpha": 0.06 + 0.94 * share, "linewidth": 0}
-                axes.fill([x - 0.48, x + 0.48, x + 0.48, x - 0.48], _sides(y), **cell)
+                corner = (x - 0.48, y - 0.47)
+                cell = Rectangle(corner, 0.96, 0.94, facecolor=color(0), alpha=0.06 + 0.94 * share)
+                axes.add_patch(cell)
                 ink = PAPER if share > 0.55 else INK
                 axes.text(x, y, f"{value:.{digits}f}", ha="center", va="center", color=ink)
         axes.set_xticks(range(len(columns)), columns, rotation=30 if len(columns) > 5 else 0)
@@ -273,10 +275,6 @@ def scatter(
 def _sure(value: Number) -> float:
     assert value is not None
     return value
-
-
-def _sides(y: int) -> list[float]:
-    return [y - 0.47, y - 0.47, y + 0.47, y + 0.47]
 
 
 def _middle(ordered: Sequence[float]) -> float:

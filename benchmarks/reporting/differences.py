@@ -18,7 +18,7 @@ from .estimates import LEVEL, ROUNDS, Interval, Sample, difference, shared_units
 from .reports import Json, Report
 
 SCHEMA = "livemind.bench-compare/1"
-SAMPLES = {"ttft": "ttft_samples", "load": "load_samples"}
+SAMPLES = {"ttft": "ttft_samples"}
 """Benchmark -> module whose ``samples(content)`` knows what is behind its summary."""
 PAIRED_SHARE = 0.8
 """Runs are paired where each has at least this share of its conversations in common."""
@@ -217,11 +217,9 @@ def _warnings(a: Json, b: Json) -> Iterator[str]:
             yield f"{side} ran a source tree with uncommitted changes"
     busy = {"load_average_1m"}
     for part in ("machine", "versions", "config"):
-        for key, one, other in _differing(a[part], b[part]):
-            if key == "memory_gib" and abs(float(one) - float(other)) < 0.1:
-                continue
+        for key, before, after in _differing(a[part], b[part]):
             if key not in busy:
-                yield f"{part}.{key} differs: {one} in A, {other} in B"
+                yield f"{part}.{key} differs: {before} in A, {after} in B"
     if a.get("seed") != b.get("seed"):
         yield f"seed differs: {_told(a.get('seed'))} in A, {_told(b.get('seed'))} in B"
     for side, one in (("A", a), ("B", b)):

@@ -163,7 +163,8 @@ def _per_value(sample: Sample, units: Sequence[Hashable], draws: Counts) -> Coun
     """Return how often each value is drawn; values of other units never are."""
     place = {unit: column for column, unit in enumerate(units)}
     padded = np.concatenate([draws, np.zeros((len(draws), 1), dtype=np.int64)], axis=1)
-    return padded[:, [place.get(unit, len(units)) for unit in sample.units]]
+    counts: Counts = padded[:, [place.get(unit, len(units)) for unit in sample.units]]
+    return counts
 
 
 def _percentiles(rounds: Floats, units: int) -> Interval | None:

@@ -14,7 +14,11 @@ LEVELS = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 def charts(content: Json) -> Iterator[Chart]:
     """Yield TTFT against load, one plot per level; rows have sessions, mode, turn and ttft_ms."""
-    rows = [row for row in content["turns"] if row["ttft_ms"] is not None]
+    rows = [
+        row
+        for row in content["turns"]
+        if row["outcome"] == "completed" and row["ttft_ms"] is not None
+    ]
     sessions = sorted({row["sessions"] for row in rows})
     modes = dict.fromkeys(row["mode"] for row in rows)
     for level, q in LEVELS.items():
@@ -29,9 +33,10 @@ def charts(content: Json) -> Iterator[Chart]:
             lines,
             "sessions at the same time",
             "milliseconds from the commit to the first text",
+            log_x=True,
             log_y=True,
             caption="Where a line bends upwards the server is full. Bands are 95 % bootstrap "
-            "intervals; without a band there are too few turns for one.",
+            "intervals over turns; without a band there are too few for one.",
         )
 
 

@@ -37,14 +37,17 @@ def scales(axes: Axes, *, log_x: bool, log_y: bool) -> None:
         change("log")
         axis.set_major_formatter(lambda value, _: f"{value:g}")
         low, high = axis.get_view_interval()
-        within = high / low < MANY_DECADES
-        axis.set_minor_formatter(lambda value, _, within=within: _minor(value) if within else "")
+        axis.set_minor_formatter(_minor if high / low < MANY_DECADES else _nothing)
         axis.set_tick_params(which="minor", labelsize=7.5)
 
 
-def _minor(value: float) -> str:
+def _minor(value: float, _: object) -> str:
     """Label 2 and 5 of each decade."""
     return f"{value:g}" if f"{value:e}"[0] in "25" else ""
+
+
+def _nothing(_: float, __: object) -> str:
+    return ""
 
 
 def room(axes: Axes, x: Sequence[float]) -> None:
@@ -68,7 +71,9 @@ def name_ends(
     """Write each name beside its last point, moved apart where they would touch."""
     if not ends:
         return
-    axes.figure.draw_without_rendering()  # lays out: places are known afterwards
+    drawn = axes.get_figure(root=True)
+    assert drawn is not None
+    drawn.draw_without_rendering()  # lays out: places are known afterwards
     places = [axes.transData.transform((x, y)) for _, _, x, y in ends]
     heights = [float(axes.transAxes.inverted().transform(place)[1]) for place in places]
     moved = spread(heights, 0.075, 0.0, 1.0)
@@ -77,7 +82,7 @@ def name_ends(
         axes.annotate(
             label,
             (x, y),
-            xytext=(9 + 4 * at_point, (height - before) * axes.bbox.height * 72 / axes.figure.dpi),
+            xytext=(9 + 4 * at_point, (height - before) * axes.bbox.height * 72 / drawn.dpi),
             textcoords="offset points",
             color=color(index),
             va="center",

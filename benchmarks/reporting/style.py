@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -45,7 +46,7 @@ DARK = {
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 WIDTH_IN, TITLE_PT = 6.4, 10.5
-_RC = {
+_RC: Any = {
     "font.family": ["DejaVu Sans"],
     "font.size": 9.0,
     "axes.edgecolor": FAINT,
@@ -139,10 +140,10 @@ def figure(height_in: float, width_in: float = WIDTH_IN) -> Figure:
 
 def entitle(drawn: Figure, title: str, subtitle: str = "") -> None:
     """Write the title at the figure's left edge, and what it is about below it, smaller."""
-    room = f"{title}\n" if subtitle else title
-    drawn.suptitle(room, x=0.012, y=0.985, ha="left", fontsize=TITLE_PT, fontweight="bold")
+    room = f"{title}\n " if subtitle else title  # the layout keeps two lines free
+    drawn.suptitle(room, x=0.012, ha="left", fontsize=TITLE_PT, fontweight="bold")
     if subtitle:
-        y = 0.985 - 1.45 * TITLE_PT / 72.0 / drawn.get_figheight()
+        y = 1.0 - (0.06 + 1.35 * TITLE_PT / 72.0) / drawn.get_figheight()
         drawn.text(0.012, y, subtitle, ha="left", va="top", fontsize=8.0, color=FAINT)
 
 
