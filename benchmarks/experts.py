@@ -138,4 +138,4 @@ def _chars_per_token(case: ExpertCase, seed: int) -> float:
 
 
 def _domain(case: ExpertCase) -> str:
-    return "timing" if case.random_weights else case.workload
+    return "travel" if case.random_weights else case.workload

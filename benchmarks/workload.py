@@ -1,7 +1,8 @@
 """What is asked: seeded conversations with documents of a given length.
 
-``FILLER`` turns are plain words, for experts whose answers mean nothing (random weights);
-a domain's turns come from the embedded experts' own generator, one passage holding the answer.
+``FILLER`` turns are plain questions of travellers, for experts whose answers mean nothing (random
+weights); a domain's turns come from the embedded experts' own generator, one passage holding the
+answer.
 """
 
 from __future__ import annotations
@@ -10,14 +11,35 @@ import random
 from dataclasses import dataclass
 
 FILLER = "filler"
-_WORDS = (
-    "ledger harbour turbine orchard compass granite lantern meadow signal archive bridge canvas "
-    "engine forest glacier hammer island jacket kettle ladder mirror needle oxygen pillar quarry "
-    "ribbon saddle tunnel valley window anchor basket candle dragon emblem falcon"
+_PLACE_NAMES = (
+    "harbour island valley forest lake market castle station museum beach village mountain "
+    "bridge garden lighthouse monastery waterfall vineyard theatre stadium abbey canyon pier square"
 )
-_NOUNS = _WORDS.split()
-_VERBS = ("carries", "measures", "follows", "repairs", "records", "answers", "moves", "opens")
-_OPENERS = ("how does", "when will", "why should", "where can", "which of these")
+_VEHICLE_NAMES = "ferry tram bus train boat coach funicular shuttle"
+_PLACES, _VEHICLES = _PLACE_NAMES.split(), _VEHICLE_NAMES.split()
+_WHEN = (
+    "on a sunday evening",
+    "early in the morning",
+    "during the winter",
+    "before the shops open",
+    "on public holidays",
+    "late at night",
+    "in the rainy season",
+    "when it snows",
+)
+_QUESTIONS = (
+    "when does the {v} from the {a} to the {b} leave {w}?",
+    "how long does the {v} need from the {a} to the {b} {w}?",
+    "where can I board the {v} near the {a} for the {b} {w}?",
+    "which {v} goes past the {a} and stops at the {b} {w}?",
+    "what does a ticket for the {v} between the {a} and the {b} cost {w}?",
+)
+_FACTS = (
+    "The {v} {n} leaves the {a} for the {b} every {m} minutes.",
+    "From the {a} the {v} {n} needs {m} minutes to the {b}.",
+    "A ticket for the {v} {n} from the {a} to the {b} costs {m} francs.",
+    "The {v} {n} passes the {a} and stops {m} metres before the {b}.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,32 +100,32 @@ def corpus(kind: str, seed: int, passages: int, passage_chars: int) -> str:
     """
     rng = random.Random(f"{kind}|{seed}|corpus")
     if kind == FILLER:
-        subjects = [noun for noun in _NOUNS for _ in range(passages)]
-        sections = [(f"The {noun}", _about(noun, rng, passage_chars)) for noun in subjects]
+        places = [place for place in _PLACES for _ in range(passages)]
+        sections = [(f"The {place}", _about(place, rng, passage_chars)) for place in places]
     else:
         sections = _domain_sections(kind, rng, passage_chars)
     return "\n\n".join(f"# {title}\n\n{body}" for title, body in sections) + "\n"
 
 
 def _question(rng: random.Random) -> str:
-    words = rng.choice(_OPENERS).split()
-    wanted = rng.randint(8, 14)
-    while len(words) < wanted:
-        words += ["the", rng.choice(_NOUNS), rng.choice(_VERBS)]
-    return " ".join(words[:wanted]) + "?"
+    a, b = rng.sample(_PLACES, 2)
+    template, vehicle, when = rng.choice(_QUESTIONS), rng.choice(_VEHICLES), rng.choice(_WHEN)
+    return template.format(v=vehicle, a=a, b=b, w=when)
 
 
-def _sentence(rng: random.Random) -> str:
-    subject, other = rng.sample(_NOUNS, 2)
-    return f"The {subject} {rng.randint(100, 999)} {rng.choice(_VERBS)} the {other}."
+def _sentence(rng: random.Random, place: str | None = None) -> str:
+    """Return a sentence about two places, the first of them given or drawn."""
+    a = place or rng.choice(_PLACES)
+    b = rng.choice([other for other in _PLACES if other != a])
+    vehicle, number, amount = rng.choice(_VEHICLES), rng.randint(100, 999), rng.randint(2, 60)
+    return rng.choice(_FACTS).format(v=vehicle, n=number, a=a, b=b, m=amount)
 
 
-def _about(noun: str, rng: random.Random, chars: int) -> str:
-    """Return sentences about one thing."""
+def _about(place: str, rng: random.Random, chars: int) -> str:
+    """Return sentences about one place."""
     found = ""
     while len(found) < chars:
-        other = rng.choice([n for n in _NOUNS if n != noun])
-        found += f"The {noun} {rng.randint(100, 999)} {rng.choice(_VERBS)} the {other}. "
+        found += f"{_sentence(rng, place)} "
     return found.rstrip()
 
 

@@ -148,4 +148,4 @@ def test_server_config_of_both_experts_is_valid_and_loads_both() -> None:
     settings = Settings.model_validate(with_routing(server_config(experts), experts, 1))
     assert [expert.expert_id for expert in settings.experts] == ["random-100m", "technical"]
     assert settings.lazy_loading.warmup_pool_size == 2
-    assert settings.domains.keys() == {"timing", "technical"}
+    assert settings.domains.keys() == {"travel", "technical"}

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from livemind.benchmarks.workload import FILLER, turn_input
+from livemind.benchmarks.workload import FILLER, conversation, corpus, turn_input
+from livemind.rag.corpus import MAX_WORDS
 
 KINDS = [FILLER, "technical", "coding"]
 
@@ -21,9 +24,27 @@ def test_turn_documents_have_the_wanted_length(kind: str) -> None:
     assert len(documents) <= 64
 
 
-def test_filler_questions_have_8_to_14_words() -> None:
-    lengths = {len(turn_input(FILLER, 7, n, 100).question.split()) for n in range(60)}
-    assert lengths == set(range(8, 15))
+def test_filler_questions_take_ten_seconds_or_so_to_type_and_are_many() -> None:
+    questions = [turn_input(FILLER, 7, n, 0).question for n in range(200)]
+    assert {len(question) // 10 for question in questions} <= set(range(5, 12))
+    assert len(set(questions)) > 190
+
+
+@pytest.mark.parametrize("kind", [FILLER, "technical"])
+def test_corpus_sections_stay_one_passage_each_and_answer_the_questions(kind: str) -> None:
+    sections = corpus(kind, 7, 2, 900).split("# ")[1:]
+    assert max(len(section.split()) for section in sections) <= MAX_WORDS
+    titles = {section.splitlines()[0].split()[-1].lower() for section in sections}
+    for number in range(20):
+        words = set(re.findall(r"\w+", turn_input(kind, 7, number, 0).question.lower()))
+        assert words & titles
+
+
+def test_conversation_follow_ups_differ_and_bring_no_documents() -> None:
+    talk = conversation(FILLER, 7, 0, 500, 3)
+    assert len(set(talk.questions)) == 3
+    assert talk.questions[0] == turn_input(FILLER, 7, 0, 500).question
+    assert talk.documents == turn_input(FILLER, 7, 0, 500).documents
 
 
 def test_domain_turn_holds_the_asked_entity_in_one_document() -> None:
