@@ -39,7 +39,17 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Measure, show, write; return the exit status."""
     choice = wanted(options)
     if choice.self_check:
-        return _self_check(choice, console)
+        status, content = _self_check(choice, console)
+    else:
+        status, content = _ttft(choice, console)
+    if content is not None and choice.json is not None:
+        report.write(choice.json, content)
+        console.print(f"report: {choice.json}")
+    return status
+
+
+def _ttft(choice: Wanted, console: Console) -> tuple[int, Json | None]:
+    """Return the exit status and the report; None when nothing was asked."""
     measured = Measured()
     status, failure = 0, None
     try:
@@ -50,13 +60,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
     except KeyboardInterrupt:
         status = 130
     if measured.run is None:
-        return status
+        return status, None
     content = measured.content(choice)
     ttft_show.show(console, content)
-    if choice.json is not None:
-        report.write(choice.json, {**content, "interrupted": status == 130, "failure": failure})
-        console.print(f"report: {choice.json}")
-    return status
+    return status, {**content, "interrupted": status == 130, "failure": failure}
 
 
 @dataclass
@@ -188,18 +195,16 @@ async def _elsewhere(choice: Wanted, client: Client) -> Targets:
     return Targets(doors)
 
 
-def _self_check(choice: Wanted, console: Console) -> int:
+def _self_check(choice: Wanted, console: Console) -> tuple[int, Json]:
+    environment = report.environment()
     checked = asyncio.run(self_check(choice.turns, console))
     ttft_show.show_self_check(console, checked)
-    if choice.json is not None:
-        content = {
-            "schema": report.SCHEMA,
-            "name": "ttft",
-            **report.environment(),
-            "seed": None,
-            "config": {"self_check": True, "turns": choice.turns},
-            **checked,
-        }
-        report.write(choice.json, content)
-        console.print(f"report: {choice.json}")
-    return 0
+    content = {
+        "schema": report.SCHEMA,
+        "name": "ttft-self-check",
+        **environment,
+        "seed": None,
+        "config": {"answers": choice.turns},
+        **checked,
+    }
+    return 0, content
