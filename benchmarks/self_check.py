@@ -31,7 +31,7 @@ from .wire import Ask
 TTFT_MS = 20.0
 USERS = 16
 _QUESTION = "how does the lantern carry the bridge?"
-_CPM = 6000.0
+_CPM = 60_000.0
 
 
 async def self_check(answers: int, console: Console) -> Json:

@@ -34,10 +34,14 @@ from .ttft_options import UNKNOWN_SERVER, Wanted, add_arguments, wanted
 
 __all__ = ["add_arguments", "run"]
 
+SELF_CHECK_ANSWERS = 200
+"""Through each door, before a whole run."""
+
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Measure, show, write; return the exit status."""
     choice = wanted(options)
+    content: Json | None
     if choice.self_check:
         status, content = _self_check(choice, console)
     else:
@@ -53,6 +57,8 @@ def _ttft(choice: Wanted, console: Console) -> tuple[int, Json | None]:
     measured = Measured()
     status, failure = 0, None
     try:
+        if not choice.quick:
+            measured.self_check = asyncio.run(self_check(SELF_CHECK_ANSWERS, console))
         asyncio.run(_measure(choice, console, measured))
     except (BenchmarkFailed, aiohttp.ClientError, OSError) as exc:
         status, failure = 1, str(exc)
@@ -74,6 +80,7 @@ class Measured:
     interference: Interference | None = None
     late_ms: list[float] = field(default_factory=list)
     cold_cache: dict[str, str] = field(default_factory=dict)
+    self_check: Json | None = None
     environment: Json = field(default_factory=report.environment)
 
     def content(self, choice: Wanted) -> Json:
@@ -88,6 +95,8 @@ class Measured:
         summary = (
             quick_summary(results, cases, streams) if choice.quick else ablation_summary(cases)
         )
+        if self.self_check is not None:
+            summary |= self.self_check["summary"]
         return {
             "schema": report.SCHEMA,
             "name": "ttft",
@@ -99,6 +108,7 @@ class Measured:
                 for arm in plan.arms
             },
             "harness": {
+                "self_check": self.self_check and self.self_check["cases"],
                 "loop_late_ms": _late(self.late_ms),
                 "key_late_ms": _late(
                     [

@@ -79,8 +79,17 @@ def show_self_check(console: Console, checked: Json) -> None:
 
 
 def _shown(name: str, content: Json) -> bool:
-    """Whether to print a number: those of arms that were not asked would only fill the screen."""
-    return content["config"]["quick"] or content["summary"][name] is not None
+    """Whether to print a number of the summary; the file has all of them.
+
+    Left out are those of arms that were not asked, times, which stand in the tables, and ratios
+    over another reference than the tables'.
+    """
+    if content["config"]["quick"]:
+        return True
+    reference = next((arm for arm, one in content["arms"].items() if one["reference"]), None)
+    ratio = _RATIO.match(name)
+    other = ratio is not None and ratio[3] != reference
+    return content["summary"][name] is not None and not other and not _TIME.match(name)
 
 
 def _title(arm: str) -> str:
