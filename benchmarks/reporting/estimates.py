@@ -102,7 +102,12 @@ def units_needed(q: float) -> int:
     The smallest and the largest of n values hold the quantile between them with probability
     1 - q^n - (1-q)^n; n is the first for which that is 0.95: 6 for the median, 59 for p95.
     Source: Wilks, "Determination of sample sizes for setting tolerance limits" (1941).
+
+    Raises:
+        ValueError: q is not between 0 and 1; the extremes have no such interval.
     """
+    if not 0.0 < q < 1.0:
+        raise ValueError(f"q: got {q}, need 0 < q < 1")
     far = max(q, 1.0 - q)
     n = ceil(log(1.0 - LEVEL) / log(far))
     while far**n + (1.0 - far) ** n > 1.0 - LEVEL:
