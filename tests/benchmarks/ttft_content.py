@@ -25,6 +25,7 @@ def content(
     seed: int = 1,
     conversations: int = 70,
     *,
+    experts: tuple[str, ...] = ("random",),
     slower: dict[str, float] | None = None,
     failing: dict[int, str] | None = None,
 ) -> Json:
@@ -34,7 +35,7 @@ def content(
     """
     arms = tuple(ARMS[name] for name in "ABE")
     blocks = ablation_blocks(arms, conversations, 1)
-    plan = Plan((EXPERTS["random"], EXPERTS["embedded"]), blocks, seed=seed)
+    plan = Plan(tuple(EXPERTS[name] for name in experts), blocks, seed=seed)
     results = []
     for case in plan.cases():
         result = CaseResult(case)
