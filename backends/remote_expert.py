@@ -11,11 +11,11 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
-import httpx
+import aiohttp
 
 from .affinity import affinity_key
 from .base import (
@@ -48,14 +48,18 @@ class RemoteExpert:
 
     Args:
         spec: ``base_urls``, ``model`` (default: the expert's id), ``api_key_env``, ``timeout_s``.
-        transport: replaces the network in tests.
+        session: makes the HTTP client; tests replace it.
     """
 
-    def __init__(self, spec: ExpertSpec, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        spec: ExpertSpec,
+        session: Callable[..., aiohttp.ClientSession] = aiohttp.ClientSession,
+    ) -> None:
         self.expert_id = spec.expert_id
         self._spec = spec
         self._model = spec.model or spec.expert_id
-        self._servers = RemoteServers(spec, transport)
+        self._servers = RemoteServers(spec, session)
         self._capabilities = Capabilities(open_turn_prefill=False, compute_group="remote")
         self._is_running = False
         self._health = Health(True)
@@ -170,12 +174,14 @@ class RemoteExpert:
         """Yield the parsed events of a stream; closing it closes the connection."""
         async with self._servers.stream(path, body, key=key) as response:
             try:
-                blocks = response.aiter_bytes()
-                async for line in data_lines(blocks):
-                    event = json.loads(line)
-                    self._raise_error_event(event)
-                    yield event
-                await _drain(blocks)
+                blocks = response.content.iter_any()
+                async with aclosing(data_lines(blocks)) as lines:
+                    async for line in lines:
+                        event = json.loads(line)
+                        self._raise_error_event(event)
+                        yield event
+                if not response.content.at_eof():
+                    await _drain(blocks)
             except StreamTooLarge as error:
                 raise ExpertUnavailable(
                     self.expert_id, f"{self._servers.hosts}: {error}"

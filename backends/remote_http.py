@@ -6,14 +6,17 @@ A request is repeated only as long as nothing of its answer has arrived. Knows n
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
-import httpx
+import aiohttp
 import tenacity
 
 from .affinity import ranked
@@ -21,12 +24,17 @@ from .errors import ExpertError, ExpertOverloaded, ExpertTimeout, ExpertUnavaila
 from .spec import ExpertSpec
 
 CONNECT_TIMEOUT_S = 5.0
+MAX_CONNECTIONS = 256
+KEEPALIVE_S = 4.0
+"""Less than the 5 s after which uvicorn, and so vLLM's server, closes an idle connection."""
 NODE_REST_S = 2.0
 MIN_ATTEMPTS = 3
 LONGEST_RETRY_AFTER_S = 60.0
 MAX_BODY_BYTES = 4 << 20
+_LARGE_BODY_BYTES = 1 << 20  # above this aiohttp wants to read the body piece by piece
 _BUSY = (429, 503)
 _KEY_REFUSED = (401, 403)
+_NOT_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
 class RemoteServers:
@@ -34,22 +42,26 @@ class RemoteServers:
 
     Args:
         spec: base URLs, the name of the variable with the key, and the longest silence.
-        transport: replaces the network in tests.
+        session: makes the HTTP client; tests replace it.
     """
 
-    def __init__(self, spec: ExpertSpec, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        spec: ExpertSpec,
+        session: Callable[..., aiohttp.ClientSession] = aiohttp.ClientSession,
+    ) -> None:
         self._expert_id = spec.expert_id
         self._timeout_s = spec.timeout_s
         self._api_key_env = spec.api_key_env
-        self._transport = transport
-        self._client: httpx.AsyncClient | None = None
+        self._make_client = session
+        self._client: aiohttp.ClientSession | None = None
         self.nodes = tuple(url.rstrip("/").removesuffix("/v1") for url in spec.base_urls)
         self._rest_until: dict[str, float] = {}
 
     @property
     def hosts(self) -> str:
         """The servers' hosts and ports, without credentials; fit to be shown."""
-        return ", ".join(httpx.URL(node).netloc.decode().rpartition("@")[2] for node in self.nodes)
+        return ", ".join(urlsplit(node).netloc.rpartition("@")[2] for node in self.nodes)
 
     def open(self) -> None:
         """Make the client.
@@ -59,7 +71,7 @@ class RemoteServers:
         """
         if not self.nodes:
             raise ExpertUnavailable(self._expert_id, "base_urls is empty")
-        headers = {}
+        headers = {"Content-Type": "application/json"}
         if self._api_key_env is not None:
             key = os.environ.get(self._api_key_env)
             if not key:
@@ -67,18 +79,21 @@ class RemoteServers:
                 raise ExpertUnavailable(self._expert_id, message)
             headers["Authorization"] = f"Bearer {key}"
         connect_s = min(CONNECT_TIMEOUT_S, self._timeout_s)
-        self._client = httpx.AsyncClient(
+        self._client = self._make_client(
             headers=headers,
-            transport=self._transport,
-            timeout=httpx.Timeout(self._timeout_s, connect=connect_s),
-            limits=httpx.Limits(max_connections=256, max_keepalive_connections=64),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=connect_s, sock_read=self._timeout_s
+            ),
+            connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, keepalive_timeout=KEEPALIVE_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=bool(getproxies()),  # costs something with every request
         )
 
     async def close(self) -> None:
         """Close every connection; streams in flight fail with ExpertUnavailable. Idempotent."""
         client, self._client = self._client, None
         if client is not None:
-            await client.aclose()
+            await client.close()
 
     async def get_json(self, node: str, path: str, *, timeout_s: float) -> Any:
         """Return what one server answers to a GET, without any retry.
@@ -86,13 +101,16 @@ class RemoteServers:
         Raises:
             ExpertError: it did not answer, or not with JSON.
         """
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=timeout_s, sock_read=timeout_s)
+        asked = self._running().get(f"{node}{path}", timeout=limit, allow_redirects=False)
         try:
-            response = await self._running().get(f"{node}{path}", timeout=timeout_s)
-        except httpx.HTTPError as error:
+            async with asked as response:
+                content = await self._read(response)
+        except aiohttp.ClientError as error:
             raise self._translate(error) from error
-        if response.status_code >= 400:
-            raise self._refusal(response, response.content)
-        return self._json(response.content)
+        if response.status >= 400:
+            raise self._refusal(response, content)
+        return self._json(content)
 
     async def post_json(self, path: str, body: Mapping[str, object], *, key: str) -> Any:
         """Return the answer to a POST; see ``stream`` for retries and errors."""
@@ -102,7 +120,7 @@ class RemoteServers:
     @asynccontextmanager
     async def stream(
         self, path: str, body: Mapping[str, object], *, key: str
-    ) -> AsyncIterator[httpx.Response]:
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a POST to the server responsible for ``key`` and yield its successful response.
 
         A server that refuses the connection or is busy rests for a while and the next one is asked;
@@ -118,49 +136,52 @@ class RemoteServers:
             | tenacity.stop_after_attempt(max(MIN_ATTEMPTS, 2 * len(self.nodes))),
             reraise=True,
         )
-        response: httpx.Response = await retrying(self._send, path, body, key)
+        response: aiohttp.ClientResponse = await retrying(self._send, path, body, key)
         try:
             yield response
-        except httpx.HTTPError as error:
+        except aiohttp.ClientError as error:
             raise self._translate(error) from error
         finally:
-            await response.aclose()
+            response.release()  # closes the connection unless the answer was read to its end
 
-    async def _send(self, path: str, body: Mapping[str, object], key: str) -> httpx.Response:
+    async def _send(
+        self, path: str, body: Mapping[str, object], key: str
+    ) -> aiohttp.ClientResponse:
         client = self._running()
         node = self._choose(key)
         try:
-            request = client.build_request("POST", f"{node}{path}", json=dict(body))
-            response = await client.send(request, stream=True)
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            response = await client.post(
+                f"{node}{path}", data=_encoded(body), allow_redirects=False
+            )
+        except _NOT_CONNECTED as error:
             self._rest(node, NODE_REST_S)
             raise self._translate(error) from error
-        except httpx.HTTPError as error:
+        except aiohttp.ClientError as error:
             raise self._translate(error) from error
-        except RuntimeError as error:  # httpx: the client has been closed
+        except RuntimeError as error:  # aiohttp: the session has been closed
             raise ExpertUnavailable(self._expert_id, "the expert has been stopped") from error
-        if response.status_code < 400:
+        if response.status < 400:
             return response
         try:
             refusal = self._refusal(response, await self._read(response))
-        except httpx.HTTPError as error:
+        except aiohttp.ClientError as error:
             raise self._translate(error) from error
         finally:
-            await response.aclose()
+            response.release()
         if isinstance(refusal, ExpertOverloaded):
             self._rest(node, refusal.retry_after_s)
         raise refusal
 
-    async def _read(self, response: httpx.Response) -> bytes:
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         content = bytearray()
-        async for block in response.aiter_bytes():
+        async for block in response.content.iter_any():
             content += block
             if len(content) > MAX_BODY_BYTES:
                 message = f"its answer is larger than {MAX_BODY_BYTES} bytes"
                 raise ExpertUnavailable(self._expert_id, message)
         return bytes(content)
 
-    def _running(self) -> httpx.AsyncClient:
+    def _running(self) -> aiohttp.ClientSession:
         if self._client is None:
             raise ExpertUnavailable(self._expert_id, "the expert is not running")
         return self._client
@@ -180,20 +201,18 @@ class RemoteServers:
         return shortest * (1 + random.random() / 4)
 
     def _worth_a_retry(self, error: BaseException) -> bool:
-        connecting = isinstance(error.__cause__, (httpx.ConnectError, httpx.ConnectTimeout))
+        connecting = isinstance(error.__cause__, _NOT_CONNECTED)
         return isinstance(error, ExpertOverloaded) or connecting
 
-    def _translate(self, error: httpx.HTTPError) -> ExpertError:
-        if isinstance(error, httpx.TimeoutException) and not isinstance(
-            error, httpx.ConnectTimeout
-        ):
-            return ExpertTimeout(self._expert_id, f"{self.hosts}: no answer in time")
-        if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
+    def _translate(self, error: aiohttp.ClientError) -> ExpertError:
+        if isinstance(error, _NOT_CONNECTED):
             return ExpertUnavailable(self._expert_id, f"{self.hosts}: cannot be reached")
+        if isinstance(error, aiohttp.ServerTimeoutError):
+            return ExpertTimeout(self._expert_id, f"{self.hosts}: no answer in time")
         return ExpertUnavailable(self._expert_id, f"{self.hosts}: the connection broke")
 
-    def _refusal(self, response: httpx.Response, content: bytes) -> ExpertError:
-        status, (message, param, code) = response.status_code, error_fields(content)
+    def _refusal(self, response: aiohttp.ClientResponse, content: bytes) -> ExpertError:
+        status, (message, param, code) = response.status, error_fields(content)
         shown = f"{self.hosts} answered {status}" + (f": {message}" if message else "")
         if status in _BUSY:
             return ExpertOverloaded(self._expert_id, shown, retry_after_s(response.headers))
@@ -235,10 +254,10 @@ def error_fields(content: bytes | Mapping[str, object]) -> tuple[str, str | None
     )
 
 
-def retry_after_s(headers: httpx.Headers) -> float:
+def retry_after_s(headers: Mapping[str, str]) -> float:
     """Return the Retry-After header in seconds, bounded; 1 where it is missing or a date."""
     try:
-        return min(max(float(headers.get("retry-after", "1")), 0.0), LONGEST_RETRY_AFTER_S)
+        return min(max(float(headers.get("Retry-After", "1")), 0.0), LONGEST_RETRY_AFTER_S)
     except ValueError:
         return 1.0
 
@@ -249,3 +268,9 @@ def first_reachable(results: Sequence[object]) -> object:
         if not isinstance(result, BaseException):
             return result
     raise next(result for result in results if isinstance(result, BaseException))
+
+
+def _encoded(body: Mapping[str, object]) -> bytes | io.BytesIO:
+    """Return the JSON of a body in the form aiohttp wants for its size."""
+    content = json.dumps(dict(body), ensure_ascii=False, separators=(",", ":")).encode()
+    return content if len(content) <= _LARGE_BODY_BYTES else io.BytesIO(content)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 MAX_LINE_BYTES = 1 << 20
 MAX_STREAM_BYTES = 64 << 20
@@ -17,7 +17,7 @@ async def data_lines(
     *,
     max_line_bytes: int = MAX_LINE_BYTES,
     max_stream_bytes: int = MAX_STREAM_BYTES,
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str, None]:
     """Yield the payload of every ``data:`` line up to ``[DONE]``, which is not yielded.
 
     Ends without an error when the stream ends. Comments and other fields are skipped.

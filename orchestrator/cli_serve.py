@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import errno
+import gc
 import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -44,8 +45,19 @@ def serve(options: argparse.Namespace) -> int:
                 "and no server.api_keys are set: anyone there can use this server"
             )
         access_log = options.log_level in ("debug", "info")
-        asyncio.run(_until_signal(settings, listener, console, access_log=access_log))
+        run = _event_loop_runner()
+        run(_until_signal(settings, listener, console, access_log=access_log))
     return 0
+
+
+def _event_loop_runner() -> Callable[[Coroutine[Any, Any, None]], None]:
+    """Return uvloop's runner where there is one: it halves what a request costs the gateway."""
+    try:
+        import uvloop
+    except ImportError:  # Windows
+        return asyncio.run
+    run: Callable[[Coroutine[Any, Any, None]], None] = uvloop.run
+    return run
 
 
 def with_overrides(
@@ -172,6 +184,8 @@ async def _serve(
             raise _not_free(exc, host, port) from None
         for line in ready_lines(mind, host, port, bridge):
             console.print(line)
+        gc.collect()
+        gc.freeze()  # what was loaded until here stays: full collections need not look at it
         await asyncio.Event().wait()
 
 

@@ -25,6 +25,7 @@ class EventStream:
     def __init__(self, request: web.Request, send_timeout_s: float) -> None:
         self._request = request
         self._send_timeout_s = send_timeout_s
+        self._since_empty = 0
         self.response = web.StreamResponse(
             headers={
                 "Content-Type": "text/event-stream; charset=utf-8",
@@ -53,6 +54,9 @@ class EventStream:
         await self._write(DONE)
 
     async def _write(self, data: bytes) -> None:
+        if self._fits(data):
+            await self.response.write(data)
+            return
         try:
             async with asyncio.timeout(self._send_timeout_s):
                 await self.response.write(data)
@@ -60,3 +64,16 @@ class EventStream:
             if self._request.transport is not None:
                 self._request.transport.abort()
             raise ConnectionResetError("the client stopped reading") from None
+
+    def _fits(self, data: bytes) -> bool:
+        """Whether the socket takes this without waiting, so that no timeout is needed.
+
+        That is certain while less than the buffer's limit was written since it was last empty.
+        """
+        transport = self._request.transport
+        if transport is None:
+            return False
+        if transport.get_write_buffer_size() == 0:
+            self._since_empty = 0
+        self._since_empty += len(data)
+        return self._since_empty < transport.get_write_buffer_limits()[1]
