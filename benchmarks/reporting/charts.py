@@ -8,11 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from .placing import beside_rule, labels, list_beside, look, name_ends, room, scales, ticks_at
+from .placing import (
+    beside_rule,
+    labels,
+    list_beside,
+    look,
+    name_ends,
+    room,
+    scales,
+    ticks_at,
+    wrapped,
+)
 from .short import short
 from .style import (
     FAINT,
@@ -117,20 +128,19 @@ def cdf(
         told: list[tuple[float, int, str]] = []
         for index, (label, values) in enumerate(samples.items()):
             if not values:
-                told.append((float("inf"), index, f"{label}: no values"))
+                told.append((inf, index, f"{label}: no values"))
                 continue
             ordered = sorted(values)
             shares = [(n + 1) / len(ordered) for n in range(len(ordered))]
             axes.step([ordered[0], *ordered], [0.0, *shares], where="post", **look(index))
             if len(ordered) <= FEW:
                 axes.plot(ordered, shares, ".", color=color(index), markersize=3.5)
-            middle = _middle(ordered)
-            told.append((middle, index, f"{label}  {short(middle)}"))
+            told.append((_middle(ordered), index, label))
         scales(axes, log_x=log_x, log_y=False)
         axes.set_ylim(0, 1.02)
         axes.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.0f} %")
         labels(axes, title, subtitle, x_label, "share of values")
-        list_beside(axes, sorted(told), f"median, {unit}" if unit else "median")
+        list_beside(axes, told, f"median, {unit}" if unit else "median")
         return Chart(name, title, subtitle, caption, drawn)
 
 
@@ -151,7 +161,7 @@ def bars(
     On a logarithmic axis a bar has no honest length: values are points then.
     """
     with styled():
-        drawn = figure(1.2 + 0.36 * max(len(groups), 1))
+        drawn = figure(1.2 + 0.4 * max(len(groups), 1))
         axes = drawn.add_subplot()
         for row, one in enumerate(groups):
             text = "unknown" if one.value is None else short(one.value)
@@ -163,7 +173,7 @@ def bars(
             axes.annotate(
                 text, (1.02, row), xycoords=("axes fraction", "data"), va="center", fontsize=8.5
             )
-        axes.set_yticks(range(len(groups)), [one.label for one in groups])
+        axes.set_yticks(range(len(groups)), [wrapped(one.label) for one in groups], fontsize=8.5)
         axes.set_ylim(len(groups) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)

@@ -57,7 +57,7 @@ def _show(console: Console, found: Comparison) -> None:
     table = report.table("", ("number", "A", "B", "B - A", "95 % of it", "verdict"))
     table.columns[0].no_wrap, table.columns[0].overflow = False, "fold"
     for one in found.differences:
-        if one.a is not None or one.b is not None:
+        if one.difference is not None:
             _add(table, one)
     console.print(table)
     console.print(found.told(), markup=False, highlight=False)

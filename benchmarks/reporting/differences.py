@@ -30,7 +30,8 @@ _HIGHER = re.compile(
     r"|\.right\b|\.full\b|\.half\b|frozen\b|final\b)"
 )
 _LEADS = re.compile(r"median_share_of_input")
-_FREE = frozenset({"arms", "arm_definitions", "turns", "experts", "cadences", "documents_tokens"})
+_PER_ARM = frozenset({"arm_definitions", "cold_cache"})
+_FREE = frozenset({"arms", "turns", "experts", "cadences", "documents_tokens"})
 """Parts of the configuration that say which turns are asked, not how one is asked."""
 
 Verdict = Literal["better", "worse", "no difference shown", "different", "equal", "not judged"]
@@ -191,9 +192,27 @@ def _agrees(found: float | None, reported: float | None) -> bool:
 
 
 def _same_asking(a: Json, b: Json) -> bool:
+    configs = _of_shared_arms(a["config"], b["config"])
     return a.get("seed") == b.get("seed") and not any(
-        key not in _FREE for key, _, _ in _differing(a["config"], b["config"])
+        key not in _FREE for key, _, _ in _differing(*configs)
     )
+
+
+def _of_shared_arms(a: Json, b: Json) -> tuple[Json, Json]:
+    """Return the configurations without what they say of arms that only one of them has."""
+    found = []
+    for own, other in ((a, b), (b, a)):
+        definitions, foreign = _definitions(own), _definitions(other)
+        caches, elsewhere = own.get("cold_cache") or {}, other.get("cold_cache") or {}
+        reduced = {key: value for key, value in own.items() if key not in _PER_ARM}
+        reduced |= {f"arm {n}": told for n, told in definitions.items() if n in foreign}
+        reduced |= {f"cold cache of {n}": told for n, told in caches.items() if n in elsewhere}
+        found.append(reduced)
+    return found[0], found[1]
+
+
+def _definitions(config: Json) -> dict[str, Json]:
+    return {one["id"]: one for one in config.get("arm_definitions") or ()}
 
 
 def _differing(a: Mapping[str, object], b: Mapping[str, object]) -> Iterator[tuple[str, str, str]]:
@@ -216,8 +235,10 @@ def _warnings(a: Json, b: Json) -> Iterator[str]:
         if str(one.get("commit") or "").endswith("+changes"):
             yield f"{side} ran a source tree with uncommitted changes"
     busy = {"load_average_1m"}
-    for part in ("machine", "versions", "config"):
-        for key, before, after in _differing(a[part], b[part]):
+    parts = {part: (a[part], b[part]) for part in ("machine", "versions")}
+    parts["config"] = _of_shared_arms(a["config"], b["config"])
+    for part, sides in parts.items():
+        for key, before, after in _differing(*sides):
             if key not in busy:
                 yield f"{part}.{key} differs: {before} in A, {after} in B"
     if a.get("seed") != b.get("seed"):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 from matplotlib.axes import Axes
 
+from .short import short
 from .style import DASHES, FAINT, PAPER, RULE, color, entitle, spread
 
+LABEL_CHARACTERS = 26
+"""Names beside a plot are wrapped here."""
 MANY_DECADES = 150.0
 """A logarithmic axis longer than this factor is labelled at the powers of ten only."""
 
@@ -93,12 +98,38 @@ def name_ends(
 
 
 def list_beside(axes: Axes, told: Sequence[tuple[float, int, str]], header: str) -> None:
-    """Write the series beside the plot, smallest median first."""
+    """Write the series beside the plot, smallest median first: line, median, name.
+
+    An infinite median stands for a series without values.
+    """
     axes.annotate(header, (1.1, 1.0), xycoords="axes fraction", color=FAINT, fontsize=8)
-    for row, (_, index, text) in enumerate(told):
-        y = 0.93 - 0.095 * row
-        axes.annotate(text, (1.1, y), xycoords="axes fraction", va="center", fontsize=8.5)
-        axes.plot([1.02, 1.085], [y, y], transform=axes.transAxes, clip_on=False, **look(index))
+    place, line_height = 0.92, 0.055
+    for middle, index, label in sorted(told):
+        lines = textwrap.wrap(label, LABEL_CHARACTERS) or [""]
+        value = "none" if middle == inf else short(middle)
+        axes.plot(
+            [1.02, 1.085],
+            [place, place],
+            transform=axes.transAxes,
+            clip_on=False,
+            **look(index),
+        )
+        for right_pt, text in ((0, value), (36, "\n".join(lines))):
+            axes.annotate(
+                text,
+                (1.1, place + 0.5 * line_height),
+                xycoords="axes fraction",
+                xytext=(right_pt, 0),
+                textcoords="offset points",
+                va="top",
+                fontsize=8,
+            )
+        place -= line_height * len(lines) + 0.025
+
+
+def wrapped(label: str) -> str:
+    """Return a name in as many lines as it takes."""
+    return "\n".join(textwrap.wrap(label, LABEL_CHARACTERS))
 
 
 def beside_rule(axes: Axes, at: float, label: str) -> None:

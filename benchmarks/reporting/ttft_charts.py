@@ -31,7 +31,8 @@ def charts(content: Json) -> Iterator[Chart]:
             yield _ratios(f"ttft-ratio-{stem}", where, titles, case, rows)
             yield _waste(f"waste-gain-{stem}", where, titles, case, rows)
         if (turn := _typical(done)) is not None:
-            yield _waterfall(f"waterfall-{stem}", where, titles, turn, done)
+            base = _reference_turn(turn, done, next(iter(case["pairs"]), None))
+            yield _waterfall(f"waterfall-{stem}", where, titles, turn, base)
         yield _gaps(f"itl-cdf-{stem}", where, titles, done)
 
 
@@ -46,7 +47,7 @@ def _times(stem: str, where: str, titles: dict[str, str], done: Sequence[Json]) 
         stem,
         "Time to first token",
         {title: _known(done, arm, "ttft_ms") for arm, title in titles.items()},
-        "milliseconds from the commit (Enter) to the first text, logarithmic",
+        "ms from commit (Enter) to first text, logarithmic",
         log_x=True,
         unit="ms",
         subtitle=where,
@@ -82,7 +83,7 @@ def _ratios(
         stem,
         f"Wait as a share of: {titles[reference]}",
         groups,
-        "time to first token over the reference's, same turn, median, logarithmic",
+        "time to first token over the reference's, logarithmic",
         log_x=True,
         reference=1.0,
         reference_label="the same",
@@ -135,7 +136,7 @@ def _gaps(stem: str, where: str, titles: dict[str, str], done: Sequence[Json]) -
         stem,
         "Time between pieces of an answer",
         gaps,
-        "milliseconds between consecutive pieces of text, logarithmic",
+        "ms between pieces of text, logarithmic",
         log_x=True,
         unit="ms",
         subtitle=where,
@@ -149,7 +150,10 @@ def _typical(done: Sequence[Json]) -> Json | None:
     typed = [
         row
         for row in done
-        if row["timeline"] is not None and row["timeline"]["keys_ms"] and row["ttft_ms"] is not None
+        if row["timeline"] is not None
+        and row["timeline"]["keys_ms"]
+        and row["ttft_ms"] is not None
+        and not row["misrouted"]
     ]
     if not typed:
         return None
@@ -164,21 +168,25 @@ def _typical(done: Sequence[Json]) -> Json | None:
     return min(of_arm, key=lambda row: (-stages(row), abs(row["ttft_ms"] - middle)))
 
 
-def _waterfall(
-    stem: str, where: str, titles: dict[str, str], turn: Json, done: Sequence[Json]
-) -> Chart:
-    timeline = turn["timeline"]
-    base = next(
+def _reference_turn(turn: Json, done: Sequence[Json], reference: str | None) -> Json | None:
+    """Return the same turn through the reference arm; None when it has no answer there."""
+    same = ("block", "conversation", "turn")
+    return next(
         (
             row
             for row in done
-            if (row["block"], row["conversation"], row["turn"])
-            == (turn["block"], turn["conversation"], turn["turn"])
+            if row["arm"] == reference
             and row["ttft_ms"] is not None
-            and (row["timeline"] is None or not row["timeline"]["keys_ms"])
+            and all(row[key] == turn[key] for key in same)
         ),
         None,
     )
+
+
+def _waterfall(
+    stem: str, where: str, titles: dict[str, str], turn: Json, base: Json | None
+) -> Chart:
+    timeline = turn["timeline"]
     lanes = [Lane("typing", marks=timeline["keys_ms"], note=f"{turn['typed_chars']} characters")]
     lanes += _stages(timeline["events"])
     lanes.append(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
+from .placing import wrapped
 from .style import INK, RULE, Chart, color, entitle, figure, styled
 
 
@@ -49,7 +50,7 @@ def waterfall(
     first = min(_times(lanes), default=0.0)
     last = max([1.0, *_times(lanes)])
     with styled():
-        drawn = figure(1.4 + 0.36 * len(lanes))
+        drawn = figure(1.4 + 0.4 * len(lanes))
         before, after = drawn.subplots(
             1, 2, sharey=True, gridspec_kw={"width_ratios": [3, 2], "wspace": 0.02}
         )
@@ -62,7 +63,7 @@ def waterfall(
                 after.annotate(lane.note, place, xycoords=coords, va="center", fontsize=8.5)
         before.set_xlim(min(1.02 * first, -1.0) / 1000.0, 0)
         after.set_xlim(0, 1.05 * last)
-        before.set_yticks(range(len(lanes)), [lane.label for lane in lanes])
+        before.set_yticks(range(len(lanes)), [wrapped(lane.label) for lane in lanes])
         before.set_ylim(len(lanes) - 0.4, -0.6)
         for axes in (before, after):
             axes.grid(visible=False, axis="y")
@@ -70,9 +71,9 @@ def waterfall(
         after.spines["left"].set_visible(True)
         after.spines["left"].set(color=INK, linewidth=1.4)
         before.spines["left"].set_visible(False)
-        before.set_xlabel(f"seconds before the {moment}", loc="left")
+        before.set_xlabel(f"seconds before {moment}", loc="left")
         before.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
-        after.set_xlabel("milliseconds after it", loc="right")
+        after.set_xlabel("ms after it", loc="right")
         after.annotate(
             moment,
             (0, 1.0),

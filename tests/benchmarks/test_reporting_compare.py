@@ -78,6 +78,19 @@ def test_compare_other_configuration_is_not_paired_and_named(base: Report) -> No
     assert keys["ttft.ms.E.p50"].paired is False
 
 
+def test_compare_arms_of_one_run_only_do_not_unpair_the_others(base: Report) -> None:
+    a, b = content(), content()
+    a["config"] |= {"cold_cache": {"A": "salt", "V": "line"}, "arm_definitions": [{"id": "V"}]}
+    b["config"] |= {"cold_cache": {"A": "salt"}, "arms": ["A"], "arm_definitions": [{"id": "A"}]}
+    found, keys = _compare(Report(base.file, a), b)
+    assert keys["ttft.ms.E.p50"].paired is True
+    assert [w for w in found.warnings if "cold" in w or "definition" in w] == []
+    b["config"]["cold_cache"] = {"A": "none"}
+    found, keys = _compare(Report(base.file, a), b)
+    assert keys["ttft.ms.E.p50"].paired is False
+    assert "config.cold cache of A differs: salt in A, none in B" in found.warnings
+
+
 def test_compare_more_turns_of_the_same_are_paired_where_shared(base: Report) -> None:
     _, keys = _compare(base, content(conversations=60))
     interval = keys["ttft.ms.E.p50"].interval
