@@ -78,16 +78,17 @@ class History:
 
     def messages(self, text: str, first_line: str = "") -> list[dict[str, str]]:
         """Return the request's messages for the next question."""
-        asked = [*self._turns, (text, "")]
+        instructions = self._ask.instructions
+        found = [_message("system", instructions)] if instructions else []
+        for question, answer in self._turns:
+            found += [_message("user", question), _message("assistant", answer)]
+        found.append(_message("user", text))
         opening = first_line
         if self._ask.documents and (self._documents_in == "text" or self._turns):
             opening += f"{render_documents(self._ask.documents)}\n\n"
-        asked[0] = (opening + asked[0][0], asked[0][1])
-        found = [{"role": "system", "content": self._ask.instructions or ""}]
-        for question, answer in asked:
-            found.append({"role": "user", "content": question})
-            found.append({"role": "assistant", "content": answer})
-        return found[0 if self._ask.instructions else 1 : -1]
+        first = found[1 if instructions else 0]
+        first["content"] = opening + first["content"]
+        return found
 
     def documents(self) -> tuple[str, ...]:
         """Return what belongs into the request's own field for documents."""
@@ -96,6 +97,10 @@ class History:
     def answered(self, question: str, answer: str) -> None:
         """Go on to the next turn."""
         self._turns.append((question, answer))
+
+
+def _message(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
 
 
 class ChatDoor:

@@ -62,7 +62,7 @@ class OwnServers:
         doors: dict[DoorName, Door] = {}
         client, library = None, None
         wanted = {arm.door for arm in plan.arms}
-        await prepare(EXPERTS.values())
+        await prepare(self._served())
         async with AsyncExitStack() as stack:
             if wanted & {"chat", "live"}:
                 self.say("starting LiveMind")
@@ -75,13 +75,20 @@ class OwnServers:
                 doors["bare"] = await self._bare(stack)
             yield Targets(doors, library), client
 
+    def _routed(self) -> bool:
+        return any(arm.routed for arm in self.plan.arms)
+
+    def _served(self) -> Sequence[ExpertCase]:
+        """Return LiveMind's experts; with a single one there would be nothing to route."""
+        return tuple(EXPERTS.values()) if self._routed() else self.plan.experts
+
     async def _livemind(
         self, stack: AsyncExitStack, documents_tokens: int
     ) -> tuple[str, Library | None]:
         plan, library = self.plan, None
-        config = server_config(plan.experts)
-        if any(arm.routed for arm in plan.arms):  # with a single expert there is nothing to route
-            config = with_routing(server_config(EXPERTS.values()), EXPERTS.values(), plan.seed)
+        config = server_config(self._served())
+        if self._routed():
+            config = with_routing(config, self._served(), plan.seed)
         if plan.retrieves and documents_tokens:
             corpus = self.folder / f"corpus-{documents_tokens}"
             top_k = write_corpus(corpus, plan.experts, plan.seed, documents_tokens)

@@ -12,15 +12,28 @@ from ..backends.vllm_args import engine_args, engine_environment, usable_cores
 from .server_process import free_port, serving
 
 _SERVER = "vllm.entrypoints.openai.api_server"
-_OWN = ("scheduling_policy", "enable_log_requests", "disable_log_stats")
-"""Settings of ours that a plain server leaves as they are."""
+_ENGINE = (
+    "model",
+    "served_model_name",
+    "dtype",
+    "quantization",
+    "enforce_eager",
+    "block_size",
+    "max_num_seqs",
+    "max_model_len",
+    "max_num_batched_tokens",
+    "gpu_memory_utilization",
+    "kv_cache_memory_bytes",
+    "enable_prefix_caching",
+)
+"""Settings that make the engines alike; the server schedules as it does by itself."""
 
 
 def command(spec: ExpertSpec, port: int) -> list[str]:
     """Return the command line of a server that serves the expert under its id."""
     flags = [sys.executable, "-m", _SERVER, "--host", "127.0.0.1", "--port", str(port)]
     for name, value in engine_args(spec).items():
-        if name in _OWN:
+        if name not in _ENGINE:
             continue
         flag = f"--{name.replace('_', '-')}"
         if isinstance(value, bool):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -33,6 +34,7 @@ from livemind.benchmarks.quick import interference_cases, quick_summary
 from livemind.benchmarks.summary import ablation_summary, report_cases, report_turns
 from livemind.benchmarks.targets import livemind_doors
 from livemind.benchmarks.ttft import Targets, TtftRun
+from livemind.benchmarks.workload import Conversation
 
 from .fake_server import FakeServer
 
@@ -237,6 +239,31 @@ async def test_ablation_users_at_a_time_overlap_and_have_a_throughput() -> None:
     assert server.most_at_a_time == 4
     assert case["arms"]["L"]["throughput_tokens_per_s"] > 0
     assert {row["user"] for row in report_turns(run.results.values())} == {0, 1, 2, 3}
+
+
+async def test_ablation_open_loop_begins_turns_at_the_same_moments_in_every_arm() -> None:
+    server = FakeServer(chat_s=0.5, paste_s=0.5)
+    arrivals = Arrivals("constant", rate_per_s=20.0)
+    _, _, run = await _ablation(server, 4, arms=(L, P), per_block=4, arrivals=arrivals)
+    (block,) = next(iter(run.results.values())).blocks
+    for arm in (L, P):
+        commits = sorted(t.answer.committed_s or 0.0 for t in block.turns if t.arm == arm)
+        assert all(b - a > 0.03 for a, b in itertools.pairwise(commits))
+        assert commits[-1] - commits[0] < 0.5  # nobody waits for an answer to another
+
+
+async def test_ablation_own_prompts_are_asked_in_turn() -> None:
+    prompts = (
+        Conversation(("One?",), max_tokens=5),
+        Conversation(("Two?",), instructions="Brief."),
+    )
+    server = FakeServer()
+    await _ablation(server, 3, arms=(L, P), prompts=prompts, documents_tokens=(0,))
+    asked = [chat["messages"][-1]["content"] for chat in server.chats]
+    assert asked[-3:] == ["One?", "Two?", "One?"]
+    assert server.chats[-1]["max_tokens"] == 5
+    assert server.chats[-2]["messages"][0] == {"role": "system", "content": "Brief."}
+    assert {update.get("instructions") for update in server.updates} == {None, "Brief."}
 
 
 async def test_ablation_rows_tell_what_happened_around_the_commit() -> None:
