@@ -1,9 +1,27 @@
-"""Numeric kernels: compiled ones where the package was built with a compiler, else NumPy.
+"""Numeric kernels: compiled for this processor's instruction set, else NumPy.
 
-Importing this package loads neither. The first call chooses, once per process;
-``LIVEMIND_KERNELS=numpy`` or ``=native`` in the environment forces the choice.
+Importing this package loads neither. The first use of a kernel chooses, once per process: the
+compiled module picks the fastest tier that the processor runs, and where the package was built
+without a compiler ``reference.py`` computes the same in NumPy. ``LIVEMIND_KERNELS_ISA`` forces a
+choice: ``numpy``, ``scalar``, ``neon``, ``neon_dot``, ``neon_mm``, ``avx2``, ``avx512`` or
+``avx512_dl``; one that cannot run here is refused by name. See docs/kernels.md.
 """
 
-from .dispatch import Isa, cosine_top_k, isa, pairwise_cosine
+from __future__ import annotations
 
-__all__ = ["Isa", "cosine_top_k", "isa", "pairwise_cosine"]
+from typing import TYPE_CHECKING
+
+from .dispatch import Isa, find, implementation, isa, tiers
+from .names import KERNELS
+
+if TYPE_CHECKING:
+    from .q4 import *  # noqa: F403
+    from .reference import *  # noqa: F403
+
+__all__ = ["KERNELS", "Isa", "implementation", "isa", "tiers"]
+
+
+def __getattr__(name: str) -> object:
+    """Return the kernel ``name`` of the chosen implementation and keep it here."""
+    globals()[name] = found = find(name)
+    return found

@@ -1,12 +1,30 @@
-"""Native kernels; ``reference.py`` says what each means."""
+"""The compiled kernels: signatures and meaning are those of ``reference.py``."""
 
-from .reference import FloatArray, IntArray
+from .reference import apply_penalties as apply_penalties
+from .reference import cosine_top_k as cosine_top_k
+from .reference import entropy as entropy
+from .reference import filter_logits as filter_logits
+from .reference import fused_add_rms_norm as fused_add_rms_norm
+from .reference import js_divergence as js_divergence
+from .reference import kl_divergence as kl_divergence
+from .reference import log_softmax as log_softmax
+from .reference import pairwise_cosine as pairwise_cosine
+from .reference import q4_linear as q4_linear
+from .reference import quantize_rows as quantize_rows
+from .reference import rms_norm as rms_norm
+from .reference import rope as rope
+from .reference import softmax as softmax
+from .reference import swiglu as swiglu
 
-def cosine_top_k(queries: FloatArray, matrix: FloatArray, k: int) -> tuple[IntArray, FloatArray]:
-    """Return the k most similar rows for each query; see ``reference.cosine_top_k``.
+def isa() -> str:
+    """Return the tier that runs."""
 
-    Holds the GIL only while checking arguments and for very small products.
+def tiers() -> list[str]:
+    """Return the tiers that this processor runs, slowest first."""
+
+def select(name: str) -> None:
+    """Run another tier from now on, in every thread: for tests and measurements.
+
+    Raises:
+        ValueError: no such tier, or this processor cannot run it.
     """
-
-def pairwise_cosine(rows: FloatArray) -> FloatArray:
-    """Return the cosine of every row with every row; see ``reference.pairwise_cosine``."""

@@ -1,48 +1,66 @@
-"""Which implementation of a kernel runs: chosen at the first call, once per process."""
+"""Which implementation of the kernels runs: chosen at the first use, once per process."""
 
 from __future__ import annotations
 
 import functools
 import os
 from types import ModuleType
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Literal, cast
 
-if TYPE_CHECKING:
-    from .reference import FloatArray, IntArray
+from .names import KERNELS
 
-Isa = Literal["native", "numpy"]
+Isa = Literal["numpy", "scalar", "neon", "neon_dot", "neon_mm", "avx2", "avx512", "avx512_dl"]
 
 
 @functools.cache
-def _implementation() -> tuple[Isa, ModuleType]:
-    forced = os.environ.get("LIVEMIND_KERNELS", "")
-    if forced not in ("", "native", "numpy"):
-        raise ValueError(f'LIVEMIND_KERNELS: got "{forced}", need "native" or "numpy"')
+def implementation() -> ModuleType:
+    """Return the module whose kernels run: the compiled one or ``reference``.
+
+    Raises:
+        ImportError: ``LIVEMIND_KERNELS_ISA`` names a compiled tier and nothing was compiled.
+        ValueError: it names no tier, or one that this processor cannot run.
+    """
+    forced = os.environ.get("LIVEMIND_KERNELS_ISA", "")
     if forced != "numpy":
         try:
             from . import _native
-        except ImportError:
-            if forced == "native":
-                raise
+        except ImportError as exc:
+            if forced:
+                raise ImportError(
+                    f'LIVEMIND_KERNELS_ISA: got "{forced}", but the kernels were not compiled: {exc}'
+                ) from exc
         else:
-            return "native", _native
+            return _native
     from . import reference
 
-    return "numpy", reference
+    return reference
 
 
 def isa() -> Isa:
-    """Return which implementation runs: ``native`` (compiled) or ``numpy``."""
-    return _implementation()[0]
+    """Return the tier that runs: ``numpy``, or the instruction set that was compiled for."""
+    chosen = implementation()
+    return cast("Isa", chosen.isa())
 
 
-def cosine_top_k(queries: FloatArray, matrix: FloatArray, k: int) -> tuple[IntArray, FloatArray]:
-    """Return the k most similar rows for each query; see ``reference.cosine_top_k``."""
-    return cast(
-        "tuple[IntArray, FloatArray]", _implementation()[1].cosine_top_k(queries, matrix, k)
-    )
+def tiers() -> list[Isa]:
+    """Return every tier that can run here, slowest first; ``numpy`` always can."""
+    try:
+        from . import _native
+    except ImportError:
+        return ["numpy"]
+    return cast("list[Isa]", ["numpy", *_native.tiers()])
 
 
-def pairwise_cosine(rows: FloatArray) -> FloatArray:
-    """Return the cosine of every row with every row; see ``reference.pairwise_cosine``."""
-    return cast("FloatArray", _implementation()[1].pairwise_cosine(rows))
+def find(name: str) -> object:
+    """Return the kernel of this name, or what belongs to Q4 weights.
+
+    Raises:
+        AttributeError: there is none.
+    """
+    if name in KERNELS:
+        return getattr(implementation(), name)
+    if name in ("Q4Weight", "pack_q4", "quantize_q4"):
+        from . import q4
+
+        return getattr(q4, name)
+    raise AttributeError(f"module 'livemind.kernels' has no attribute {name!r}")

@@ -133,7 +133,12 @@ BAD = [
     pytest.param(GOOD.tolist(), GOOD, 1, TypeError, "queries .* got list", id="list"),
     pytest.param(None, GOOD, 1, TypeError, "queries .* got NoneType", id="none"),
     pytest.param(
-        GOOD, GOOD.astype(np.float64), 1, TypeError, "matrix .* float32, got float64", id="float64"
+        GOOD,
+        GOOD.astype(np.float64),
+        1,
+        TypeError,
+        "matrix must be float32.*, got float64",
+        id="float64",
     ),
     pytest.param(GOOD, GOOD.astype(">f4"), 1, TypeError, "matrix .* got >f4", id="byte order"),
     pytest.param(GOOD[0], GOOD, 1, ValueError, "queries .* 2 dimensions, got 1", id="1-d"),

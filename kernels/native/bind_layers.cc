@@ -1,0 +1,180 @@
+// Python face of the kernels inside a transformer; kernels/reference.py says what each means.
+
+#include "tensor.h"
+
+namespace livemind {
+namespace {
+
+std::size_t Size(std::int64_t value) { return static_cast<std::size_t>(value); }
+
+constexpr std::initializer_list<Kind> kFloats = {Kind::kF32, Kind::kBF16, Kind::kF16};
+
+float Epsilon(double value) {
+  if (value >= 0.0 && value < 1e30) return static_cast<float>(value);
+  throw py::value_error("epsilon must be 0 or more and finite, got " +
+                        std::string(py::str(py::float_(value))));
+}
+
+py::object RmsNorm(const py::object& x_like, const py::object& weight_like, double epsilon,
+                   const py::object& out_like) {
+  const Tensor x = Input("x", x_like, kFloats, 2, 2);
+  const Tensor weight = Input("weight", weight_like, {x.kind}, 1, 1);
+  RequireShape(weight, {x.columns()});
+  py::object result;
+  const Tensor out = OutputLike("out", out_like, x.kind, {x.shape[0], x.shape[1]}, &result);
+  RequireApart(out, x, true);
+  RequireApart(out, weight, false);
+  const float least = Epsilon(epsilon);
+  if (x.columns() > 0) {
+    Run(static_cast<double>(x.rows() * x.columns()) * 0.15, [&] {
+      Active().rms_norm(x.type(), {x.data, x.stride()}, {nullptr, 0}, weight.data,
+                        {out.data, out.stride()}, Size(x.rows()), Size(x.columns()), least);
+    });
+  }
+  return result;
+}
+
+void FusedAddRmsNorm(const py::object& x_like, const py::object& residual_like,
+                     const py::object& weight_like, double epsilon) {
+  const Tensor x = Output("x", x_like, kFloats, 2, 2);
+  const Tensor residual = Output("residual", residual_like, {x.kind}, 2, 2);
+  RequireShape(residual, {x.shape[0], x.shape[1]});
+  const Tensor weight = Input("weight", weight_like, {x.kind}, 1, 1);
+  RequireShape(weight, {x.columns()});
+  RequireApart(residual, x, false);
+  RequireApart(x, weight, false);
+  RequireApart(residual, weight, false);
+  const float least = Epsilon(epsilon);
+  if (x.columns() == 0) return;
+  Run(static_cast<double>(x.rows() * x.columns()) * 0.2, [&] {
+    Active().rms_norm(x.type(), {x.data, x.stride()}, {residual.data, residual.stride()},
+                      weight.data, {x.data, x.stride()}, Size(x.rows()), Size(x.columns()), least);
+  });
+}
+
+py::object Swiglu(const py::object& x_like, const py::object& out_like) {
+  const Tensor x = Input("x", x_like, kFloats, 2, 2);
+  if (x.columns() % 2 != 0) {
+    throw py::value_error("x must have an even number of columns, got " +
+                          std::to_string(x.columns()));
+  }
+  const std::int64_t n = x.columns() / 2;
+  py::object result;
+  const Tensor out = OutputLike("out", out_like, x.kind, {x.shape[0], n}, &result);
+  RequireApart(out, x, false);
+  Run(static_cast<double>(x.rows() * n) * 0.5, [&] {
+    Active().swiglu(x.type(), {x.data, x.stride()}, {out.data, out.stride()}, Size(x.rows()),
+                    Size(n));
+  });
+  return result;
+}
+
+void Rope(const py::object& x_like, const py::object& positions_like,
+          const py::object& cos_sin_like, bool interleaved) {
+  const Tensor x = Output("x", x_like, kFloats, 3, 3);
+  const Tensor positions = Input("positions", positions_like, {Kind::kI64}, 1, 1);
+  const Tensor cos_sin = Input("cos_sin", cos_sin_like, {Kind::kF32}, 2, 2);
+  RequireShape(positions, {x.shape[0]});
+  const std::int64_t rotary = cos_sin.columns();
+  if (rotary % 2 != 0 || rotary > x.shape[2]) {
+    throw py::value_error("cos_sin must have an even number of columns, at most the " +
+                          std::to_string(x.shape[2]) + " of x, got " + std::to_string(rotary));
+  }
+  if (cos_sin.shape[0] > 1 && cos_sin.strides[0] != rotary) {
+    throw py::value_error("cos_sin must be contiguous");
+  }
+  RequireApart(x, cos_sin, false);
+  RequireApart(x, positions, false);
+  for (std::int64_t token = 0; token < x.shape[0]; ++token) {
+    const std::int64_t position = positions.As<std::int64_t>()[token];
+    if (position < 0 || position >= cos_sin.shape[0]) {
+      throw py::value_error("positions must be below the " + std::to_string(cos_sin.shape[0]) +
+                            " rows of cos_sin and not negative, got " + std::to_string(position));
+    }
+  }
+  Run(static_cast<double>(x.shape[0] * x.shape[1] * rotary) * 0.3, [&] {
+    Active().rope(x.type(), x.data, x.strides[0], x.strides[1], positions.As<std::int64_t>(),
+                  cos_sin.As<float>(), Size(x.shape[0]), Size(x.shape[1]), Size(rotary),
+                  !interleaved);
+  });
+}
+
+// `weight` is a kernels.q4.Q4Weight: codes, scales, offsets, outputs, group.
+py::object Q4Linear(const py::object& x_like, const py::object& weight, const py::object& bias_like,
+                    const py::object& out_like) {
+  const Tensor x = Input("x", x_like, kFloats, 2, 2);
+  if (!py::hasattr(weight, "codes") || !py::hasattr(weight, "offsets")) {
+    throw py::type_error("weight must be a Q4Weight, got " + TypeName(weight));
+  }
+  const py::object codes_like = weight.attr("codes"), scales_like = weight.attr("scales"),
+                   offsets_like = weight.attr("offsets");
+  const Tensor codes = Input("weight.codes", codes_like, {Kind::kU8}, 3, 3);
+  const Tensor scales = Input("weight.scales", scales_like, {Kind::kF32}, 3, 3);
+  const Tensor offsets = Input("weight.offsets", offsets_like, {Kind::kF32}, 3, 3);
+  const std::int64_t n = Integer("weight.outputs", weight.attr("outputs"));
+  const std::int64_t group = Integer("weight.group", weight.attr("group"));
+  const std::int64_t k = x.columns();
+  if (n < 1 || group < 8 || group % 8 != 0 || group > 65536 || k % group != 0 || k == 0) {
+    throw py::value_error("x has " + std::to_string(k) + " columns, weight has groups of " +
+                          std::to_string(group) +
+                          ": a whole number of groups of 8 or more is needed");
+  }
+  const std::int64_t blocks = (n + 15) / 16;
+  RequireShape(codes, {blocks, k / 8, 64});
+  RequireShape(scales, {blocks, k / group, 16});
+  RequireShape(offsets, {blocks, k / group, 16});
+  for (const Tensor* part : {&codes, &scales, &offsets}) {
+    if ((part->shape[0] > 1 && part->strides[0] != part->shape[1] * part->shape[2]) ||
+        (part->shape[1] > 1 && part->strides[1] != part->shape[2])) {
+      throw py::value_error(std::string(part->name) + " must be contiguous");
+    }
+  }
+  Tensor bias;
+  if (!bias_like.is_none()) {
+    bias = Input("bias", bias_like, {Kind::kF32}, 1, 1);
+    RequireShape(bias, {n});
+  }
+  py::object result;
+  const Tensor out = OutputLike("out", out_like, x.kind, {x.shape[0], n}, &result);
+  RequireApart(out, x, false);
+  RequireApart(out, codes, false);
+  const std::size_t m = Size(x.rows()), groups = Size(k / group);
+  const double work = static_cast<double>(m) * static_cast<double>(n * k) * 0.02;
+  Run(work, [&] {
+    float* x_scales = static_cast<float*>(Scratch(m * Size(k) + 2 * m * groups * sizeof(float)));
+    float* x_sums = x_scales + m * groups;
+    auto* x_codes = reinterpret_cast<std::int8_t*>(x_sums + m * groups);
+    for (std::size_t row = 0; row < m; ++row) {
+      const char* at = static_cast<const char*>(x.data) +
+                       static_cast<std::ptrdiff_t>(row) * x.stride() * x.ItemSize();
+      Active().q4_quantize(x.type(), at, Size(k), Size(group), x_codes + row * Size(k),
+                           x_scales + row * groups, x_sums + row * groups);
+    }
+    const Q4 packed{codes.As<std::uint8_t>(),
+                    scales.As<float>(),
+                    offsets.As<float>(),
+                    Size(n),
+                    Size(k),
+                    Size(group)};
+    Active().q4_multiply(packed, x_codes, x_scales, x_sums, m, bias.As<float>(), x.type(),
+                         {out.data, out.stride()}, 0, Size(blocks));
+  });
+  return result;
+}
+
+}  // namespace
+
+void BindLayers(py::module_& module) {
+  using py::arg;
+  const py::none none;
+  module.def("rms_norm", &RmsNorm, arg("x"), arg("weight"), arg("epsilon") = 1e-6,
+             arg("out") = none);
+  module.def("fused_add_rms_norm", &FusedAddRmsNorm, arg("x"), arg("residual"), arg("weight"),
+             arg("epsilon") = 1e-6);
+  module.def("swiglu", &Swiglu, arg("x"), arg("out") = none);
+  module.def("rope", &Rope, arg("x"), arg("positions"), arg("cos_sin"), arg("interleaved") = false);
+  module.def("q4_linear", &Q4Linear, arg("x"), arg("weight"), arg("bias") = none,
+             arg("out") = none);
+}
+
+}  // namespace livemind

@@ -1,0 +1,138 @@
+#include "neighbours.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+namespace livemind {
+namespace {
+
+constexpr std::size_t kBlock = 64;  // rows whose products are held at once
+
+bool Better(const Neighbour& a, const Neighbour& b) {
+  return a.similarity != b.similarity ? a.similarity > b.similarity : a.row < b.row;
+}
+
+// Keeps the k best; the heap's front is the worst of them. Rows arrive in ascending order, so a
+// newcomer that ties with the worst never replaces it.
+void Offer(std::vector<Neighbour>& heap, std::size_t k, const Neighbour& candidate) {
+  if (heap.size() < k) {
+    heap.push_back(candidate);
+    std::push_heap(heap.begin(), heap.end(), Better);
+  } else if (candidate.similarity > heap.front().similarity) {
+    std::pop_heap(heap.begin(), heap.end(), Better);
+    heap.back() = candidate;
+    std::push_heap(heap.begin(), heap.end(), Better);
+  }
+}
+
+bool QuantizeRow(const float* row, std::size_t dim, std::int8_t* codes, float* scale) {
+  float largest = 0.0F, sum = 0.0F;
+  for (std::size_t i = 0; i < dim; ++i) {
+    largest = std::max(largest, std::fabs(row[i]));
+    sum += row[i] - row[i];  // 0, or NaN from here on
+  }
+  if (sum != 0.0F || std::isnan(sum)) return false;
+  *scale = largest / 127.0F;
+  for (std::size_t i = 0; i < dim; ++i) {
+    // divided first: 127 / largest overflows where largest is subnormal
+    const float share = largest > 0.0F ? row[i] / largest : 0.0F;
+    codes[i] = static_cast<std::int8_t>(std::lrintf(share * 127.0F));
+  }
+  return true;
+}
+
+}  // namespace
+
+NonFinite TopK(const Kernels& kernels, const float* queries, std::ptrdiff_t query_stride,
+               std::size_t q, const Matrix& matrix, std::size_t k, std::int64_t* indices,
+               float* values) {
+  const std::size_t dim = matrix.dim;
+  std::vector<std::vector<Neighbour>> heaps(q);
+  for (auto& heap : heaps) heap.reserve(k);
+  std::vector<float> prepared(matrix.int8 ? 0 : q * dim), scales(matrix.int8 ? q : 0);
+  std::vector<std::int8_t> codes(matrix.int8 ? q * dim : 0);
+  for (std::size_t i = 0; i < q; ++i) {
+    const float* query = queries + static_cast<std::ptrdiff_t>(i) * query_stride;
+    if (!matrix.int8) {
+      kernels.prepare_query(query, dim, matrix.type, prepared.data() + i * dim);
+    } else if (!QuantizeRow(query, dim, codes.data() + i * dim, &scales[i])) {
+      return {true, i, 0};
+    }
+  }
+  const std::ptrdiff_t row_bytes = matrix.stride * (matrix.int8                 ? 1
+                                                    : matrix.type == Type::kF32 ? 4
+                                                                                : 2);
+  float products[kBlock];
+  std::int32_t wholes[kBlock];
+  for (std::size_t start = 0; start < matrix.rows; start += kBlock) {
+    const std::size_t count = std::min(kBlock, matrix.rows - start);
+    const char* block =
+        static_cast<const char*>(matrix.data) + static_cast<std::ptrdiff_t>(start) * row_bytes;
+    for (std::size_t i = 0; i < q; ++i) {
+      if (matrix.int8) {
+        kernels.dots_i8(codes.data() + i * dim, reinterpret_cast<const std::int8_t*>(block),
+                        matrix.stride, count, dim, wholes);
+        for (std::size_t row = 0; row < count; ++row) {
+          products[row] =
+              static_cast<float>(wholes[row]) * (scales[i] * matrix.scales[start + row]);
+        }
+      } else {
+        kernels.dots(prepared.data() + i * dim, matrix.type, block, matrix.stride, count, dim,
+                     products);
+      }
+      float check = 0.0F;
+      for (std::size_t row = 0; row < count; ++row) check += products[row] - products[row];
+      if (check != 0.0F || std::isnan(check)) {
+        for (std::size_t row = 0; row < count; ++row) {
+          if (!std::isfinite(products[row])) return {true, i, start + row};
+        }
+      }
+      std::vector<Neighbour>& heap = heaps[i];
+      for (std::size_t row = 0; row < count; ++row) {
+        if (heap.size() == k && !(products[row] > heap.front().similarity)) continue;
+        Offer(heap, k, {products[row], static_cast<std::int64_t>(start + row)});
+      }
+    }
+  }
+  for (auto& heap : heaps) {
+    std::sort_heap(heap.begin(), heap.end(), Better);
+    for (const Neighbour& best : heap) {
+      *indices++ = best.row;
+      *values++ = best.similarity;
+    }
+  }
+  return {};
+}
+
+NonFinite PairwiseCosine(const Kernels& kernels, const float* rows, std::ptrdiff_t stride,
+                         std::size_t n, std::size_t dim, float* cosines) {
+  const auto row = [&](std::size_t i) { return rows + static_cast<std::ptrdiff_t>(i) * stride; };
+  std::vector<double> inverse_norms(n);
+  for (std::size_t i = 0; i < n; ++i) {
+    const double squared = kernels.dot_f64(row(i), row(i), dim);
+    if (!std::isfinite(squared)) return {true, 0, i};
+    inverse_norms[i] = squared > 0.0 ? 1.0 / std::sqrt(squared) : 0.0;
+  }
+  for (std::size_t i = 0; i < n; ++i) {
+    for (std::size_t j = i; j < n; ++j) {
+      const double dot = kernels.dot_f64(row(i), row(j), dim);
+      const double cosine = dot * inverse_norms[i] * inverse_norms[j];
+      cosines[i * n + j] = cosines[j * n + i] = static_cast<float>(std::clamp(cosine, -1.0, 1.0));
+    }
+  }
+  return {};
+}
+
+NonFinite QuantizeRows(const float* rows, std::ptrdiff_t stride, std::size_t n, std::size_t dim,
+                       std::int8_t* codes, float* scales) {
+  for (std::size_t i = 0; i < n; ++i) {
+    if (!QuantizeRow(rows + static_cast<std::ptrdiff_t>(i) * stride, dim, codes + i * dim,
+                     &scales[i])) {
+      return {true, 0, i};
+    }
+  }
+  return {};
+}
+
+}  // namespace livemind

@@ -1,0 +1,228 @@
+// Linear layers with 4-bit weights and 8-bit activations; included by tier.cc.
+//
+// A block holds 16 outputs. For every 8 inputs it has 64 bytes: byte 4 * output + j carries input j
+// in its low and input 4 + j in its high nibble, so that one load feeds two instructions that
+// multiply and add four neighbouring bytes per 32-bit lane.
+
+namespace livemind {
+namespace LM_TIER {
+namespace {
+
+template <Type kType>
+void QuantizeRow(const void* data, size_t k, size_t group, int8_t* codes, float* scales,
+                 float* sums) {
+  const typename Element<kType>::Stored* x =
+      static_cast<const typename Element<kType>::Stored*>(data);
+  for (size_t start = 0, g = 0; start < k; start += group, ++g) {
+    F largest{};
+    for (size_t i = start; i < start + group; i += kW) {
+      const F v = LoadSome<kType>(x + i, start + group - i);
+      largest = Max(v > -v ? v : -v, largest);
+    }
+    const float top = Largest(largest);
+    const float scale = top / 127.0f, inverse = top > 0.0f ? 127.0f / top : 0.0f;
+    I total{};
+    for (size_t i = start; i < start + group; i += kW) {
+      const size_t left = start + group - i;
+      // adding 1.5 * 2^23 rounds to the nearest integer, half to even
+      const I code = Bits(LoadSome<kType>(x + i, left) * inverse + 12582912.0f) - 0x4b400000;
+      total += code;
+      for (size_t lane = 0; lane < kW && lane < left; ++lane) codes[i + lane] = (int8_t)code[lane];
+    }
+    int32_t sum = 0;
+    for (size_t lane = 0; lane < kW; ++lane) sum += total[lane];
+    scales[g] = scale;
+    sums[g] = scale * (float)sum;
+  }
+}
+
+void Q4Quantize(Type type, const void* x, size_t k, size_t group, int8_t* codes, float* scales,
+                float* sums) {
+#define LM_CALL(t) QuantizeRow<t>(x, k, group, codes, scales, sums)
+  LM_BY_TYPE(type, LM_CALL)
+#undef LM_CALL
+}
+
+// Integer sums of 16 outputs: kParts registers of kW lanes.
+constexpr size_t kParts = 16 / kW;
+#if LM_AVX512
+typedef __m512i Q;
+#elif LM_AVX2
+typedef __m256i Q;
+#elif LM_NEON
+typedef int32x4_t Q;
+#else
+typedef int32_t Q;
+#endif
+
+// sum += the four products of unsigned nibbles and signed bytes in each 32-bit lane
+#if LM_AVX512 || LM_AVX2
+LM_INLINE Q MultiplyAdd(Q sum, Q nibbles, Q bytes) {
+#if LM_VNNI
+  return _mm512_dpbusd_epi32(sum, nibbles, bytes);
+#elif LM_AVX512  // 2 * 15 * 127 fits 16 bits: no saturation
+  const Q pairs = _mm512_maddubs_epi16(nibbles, bytes);
+  return _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+#else
+  const Q pairs = _mm256_maddubs_epi16(nibbles, bytes);
+  return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+#endif
+}
+#endif
+
+// kM rows of x against one block of 16 outputs over one group of inputs.
+template <size_t kM>
+LM_INLINE void GroupSums(const uint8_t* codes, const int8_t* x, size_t x_stride, size_t group,
+                         Q (&sums)[kM][kParts]) {
+  size_t i = 0;
+#if LM_AVX512
+  const __m512i nibble = _mm512_set1_epi8(15);
+  if (kM == 1) {  // four independent sums: one chain would wait for itself
+    Q chains[4] = {};
+    for (; i + 16 <= group; i += 16, codes += 128) {
+      const __m512i w = _mm512_loadu_si512(codes), v = _mm512_loadu_si512(codes + 64);
+      int32_t bytes[4];
+      __builtin_memcpy(bytes, x + i, 16);
+      chains[0] = MultiplyAdd(chains[0], _mm512_and_si512(w, nibble), _mm512_set1_epi32(bytes[0]));
+      chains[1] = MultiplyAdd(chains[1], _mm512_and_si512(_mm512_srli_epi16(w, 4), nibble),
+                              _mm512_set1_epi32(bytes[1]));
+      chains[2] = MultiplyAdd(chains[2], _mm512_and_si512(v, nibble), _mm512_set1_epi32(bytes[2]));
+      chains[3] = MultiplyAdd(chains[3], _mm512_and_si512(_mm512_srli_epi16(v, 4), nibble),
+                              _mm512_set1_epi32(bytes[3]));
+    }
+    sums[0][0] = _mm512_add_epi32(_mm512_add_epi32(chains[0], chains[1]),
+                                  _mm512_add_epi32(chains[2], chains[3]));
+  }
+#endif
+  for (; i < group; i += 8, codes += 64) {
+#if LM_AVX512
+    const __m512i w = _mm512_loadu_si512(codes);
+    const __m512i low = _mm512_and_si512(w, nibble);
+    const __m512i high = _mm512_and_si512(_mm512_srli_epi16(w, 4), nibble);
+    for (size_t m = 0; m < kM; ++m) {
+      int32_t a, b;
+      __builtin_memcpy(&a, x + m * x_stride + i, 4);
+      __builtin_memcpy(&b, x + m * x_stride + i + 4, 4);
+      sums[m][0] = MultiplyAdd(sums[m][0], low, _mm512_set1_epi32(a));
+      sums[m][0] = MultiplyAdd(sums[m][0], high, _mm512_set1_epi32(b));
+    }
+#elif LM_AVX2
+    const __m256i nibble = _mm256_set1_epi8(15);
+    for (size_t part = 0; part < kParts; ++part) {
+      const __m256i w = _mm256_loadu_si256((const __m256i*)(codes + 32 * part));
+      const __m256i low = _mm256_and_si256(w, nibble);
+      const __m256i high = _mm256_and_si256(_mm256_srli_epi16(w, 4), nibble);
+      for (size_t m = 0; m < kM; ++m) {
+        int32_t a, b;
+        __builtin_memcpy(&a, x + m * x_stride + i, 4);
+        __builtin_memcpy(&b, x + m * x_stride + i + 4, 4);
+        sums[m][part] = MultiplyAdd(sums[m][part], low, _mm256_set1_epi32(a));
+        sums[m][part] = MultiplyAdd(sums[m][part], high, _mm256_set1_epi32(b));
+      }
+    }
+#elif LM_NEON
+    const uint8x16_t nibble = vdupq_n_u8(15);
+    for (size_t part = 0; part < kParts; ++part) {
+      const uint8x16_t w = vld1q_u8(codes + 16 * part);
+      const int8x16_t low = vreinterpretq_s8_u8(vandq_u8(w, nibble));
+      const int8x16_t high = vreinterpretq_s8_u8(vshrq_n_u8(w, 4));
+      for (size_t m = 0; m < kM; ++m) {
+        int32_t a, b;
+        __builtin_memcpy(&a, x + m * x_stride + i, 4);
+        __builtin_memcpy(&b, x + m * x_stride + i + 4, 4);
+        const int8x16_t xa = vreinterpretq_s8_s32(vdupq_n_s32(a));
+        const int8x16_t xb = vreinterpretq_s8_s32(vdupq_n_s32(b));
+#if LM_DOTPROD
+        sums[m][part] = vdotq_s32(vdotq_s32(sums[m][part], low, xa), high, xb);
+#else
+        // 4 * 15 * 127 fits 16 bits: both nibbles are added before widening
+        const int16x8_t first = vmlal_s8(vmull_s8(vget_low_s8(low), vget_low_s8(xa)),
+                                         vget_low_s8(high), vget_low_s8(xb));
+        const int16x8_t second = vmlal_s8(vmull_s8(vget_high_s8(low), vget_high_s8(xa)),
+                                          vget_high_s8(high), vget_high_s8(xb));
+        sums[m][part] =
+            vaddq_s32(sums[m][part], vpaddq_s32(vpaddlq_s16(first), vpaddlq_s16(second)));
+#endif
+      }
+    }
+#else
+    for (size_t output = 0; output < 16; ++output) {
+      for (size_t j = 0; j < 4; ++j) {
+        const int32_t low = codes[4 * output + j] & 15, high = codes[4 * output + j] >> 4;
+        for (size_t m = 0; m < kM; ++m) {
+          sums[m][output] += low * x[m * x_stride + i + j] + high * x[m * x_stride + i + 4 + j];
+        }
+      }
+    }
+#endif
+  }
+}
+
+template <Type kType, size_t kM>
+void Q4Tile(const Q4& w, const int8_t* codes, const float* scales, const float* sums,
+            const float* bias, Rows<void> out, size_t block) {
+  typedef typename Element<kType>::Stored S;
+  const size_t groups = w.k / w.group;
+  const uint8_t* weights = w.codes + block * (w.k / 8) * 64;
+  const float* weight_scales = w.scales + block * groups * 16;
+  const float* weight_offsets = w.offsets + block * groups * 16;
+  F totals[kM][kParts] = {};
+  for (size_t g = 0; g < groups; ++g) {
+    __builtin_prefetch(weight_scales + (g + 2) * 16);
+    __builtin_prefetch(weight_offsets + (g + 2) * 16);
+    Q group_sums[kM][kParts] = {};
+    GroupSums<kM>(weights + g * (w.group / 8) * 64, codes + g * w.group, w.k, w.group, group_sums);
+    for (size_t part = 0; part < kParts; ++part) {
+      const F scale = Load(weight_scales + g * 16 + part * kW);
+      const F offset = Load(weight_offsets + g * 16 + part * kW);
+      for (size_t m = 0; m < kM; ++m) {
+        I whole;
+        __builtin_memcpy(&whole, &group_sums[m][part], sizeof whole);
+        totals[m][part] += __builtin_convertvector(whole, F) * (scale * scales[m * groups + g]) -
+                           offset * sums[m * groups + g];
+      }
+    }
+  }
+  for (size_t m = 0; m < kM; ++m) {
+    S* to = static_cast<S*>(out.data) + (ptrdiff_t)m * out.stride + block * 16;
+    for (size_t part = 0; part < kParts; ++part) {
+      const size_t column = block * 16 + part * kW;
+      if (column >= w.n) break;
+      F value = totals[m][part];
+      if (bias != nullptr) value += LoadSome<Type::kF32>(bias + column, w.n - column);
+      StoreSome<kType>(to + part * kW, w.n - column, value);
+    }
+  }
+}
+
+template <Type kType>
+void Q4Blocks(const Q4& w, const int8_t* codes, const float* scales, const float* sums, size_t m,
+              const float* bias, Rows<void> out, size_t first, size_t last) {
+  typedef typename Element<kType>::Stored S;
+  const size_t groups = w.k / w.group;
+  constexpr size_t kTile = LM_AVX512 ? 8 : 4;
+  for (size_t block = first; block < last; ++block) {
+    size_t row = 0;
+    for (; row + kTile <= m; row += kTile) {
+      Q4Tile<kType, kTile>(w, codes + row * w.k, scales + row * groups, sums + row * groups, bias,
+                           {static_cast<S*>(out.data) + (ptrdiff_t)row * out.stride, out.stride},
+                           block);
+    }
+    for (; row < m; ++row) {
+      Q4Tile<kType, 1>(w, codes + row * w.k, scales + row * groups, sums + row * groups, bias,
+                       {static_cast<S*>(out.data) + (ptrdiff_t)row * out.stride, out.stride},
+                       block);
+    }
+  }
+}
+
+void Q4Multiply(const Q4& weight, const int8_t* codes, const float* scales, const float* sums,
+                size_t m, const float* bias, Type type, Rows<void> out, size_t first, size_t last) {
+#define LM_CALL(t) Q4Blocks<t>(weight, codes, scales, sums, m, bias, out, first, last)
+  LM_BY_TYPE(type, LM_CALL)
+#undef LM_CALL
+}
+
+}  // namespace
+}  // namespace LM_TIER
+}  // namespace livemind

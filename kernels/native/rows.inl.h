@@ -1,0 +1,160 @@
+// Kernels over the rows of a transformer: RMSNorm, SwiGLU, RoPE; included by tier.cc.
+
+namespace livemind {
+namespace LM_TIER {
+namespace {
+
+template <Type kType>
+void RmsNormRows(Rows<const void> x, Rows<void> residual, const void* weight, Rows<void> out,
+                 size_t rows, size_t n, float epsilon) {
+  typedef Element<kType> E;
+  typedef typename E::Stored S;
+  const S* w = static_cast<const S*>(weight);
+  for (size_t row = 0; row < rows; ++row) {
+    const S* in = static_cast<const S*>(x.data) + (ptrdiff_t)row * x.stride;
+    S* added = residual.data == nullptr
+                   ? nullptr
+                   : static_cast<S*>(residual.data) + (ptrdiff_t)row * residual.stride;
+    S* to = static_cast<S*>(out.data) + (ptrdiff_t)row * out.stride;
+    F squares[4] = {};
+    size_t i = 0;
+    if (added != nullptr) {
+      for (; i + 4 * kW <= n; i += 4 * kW) {
+        for (size_t part = 0; part < 4; ++part) {
+          const size_t at = i + part * kW;
+          E::StoreN(added + at, E::LoadN(in + at) + E::LoadN(added + at));
+          const F v = E::LoadN(added + at);  // as it is stored: both outputs agree
+          squares[part] += v * v;
+        }
+      }
+      for (; i < n; i += kW) {
+        StoreSome<kType>(added + i, n - i,
+                         LoadSome<kType>(in + i, n - i) + LoadSome<kType>(added + i, n - i));
+        const F v = LoadSome<kType>(added + i, n - i);
+        squares[0] += v * v;
+      }
+    } else {
+      for (; i + 4 * kW <= n; i += 4 * kW) {
+        for (size_t part = 0; part < 4; ++part) {
+          const F v = E::LoadN(in + i + part * kW);
+          squares[part] += v * v;
+        }
+      }
+      for (; i < n; i += kW) {
+        const F v = LoadSome<kType>(in + i, n - i);
+        squares[0] += v * v;
+      }
+    }
+    const float mean = Sum((squares[0] + squares[1]) + (squares[2] + squares[3])) / (float)n;
+    const F scale = Set(1.0f / __builtin_sqrtf(mean + epsilon));
+    const S* from = added != nullptr ? added : in;
+    for (i = 0; i + 2 * kW <= n; i += 2 * kW) {
+      E::StoreN(to + i, E::LoadN(from + i) * scale * E::LoadN(w + i));
+      E::StoreN(to + i + kW, E::LoadN(from + i + kW) * scale * E::LoadN(w + i + kW));
+    }
+    for (; i < n; i += kW) {
+      StoreSome<kType>(to + i, n - i,
+                       LoadSome<kType>(from + i, n - i) * scale * LoadSome<kType>(w + i, n - i));
+    }
+  }
+}
+
+template <Type kType>
+void SwigluRows(Rows<const void> x, Rows<void> out, size_t rows, size_t n) {
+  typedef Element<kType> E;
+  typedef typename E::Stored S;
+  for (size_t row = 0; row < rows; ++row) {
+    const S* gate = static_cast<const S*>(x.data) + (ptrdiff_t)row * x.stride;
+    const S* up = gate + n;
+    S* to = static_cast<S*>(out.data) + (ptrdiff_t)row * out.stride;
+    size_t i = 0;
+    for (; i + kW <= n; i += kW) {
+      const F g = E::LoadN(gate + i);
+      E::StoreN(to + i, g / (1.0f + Exp(-g)) * E::LoadN(up + i));
+    }
+    if (i < n) {
+      const F g = LoadSome<kType>(gate + i, n - i);
+      StoreSome<kType>(to + i, n - i, g / (1.0f + Exp(-g)) * LoadSome<kType>(up + i, n - i));
+    }
+  }
+}
+
+template <Type kType>
+void RopeRows(void* data, ptrdiff_t token_stride, ptrdiff_t head_stride, const int64_t* positions,
+              const float* cos_sin, size_t tokens, size_t heads, size_t rotary, bool neox) {
+  typedef Element<kType> E;
+  typedef typename E::Stored S;
+  const size_t half = rotary / 2;
+  for (size_t token = 0; token < tokens; ++token) {
+    const float* cosine = cos_sin + positions[token] * (int64_t)rotary;
+    const float* sine = cosine + half;
+    for (size_t head = 0; head < heads; ++head) {
+      S* x =
+          static_cast<S*>(data) + (ptrdiff_t)token * token_stride + (ptrdiff_t)head * head_stride;
+      if (neox) {
+        for (size_t i = 0; i < half; i += kW) {
+          const size_t left = half - i;
+          const F c = LoadSome<Type::kF32>(cosine + i, left);
+          const F s = LoadSome<Type::kF32>(sine + i, left);
+          const F a = LoadSome<kType>(x + i, left), b = LoadSome<kType>(x + half + i, left);
+          StoreSome<kType>(x + i, left, a * c - b * s);
+          StoreSome<kType>(x + half + i, left, b * c + a * s);
+        }
+        continue;
+      }
+      for (size_t i = 0; i < half; i += kW) {  // neighbours form a pair
+        const size_t count = half - i < kW ? half - i : kW;
+        S even[kW] = {}, odd[kW] = {};
+        for (size_t lane = 0; lane < count; ++lane) {
+          even[lane] = x[2 * (i + lane)];
+          odd[lane] = x[2 * (i + lane) + 1];
+        }
+        const F c = LoadSome<Type::kF32>(cosine + i, count);
+        const F s = LoadSome<Type::kF32>(sine + i, count);
+        const F a = E::LoadN(even), b = E::LoadN(odd);
+        E::StoreN(even, a * c - b * s);
+        E::StoreN(odd, b * c + a * s);
+        for (size_t lane = 0; lane < count; ++lane) {
+          x[2 * (i + lane)] = even[lane];
+          x[2 * (i + lane) + 1] = odd[lane];
+        }
+      }
+    }
+  }
+}
+
+#define LM_BY_TYPE(type, call)  \
+  switch (type) {               \
+    case Type::kF32:            \
+      return call(Type::kF32);  \
+    case Type::kBF16:           \
+      return call(Type::kBF16); \
+    case Type::kF16:            \
+      return call(Type::kF16);  \
+  }
+
+void RmsNorm(Type type, Rows<const void> x, Rows<void> residual, const void* weight, Rows<void> out,
+             size_t rows, size_t n, float epsilon) {
+#define LM_CALL(t) RmsNormRows<t>(x, residual, weight, out, rows, n, epsilon)
+  LM_BY_TYPE(type, LM_CALL)
+#undef LM_CALL
+}
+
+void Swiglu(Type type, Rows<const void> x, Rows<void> out, size_t rows, size_t n) {
+#define LM_CALL(t) SwigluRows<t>(x, out, rows, n)
+  LM_BY_TYPE(type, LM_CALL)
+#undef LM_CALL
+}
+
+void Rope(Type type, void* x, ptrdiff_t token_stride, ptrdiff_t head_stride,
+          const int64_t* positions, const float* cos_sin, size_t tokens, size_t heads,
+          size_t rotary, bool neox) {
+#define LM_CALL(t) \
+  RopeRows<t>(x, token_stride, head_stride, positions, cos_sin, tokens, heads, rotary, neox)
+  LM_BY_TYPE(type, LM_CALL)
+#undef LM_CALL
+}
+
+}  // namespace
+}  // namespace LM_TIER
+}  // namespace livemind
