@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,12 @@ def _expert(spec: ExpertSpec) -> FakeExpert:
     return FakeExpert(spec.expert_id, prefill_token_s=0.001, token_s=0.001)
 
 
+@pytest.fixture(autouse=True)
+def _short_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("livemind.benchmarks.ttft.WARM_UP_PAUSE_S", 0.1)
+    monkeypatch.setattr("livemind.benchmarks.ttft.WARM_UP_CPM", 60_000.0)
+
+
 @pytest.fixture
 def config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -55,8 +62,8 @@ def config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
 async def test_quick_every_turn_completes_identically_and_faster(
     config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("livemind.benchmarks.ttft.WARM_UP_PAUSE_S", 0.1)
     monkeypatch.setattr("livemind.benchmarks.plan.QUICK_PASTES", 1)
+    monkeypatch.setattr("livemind.benchmarks.plan.DRAFT", replace(DRAFT, pause_s=0.6))
     plan = Plan(
         experts=(RANDOM,),
         blocks=quick_blocks(1),
@@ -65,7 +72,7 @@ async def test_quick_every_turn_completes_identically_and_faster(
         settle_s=0.0,
         interference_pairs=1,
         typists=2,
-        typists_lead_s=1.5,
+        typists_lead_s=0.8,
     )
     async with (
         LiveMind(Settings.model_validate(config), create=_expert) as mind,
@@ -97,10 +104,9 @@ async def test_quick_every_turn_completes_identically_and_faster(
 
 
 async def test_ablation_retrieving_arms_are_judged_on_the_documents_they_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     experts = [RANDOM, EMBEDDED]  # with a single one there is nothing to route
-    monkeypatch.setattr("livemind.benchmarks.ttft.WARM_UP_PAUSE_S", 0.1)
     folder, port = tmp_path / "corpus", free_port()
     folder.mkdir()
     (folder / "filler.md").write_text(corpus("filler", 1, 2, 80))
@@ -111,7 +117,7 @@ async def test_ablation_retrieving_arms_are_judged_on_the_documents_they_found(
     plan = Plan(
         experts=(RANDOM,),
         blocks=ablation_blocks(arms, 1, 1),
-        cadences=("typing-3000",),
+        cadences=("typing-6000",),
         documents_tokens=(50,),
         settle_s=0.0,
     )
