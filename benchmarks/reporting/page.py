@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -113,6 +114,12 @@ def _problems(content: Json) -> Iterator[str]:
         yield f"The machine was busy when the run began: load {load:.1f} on {cores} cores."
     if content["name"] == "ttft":
         yield from failures(content)
+        return
+    rows = [row for row in content.get("turns") or () if "outcome" in row]
+    lost = Counter(row["outcome"] for row in rows if row["outcome"] != "completed")
+    if lost:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in lost.items())
+        yield f"{lost.total()} of {len(rows)} turns without a whole answer: {kinds}"
 
 
 def _facts(content: Json) -> Iterator[tuple[str, list[tuple[str, str]]]]:

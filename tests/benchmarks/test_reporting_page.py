@@ -95,7 +95,7 @@ def test_page_shows_every_part_and_loads_nothing(tmp_path: Path) -> None:
     assert "Every turn (48)" in page.text
     for told in ("0123abc", "max tokens 32", "cpu one", "python 3.11.7", "loop late, ms"):
         assert told in page.text
-    assert "The run went through" in page.text
+    assert "Nothing was interrupted" in page.text
 
 
 def test_page_tells_failures_first_and_escapes_them(tmp_path: Path) -> None:
@@ -143,6 +143,7 @@ def test_page_shows_load_beside_ttft(tmp_path: Path) -> None:
         for mode in ("off", "on")
         for t in range(8)
     ]
+    rows.append({**rows[0], "outcome": "failed", "ttft_ms": None})
     load = {**report, "name": "load", "turns": rows, "cases": [], "summary": {}}
     files = [tmp_path / "ttft.json", tmp_path / "load.json"]
     for file, one in zip(files, (report, load), strict=True):
@@ -151,6 +152,7 @@ def test_page_shows_load_beside_ttft(tmp_path: Path) -> None:
     arguments = ["report", *map(str, files), "--html", str(out), "--plots", str(plots)]
     assert cli.main(arguments) == 0
     assert "Time to first token against load, p95" in out.read_text()
+    assert "1 of 49 turns without a whole answer: 1 failed" in out.read_text()
     names = {file.name for file in plots.iterdir()}
     assert {"ttft-load-p50.png", "ttft-load-p95.png", "ttft-load-p99.png"} < names
     assert len(names) == 8
