@@ -1,0 +1,11 @@
+"""Says before anything is loaded whether experts can run here, from their files alone.
+
+Loads no weights, imports no torch. ``examine`` is the door; the rest of the package is its parts.
+"""
+
+from __future__ import annotations
+
+from .examine import Question, Subject, examine
+from .findings import ExpertFacts, Finding, Plan, Report
+
+__all__ = ["ExpertFacts", "Finding", "Plan", "Question", "Report", "Subject", "examine"]

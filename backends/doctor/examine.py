@@ -1,0 +1,148 @@
+"""The examination: reads the files of every expert, then judges each and all together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..spec import ExpertSpec
+from .case import Case, Subject
+from .engine_tables import EngineTables, installed_engine
+from .file_checks import check_engine, check_files
+from .findings import ExpertFacts, Finding, Report, worst_first
+from .model_files import locate, read_model
+from .model_shape import model_shape
+from .number_checks import check_numbers
+from .plan import make_plan
+from .pool_checks import check_drafts, check_plan, check_shares
+from .sizes import measure
+from .use_checks import check_answers, check_context, check_memory, weights_text
+
+__all__ = ["Question", "Subject", "examine"]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is to be examined.
+
+    Attributes:
+        subjects: the experts.
+        memory: of the machine, bytes.
+        threshold: share of the memory that may be used.
+        loaded_at_most: local experts in memory at a time.
+        warm: ids loaded at the start.
+        fast: id of the expert that drafts.
+        lazy: whether experts are loaded on demand.
+        models: folder below which models are looked for by their hub names.
+    """
+
+    subjects: Sequence[Subject]
+    memory: int
+    threshold: float = 0.9
+    loaded_at_most: int = 1
+    warm: Sequence[str] = ()
+    fast: str | None = None
+    lazy: bool = True
+    models: Path | None = None
+
+
+def examine(question: Question, engine: EngineTables | None = None) -> Report:
+    """Return everything that the files say. Reads headers and JSON only; blocks while it does.
+
+    Args:
+        question: what to look at.
+        engine: the vLLM to judge by; None = the installed one.
+
+    Raises:
+        OSError: a file that is there cannot be read.
+    """
+    engine = engine or installed_engine()
+    cases = [_open(s, question, engine) for s in question.subjects if s.spec.kind != "remote"]
+    by_where = {case.where: case for case in cases}
+    fast = next((case for case in cases if case.spec.expert_id == question.fast), None)
+    facts = [
+        _facts(by_where[s.where], fast) if s.where in by_where else _remote(s.spec)
+        for s in question.subjects
+    ]
+    plan = make_plan(
+        facts,
+        memory=question.memory,
+        threshold=question.threshold,
+        loaded_at_most=question.loaded_at_most,
+        warm=question.warm,
+    )
+    findings = [finding for case in cases for finding in _judge(case, plan.budget_bytes)]
+    findings += check_plan(plan, lazy=question.lazy)
+    findings += check_shares(cases, plan.loaded_at_most)
+    places = [(s.where, fact) for s, fact in zip(question.subjects, facts, strict=True)]
+    findings += check_drafts(places, question.fast)
+    if engine is None and cases:
+        why = "vLLM is not installed here: whether it supports the models cannot be said"
+        findings.append(Finding("info", "vllm_missing", "experts", "", why))
+    return Report(
+        tuple(facts), tuple(worst_first(findings)), plan, None if engine is None else engine.name
+    )
+
+
+def _open(subject: Subject, question: Question, engine: EngineTables | None) -> Case:
+    path = subject.spec.model_path or ""
+    name = subject.name or path
+    place = locate(path, question.models)
+    planned = bool(place and question.models and question.models in place.parents)
+    files = None if place is None else read_model(place)
+    shape = None if files is None or files.config is None else model_shape(files.config)
+    sizes = measure(subject.spec, files, shape, question.memory, engine)
+    where, spec, images = subject.where, subject.spec, subject.images
+    return Case(where, spec, images, name, place, planned, files, shape, sizes, engine)
+
+
+def _judge(case: Case, budget: int) -> Iterator[Finding]:
+    yield from check_files(case)
+    yield from check_engine(case)
+    yield from check_numbers(case)
+    yield from check_context(case)
+    yield from check_answers(case)
+    yield from check_memory(case, budget)
+
+
+def _facts(case: Case, fast: Case | None) -> ExpertFacts:
+    files, shape, sizes, engine = case.files, case.shape, case.sizes, case.engine
+    architecture = case.architecture
+    known = engine is not None and engine.architectures is not None and architecture is not None
+    facts = ExpertFacts(case.spec.expert_id, case.spec.kind, case.name, architecture=architecture)
+    if files is None:
+        return facts
+    tokenizer = files.tokenizer
+    drafter = None if fast is None or fast.files is None else fast.files.tokenizer
+    comparable = tokenizer is not None and drafter is not None and case is not fast
+    return replace(
+        facts,
+        supported=architecture in (engine.architectures or ()) if known and engine else None,
+        dtype=sizes.dtype,
+        quantization=case.spec.quantization or case.stored_quantization,
+        parameters=sizes.parameters,
+        weights_bytes=sizes.weights,
+        weights_estimated=sizes.weights_estimated,
+        weights_text=weights_text(case),
+        kv_bytes_per_token=None if shape is None else shape.kv_bytes_per_token(sizes.element_bytes),
+        kv_pool_bytes=sizes.kv_pool,
+        context_limit=None if shape is None else shape.context_limit,
+        max_model_len=case.max_model_len,
+        largest_model_len=_smaller(case.longest, None if shape is None else shape.context_limit),
+        sequences_at_limit=case.sequences,
+        memory_bytes=sizes.total,
+        chat_template=files.has_chat_template,
+        sees_images=case.sees_images,
+        tokenizer=tokenizer,
+        drafts=tokenizer == drafter if comparable else None,
+    )
+
+
+def _smaller(first: int | None, second: int | None) -> int | None:
+    known = [value for value in (first, second) if value is not None]
+    return min(known) if first is not None else None
+
+
+def _remote(spec: ExpertSpec) -> ExpertFacts:
+    return ExpertFacts(spec.expert_id, "remote", ", ".join(spec.base_urls))

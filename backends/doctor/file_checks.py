@@ -1,0 +1,119 @@
+"""Findings about the files of a model: there, whole, loadable by the installed vLLM."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from ..errors import ExpertUnavailable
+from ..vllm_args import engine_args
+from .case import Case
+from .findings import Finding
+
+
+def check_files(case: Case) -> Iterator[Finding]:
+    """Yield what is wrong with the model's files."""
+    files = case.files
+    if files is None:
+        yield from _not_here(case)
+        return
+    for problem in files.problems:
+        yield case.finding(
+            "error", "file_damaged", "model_path", case.name, problem, "{.model_path}"
+        )
+    if files.config is None and files.gguf is None and not files.problems:
+        yield case.finding(
+            "error",
+            "config_missing",
+            "model_path",
+            case.name,
+            "the folder has no config.json: it is not a model in the layout of Hugging Face",
+            "{.model_path}: the folder that holds config.json and *.safetensors",
+        )
+    if not files.has_tokenizer:
+        yield case.finding(
+            "error",
+            "tokenizer_missing",
+            "model_path",
+            case.name,
+            "no tokenizer file (tokenizer.json, tokenizer.model, …): no text can be read",
+            "{.model_path}: download the tokenizer files beside the weights",
+        )
+    yield from _weights(case)
+
+
+def _not_here(case: Case) -> Iterator[Finding]:
+    looks_local = case.name.startswith(("/", ".", "~")) or case.name.count("/") > 1
+    if looks_local:
+        why = "there is no such folder"
+        change = "{.model_path}: an existing folder, zoo:NAME or the name of a model hub"
+        yield case.finding("error", "model_missing", "model_path", case.name, why, change)
+        return
+    why = "not on this machine: vLLM downloads it at the first start, and no size is known here"
+    change = "download it first, or give its folder: livemind check --models DIR"
+    yield case.finding("warning", "model_not_here", "model_path", case.name, why, change)
+
+
+def _weights(case: Case) -> Iterator[Finding]:
+    weights = case.files.weights if case.files is not None else None
+    if weights is None:
+        if case.planned:
+            why = "no weights here: sizes are estimated from config.json, norms and vision left out"
+            yield case.finding("info", "weights_estimated", "model_path", case.name, why)
+        else:
+            why = "no weights: neither *.safetensors nor *.bin nor a .gguf file"
+            change = "{.model_path}: download the weights"
+            yield case.finding("error", "weights_missing", "model_path", case.name, why, change)
+        return
+    for problem in weights.problems:
+        change = "download this file again"
+        yield case.finding("error", "weights_damaged", "model_path", case.name, problem, change)
+
+
+def check_engine(case: Case) -> Iterator[Finding]:
+    """Yield what the engine, or LiveMind's own use of it, would refuse."""
+    yield from _architecture(case)
+    if case.place is None:
+        return
+    try:
+        engine_args(replace(case.spec, model_path=str(case.place)))
+    except ExpertUnavailable as refused:
+        key, found, why = refused.message.partition(": ")
+        known = found and hasattr(case.spec, key)
+        value = getattr(case.spec, key) if known else case.name
+        yield case.finding(
+            "error",
+            "engine_refuses",
+            key if known else "model_path",
+            value,
+            why if known else refused.message,
+            f"remove {{.{key}}}" if known else "",
+        )
+
+
+def _architecture(case: Case) -> Iterator[Finding]:
+    engine, name = case.engine, case.architecture
+    if engine is None or engine.architectures is None or case.files is None:
+        return
+    if case.files.gguf is not None or case.files.config is None:
+        return
+    if name is None:
+        why = "config.json names no architecture: vLLM cannot choose a model class"
+        yield case.finding("error", "architecture_unnamed", "model_path", case.name, why)
+    elif name not in engine.architectures:
+        last = engine.last_version.get(name)
+        kind = "a mixture-of-experts model, " if case.shape and case.shape.experts else ""
+        if last is not None:
+            why = f"{name}: {kind}supported up to vLLM {last}, not by {engine.name}"
+            change = (
+                f"{{.model_path}}: another model; or run vLLM {last} elsewhere and make it "
+                + ('{.kind} "remote" with {.base_urls}')
+            )
+        else:
+            why = f"{name}: {kind}{engine.name} has no such model class"
+            change = (
+                '{.model_path}: a supported model; or serve it elsewhere and use {.kind} "remote"'
+            )
+        yield case.finding(
+            "error", "architecture_unsupported", "model_path", case.name, why, change
+        )

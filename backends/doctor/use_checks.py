@@ -1,0 +1,111 @@
+"""Findings about use: context, concurrency, chat template, images, memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from .case import Case
+from .findings import Finding
+from .quantities import GIB, gib
+
+
+def check_context(case: Case) -> Iterator[Finding]:
+    """Yield whether the context fits the model and the KV cache."""
+    limit = None if case.shape is None else case.shape.context_limit
+    asked, longest = case.max_model_len, case.longest
+    if (
+        limit is not None
+        and case.spec.max_model_len is not None
+        and case.spec.max_model_len > limit
+    ):
+        why = f"the model's own limit is {limit} tokens (max_position_embeddings)"
+        change = f"{{.max_model_len}}: {limit} or less"
+        yield case.finding(
+            "error", "context_beyond_model", "max_model_len", case.spec.max_model_len, why, change
+        )
+    if asked is None or longest is None or case.shape is None or case.sizes.kv_pool is None:
+        return
+    if asked > longest:
+        yield _too_long(case, asked, longest)
+    elif case.sequences is not None and case.sequences < case.spec.max_num_seqs:
+        why = (
+            f"the KV cache of {gib(case.sizes.kv_pool)} holds {case.sequences} requests of "
+            f"{asked} tokens; more run together when they are shorter, else they wait"
+        )
+        yield case.finding("info", "concurrency", "max_num_seqs", case.spec.max_num_seqs, why)
+
+
+def _too_long(case: Case, asked: int, longest: int) -> Finding:
+    shape, sizes = case.shape, case.sizes
+    assert shape is not None
+    assert sizes.kv_pool is not None
+    need = shape.sequence_bytes(asked, sizes.element_bytes, case.step_tokens) or 0
+    each = shape.kv_bytes_per_token(sizes.element_bytes) or 0
+    source = "" if case.spec.max_model_len is not None else ", the model's own as none is given"
+    why = (
+        f"one request of {asked} tokens{source} needs {gib(need)} of KV cache ({each / 1024:.0f} "
+        f"KiB a token), there are {gib(sizes.kv_pool)}: vLLM will not start"
+    )
+    if case.spec.gpu_memory_utilization is None:
+        room = math.ceil(need / GIB * 4) / 4
+        more = f"{{.kv_cache_gib}}: {room:g}"
+    else:
+        more = "a larger {.gpu_memory_utilization}"
+    change = f"{{.max_model_len}}: {longest}, or {more}" if longest >= 16 else more
+    return case.finding("error", "context_exceeds_kv", "max_model_len", asked, why, change)
+
+
+def check_answers(case: Case) -> Iterator[Finding]:
+    """Yield whether it can hold a conversation, and see."""
+    files = case.files
+    if files is None or files.config is None:
+        return
+    if files.has_tokenizer and not files.has_chat_template:
+        why = "no chat template: a base model? Conversations cannot be put to it"
+        change = (
+            "{.model_path}: the instruct or chat version, or add chat_template.jinja to its folder"
+        )
+        yield case.finding("error", "chat_template_missing", "model_path", case.name, why, change)
+    if case.images and case.sees_images is False:
+        why = f"{case.architecture or 'the model'} takes text only"
+        change = "{.images}: false, or {.model_path}: a model that sees"
+        yield case.finding("error", "images_not_seen", "images", True, why, change)
+    elif case.sees_images and not case.images:
+        why = "the model could take images; without this key they are not sent to it"
+        yield case.finding("info", "images_unused", "images", False, why, "{.images}: true")
+
+
+def check_memory(case: Case, budget: int) -> Iterator[Finding]:
+    """Yield whether it fits the machine when it is alone there."""
+    total, weights, pool = case.sizes.total, case.sizes.weights, case.sizes.kv_pool
+    if total is None or weights is None or pool is None or total <= budget:
+        return
+    why = (
+        f"it takes {gib(total)} ({weights_text(case)}; KV cache {gib(pool)}; process and "
+        f"activations {gib(case.sizes.working)}), {gib(budget)} may be used"
+    )
+    if weights > budget:
+        change = "{.model_path}: a smaller or quantized model, or a machine with more memory"
+    else:
+        change = "a smaller {.kv_cache_gib} or {.max_num_batched_tokens}, or more memory"
+    yield case.finding("error", "expert_too_large", "model_path", case.name, why, change)
+
+
+def weights_text(case: Case) -> str:
+    """Return the size of the weights and how it comes about."""
+    sizes = case.sizes
+    if sizes.weights is None:
+        return "size unknown"
+    shown = (
+        f"{sizes.weights / 1e9:.1f} GB" if sizes.weights >= 1e8 else f"{sizes.weights / 1e6:.1f} MB"
+    )
+    stored = case.stored_quantization or case.spec.quantization
+    about = "about " if sizes.weights_estimated else ""
+    if sizes.parameters is None or stored:
+        return f"{about}{shown} of weights" + (f', packed by "{stored}"' if stored else "")
+    unit, count = ("billion", 1e9) if sizes.parameters >= 1e8 else ("million", 1e6)
+    return (
+        f"{about}{sizes.parameters / count:.2f} {unit} parameters x {sizes.element_bytes} bytes "
+        f"({sizes.dtype}) = {shown}"
+    )
