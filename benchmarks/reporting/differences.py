@@ -18,7 +18,7 @@ from .estimates import LEVEL, ROUNDS, Interval, Sample, difference, shared_units
 from .reports import Json, Report
 
 SCHEMA = "livemind.bench-compare/1"
-SAMPLES = {"ttft": "ttft_samples"}
+SAMPLES = {"ttft": "ttft_samples", "load": "load_samples"}
 """Benchmark -> module whose ``samples(content)`` knows what is behind its summary."""
 PAIRED_SHARE = 0.8
 """Runs are paired where each has at least this share of its conversations in common."""
@@ -27,7 +27,7 @@ _LOWER = re.compile(
 )
 _HIGHER = re.compile(
     r"(accuracy|recall|_share|\.share|share_of_limit|speedup|_gain|rps|goodput|tokens_per_s"
-    r"|\.right\b|\.full\b|\.half\b|frozen\b|final\b)"
+    r"|bend_sessions|\.right\b|\.full\b|\.half\b|frozen\b|final\b)"
 )
 _LEADS = re.compile(r"median_share_of_input")
 _PER_ARM = frozenset({"arm_definitions", "cold_cache"})

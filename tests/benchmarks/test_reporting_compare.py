@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from livemind.benchmarks.reporting.differences import (
     samples_of,
 )
 from livemind.benchmarks.reporting.reports import Report
+from livemind.benchmarks.stats import p50, quantile
 
 from .ttft_content import content
 
@@ -123,6 +125,42 @@ def test_compare_warns_of_everything_that_makes_it_unfair(base: Report) -> None:
         assert any(told in warning for warning in found.warnings), told
 
 
+def _load(base: Report, on: float) -> Report:
+    """Return a load report: two rungs, 60 turns per mode, speculation ``on`` times as long."""
+    rng = random.Random(4)
+    rows: list[Json] = []
+    for sessions in (1, 8):
+        for user in range(60):
+            hard = sessions * rng.uniform(50.0, 150.0)
+            common: Json = {"sessions": sessions, "round": 0, "user": user, "turn": 0}
+            common["outcome"] = "completed"
+            rows.append({**common, "mode": "off", "ttft_ms": hard})
+            rows.append({**common, "mode": "on", "ttft_ms": hard * on * rng.uniform(0.98, 1.02)})
+    top = {
+        mode: [row["ttft_ms"] for row in rows if (row["sessions"], row["mode"]) == (8, mode)]
+        for mode in ("on", "off")
+    }
+    turns = [one / other for one, other in zip(top["on"], top["off"], strict=True)]
+    levels = {
+        f"load.on_over_off.{name}": quantile(top["on"], q) / quantile(top["off"], q)  # type: ignore[operator]
+        for name, q in (("p50", 0.5), ("p95", 0.95))
+    }
+    summary = {**levels, "load.on_over_off.turns_p50": p50(turns), "load.failed": 0.0}
+    return Report(base.file, {**base.content, "name": "load", "turns": rows, "summary": summary})
+
+
+def test_compare_load_reports_by_the_turns_of_the_highest_rung(base: Report) -> None:
+    one, other = _load(base, 1.0), _load(base, 1.1)
+    assert set(samples_of(one)) == set(one.summary) - {"load.failed"}
+    keys = {found.key: found for found in compare(one, other).differences}
+    assert keys["load.on_over_off.turns_p50"].verdict == "worse"
+    assert keys["load.on_over_off.p50"].verdict == "worse"
+    interval = keys["load.on_over_off.p95"].interval
+    assert interval is not None
+    assert interval.units == 60
+    assert keys["load.failed"].verdict == "equal"
+
+
 def test_compare_benchmark_without_turns_has_differences_and_no_verdict(base: Report) -> None:
     one = {**base.content, "name": "routing", "summary": {"routing.ece": 0.1, "routing.x": None}}
     other = {**one, "summary": {"routing.ece": 0.05, "routing.x": 1.0}}
@@ -141,6 +179,8 @@ def test_compare_benchmark_without_turns_has_differences_and_no_verdict(base: Re
         ("ttft.ms.E.p50", "lower"),
         ("waste.cost_multiplier.E", "lower"),
         ("load.on_over_off.p95", "lower"),
+        ("load.bend_sessions.on", "higher"),
+        ("load.failed", "lower"),
         ("gateway.added_ms.p50", "lower"),
         ("routing.ece", "lower"),
         ("routing.stable.median_share_of_input", "lower"),

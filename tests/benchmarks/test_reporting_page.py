@@ -137,7 +137,7 @@ def test_page_of_another_benchmark_has_its_summary_and_measurements(tmp_path: Pa
 
 def test_page_shows_load_beside_ttft(tmp_path: Path) -> None:
     report = content(conversations=6)
-    rows = [
+    rows: list[Json] = [
         {"sessions": n, "mode": mode, "turn": t, "outcome": "completed", "ttft_ms": 10.0 * n + t}
         for n in (1, 4, 16)
         for mode in ("off", "on")

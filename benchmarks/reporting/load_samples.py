@@ -1,0 +1,64 @@
+"""The turns behind each ratio of a ``load`` summary: speculation on over off, highest rung."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .estimates import Counts, Floats, Sample, quantile_sample
+from .reports import Json
+
+LEVELS = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+_MODES = ("on", "off")
+Place = tuple[int, int, int, int]
+
+
+def samples(content: Json) -> dict[str, Sample]:
+    """Return the sample of every summary key that turns can tell; a turn is a unit."""
+    done = [
+        row
+        for row in content["turns"]
+        if row["outcome"] == "completed" and row["ttft_ms"] is not None
+    ]
+    top = max((row["sessions"] for row in content["turns"]), default=None)
+    rows = [row for row in done if row["sessions"] == top]
+    found = {f"load.on_over_off.{level}": _over(rows, q) for level, q in LEVELS.items()}
+    both = _both(rows)
+    values = [on / off for on, off in both.values()]
+    return {**found, "load.on_over_off.turns_p50": quantile_sample(list(both), values, 0.5)}
+
+
+def place(row: Json) -> Place:
+    """Return what names a turn; the same in both modes and in every run of the same seed."""
+    return row["sessions"], row["round"], row["user"], row["turn"]
+
+
+def _over(rows: Sequence[Json], q: float) -> Sample:
+    """Quantile with speculation over quantile without."""
+    columns = {mode: [n for n, row in enumerate(rows) if row["mode"] == mode] for mode in _MODES}
+    halves = {
+        mode: quantile_sample(at, [rows[n]["ttft_ms"] for n in at], q)
+        for mode, at in columns.items()
+    }
+
+    def estimate(counts: Counts) -> Floats:
+        on, off = (
+            halves[mode].estimate(counts[:, columns[mode]])
+            if columns[mode]
+            else np.full(len(counts), np.nan)
+            for mode in _MODES
+        )
+        found: Floats = on / off
+        return found
+
+    return Sample([place(row) for row in rows], estimate, halves["on"].needed)
+
+
+def _both(rows: Sequence[Json]) -> dict[Place, tuple[float, float]]:
+    by_mode: dict[str, dict[Place, float]] = {mode: {} for mode in _MODES}
+    for row in rows:
+        if row["ttft_ms"] > 0:
+            by_mode[row["mode"]][place(row)] = row["ttft_ms"]
+    on, off = (by_mode[mode] for mode in _MODES)
+    return {one: (on[one], off[one]) for one in sorted(on.keys() & off.keys())}
