@@ -85,15 +85,18 @@ def write(reports: Sequence[Report], options: argparse.Namespace, console: Conso
     Raises:
         BenchmarkFailed: a report lacks what its benchmark always writes, or the disk refuses.
     """
+    charts = {report.file: list(_charts(report)) for report in reports}
+    text = ""
+    if options.html is not None:
+        from .page import page
+
+        text = page(reports, charts)
     try:
-        charts = {report.file: list(_charts(report)) for report in reports}
         if options.plots is not None:
             _write_plots(options.plots, charts.values())
             console.print(f"plots: {options.plots}")
         if options.html is not None:
-            from .page import page
-
-            put(options.html, page(reports, charts).encode())
+            put(options.html, text.encode())
             console.print(f"page: {options.html}")
     except OSError as exc:
         raise BenchmarkFailed(f"{exc.filename}: {exc.strerror}") from exc

@@ -22,7 +22,8 @@ from .style import DARK, Chart, variable
 from .ttft_tables import Table, failures, tables
 
 MEANINGS = {"ttft": "..ttft_show"}
-"""Benchmark -> module whose ``meaning(key)`` says what a summary number is."""
+"""Benchmark -> module whose ``meaning(key)`` says what a summary number is; the others have a
+table ``MEANING`` in the module that ``livemind bench`` calls, or nothing."""
 RAW_CHARACTERS = 200_000
 _HERE = Path(__file__).parent
 
@@ -166,10 +167,17 @@ def _summary(report: Report, known: Mapping[str, float]) -> Iterator[SummaryRow]
 
 
 def _meaning(name: str) -> Callable[[str], str]:
-    if name not in MEANINGS:
+    """Return what tells a summary number's meaning: a function, or the benchmark's ``MEANING``."""
+    if name in MEANINGS:
+        found: Callable[[str], str] = import_module(MEANINGS[name], __package__).meaning
+        return found
+    from ..cli import BENCHES  # which imports this package
+
+    if name not in BENCHES:
         return lambda _: ""
-    found: Callable[[str], str] = import_module(MEANINGS[name], __package__).meaning
-    return found
+    module = import_module(f"..{BENCHES[name][0]}", __package__)
+    table: Mapping[str, str] = getattr(module, "MEANING", {})
+    return lambda key: table.get(key, "")
 
 
 def _raw(content: Json) -> str:

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -135,10 +137,31 @@ def test_page_of_another_benchmark_has_its_summary_and_measurements(tmp_path: Pa
     assert page.tags["script"] == 0
 
 
+def test_page_of_another_benchmark_has_the_meanings_of_its_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType("livemind.benchmarks.other_bench")
+    module.__dict__["MEANING"] = {"other.x": f"how far x goes {EVIL}"}
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(cli.BENCHES, "other", ("other_bench", "told"))
+    report = {**content(conversations=1), "name": "other", "summary": {"other.x": 1.0}}
+    _, page = _page(tmp_path, report)
+    assert "how far x goes <script>" in page.text
+    assert page.tags["script"] == 0
+
+
 def test_page_shows_load_beside_ttft(tmp_path: Path) -> None:
     report = content(conversations=6)
     rows: list[Json] = [
-        {"sessions": n, "mode": mode, "turn": t, "outcome": "completed", "ttft_ms": 10.0 * n + t}
+        {
+            "sessions": n,
+            "round": 0,
+            "user": 0,
+            "mode": mode,
+            "turn": t,
+            "outcome": "completed",
+            "ttft_ms": 10.0 * n + t,
+        }
         for n in (1, 4, 16)
         for mode in ("off", "on")
         for t in range(8)
@@ -165,7 +188,8 @@ def test_report_of_half_a_report_fails_and_writes_nothing(
     report = content(conversations=2)
     del report["cases"][0]["arms"]["E"]["ttft_ms"]
     out = tmp_path / "out.html"
-    assert _report(tmp_path, report, "--html", str(out)) == 1
+    plots = tmp_path / "plots"
+    assert _report(tmp_path, report, "--html", str(out), "--plots", str(plots)) == 1
     assert "not a whole report: KeyError('ttft_ms')" in capsys.readouterr().out
     assert sorted(file.name for file in tmp_path.iterdir()) == ["in.json"]
 
