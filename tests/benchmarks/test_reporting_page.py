@@ -152,6 +152,7 @@ def test_page_of_another_benchmark_has_the_meanings_of_its_module(
 
 def test_page_shows_load_beside_ttft(tmp_path: Path) -> None:
     report = content(conversations=6)
+    common: Json = {"round": 0, "user": 0, "outcome": "completed"}
     rows: list[Json] = [
         {
             "sessions": n,
