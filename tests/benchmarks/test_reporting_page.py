@@ -154,15 +154,7 @@ def test_page_shows_load_beside_ttft(tmp_path: Path) -> None:
     report = content(conversations=6)
     common: Json = {"round": 0, "user": 0, "outcome": "completed"}
     rows: list[Json] = [
-        {
-            "sessions": n,
-            "round": 0,
-            "user": 0,
-            "mode": mode,
-            "turn": t,
-            "outcome": "completed",
-            "ttft_ms": 10.0 * n + t,
-        }
+        {**common, "sessions": n, "mode": mode, "turn": t, "ttft_ms": 10.0 * n + t}
         for n in (1, 4, 16)
         for mode in ("off", "on")
         for t in range(8)
