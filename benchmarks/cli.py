@@ -22,6 +22,8 @@ from .reporting import outputs
 
 BENCHES = {
     "ttft": ("ttft_bench", "time to first token from Enter, typed live against sent at the end"),
+    "routing": ("routing_bench", "routes on partial input: right, calibrated, early, fast"),
+    "load": ("load_bench", "where the wait bends under load; what the gateway costs; peers"),
     "report": ("reporting.report_bench", "page and plots from reports written before"),
     "compare": ("reporting.compare_bench", "two runs side by side, with intervals"),
 }
