@@ -101,7 +101,7 @@ class Chart:
         """Return an ``<svg>`` element to stand inside HTML: no prolog, ids of its own."""
         with styled():
             out = io.StringIO()
-            self.figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
+            self.figure.savefig(out, format="svg", transparent=True)
         text = out.getvalue()
         text = text[text.index("<svg") :]
         text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
