@@ -3,8 +3,8 @@
 A module has ``add_arguments(parser)`` and ``run(options, console) -> int``. ``run`` returns the
 exit status and may raise ``UsageError`` or ``BenchmarkFailed``; it keeps and writes what it has
 when it is interrupted (``KeyboardInterrupt``, which SIGTERM raises as well).
-A module that measures has ``--json`` and may have ``MEANING``, what each number of its summary says;
-``--html`` and ``--plots`` come by themselves.
+A module that measures has ``--json`` and may have ``MEANING``, what each number of its summary
+says; ``--html`` and ``--plots`` come by themselves.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def samples_of(report: Report) -> dict[str, Sample]:
     Raises:
         UsageError: the report lacks a part that its benchmark always writes.
     """
-    if report.name not in SAMPLES:
+    if report.name not in SAMPLES or "turns" not in report.content:
         return {}
     module = import_module(f".{SAMPLES[report.name]}", __package__)
     try:

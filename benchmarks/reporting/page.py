@@ -98,9 +98,14 @@ def _section(report: Report, charts: Sequence[Chart]) -> Section:
         list(_summary(report, known)),
         [key for key in report.summary if key not in known],
         [(chart, Markup(chart.svg())) for chart in charts],
-        tables(content) if report.name == "ttft" and "turns" in content else [],
-        _raw(content) if report.name != "ttft" else "",
+        tables(content) if _has_arms(content) else [],
+        "" if _has_arms(content) else _raw(content),
     )
+
+
+def _has_arms(content: Json) -> bool:
+    """Whether this is a ttft report with turns; that of its self-check has none."""
+    return content["name"] == "ttft" and "turns" in content
 
 
 def _problems(content: Json) -> Iterator[str]:
@@ -113,7 +118,7 @@ def _problems(content: Json) -> Iterator[str]:
     load, cores = content["machine"].get("load_average_1m"), content["machine"].get("cores")
     if load and cores and load > 0.5 * cores:
         yield f"The machine was busy when the run began: load {load:.1f} on {cores} cores."
-    if content["name"] == "ttft":
+    if _has_arms(content):
         yield from failures(content)
         return
     rows = [row for row in content.get("turns") or () if "outcome" in row]

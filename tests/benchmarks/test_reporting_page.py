@@ -137,6 +137,17 @@ def test_page_of_another_benchmark_has_its_summary_and_measurements(tmp_path: Pa
     assert page.tags["script"] == 0
 
 
+def test_page_of_a_self_check_has_its_numbers(tmp_path: Path) -> None:
+    report = content(conversations=1)
+    for part in ("turns", "arms", "interference", "harness"):
+        del report[part]
+    report["cases"] = [{"name": "chat", "error_ms": {"p50": 0.25}}]
+    report["summary"] = {"harness.error_ms.p50": 0.25}
+    _, page = _page(tmp_path, report)
+    assert "error of the harness's own clock" in page.text
+    assert '"p50": 0.25' in page.text
+
+
 def test_page_of_another_benchmark_has_the_meanings_of_its_module(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
