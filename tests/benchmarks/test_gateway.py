@@ -63,7 +63,6 @@ async def test_generator_refusals_and_broken_connections_are_errors_not_answers(
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 429 Too Many\r\nContent-Length: 2\r\n\r\n{}")
-        await asyncio.sleep(0.02)
         writer.close()
 
     async with raw(refuse) as url:
