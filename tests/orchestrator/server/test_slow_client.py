@@ -5,12 +5,21 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from livemind.backends.fake import FakeExpert
 
 
-async def test_stream_to_a_client_that_stops_reading_is_dropped(serve: Any, body: Any) -> None:
-    words = " ".join(["x" * 400_000] * 100)
-    expert = FakeExpert("fake", answer=lambda messages: words, token_s=0.01)
+@pytest.mark.parametrize(
+    ("piece_chars", "pieces", "token_s"),
+    [(400_000, 100, 0.01), (15_000, 1500, 0.001)],
+    ids=["large pieces", "pieces that each fit the buffer"],
+)
+async def test_stream_to_a_client_that_stops_reading_is_dropped(
+    serve: Any, body: Any, piece_chars: int, pieces: int, token_s: float
+) -> None:
+    words = " ".join(["x" * piece_chars] * pieces)
+    expert = FakeExpert("fake", answer=lambda messages: words, token_s=token_s)
     async with serve(expert, send_timeout_s=0.3) as doors:
         request = body("go", stream=True)
         async with doors.http.post(doors.url + "/v1/chat/completions", json=request) as response:
