@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from ..backends.base import Expert
 
 ColdCache = Literal["cache_salt", "first_line"]
+DocumentsIn = Literal["field", "role", "text"]
+"""Where a request has its documents: a field of its own, a message of LiveMind's role, the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class Door(Protocol):
 class History:
     """The messages of a conversation whose server keeps none."""
 
-    def __init__(self, ask: wire.Ask, documents_in: Literal["field", "text"]) -> None:
+    def __init__(self, ask: wire.Ask, documents_in: DocumentsIn) -> None:
         self._ask = ask
         self._documents_in = documents_in
         self._turns: list[tuple[str, str]] = []
@@ -80,14 +82,16 @@ class History:
         """Return the request's messages for the next question."""
         instructions = self._ask.instructions
         found = [_message("system", instructions)] if instructions else []
+        place = len(found)
         for question, answer in self._turns:
             found += [_message("user", question), _message("assistant", answer)]
         found.append(_message("user", text))
         opening = first_line
-        if self._ask.documents and (self._documents_in == "text" or self._turns):
+        if self._ask.documents and self._documents_in == "role":
+            found.insert(place, _message("documents", render_documents(self._ask.documents)))
+        elif self._ask.documents and (self._documents_in == "text" or self._turns):
             opening += f"{render_documents(self._ask.documents)}\n\n"
-        first = found[1 if instructions else 0]
-        first["content"] = opening + first["content"]
+        found[place]["content"] = opening + found[place]["content"]
         return found
 
     def documents(self) -> tuple[str, ...]:
@@ -132,33 +136,34 @@ class _ChatTalk:
 
 
 class OpenAIDoor:
-    """Any OpenAI-compatible server by the standard protocol; documents stand in the question.
+    """An OpenAI-compatible server.
 
-    Args:
-        cold_cache: ``cache_salt`` for servers that know vLLM's field of that name; else every
-            conversation begins with a line of its own.
+    By the standard protocol alone, documents stand in the question and every conversation begins
+    with a line of its own. With ``ours`` the server is vLLM with an expert of ours: its cache has
+    salts, its chat template the documents role, so that the prompt is the other arms' to the token.
     """
 
-    def __init__(self, client: Client, cold_cache: ColdCache = "first_line") -> None:
+    def __init__(self, client: Client, *, ours: bool = False) -> None:
         self._client = client
-        self.cold_cache = cold_cache
+        self._ours = ours
+        self.cold_cache: ColdCache = "cache_salt" if ours else "first_line"
 
     @asynccontextmanager
     async def conversation(self, ask: wire.Ask) -> AsyncGenerator[Talk, None]:
         """Open a conversation."""
-        yield _OpenAITalk(self._client, ask, salted=self.cold_cache == "cache_salt")
+        yield _OpenAITalk(self._client, ask, ours=self._ours)
 
 
 class _OpenAITalk:
-    def __init__(self, client: Client, ask: wire.Ask, *, salted: bool) -> None:
-        self._client, self._ask, self._salted = client, ask, salted
-        self._history = History(ask, "text")
+    def __init__(self, client: Client, ask: wire.Ask, *, ours: bool) -> None:
+        self._client, self._ask, self._ours = client, ask, ours
+        self._history = History(ask, "role" if ours else "text")
 
     async def turn(self, said: Said) -> Answer:
         await _wait(said)
-        line = "" if self._salted else f"({self._ask.salt})\n"
+        line = "" if self._ours else f"({self._ask.salt})\n"
         body = wire.openai_body(self._ask, self._history.messages(said.text, line))
-        salt = {"cache_salt": self._ask.salt} if self._salted else {}
+        salt = {"cache_salt": self._ask.salt} if self._ours else {}
         answer = await self._client.chat({**body, **salt})
         self._history.answered(said.text, answer.text)
         return answer

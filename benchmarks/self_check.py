@@ -52,7 +52,7 @@ async def self_check(answers: int, console: Console) -> Json:
             watch_loop(late_ms),
         ):
             doors: dict[str, Door] = {
-                "chat": OpenAIDoor(client, "cache_salt"),
+                "chat": OpenAIDoor(client, ours=True),
                 "live": LiveDoor(client),
             }
             seen = await _ask_all(doors, answers, console)

@@ -1,7 +1,7 @@
 """From answers to numbers: cases for the report and the flat summary. Pure.
 
 A ratio is paired: the arm's time over the reference's time of the same turn. Only completed answers
-of the asked expert to prompts of about the same length have one; the others are counted beside it.
+of the asked expert to prompts at least as long have one; the others are counted beside it.
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ from .ttft import BlockResult, CaseResult, Turn
 Json = dict[str, Any]
 Number = float | None
 Pair = tuple[Turn, Answer]
-SAME_WORK = 0.05
-"""Prompts whose lengths differ by more than this share are not the same work."""
+LESS_WORK = 0.05
+"""A prompt that is shorter than the reference's by more than this share is not the same work.
+
+A longer one is: what an arm puts into its prompt is its own cost."""
 
 
 def report_cases(
@@ -238,10 +240,10 @@ def _completed(blocks: Sequence[BlockResult], reference: str, arm: Arm) -> list[
     return found
 
 
-def _same_work(one: Answer, other: Answer) -> bool:
-    if one.prompt_tokens is None or other.prompt_tokens is None:
+def _same_work(one: Answer, reference: Answer) -> bool:
+    if one.prompt_tokens is None or reference.prompt_tokens is None:
         return True
-    return abs(one.prompt_tokens - other.prompt_tokens) <= SAME_WORK * other.prompt_tokens
+    return one.prompt_tokens >= (1.0 - LESS_WORK) * reference.prompt_tokens
 
 
 def _known(values: Iterable[float | None]) -> list[float]:

@@ -107,7 +107,7 @@ class OwnServers:
             log = self.folder / f"vllm-{expert.expert_id}.log"
             url = await stack.enter_async_context(plain_vllm(_spec(expert), log))
             client = await stack.enter_async_context(Client(url))
-            found[expert.expert_id] = OpenAIDoor(client, "cache_salt")
+            found[expert.expert_id] = OpenAIDoor(client, ours=True)
         return ByModel(found)
 
     async def _bare(self, stack: AsyncExitStack) -> Door:

@@ -74,7 +74,9 @@ class Verdicts:
         return compare(reference.text, answer.text, told)
 
     def _used(self, turn: Turn) -> tuple[Used, ...]:
-        """Return the documents that a turn may have had; empty = not known."""
+        """Return the documents that a turn may have had; empty = not known, or another prompt."""
+        if self._targets.doors[turn.arm.door].cold_cache == "first_line":
+            return ()
         if not turn.arm.retrieves or not self._case.documents_tokens:
             return ((self._talks[turn.conversation].documents, ()),)
         if self._targets.library is None or turn.turn:

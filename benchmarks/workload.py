@@ -32,7 +32,9 @@ _QUESTIONS = (
     "how long does the {v} need from the {a} to the {b} {w}?",
     "where can I board the {v} near the {a} for the {b} {w}?",
     "which {v} goes past the {a} and stops at the {b} {w}?",
-    "what does a ticket for the {v} between the {a} and the {b} cost {w}?",
+    "what does a day ticket for the {v} from the {a} cost for two people {w}?",
+    "how often does the {v} call at the {a} and is it ever late {w}?",
+    "can I take a dog or a bicycle with me on the {v} to the {a} {w}?",
 )
 _FACTS = (
     "The {v} {n} leaves the {a} for the {b} every {m} minutes.",

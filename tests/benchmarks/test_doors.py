@@ -34,6 +34,14 @@ def test_history_for_a_standard_server_stays_byte_identical_as_it_grows() -> Non
     assert history.documents() == ()
 
 
+def test_history_for_a_vllm_server_of_ours_has_the_documents_role_in_front() -> None:
+    history = History(ASK, "role")
+    history.answered("One?", "Yes.")
+    roles = [message["role"] for message in history.messages("Two?")]
+    assert roles == ["system", "documents", "user", "assistant", "user"]
+    assert history.messages("Two?")[2]["content"] == "One?"
+
+
 async def test_bare_engine_is_asked_in_livemind_own_layout_with_its_history() -> None:
     expert = FakeExpert("small")
     await expert.start()
