@@ -5,6 +5,7 @@ Owns the translation from configuration keys to constructor arguments. Starts no
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from ..backends.base import Expert
@@ -14,8 +15,11 @@ from ..rag.client import BridgeClient
 from .config import Settings
 from .gate import SpeculationGate
 from .router import Candidate, Router, TextEmbedding
+from .routing.model import RouteModel, load_model
 from .session import Limits
 from .turn import Policy
+
+log = logging.getLogger(__name__)
 
 BUSY_SLICE_SHARE = 8
 SMALLEST_SLICE_TOKENS = 16
@@ -42,16 +46,49 @@ def make_pool(
     )
 
 
-def make_router(settings: Settings, embedding: TextEmbedding | None) -> Router:
-    """Return the router; the fast expert is no candidate as long as there is another."""
+def make_router(
+    settings: Settings, embedding: TextEmbedding | None, pool: Pool | None = None
+) -> Router:
+    """Return the router; the fast expert is no candidate as long as there is another.
+
+    With a ``pool`` the load of the experts breaks ties.
+    """
     fast = settings.router.fast_expert if len(settings.experts) > 1 else None
     candidates = [
-        Candidate(expert.expert_id, expert.domain, expert.priority)
-        for expert in settings.experts
-        if expert.expert_id != fast
+        Candidate(e.expert_id, e.domain, e.priority, e.cost, e.max_model_len, e.images)
+        for e in settings.experts
+        if e.expert_id != fast
     ]
-    examples = {name: domain.examples for name, domain in settings.domains.items()}
-    return Router(embedding, examples, candidates, settings.default_expert)
+    slots = {expert.expert_id: expert.max_num_seqs for expert in settings.experts}
+
+    def load(expert_id: str) -> float:
+        users = (s.users for s in pool.states() if s.expert_id == expert_id) if pool else ()
+        return sum(users) / slots[expert_id]
+
+    return Router(
+        embedding,
+        {name: domain.examples for name, domain in settings.domains.items()},
+        candidates,
+        settings.default_expert,
+        model=_trained_model(getattr(embedding, "name", None)),
+        own=frozenset(name for name, domain in settings.domains.items() if not domain.builtin),
+        languages=settings.router.languages,
+        switch_price_per_s=settings.router.switch_price_per_s,
+        load=load,
+        cache_size=settings.router.cache_size,
+    )
+
+
+def _trained_model(encoder: str | None) -> RouteModel | None:
+    """Return the shipped classifier if it was trained on this encoder's vectors."""
+    if encoder is None:
+        return None
+    try:
+        model = load_model()
+    except (OSError, ValueError, KeyError) as exc:
+        log.warning("routing by examples alone: the trained classifier: %s", type(exc).__name__)
+        return None
+    return model if model.encoder == encoder else None
 
 
 def make_bridge_client(settings: Settings) -> BridgeClient | None:

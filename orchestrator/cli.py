@@ -74,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
     _add_zoo(commands)
     _add_bridge(commands)
     commands.add_parser(
+    _add_route(commands)
         "bench", help="measure: livemind bench --help", description="See: livemind bench --help"
     )
     return top

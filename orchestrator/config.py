@@ -122,13 +122,26 @@ class RouterConfig(Section):
         None, description="Prefilled from the first word on, before the route is known; null: none."
     )
     cache_size: int = Field(
-        20_000, ge=0, le=10_000_000, description="Texts whose vectors are kept."
+        20_000, ge=0, le=10_000_000, description="Texts whose vectors and routes are kept."
+    )
+    languages: tuple[str, ...] = Field(
+        ("en", "es"),
+        min_length=1,
+        max_length=100,
+        description="ISO 639-1 codes that every domain reads; other text goes to multilingual.",
+    )
+    switch_price_per_s: float = Field(
+        0.1,
+        ge=0,
+        le=100,
+        description="Probability that leaving a conversation's expert must gain per second of "
+        "prefill that it costs.",
     )
     stable_confidence: float = Field(
         0.55, ge=0, le=1, description="Confidence from which a route can count as settled."
     )
     stable_updates: int = Field(
-        2, ge=1, le=100, description="Estimates in a row that must agree for it."
+        2, ge=1, le=100, description="The same: estimates in a row that must agree for it."
     )
     settle_ms: float = Field(
         250,
@@ -160,6 +173,11 @@ class SpeculationConfig(Section):
 
     mode: SpeculationMode = Field(
         "draft", description="off; prefill: fill caches only; draft: also answer at pauses."
+    builtin: bool = Field(
+        True,
+        description="Share what is known of general, technical, coding, multilingual or "
+        "multimodal if it has this name; false: the examples alone define it.",
+    )
     )
     slice_tokens: int = Field(
         256, ge=16, le=65_536, description="Most prompt tokens of one speculative step."

@@ -84,6 +84,10 @@ class ExpertConfig(Section):
     priority: int = Field(
         0, ge=-1000, le=1000, description="Among experts of one domain the highest is preferred."
     )
+    cost: float = Field(
+        1.0, ge=0, le=1_000_000, description="Relative price; of equal experts the cheapest wins."
+    )
+    images: bool = Field(False, description="The model takes images.")
     quantization: str | None = Field(
         None, pattern=r"^[a-z0-9][a-z0-9_-]*$", description="vLLM's quantization method."
     )
@@ -208,7 +212,7 @@ class ExpertConfig(Section):
 
     def to_spec(self) -> ExpertSpec:
         """Return the settings as the expert factory takes them, ``zoo:NAME`` as a folder."""
-        values = self.model_dump()
+        values = self.model_dump(exclude={"cost", "images"})  # of interest to the router alone
         if self.engine_log is not None:
             values["engine_log"] = str(self.engine_log)
         if self.model_path is not None and self.model_path.startswith(ZOO_PREFIX):

@@ -22,6 +22,7 @@ from .drafting import Drafter
 from .errors import ErrorInfo, from_exception
 from .events import Status
 from .prefill import PrefillLane
+from .router import NO_CONTEXT, RouteContext
 from .shared import Listener, Shared
 from .turn import Answer, DraftState, Prefill, Retrieve, Route
 
@@ -37,6 +38,8 @@ class Engine:
         self._session_id = session_id
         self._tasks = asyncio.TaskGroup()
         self._route_next: str | None = None
+        self._route_context = NO_CONTEXT
+        self.answered_by: str | None = None
         self._routing: asyncio.Task[None] | None = None
         self._retrieving: asyncio.Task[None] | None = None
         self.drafts = Drafter(shared, listener, self._spawn)
@@ -64,8 +67,17 @@ class Engine:
 
     # ---- routing and retrieval
 
-    def route(self, action: Route) -> None:
-        """Estimate a route; while one estimate runs only the newest text waits."""
+    def route(self, action: Route, tokens_before: int) -> None:
+        """Estimate a route; while one estimate runs only the newest text waits.
+
+        ``tokens_before``: of the prompt before the text, estimated.
+        """
+        current = self.answered_by
+        rates = self._shared.rates[current] if current is not None else None
+        lost_ms = tokens_before * ((rates and rates.prefill_ms_per_token) or 0.0)
+        self._route_context = RouteContext(
+            tokens_before=tokens_before, current=current, lost_s=lost_ms / 1000
+        )
         if self._routing is not None and not self._routing.done():
             self._route_next = action.text
             return
@@ -75,7 +87,7 @@ class Engine:
         pending: str | None = text
         while pending is not None:
             text, self._route_next = pending, None
-            estimate = await self._shared.router.estimate(text)
+            estimate = await self._shared.router.estimate(text, self._route_context)
             pending = self._route_next
             self._listener.routed(text, estimate)
             pending = self._route_next or pending

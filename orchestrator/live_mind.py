@@ -12,7 +12,7 @@ import weakref
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -116,14 +116,14 @@ class LiveMind:
         self.embed_worker = await self._start_embedding()
         if self.embed_worker is not None:
             self._stack.push_async_callback(self.embed_worker.aclose)
-        router = assembly.make_router(settings, self.embed_worker)
+        pool = assembly.make_pool(settings, self._create, self._expert_changed)
+        router = assembly.make_router(settings, self.embed_worker, pool)
         if len(settings.experts) > 1:
             await router.start()
         retriever = self._given_retriever
         if retriever is None and (client := assembly.make_bridge_client(settings)) is not None:
             self._stack.push_async_callback(client.aclose)
             retriever = client
-        pool = assembly.make_pool(settings, self._create, self._expert_changed)
         await self._stack.enter_async_context(pool)
         gate = assembly.make_gate(settings)
         speculation = settings.speculation
@@ -293,8 +293,9 @@ class LiveMind:
                 for state in shared.pool.states()
             ],
             "embedding": None
+            "routing": asdict(shared.router.stats()),
             if worker is None
-            else {"hits": worker.stats().hits, "misses": worker.stats().misses},
+            else asdict(worker.stats()),
         }
 
     # ---- rules

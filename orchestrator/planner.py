@@ -93,7 +93,9 @@ def on_route(state: TurnState, text: str, estimate: RouteEstimate, now_s: float)
     streak = 1
     if before is not None and before.estimate.expert == estimate.expert:
         streak = before.streak + (before.text != text)
-    stable = streak >= policy.stable_updates and estimate.confidence >= policy.stable_confidence
+    stable = estimate.stable
+    if estimate.final is None:  # no trained model: agreement and confidence have to do
+        stable = streak >= policy.stable_updates and estimate.confidence >= policy.stable_confidence
     state = replace(state, route=RouteState(estimate, text, streak, stable))
     event = RouteUpdated(
         state.revision,

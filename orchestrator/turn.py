@@ -57,6 +57,10 @@ class RouteState:
     estimate: RouteEstimate
     text: str
     streak: int
+    margin: float = 0.0
+    final: float | None = None
+    stable: bool = False
+    reasons: tuple[str, ...] = ()
     stable: bool
 
 

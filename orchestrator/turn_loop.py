@@ -194,7 +194,7 @@ class TurnLoop:
             case turn.SetTimer(at_s):
                 self._set_timer(at_s)
             case turn.Route():
-                self.engine.route(action)
+                self.engine.route(action, self._tokens_before())
             case turn.Retrieve():
                 self.engine.retrieve(action)
             case turn.Prefill():
@@ -250,6 +250,8 @@ class TurnLoop:
         committed = record.committed if status != "failed" else ()
         self.record = TurnRecord()
         self.state = replace(
+        if status == "completed":
+            self.engine.answered_by = record.expert
             self._on_end(done, committed, text),
             draft_tokens_wasted=state.draft_tokens_wasted // 2,
             draft_tokens_adopted=state.draft_tokens_adopted // 2,
@@ -259,6 +261,10 @@ class TurnLoop:
 
     def _set_timer(self, at_s: float | None) -> None:
         if self._timer is not None:
+    def _tokens_before(self) -> int:
+        messages = build(self.state.context, "", open_turn=True)
+        return estimated_tokens("".join(message.content for message in messages))
+
             self._timer.cancel()
             self._timer = None
         if at_s is not None:

@@ -35,14 +35,18 @@ class EmbedderUnavailable(EmbedderError):
 class MiniLMEmbedder:
     """all-MiniLM-L6-v2: 384 dimensions, English first, the first 256 tokens of a text count.
 
-    Thread-safe and blocking: about 7 ms for three words, 10 ms for sixteen on one core. Sets torch
-    to one thread in this process; engines live in other processes and keep theirs.
+    Thread-safe and blocking: 3 to 5 ms for up to thirty words on one core with AVX512-BF16, about
+    twice that without. Sets torch to one thread in this process; engines live in other processes
+    and keep theirs.
+
+    Args:
+        exact: float32 throughout; False = bfloat16 matrices where the processor multiplies them.
     """
 
     name = "all-MiniLM-L6-v2"
     dim = 384
 
-    def __init__(self) -> None:
+    def __init__(self, *, exact: bool = False) -> None:
         """Load the encoder (about one second, 100 MB beside torch itself).
 
         Raises:
@@ -54,11 +58,11 @@ class MiniLMEmbedder:
             import torch
             from tokenizers import Tokenizer
 
-            from .minilm import Encoder
+            from .minilm import Encoder, has_fast_bfloat16
 
             torch.set_num_threads(1)
             self._tokenizer: Tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            self._encoder = Encoder.load(folder)
+            self._encoder = Encoder.load(folder, narrow=not exact and has_fast_bfloat16())
         except ImportError as exc:
             package = (exc.name or "a library").partition(".")[0]
             raise EmbedderUnavailable(f"{self.name} needs {package}: {_INSTALL}") from exc

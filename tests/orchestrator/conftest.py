@@ -15,7 +15,7 @@ from livemind.backends.pool import Pool
 from livemind.backends.spec import ExpertSpec
 from livemind.orchestrator.events import Event, ExpertUpdated, ResponseDone, ResponseTextDelta
 from livemind.orchestrator.gate import SpeculationGate
-from livemind.orchestrator.router import Candidate, Router
+from livemind.orchestrator.router import NO_CONTEXT, Candidate, RouteContext, Router
 from livemind.orchestrator.session import Limits, Session, SessionOptions
 from livemind.orchestrator.shared import Shared
 from livemind.orchestrator.turn import Policy, RouteEstimate
@@ -30,7 +30,7 @@ class WordRouter(Router):
         self.words, self.default, self.delay_s = words, default, delay_s
         self.asked: list[str] = []
 
-    async def estimate(self, text: str) -> RouteEstimate:
+    async def estimate(self, text: str, context: RouteContext = NO_CONTEXT) -> RouteEstimate:
         self.asked.append(text)
         await asyncio.sleep(self.delay_s)
         for word, expert in self.words.items():

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from livemind.orchestrator.router import LEAST_COSINE, TEMPERATURE, Candidate, Router
+from livemind.orchestrator.router import LEAST_COSINE, Candidate, Router
+from livemind.orchestrator.routing.model import NEARNESS_ALONE
 from livemind.orchestrator.turn import RouteEstimate
 from livemind.rag.base import FloatArray
 
@@ -76,7 +77,7 @@ async def test_three_experts_are_ranked_by_nearness() -> None:
 async def test_confidence_is_a_softmax_of_the_cosines() -> None:
     estimate = await (await started(Compass(between=(1.0, 0.95, 0.0)))).estimate("between")
     gap = (1.0 - 0.95) / math.hypot(1.0, 0.95)
-    assert estimate.confidence == pytest.approx(1 / (1 + math.exp(-gap / TEMPERATURE)), abs=1e-3)
+    assert estimate.confidence == pytest.approx(1 / (1 + math.exp(-gap * NEARNESS_ALONE)), abs=1e-3)
 
 
 async def test_only_the_nearest_examples_of_a_domain_count() -> None:
@@ -90,7 +91,7 @@ async def test_tie_is_decided_alike_whatever_the_order_of_the_domains(swapped: b
     pairs = [("coding", ["east"]), ("general", ["north"])]
     examples = dict(reversed(pairs) if swapped else pairs)
     estimate = await (await started(Compass(even=(1.0, 1.0, 0.0)), examples)).estimate("even")
-    assert (estimate.domain, estimate.confidence) == ("general", 0.5)
+    assert (estimate.domain, estimate.confidence) == ("coding", 0.5)
 
 
 async def test_best_priority_of_a_domain_wins() -> None:
@@ -108,7 +109,7 @@ async def test_domain_without_examples_is_never_chosen() -> None:
 async def test_empty_text_goes_to_the_default_expert(text: str) -> None:
     compass = Compass(**{text: NORTH})
     estimate = await (await started(compass, default="coder")).estimate(text)
-    assert estimate == RouteEstimate("coder", "coding", 0.0)
+    assert estimate == RouteEstimate("coder", "coding", 0.0, reasons=("empty text",))
 
 
 async def test_missing_encoder_routes_to_the_default_with_one_warning(
@@ -174,7 +175,9 @@ async def test_more_examples_than_the_encoder_takes_at_a_time_are_all_learned() 
 
 async def test_vector_that_is_not_finite_routes_to_the_default_expert() -> None:
     router = await started(Compass(lost=(math.nan, 0.0, 0.0)))
-    assert await router.estimate("lost") == RouteEstimate("poet", "general", 0.0)
+    found = await router.estimate("lost")
+    assert (found.expert, found.confidence) == ("poet", 0.0)
+    assert found.reasons == ("the sentence encoder failed",)
 
 
 @pytest.mark.parametrize(("east", "expert"), [(LEAST_COSINE + 0.01, "coder"), (0.14, "poet")])

@@ -1,0 +1,69 @@
+"""Which language a text is in, and how surely it is none of those that every expert reads.
+
+Owns the identifier (py3langid: naive Bayes over byte n-grams, its model inside the package). About
+0.05 ms a text; loading takes 0.1 s and happens once per process.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from py3langid.langid import LanguageIdentifier
+
+MAX_CHARS = 400
+"""More text than this does not change the answer, only its cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """The most likely language of a text.
+
+    Attributes:
+        code: ISO 639-1; None where nothing can be said (no letters, no identifier installed).
+        margin: log-likelihood of the best language outside the house's over the best of the
+            house's, nats; negative for a house language, 0 when nothing can be said.
+    """
+
+    code: str | None
+    margin: float
+
+
+UNKNOWN = Language(None, 0.0)
+
+
+def identify(text: str, house: Collection[str]) -> Language:
+    """Return the language of ``text`` and how far it is from the languages of the house.
+
+    Args:
+        text: any; its first MAX_CHARS characters count.
+        house: ISO 639-1 codes, not empty.
+    """
+    head = text[:MAX_CHARS]
+    identifier = _identifier()
+    if identifier is None or not any(letter.isalpha() for letter in head):
+        return UNKNOWN
+    ranked: list[tuple[str, float]] = identifier.rank(head)
+    inside = max((score for code, score in ranked if code in house), default=None)
+    outside = max((score for code, score in ranked if code not in house), default=None)
+    if inside is None or outside is None:
+        return Language(ranked[0][0], 0.0)
+    return Language(ranked[0][0], float(outside - inside))
+
+
+def known_languages() -> frozenset[str]:
+    """Return the codes that can be identified; empty when py3langid is not installed."""
+    identifier = _identifier()
+    return frozenset() if identifier is None else frozenset(identifier.labels)
+
+
+@functools.cache
+def _identifier() -> LanguageIdentifier | None:
+    try:
+        from py3langid.langid import MODEL_FILE, LanguageIdentifier
+    except ImportError:
+        return None
+    return LanguageIdentifier.from_model_file(MODEL_FILE)
