@@ -6,12 +6,15 @@ Owns the request and chunk types. Knows nothing of sessions, routing, HTTP or an
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Literal, Protocol
 
+from .drafts import DraftFeed
+
 Role = Literal["system", "documents", "user", "assistant"]
 FinishReason = Literal["stop", "length"]
+Draft = Sequence[int] | DraftFeed | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ class GenerationParams:
         max_tokens: tokens to generate at most; None = up to the context limit.
         logprobs: alternatives reported per token (0 = the chosen token only), None = none.
         ignore_eos: generate ``max_tokens`` whatever the model says; for benchmarks.
+        prediction: how the answer probably reads: the draft of a request that brings no other. A
+            hint that changes no answer, so that params differing in it alone are equal.
     """
 
     max_tokens: int | None = None
@@ -84,6 +89,7 @@ class GenerationParams:
     logit_bias: tuple[tuple[int, float], ...] = ()
     logprobs: int | None = None
     ignore_eos: bool = False
+    prediction: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +107,20 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts of one request. ``cached_tokens`` is None when the expert does not tell."""
+    """Token counts of one request.
+
+    Attributes:
+        cached_tokens: of the prompt, found in the prefix cache; None when the expert does not tell.
+        accepted_draft_tokens: of the draft, taken over by the answer; None when there was no draft
+            or it could not be verified.
+        rejected_draft_tokens: the rest of the draft, None likewise; both together are its length.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int | None = None
+    accepted_draft_tokens: int | None = None
+    rejected_draft_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +154,7 @@ class Capabilities:
         open_turn_prefill: whether a prompt that ends inside the user turn can be prefilled.
         compute_group: experts of one group compete for the same hardware.
         max_tokens_default: answer length when a request names none; None = unknown.
+        drafts: whether a draft is verified, several tokens per step; otherwise it is ignored.
     """
 
     tokenizer_id: str | None = None
@@ -149,6 +165,7 @@ class Capabilities:
     images: bool = False
     compute_group: str = "local"
     max_tokens_default: int | None = None
+    drafts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +219,13 @@ class Expert(Protocol):
         ...
 
     def generate(
-        self, prompt: TokenPrompt, params: GenerationParams, *, priority: Priority, request_id: str
+        self,
+        prompt: TokenPrompt,
+        params: GenerationParams,
+        *,
+        priority: Priority,
+        request_id: str,
+        draft: Draft | None = None,
     ) -> AsyncGenerator[Chunk, None]:
         """Stream the answer. Closing the iterator or cancelling aborts the request in the engine.
 
@@ -211,6 +234,13 @@ class Expert(Protocol):
             params: every field that is not None reaches the engine or is refused by name.
             priority: FOREGROUND goes first.
             request_id: unique; appears in the engine's logs. Prompts never do.
+            draft: a proposed continuation of the prompt: token ids, text (tokenized here), or a
+                feed that another expert is still writing; default ``params.prediction``. An expert
+                with ``capabilities.drafts`` verifies it: a chunk may carry several tokens, and
+                the answer is the one without a draft: the same tokens when greedy (up to ties, as
+                a step over several tokens rounds differently), the same distribution when sampled,
+                though a seed yields another sample. Requests with ``min_p`` or ``logit_bias``
+                cannot be verified and ignore it.
         """
         ...
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import re
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from .base import (
     Capabilities,
     Chunk,
+    Draft,
     FinishReason,
     GenerationParams,
     Health,
@@ -25,7 +27,10 @@ from .base import (
     TokenPrompt,
     Usage,
 )
+from .drafts import DraftCount, DraftCursor, DraftFeed
 from .errors import ExpertError, ExpertUnavailable, PromptRejected
+
+VERIFIED_AT_ONCE = 8
 
 
 def echo(messages: Sequence[Message]) -> str:
@@ -45,12 +50,14 @@ class FakeExpert:
         block_tokens: prefix cache block size; only full blocks are reused.
         max_model_len: context limit, None = none.
         compute_group: see ``Capabilities``.
+        drafts: verify drafts: a step of ``token_s`` yields the drafted tokens that are right, up to
+            eight, and one more.
 
     Switches, to be set at any time: ``start_error`` and ``refuse`` are raised by ``start`` and by
     requests; ``crash_after_tokens`` kills the engine in mid-answer, ``start`` brings it back;
     ``crash()`` kills it now. Counters: ``started`` ``aborted`` ``running`` ``peak`` (requests),
     ``starts`` ``stops`` (engine), ``prefilled_tokens`` (computed, not cached),
-    ``generated_tokens``.
+    ``generated_tokens``, ``steps`` (of generation).
     """
 
     def __init__(
@@ -65,6 +72,7 @@ class FakeExpert:
         block_tokens: int = 4,
         max_model_len: int | None = None,
         compute_group: str = "local",
+        drafts: bool = False,
     ) -> None:
         self.expert_id = expert_id
         self.answer = answer
@@ -77,11 +85,12 @@ class FakeExpert:
         self.crash_after_tokens: int | None = None
         self.started = self.aborted = self.running = self.peak = 0
         self.starts = self.stops = self.prefilled_tokens = self.generated_tokens = 0
+        self.steps = 0
         self.priorities: list[Priority] = []
         self._alive = False
         self._blocks: set[tuple[str | None, tuple[int, ...]]] = set()
         self._capabilities = Capabilities(
-            "words", max_model_len, block_tokens, compute_group=compute_group
+            "words", max_model_len, block_tokens, compute_group=compute_group, drafts=drafts
         )
 
     @property
@@ -137,37 +146,63 @@ class FakeExpert:
         return PrefillResult(cached, len(prompt.token_ids) - cached, elapsed_ms)
 
     async def generate(
-        self, prompt: TokenPrompt, params: GenerationParams, *, priority: Priority, request_id: str
+        self,
+        prompt: TokenPrompt,
+        params: GenerationParams,
+        *,
+        priority: Priority,
+        request_id: str,
+        draft: Draft | None = None,
     ) -> AsyncGenerator[Chunk, None]:
-        """Stream the scripted answer word by word."""
+        """Stream the scripted answer word by word, or step by step along a draft."""
         if prompt.open_turn:
             raise PromptRejected(self.expert_id, "an open turn can only be prefilled")
         messages = prompt.messages or (Message("user", prompt.text or ""),)
         pieces, reason = self._script(self.answer(messages), prompt, params)
+        ids = tuple(_token_id(piece.strip()) for piece in pieces)
+        feed = self._feed(params, draft)
+        count = DraftCount(feed)
         async with self._request(priority):
             cached = await self._compute(prompt)
             usage = Usage(len(prompt.token_ids), len(pieces), cached)
-            for number, piece in enumerate(pieces):
-                if number:
+            for begin, end in _steps(ids, feed):
+                if begin:
                     await asyncio.sleep(self.token_s)
-                if number == self.crash_after_tokens:
+                if self.crash_after_tokens is not None and begin <= self.crash_after_tokens < end:
                     self.crash_after_tokens = None
                     self._alive = False
                 self._check_alive()
-                last = number == len(pieces) - 1
-                self.generated_tokens += 1
-                token_id = _token_id(piece.strip())
-                shown = TokenLogprob(piece, token_id, 0.0, ((piece, token_id, 0.0),))
+                self.steps += 1
+                self.generated_tokens += end - begin
+                count.saw(ids[begin:end])
+                last = end == len(pieces)
+                accepted, rejected = count.accepted_and_rejected()
+                usage = replace(
+                    usage, accepted_draft_tokens=accepted, rejected_draft_tokens=rejected
+                )
+                shown = tuple(
+                    TokenLogprob(piece, token_id, 0.0, ((piece, token_id, 0.0),))
+                    for piece, token_id in zip(pieces[begin:end], ids[begin:end], strict=True)
+                )
                 yield Chunk(
-                    piece,
-                    (token_id,),
-                    None if params.logprobs is None else (shown,),
+                    "".join(pieces[begin:end]),
+                    ids[begin:end],
+                    None if params.logprobs is None else shown,
                     reason if last else None,
                     usage if last else None,
                 )
-            self._remember(prompt, tuple(_token_id(piece.strip()) for piece in pieces))
+            self._remember(prompt, ids)
             if not pieces:
                 yield Chunk("", finish_reason=reason, usage=usage)
+
+    def _feed(self, params: GenerationParams, draft: Draft | None) -> DraftFeed | None:
+        draft = params.prediction if draft is None else draft
+        biased = params.min_p or params.logit_bias
+        if draft is None or biased or not self._capabilities.drafts:
+            return None
+        if isinstance(draft, DraftFeed):
+            return draft
+        return DraftFeed.of(self.tokenize(draft).token_ids if isinstance(draft, str) else draft)
 
     async def health(self) -> Health:
         """Alive or not."""
@@ -241,6 +276,24 @@ class FakeExpert:
                 code="context_length_exceeded",
             )
         return prompt
+
+
+def _steps(ids: tuple[int, ...], feed: DraftFeed | None) -> Iterator[tuple[int, int]]:
+    """Yield (begin, end) of what each step yields; a step verifies what is drafted by then."""
+    cursor, begin = DraftCursor(), 0
+    while begin < len(ids):
+        proposal: list[int] = []
+        if feed is not None:
+            cursor.extend(feed.tokens[len(cursor) :])
+            proposal = cursor.propose(VERIFIED_AT_ONCE) if begin else []
+        end = begin + 1
+        for drafted in proposal:
+            if end == len(ids) or drafted != ids[end - 1]:
+                break
+            end += 1
+        cursor.advance(ids[begin:end])
+        yield begin, end
+        begin = end
 
 
 def _token_id(word: str) -> int:

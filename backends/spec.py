@@ -32,6 +32,8 @@ class ExpertSpec:
         engine_log: file for the engine's own log; None = no log.
         base_urls, model, api_key_env: a remote expert's servers (without ``/v1``), the model name
             they serve, and the environment variable that holds the key.
+        verify_drafts: drafts are verified several tokens per step; None: by a vLLM of this machine,
+            not by a server. A server must have been started for it.
         max_tokens_default: answer length when a request names none.
         start_timeout_s: longest time a start may take.
         timeout_s: longest silence of a request: time to the first token, and between two.
@@ -57,6 +59,7 @@ class ExpertSpec:
     max_num_batched_tokens: int | None = None
     cpu_cores: str | None = None
     enforce_eager: bool = True
+    verify_drafts: bool | None = None
     max_tokens_default: int = 512
     engine_log: str | None = None
     start_timeout_s: float = 180.0

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .errors import ExpertUnavailable
 from .spec import ExpertSpec
+from .vllm_drafts import engine_arguments as draft_arguments
 
 GIB = 2**30
 ZOO_PREFIX = "zoo:"
@@ -42,6 +43,8 @@ def engine_args(spec: ExpertSpec) -> dict[str, object]:
         value = getattr(spec, name)
         if value is not None:
             args[name] = value
+    if spec.verify_drafts is not False:
+        args |= draft_arguments(spec.max_num_seqs)
     if spec.gpu_memory_utilization is not None:
         args["gpu_memory_utilization"] = spec.gpu_memory_utilization
     else:

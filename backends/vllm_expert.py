@@ -7,15 +7,18 @@ exceptions ``vllm_errors``'s, the chat template ``vllm_render``'s.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 from .base import (
     Capabilities,
     Chunk,
+    Draft,
     FinishReason,
     GenerationParams,
     Health,
@@ -26,11 +29,15 @@ from .base import (
     TokenPrompt,
     Usage,
 )
+from .drafts import DraftCount, DraftFeed
 from .errors import ExpertTimeout, ExpertUnavailable, PromptRejected
 from .spec import ExpertSpec
+from .vllm_drafts import DRAFT, DRAFT_ID, is_ours, missing_hook
 from .vllm_errors import translate
 from .vllm_process import EngineProcess
 from .vllm_render import Renderer
+
+log = logging.getLogger(__name__)
 
 # GenerationParams that vLLM's SamplingParams calls by the same name.
 _SAME_NAMES = (
@@ -76,7 +83,7 @@ class VllmExpert:
         """Start the engine and let it compute one token, so that what cannot work fails here."""
         if self._process is not None:
             return
-        self._process = EngineProcess(self._spec)
+        self._process = EngineProcess(_that_this_vllm_obeys(self._spec))
         try:
             await self._process.start()
             self._engine = self._process.engine
@@ -114,16 +121,26 @@ class VllmExpert:
         return PrefillResult(cached, len(prompt.token_ids) - cached, elapsed_ms)
 
     async def generate(
-        self, prompt: TokenPrompt, params: GenerationParams, *, priority: Priority, request_id: str
+        self,
+        prompt: TokenPrompt,
+        params: GenerationParams,
+        *,
+        priority: Priority,
+        request_id: str,
+        draft: Draft | None = None,
     ) -> AsyncGenerator[Chunk, None]:
         """Stream the answer; see ``Expert.generate``."""
         if prompt.open_turn:
             raise PromptRejected(self.expert_id, "an open turn can only be prefilled")
         completion_tokens = 0
-        async with aclosing(self._outputs(prompt, params, priority, request_id)) as outputs:
+        feed = self._feed(params, draft)
+        count = DraftCount(feed)
+        stream = self._outputs(prompt, params, priority, request_id, feed)
+        async with aclosing(stream) as outputs:
             async for output in outputs:
                 answer = output.outputs[0]
                 completion_tokens += len(answer.token_ids)
+                count.saw(answer.token_ids)
                 reason, usage = None, None
                 if output.finished:
                     reason = _FINISH.get(answer.finish_reason)
@@ -131,7 +148,10 @@ class VllmExpert:
                         cause = f"the engine ended the request: {answer.finish_reason}"
                         raise ExpertUnavailable(self.expert_id, cause)
                     usage = Usage(
-                        len(prompt.token_ids), completion_tokens, output.num_cached_tokens
+                        len(prompt.token_ids),
+                        completion_tokens,
+                        output.num_cached_tokens,
+                        *count.accepted_and_rejected(),
                     )
                 yield Chunk(
                     answer.text,
@@ -150,8 +170,51 @@ class VllmExpert:
             return Health(False, f"the engine died: {cause}" if cause else "the engine died")
         return Health(True)
 
+    def _feed(self, params: GenerationParams, draft: Draft | None) -> DraftFeed | None:
+        """Return what is to be verified, None if there is nothing or it cannot be."""
+        draft = params.prediction if draft is None else draft
+        biased = params.logit_bias or self._setting(params, "min_p")
+        if draft is None or biased or not self._capabilities.drafts:
+            return None
+        if isinstance(draft, DraftFeed):
+            return draft
+        if isinstance(draft, str):
+            draft = self._running_renderer().continuation(draft)
+        return DraftFeed.of(draft)
+
+    @asynccontextmanager
+    async def _pushing(
+        self, feed: DraftFeed | None, known: int, draft_id: str
+    ) -> AsyncIterator[None]:
+        """Hand the engine what is drafted after the request was sent."""
+        if feed is None or feed.closed:
+            yield
+            return
+        pushing = asyncio.create_task(self._push(feed, known, draft_id))
+        try:
+            yield
+        finally:
+            pushing.cancel()
+            await asyncio.wait([pushing])
+
+    async def _push(self, feed: DraftFeed, known: int, draft_id: str) -> None:
+        while tokens := await feed.later(known):
+            known += len(tokens)
+            try:
+                await self._running_engine().collective_rpc(
+                    "livemind_push_draft", args=(draft_id, tokens)
+                )
+            except Exception as error:  # the answer itself says what is wrong with the engine
+                log.debug("a draft could not be passed on: %s", type(error).__name__)
+                return
+
     async def _outputs(
-        self, prompt: TokenPrompt, params: GenerationParams, priority: Priority, request_id: str
+        self,
+        prompt: TokenPrompt,
+        params: GenerationParams,
+        priority: Priority,
+        request_id: str,
+        feed: DraftFeed | None = None,
     ) -> AsyncGenerator[Any, None]:
         """Yield vLLM's outputs of one request; abort it when closed, translate what it raises."""
         engine = self._running_engine()
@@ -160,8 +223,12 @@ class VllmExpert:
         token_input = tokens_input(list(prompt.token_ids), cache_salt=prompt.cache_salt)
         try:
             sampling = self._sampling(prompt, params)
+            known = 0
+            if feed is not None:
+                known = len(feed.tokens)
+                sampling.extra_args = {DRAFT: list(feed.tokens), DRAFT_ID: request_id}
             stream = engine.generate(token_input, sampling, request_id, priority=int(priority))
-            async with aclosing(stream):
+            async with aclosing(stream), self._pushing(feed, known, request_id):
                 while True:
                     async with asyncio.timeout(self._spec.timeout_s):
                         output = await anext(stream, None)
@@ -205,6 +272,11 @@ class VllmExpert:
         max_model_len = config.model_config.max_model_len
         self._defaults = config.model_config.get_diff_sampling_param()
         self._defaults.pop("max_tokens", None)
+        drafts = is_ours(config.speculative_config)
+        if drafts:
+            # vLLM refuses min_p and logit_bias beside speculative decoding. Here a request with
+            # them gets no proposals, and vllm_drafts gives the engine what obeys them.
+            self._engine.input_processor.speculative_config = None
         self._renderer = Renderer(
             self._engine.get_tokenizer(), expert_id=self.expert_id, max_model_len=max_model_len
         )
@@ -213,7 +285,12 @@ class VllmExpert:
             max_model_len=max_model_len,
             prefix_block_tokens=config.cache_config.block_size,
             max_tokens_default=self._spec.max_tokens_default,
+            drafts=drafts,
         )
+
+    def _setting(self, params: GenerationParams, name: str) -> Any:
+        value = getattr(params, name)
+        return self._defaults.get(name) if value is None else value
 
     def _running_engine(self) -> Any:
         if self._engine is None:
@@ -224,6 +301,17 @@ class VllmExpert:
         if self._renderer is None:
             raise ExpertUnavailable(self.expert_id, "the engine has not been started")
         return self._renderer
+
+
+def _that_this_vllm_obeys(spec: ExpertSpec) -> ExpertSpec:
+    """Return the spec, without the verification of drafts where this vLLM has no hooks for it."""
+    if spec.verify_drafts is False:
+        return spec
+    missing = missing_hook()
+    if missing is None:
+        return spec
+    log.warning("expert %s verifies no drafts: this vLLM lacks %s", spec.expert_id, missing)
+    return replace(spec, verify_drafts=False)
 
 
 def _logprobs(

@@ -76,6 +76,10 @@ class Renderer:
             raise PromptRejected(self._expert_id, "the prompt is empty", param="prompt")
         return self._checked(TokenPrompt(ids, len(ids), text=text))
 
+    def continuation(self, text: str) -> list[int]:
+        """Tokenize what an answer is expected to say, without special tokens around it."""
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
     def _checked(self, prompt: TokenPrompt) -> TokenPrompt:
         if prompt.num_tokens + 1 > self._max_model_len:
             raise PromptRejected(

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from livemind.backends.base import Chunk, GenerationParams, Message, Priority, TokenPrompt
+from livemind.backends.base import Chunk, Draft, GenerationParams, Message, Priority, TokenPrompt
+from livemind.backends.drafts import DraftFeed
 from livemind.backends.errors import ExpertOverloaded, ExpertUnavailable, PromptRejected
 from livemind.backends.fake import FakeExpert
 
@@ -27,10 +28,11 @@ def user(expert: FakeExpert, text: str, *, open_turn: bool = False) -> TokenProm
 
 
 async def answer(
-    expert: FakeExpert, prompt: TokenPrompt, **params: Any
+    expert: FakeExpert, prompt: TokenPrompt, draft: Draft | None = None, **params: Any
 ) -> tuple[list[Chunk], list[float]]:
+    values = GenerationParams(**params)
     stream = expert.generate(
-        prompt, GenerationParams(**params), priority=Priority.FOREGROUND, request_id="r"
+        prompt, values, priority=Priority.FOREGROUND, request_id="r", draft=draft
     )
     chunks, times = [], []
     async for chunk in stream:
@@ -120,5 +122,57 @@ def test_fake_salts_share_no_cache(virtual_run: VirtualRun) -> None:
         await expert.prefill(prompt, priority=Priority.SPECULATIVE)
         salted = TokenPrompt(prompt.token_ids, prompt.num_tokens, cache_salt="s")
         assert expert.cached_tokens(prompt) > 0 == expert.cached_tokens(salted)
+
+    virtual_run(main())
+
+
+def test_fake_right_draft_takes_fewer_steps_and_the_same_answer(virtual_run: VirtualRun) -> None:
+    async def main() -> None:
+        expert = await started(token_s=1.0, drafts=True)
+        prompt = user(expert, TEN_WORDS)
+        plain, _ = await answer(expert, prompt)
+        tokens = [token for chunk in plain for token in chunk.token_ids]
+        began = asyncio.get_running_loop().time()
+        drafted, times = await answer(expert, prompt, draft=tokens)
+        assert "".join(c.text for c in drafted) == "".join(c.text for c in plain)
+        assert times[-1] - began == len(drafted) - 1 < 4
+        usage = drafted[-1].usage
+        assert usage is not None
+        assert (usage.accepted_draft_tokens, usage.rejected_draft_tokens) == (10, 0)
+        wrong, times = await answer(expert, prompt, draft=[1] * 10)
+        assert len(wrong) == 10
+        assert wrong[-1].usage is not None
+        assert wrong[-1].usage.rejected_draft_tokens == 10
+
+    virtual_run(main())
+
+
+def test_fake_draft_that_is_still_written_is_taken_as_it_comes(virtual_run: VirtualRun) -> None:
+    async def main() -> None:
+        expert = await started(token_s=1.0, drafts=True)
+        prompt = user(expert, TEN_WORDS)
+        plain, _ = await answer(expert, prompt)
+        tokens = [token for chunk in plain for token in chunk.token_ids]
+        feed = DraftFeed(tokens[:2])
+
+        async def write() -> None:
+            await asyncio.sleep(1.5)
+            feed.push(tokens[2:])
+
+        writer = asyncio.create_task(write())
+        drafted, _ = await answer(expert, prompt, draft=feed)
+        await writer
+        assert [len(chunk.token_ids) for chunk in drafted] == [1, 2, 1, 6]
+
+    virtual_run(main())
+
+
+def test_fake_draft_is_ignored_by_an_expert_that_cannot_verify(virtual_run: VirtualRun) -> None:
+    async def main() -> None:
+        expert = await started()
+        chunks, _ = await answer(expert, user(expert, "one two"), prediction="ONE TWO")
+        assert len(chunks) == 2
+        assert chunks[-1].usage is not None
+        assert chunks[-1].usage.accepted_draft_tokens is None
 
     virtual_run(main())

@@ -11,6 +11,7 @@ import pytest
 from livemind.backends.errors import ExpertUnavailable
 from livemind.backends.spec import ExpertSpec
 from livemind.backends.vllm_args import engine_args, engine_environment, model_location
+from livemind.backends.vllm_drafts import MOST_TOKENS
 
 # setting -> value, engine argument, what the argument becomes
 ARGUMENTS: dict[str, tuple[Any, str, Any]] = {
@@ -35,7 +36,7 @@ REFUSED = {"enable_neon": True, "neon_optimizations": {"rmsnorm": True}}
 # used by others: the router, the registry, the expert itself, the remote expert
 ELSEWHERE = {
     *("domain", "priority", "kind", "max_tokens_default", "start_timeout_s", "timeout_s"),
-    *("base_urls", "model", "api_key_env", "model_path"),
+    *("base_urls", "model", "api_key_env", "model_path", "verify_drafts"),
 }
 
 
@@ -71,6 +72,16 @@ def test_engine_args_setting_without_a_plugin_is_refused_by_name(setting: str) -
 def test_engine_args_memory_share_given_decides_instead_of_the_cache_size() -> None:
     assert "kv_cache_memory_bytes" not in engine_args(spec(gpu_memory_utilization=0.4))
     assert "gpu_memory_utilization" not in engine_args(spec())
+
+
+def test_engine_args_drafts_are_verified_unless_switched_off() -> None:
+    speculation = engine_args(spec(max_num_seqs=3))["speculative_config"]
+    assert isinstance(speculation, dict)
+    assert speculation["method"] == "custom_class"
+    assert speculation["num_speculative_tokens_per_batch_size"] == [[1, 3, MOST_TOKENS]]
+    assert not {"speculative_config", "worker_extension_cls"} & set(
+        engine_args(spec(verify_drafts=False))
+    )
 
 
 def test_engine_args_always_has_priorities_and_prefix_caching() -> None:
