@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from livemind.backends.fake import FakeExpert
@@ -27,7 +28,6 @@ from livemind.benchmarks.library import Library
 from livemind.benchmarks.measure import Slo
 from livemind.benchmarks.plan import DRAFT, Plan, ablation_blocks, quick_blocks
 from livemind.benchmarks.quick import interference_cases, quick_summary
-from livemind.benchmarks.server_process import free_port
 from livemind.benchmarks.summary import ablation_summary, report_cases, report_turns
 from livemind.benchmarks.targets import livemind_doors
 from livemind.benchmarks.ttft import Targets, TtftRun
@@ -35,14 +35,33 @@ from livemind.benchmarks.workload import corpus
 from livemind.orchestrator.config import Settings
 from livemind.orchestrator.live_mind import LiveMind
 from livemind.orchestrator.server.app import create_app
-from livemind.rag.bridge import serve_bridge
 from livemind.rag.client import BridgeClient
-from livemind.rag.collection import Collection
+from livemind.rag.corpus import read_corpus
 from livemind.rag.fake import FakeEmbedder
 
 
 def _expert(spec: ExpertSpec) -> FakeExpert:
     return FakeExpert(spec.expert_id, prefill_token_s=0.001, token_s=0.001)
+
+
+def _bridge(folder: Path) -> web.Application:
+    """Find the two passages that share most words with a question."""
+    passages = read_corpus(folder).passages
+
+    async def retrieve(request: web.Request) -> web.Response:
+        asked = await request.json()
+        words = set(asked["query"].lower().split())
+        best = sorted(passages, key=lambda p: (-len(words & set(p.text.lower().split())), p.id))
+        results = [
+            {"id": p.id, "source": p.source, "text": p.text, "score": 0.5, "rank": rank}
+            for rank, p in enumerate(best[:2], 1)
+        ]
+        told = {"revision": asked["revision"], "index_version": "1", "results": results}
+        return web.json_response({**told, "degraded": [], "timings_ms": {}, "request_id": None})
+
+    app = web.Application()
+    app.router.add_post("/v1/retrieve", retrieve)
+    return app
 
 
 @pytest.fixture(autouse=True)
@@ -107,12 +126,9 @@ async def test_ablation_retrieving_arms_are_judged_on_the_documents_they_found(
     tmp_path: Path,
 ) -> None:
     experts = [RANDOM, EMBEDDED]  # with a single one there is nothing to route
-    folder, port = tmp_path / "corpus", free_port()
+    folder = tmp_path / "corpus"
     folder.mkdir()
     (folder / "filler.md").write_text(corpus("filler", 1, 2, 80))
-    url = f"http://127.0.0.1:{port}"
-    full = with_retrieval(with_routing(server_config(experts), experts, 1), url, folder, 2)
-    settings = Settings.model_validate({**full, "router": {"stable_confidence": 0.0}})
     arms = tuple(ARMS[name] for name in "ALBCDEP")
     plan = Plan(
         experts=(RANDOM,),
@@ -123,11 +139,12 @@ async def test_ablation_retrieving_arms_are_judged_on_the_documents_they_found(
     )
     bare = _expert(ExpertSpec(RANDOM.expert_id))
     await bare.start()
-    async with LiveMind(settings, create=_expert, embedder=FakeEmbedder) as mind:
-        assert mind.embed_worker is not None
-        collection = Collection.load(folder, FakeEmbedder())
+    async with TestServer(_bridge(folder)) as bridge_server:
+        url = str(bridge_server.make_url("")).rstrip("/")
+        full = with_retrieval(with_routing(server_config(experts), experts, 1), url, folder, 2)
+        settings = Settings.model_validate({**full, "router": {"stable_confidence": 0.0}})
         async with (
-            serve_bridge(collection, mind.embed_worker, host="127.0.0.1", port=port),
+            LiveMind(settings, create=_expert, embedder=FakeEmbedder) as mind,
             TestServer(create_app(mind)) as server,
             Client(str(server.make_url("/"))) as client,
             BridgeClient(url, top_k=2, min_score=settings.rag.min_score) as bridge,
