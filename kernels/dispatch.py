@@ -27,7 +27,8 @@ def implementation() -> ModuleType:
         except ImportError as exc:
             if forced:
                 raise ImportError(
-                    f'LIVEMIND_KERNELS_ISA: got "{forced}", but the kernels were not compiled: {exc}'
+                    f'LIVEMIND_KERNELS_ISA: got "{forced}", '
+                    f"but the kernels were not compiled: {exc}"
                 ) from exc
         else:
             return _native

@@ -2,13 +2,17 @@
 
 KERNELS = (
     "apply_penalties",
+    "attention",
     "cosine_top_k",
     "entropy",
     "filter_logits",
+    "fp8_decode",
+    "fp8_encode",
     "fused_add_rms_norm",
     "js_divergence",
     "kl_divergence",
     "log_softmax",
+    "matmul",
     "pairwise_cosine",
     "q4_linear",
     "quantize_rows",

@@ -9,6 +9,7 @@ memory in common with an argument that is written. The compiled kernels release 
 about 20 microseconds of work; all are safe to call from several threads on different outputs.
 """
 
+from .reference_dense import attention, fp8_decode, fp8_encode, matmul
 from .reference_layers import (
     fused_add_rms_norm,
     q4_linear,
@@ -29,13 +30,17 @@ from .reference_similarity import cosine_top_k, pairwise_cosine, quantize_rows
 
 __all__ = [
     "apply_penalties",
+    "attention",
     "cosine_top_k",
     "entropy",
     "filter_logits",
+    "fp8_decode",
+    "fp8_encode",
     "fused_add_rms_norm",
     "js_divergence",
     "kl_divergence",
     "log_softmax",
+    "matmul",
     "pairwise_cosine",
     "q4_linear",
     "quantize_rows",

@@ -183,5 +183,6 @@ def _weight(weight: Array, kind: str, size: int) -> FloatArray:
 def _normalised(x: FloatArray, epsilon: float) -> FloatArray:
     if not 0 <= epsilon < 1e30:
         raise ValueError(f"epsilon must be 0 or more and finite, got {epsilon}")
-    mean = np.mean(np.square(x, dtype=np.float32), axis=1, keepdims=True, dtype=np.float32)
-    return np.asarray(x * (np.float32(1.0) / np.sqrt(mean + np.float32(epsilon))), np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):  # a row with infinity becomes NaN
+        mean = np.mean(np.square(x, dtype=np.float32), axis=1, keepdims=True, dtype=np.float32)
+        return np.asarray(x * (np.float32(1.0) / np.sqrt(mean + np.float32(epsilon))), np.float32)

@@ -1,11 +1,17 @@
 // Python face of the kernels inside a transformer; kernels/reference.py says what each means.
 
+#include <cmath>
+#include <limits>
+
 #include "tensor.h"
 
 namespace livemind {
 namespace {
 
 std::size_t Size(std::int64_t value) { return static_cast<std::size_t>(value); }
+
+std::int64_t g_flash_threshold = std::numeric_limits<std::int64_t>::max();
+std::int64_t FlashThreshold() { return g_flash_threshold; }
 
 constexpr std::initializer_list<Kind> kFloats = {Kind::kF32, Kind::kBF16, Kind::kF16};
 
@@ -162,6 +168,140 @@ py::object Q4Linear(const py::object& x_like, const py::object& weight, const py
   return result;
 }
 
+Float8 FormatOf(const std::string& name) {
+  if (name == "e4m3") return Float8::kE4M3;
+  if (name == "e5m2") return Float8::kE5M2;
+  throw py::value_error("format must be e4m3 or e5m2, got " + name);
+}
+
+double Scale(double value) {
+  if (value > 1e-30 && value < 1e30) return value;
+  throw py::value_error("scale must be above 1e-30 and below 1e30, got " +
+                        std::string(py::str(py::float_(value))));
+}
+
+py::object Fp8Encode(const py::object& x_like, const std::string& format, double scale,
+                     const py::object& out_like) {
+  const Tensor x = Input("x", x_like, kFloats, 2, 2);
+  const Float8 target = FormatOf(format);
+  const auto inverse = static_cast<float>(1.0 / Scale(scale));
+  py::object result = out_like;
+  Tensor out;
+  if (out_like.is_none()) {
+    out = OutputLike("out", out_like, Kind::kU8, {x.shape[0], x.shape[1]}, &result);
+  } else {
+    const Kind own = target == Float8::kE4M3 ? Kind::kF8E4M3 : Kind::kF8E5M2;
+    out = Output("out", out_like, {Kind::kU8, own}, 2, 2);
+    RequireShape(out, {x.shape[0], x.shape[1]});
+  }
+  RequireApart(out, x, false);
+  Run(static_cast<double>(x.rows() * x.columns()) * 0.3, [&] {
+    for (std::int64_t row = 0; row < x.rows(); ++row) {
+      Active().fp8_encode(x.type(), target,
+                          static_cast<const char*>(x.data) + row * x.stride() * x.ItemSize(),
+                          out.As<std::uint8_t>() + row * out.stride(), Size(x.columns()), inverse);
+    }
+  });
+  return result;
+}
+
+py::object Fp8Decode(const py::object& x_like, const std::string& format, double scale,
+                     const py::object& out_like) {
+  const Float8 source = FormatOf(format);
+  const Kind own = source == Float8::kE4M3 ? Kind::kF8E4M3 : Kind::kF8E5M2;
+  const Tensor x = Input("x", x_like, {Kind::kU8, own}, 2, 2);
+  const auto factor = static_cast<float>(Scale(scale));
+  py::object result = out_like;
+  Tensor out;
+  if (out_like.is_none()) {
+    out = OutputLike("out", out_like, Kind::kF32, {x.shape[0], x.shape[1]}, &result);
+  } else {
+    out = Output("out", out_like, kFloats, 2, 2);
+    RequireShape(out, {x.shape[0], x.shape[1]});
+  }
+  RequireApart(out, x, false);
+  Run(static_cast<double>(x.rows() * x.columns()) * 0.3, [&] {
+    for (std::int64_t row = 0; row < x.rows(); ++row) {
+      Active().fp8_decode(out.type(), source, x.As<std::uint8_t>() + row * x.stride(),
+                          static_cast<char*>(out.data) + row * out.stride() * out.ItemSize(),
+                          Size(x.columns()), factor);
+    }
+  });
+  return result;
+}
+
+py::object MatMul(const py::object& a_like, const py::object& b_like, const py::object& out_like) {
+  const Tensor a = Input("a", a_like, {Kind::kF32}, 2, 2);
+  const Tensor b = Input("b", b_like, {Kind::kF32}, 2, 2);
+  if (a.shape[1] != b.shape[0]) {
+    throw py::value_error("a has " + std::to_string(a.shape[1]) + " columns, b has " +
+                          std::to_string(b.shape[0]) + " rows");
+  }
+  if (a.shape[1] == 0) throw py::value_error("a must have at least 1 column, got 0");
+  py::object result;
+  const Tensor out = OutputLike("out", out_like, Kind::kF32, {a.shape[0], b.shape[1]}, &result);
+  RequireApart(out, a, false);
+  RequireApart(out, b, false);
+  Run(static_cast<double>(a.shape[0] * a.shape[1]) * static_cast<double>(b.shape[1]) * 0.01, [&] {
+    Active().gemm({a.As<float>(), a.stride()}, {b.As<float>(), b.stride()},
+                  {out.As<float>(), out.stride()}, Size(a.shape[0]), Size(b.shape[1]),
+                  Size(a.shape[1]), static_cast<float*>(Scratch(kGemmScratch * sizeof(float))));
+  });
+  return result;
+}
+
+py::object AttentionTo(const py::object& q_like, const py::object& k_like, const py::object& v_like,
+                       const py::object& scale, bool causal, const py::object& flash,
+                       const py::object& out_like) {
+  const Tensor q = Input("q", q_like, kFloats, 3, 3);
+  const Tensor k = Input("k", k_like, {q.kind}, 3, 3);
+  const Tensor v = Input("v", v_like, {q.kind}, 3, 3);
+  RequireShape(v, {k.shape[0], k.shape[1], k.shape[2]});
+  if (k.shape[2] != q.shape[2] || q.shape[2] == 0) {
+    throw py::value_error("k has heads of " + std::to_string(k.shape[2]) + " elements, q of " +
+                          std::to_string(q.shape[2]));
+  }
+  if (k.shape[0] == 0 || q.shape[0] % k.shape[0] != 0) {
+    throw py::value_error("q has " + std::to_string(q.shape[0]) + " heads, no multiple of the " +
+                          std::to_string(k.shape[0]) + " of k");
+  }
+  if (k.shape[1] == 0 || (causal && k.shape[1] < q.shape[1])) {
+    throw py::value_error("k has " + std::to_string(k.shape[1]) + " keys for " +
+                          std::to_string(q.shape[1]) + " queries");
+  }
+  py::object result;
+  const Tensor out =
+      OutputLike("out", out_like, q.kind, {q.shape[0], q.shape[1], q.shape[2]}, &result);
+  RequireApart(out, q, false);
+  RequireApart(out, k, false);
+  RequireApart(out, v, false);
+  const double factor = scale.is_none() ? 1.0 / std::sqrt(static_cast<double>(q.shape[2]))
+                                        : Scale(scale.cast<double>());
+  const Attention shape{Size(q.shape[0]),
+                        Size(k.shape[0]),
+                        Size(q.shape[1]),
+                        Size(k.shape[1]),
+                        Size(q.shape[2]),
+                        q.strides[0],
+                        q.strides[1],
+                        k.strides[0],
+                        k.strides[1],
+                        v.strides[0],
+                        v.strides[1],
+                        out.strides[0],
+                        out.strides[1],
+                        static_cast<float>(factor),
+                        causal};
+  const bool online = flash.is_none() ? k.shape[1] >= FlashThreshold() : py::cast<bool>(flash);
+  Run(static_cast<double>(q.shape[0] * q.shape[1]) * static_cast<double>(k.shape[1] * q.shape[2]) *
+          0.05,
+      [&] {
+        Active().attention(q.type(), shape, q.data, k.data, v.data, out.data, online,
+                           static_cast<float*>(Scratch(AttentionScratch(shape) * sizeof(float))));
+      });
+  return result;
+}
+
 }  // namespace
 
 void BindLayers(py::module_& module) {
@@ -175,6 +315,16 @@ void BindLayers(py::module_& module) {
   module.def("rope", &Rope, arg("x"), arg("positions"), arg("cos_sin"), arg("interleaved") = false);
   module.def("q4_linear", &Q4Linear, arg("x"), arg("weight"), arg("bias") = none,
              arg("out") = none);
+  module.def("fp8_encode", &Fp8Encode, arg("x"), arg("format") = "e4m3", arg("scale") = 1.0,
+             arg("out") = none);
+  module.def("fp8_decode", &Fp8Decode, arg("x"), arg("format") = "e4m3", arg("scale") = 1.0,
+             arg("out") = none);
+  module.def("matmul", &MatMul, arg("a"), arg("b"), arg("out") = none);
+  module.def("attention", &AttentionTo, arg("q"), arg("k"), arg("v"), arg("scale") = none,
+             arg("causal") = true, arg("flash") = none, arg("out") = none);
+  module.def(
+      "set_flash_threshold", [](std::int64_t keys) { g_flash_threshold = keys; }, arg("keys"));
+  module.def("flash_threshold", &FlashThreshold);
 }
 
 }  // namespace livemind

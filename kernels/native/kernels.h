@@ -96,10 +96,10 @@ struct Kernels {
   void (*fp8_decode)(Type type, Float8 format, const std::uint8_t* x, void* out, std::size_t n,
                      float scale);
 
-  // out (m, n) = a (m, k) b (k, n); `packed` holds GemmScratch(k) floats
+  // out (m, n) = a (m, k) b (k, n); `packed` holds kGemmScratch floats
   void (*gemm)(Rows<const float> a, Rows<const float> b, Rows<float> out, std::size_t m,
                std::size_t n, std::size_t k, float* packed);
-  // `scratch` holds AttentionScratch(...) floats; flash: online softmax over tiles of keys
+  // `scratch` holds AttentionScratch(shape) floats; flash: online softmax over tiles of keys
   void (*attention)(Type type, const Attention& shape, const void* q, const void* k, const void* v,
                     void* out, bool flash, float* scratch);
 };
@@ -109,6 +109,13 @@ constexpr std::size_t kFilterBlock = 64;  // logits per block maximum
 // Floats of scratch for a row of n logits.
 constexpr std::size_t FilterScratch(std::size_t n) {
   return 2 * (n + 64) + 2 * (n / kFilterBlock + 64);
+}
+
+// A panel of the right matrix: as deep and as wide as any tier's tile.
+constexpr std::size_t kGemmScratch = 256 * 32;
+
+constexpr std::size_t AttentionScratch(const Attention& shape) {
+  return 2 * ((shape.dim + 63) / 64 * 64) + shape.keys + 64;
 }
 
 }  // namespace livemind

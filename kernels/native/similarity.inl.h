@@ -5,6 +5,7 @@ namespace LM_TIER {
 namespace {
 
 constexpr size_t kPair = 2 * kW;  // 16-bit elements in a register
+constexpr ptrdiff_t kAhead = 8;   // rows fetched into the cache before they are needed
 
 // A bfloat16 register holds pairs: the low half of each 32 bits is the even element. The query is
 // laid out to match, evens of a register then its odds, so that no element is moved.
@@ -31,7 +32,9 @@ LM_INLINE void DotRows(const float* query, const typename Element<kType>::Stored
       const F even = Load(query + i), odd = Load(query + i + kW);
       for (size_t row = 0; row < kRows; ++row) {
         U pairs;
-        __builtin_memcpy(&pairs, matrix + (ptrdiff_t)row * stride + i, sizeof pairs);
+        const uint16_t* at = (const uint16_t*)matrix + (ptrdiff_t)row * stride + i;
+        __builtin_memcpy(&pairs, at, sizeof pairs);
+        if (kRows > 1) __builtin_prefetch(at + kAhead * stride);
         a[row] += (F)(pairs << 16) * even;
         b[row] += (F)(pairs & 0xffff0000u) * odd;
       }
@@ -41,6 +44,10 @@ LM_INLINE void DotRows(const float* query, const typename Element<kType>::Stored
       const F first = Load(query + i), second = Load(query + i + kW);
       for (size_t row = 0; row < kRows; ++row) {
         const typename Element<kType>::Stored* at = matrix + (ptrdiff_t)row * stride + i;
+        if (kRows > 1) {
+          __builtin_prefetch(at + kAhead * stride);
+          if (sizeof(*at) == 4) __builtin_prefetch(at + kAhead * stride + kW);
+        }
         a[row] += Element<kType>::LoadN(at) * first;
         b[row] += Element<kType>::LoadN(at + kW) * second;
       }
@@ -63,9 +70,6 @@ void DotsOf(const float* query, const void* data, ptrdiff_t stride, size_t rows,
   size_t row = 0;
   for (; row + 4 <= rows; row += 4) {
     const typename Element<kType>::Stored* at = matrix + (ptrdiff_t)row * stride;
-    for (size_t ahead = 0; ahead < 4; ++ahead) {
-      __builtin_prefetch(at + ((ptrdiff_t)ahead + 8) * stride);
-    }
     DotRows<kType, 4>(query, at, stride, dim, out + row);
   }
   for (; row < rows; ++row) {

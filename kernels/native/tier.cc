@@ -36,6 +36,9 @@
 #include "divergence.inl.h"
 #include "similarity.inl.h"
 #include "q4.inl.h"
+#include "fp8.inl.h"
+#include "gemm.inl.h"
+#include "attention.inl.h"
 // clang-format on
 
 namespace livemind {
@@ -46,9 +49,9 @@ namespace LM_TIER {
 
 extern const Kernels kTable;
 const Kernels kTable = {
-    LM_NAME(LM_TIER), kW,         Filter,  Softmax, Entropy, Kl,      Js,
-    PrepareQuery,     Dots,       DotsI8,  DotF64,  RmsNorm, Swiglu,  Rope,
-    Q4Quantize,       Q4Multiply, nullptr, nullptr, nullptr, nullptr,
+    LM_NAME(LM_TIER), kW,         Filter,    Softmax,   Entropy, Kl,           Js,
+    PrepareQuery,     Dots,       DotsI8,    DotF64,    RmsNorm, Swiglu,       Rope,
+    Q4Quantize,       Q4Multiply, Fp8Encode, Fp8Decode, Gemm,    AttentionRun,
 };
 
 }  // namespace LM_TIER

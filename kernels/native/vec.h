@@ -202,11 +202,16 @@ struct Element<Type::kBF16> {
     return (F)(__builtin_convertvector(half, U) << 16);
   }
   static LM_INLINE void StoreN(uint16_t* p, F v) {
+#if LM_VNNI  // subnormal results become 0
+    const __m256bh half = _mm512_cvtneps_pbh((__m512)v);
+    __builtin_memcpy(p, &half, sizeof half);
+#else
     const U bits = (U)v;
     const U rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
     const U quiet = bits >> 16 | 0x40;
     const H half = __builtin_convertvector(v != v ? quiet : rounded, H);
     __builtin_memcpy(p, &half, sizeof half);
+#endif
   }
 };
 
@@ -270,21 +275,33 @@ LM_INLINE void ForType(Type type, Body body) {
 // e^x by Cody-Waite reduction and the degree-7 polynomial of Cephes expf (Moshier,
 // netlib.org/cephes): within 2 ulp for x in [-87.3, 88.3]; 0 below, e^88.3 above, NaN for NaN.
 LM_INLINE F Exp(F x) {
+#if LM_AVX512
+  // as below, with the instructions that round and scale: gradual underflow instead of 0
+  const __m512 t =
+      _mm512_min_ps(_mm512_set1_ps(88.3f), _mm512_max_ps(_mm512_set1_ps(-105.0f), (__m512)x));
+  const F n = (F)_mm512_roundscale_ps(t * 1.44269504088896341f, 8);
+  const F r = ((F)t - n * 0.693359375f) + n * 2.12194440e-4f;
+#else
   constexpr float kLow = -87.33f, kMagic = 12582912.0f;
   F t = x < kLow ? Set(kLow) : x;
   t = t > 88.3f ? Set(88.3f) : t;
   const F shifted = t * 1.44269504088896341f + kMagic;
   const F n = shifted - kMagic;
   const F r = (t - n * 0.693359375f) + n * 2.12194440e-4f;
+#endif
   F p = r * 1.9875691500e-4f + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * (r * r) + r + 1.0f;
+#if LM_AVX512
+  return (F)_mm512_scalef_ps((__m512)p, (__m512)n);
+#else
   const F power = FromBits((Bits(shifted) - 0x4b400000 + 127) << 23);
   const F value = p * power;
   return x < kLow ? F{} : value;
+#endif
 }
 
 // Natural logarithm of x > 0 (normal), polynomial of Cephes logf; within 2 ulp; finite for 0.

@@ -1,0 +1,159 @@
+"""Kernels inside a transformer, on every tier and storage type, against float64."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from livemind import kernels
+from livemind.kernels.arrays import from_float32, to_float32
+
+Wide = NDArray[np.float64]
+LENGTHS = [1, 3, 4, 5, 8, 15, 16, 17, 33, 64, 127, 1000]
+UNIT = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+kinds = pytest.mark.parametrize("kind", UNIT)
+
+
+def stored(seed: int, shape: tuple[int, ...], kind: str) -> tuple[NDArray[Any], Wide]:
+    """Random numbers as they are stored, and what exactly was stored."""
+    values = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+    raw = from_float32(values, kind)
+    return raw, to_float32(raw, kind).astype(np.float64)
+
+
+def read(raw: NDArray[Any], kind: str) -> Wide:
+    return to_float32(raw, kind).astype(np.float64)
+
+
+@kinds
+@pytest.mark.parametrize("n", LENGTHS)
+def test_rms_norm_any_length_matches_float64(tier: ModuleType, kind: str, n: int) -> None:
+    (raw, x), (raw_w, w) = stored(n, (3, n), kind), stored(n + 1, (n,), kind)
+    exact = x / np.sqrt((x**2).mean(axis=1, keepdims=True) + 1e-5) * w
+    found = tier.rms_norm(raw, raw_w, 1e-5)
+    assert found.dtype == raw.dtype
+    np.testing.assert_allclose(
+        read(found, kind), exact, rtol=UNIT[kind] + (2 + n / 8) * 2.0**-23, atol=1e-7
+    )
+
+
+@kinds
+@pytest.mark.parametrize("n", LENGTHS)
+def test_fused_add_rms_norm_changes_both_as_two_steps_would(
+    tier: ModuleType, kind: str, n: int
+) -> None:
+    (raw, x), (raw_r, r) = stored(n, (3, n), kind), stored(n + 1, (3, n), kind)
+    raw_w, w = stored(n + 2, (n,), kind)
+    total = read(from_float32((x + r).astype(np.float32), kind), kind)
+    tier.fused_add_rms_norm(raw, raw_r, raw_w, 1e-6)
+    np.testing.assert_array_equal(read(raw_r, kind), total)
+    exact = total / np.sqrt((total**2).mean(axis=1, keepdims=True) + 1e-6) * w
+    np.testing.assert_allclose(
+        read(raw, kind), exact, rtol=UNIT[kind] + (2 + n / 8) * 2.0**-23, atol=1e-7
+    )
+
+
+@kinds
+@pytest.mark.parametrize("n", LENGTHS)
+def test_swiglu_any_length_matches_float64(tier: ModuleType, kind: str, n: int) -> None:
+    raw, x = stored(n, (2, 2 * n), kind)
+    gate, up = x[:, :n], x[:, n:]
+    exact = gate / (1 + np.exp(-gate)) * up
+    found = read(tier.swiglu(raw), kind)
+    np.testing.assert_allclose(found, exact, rtol=4 * UNIT[kind], atol=1e-6 * UNIT[kind])
+
+
+def test_swiglu_extreme_gates_are_zero_or_the_identity(tier: ModuleType) -> None:
+    x = np.array([[-1000.0, -100.0, 100.0, 1000.0, 1.0, 1.0, 1.0, 1.0]], np.float32)
+    np.testing.assert_allclose(tier.swiglu(x), [[0, 0, 100, 1000]], rtol=1e-6, atol=1e-33)
+
+
+@kinds
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize(("dim", "rotary"), [(2, 2), (10, 6), (64, 64), (80, 32), (34, 34)])
+def test_rope_rotates_pairs_and_leaves_the_rest(
+    tier: ModuleType, kind: str, dim: int, rotary: int, interleaved: bool
+) -> None:
+    raw, x = stored(dim, (3, 2, dim), kind)
+    angles = np.random.default_rng(1).uniform(0, 6, (5, rotary // 2))
+    table = np.concatenate([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    positions = np.array([4, 0, 2])
+    exact = x.copy()
+    for token, position in enumerate(positions):
+        for i in range(rotary // 2):
+            a, b = (2 * i, 2 * i + 1) if interleaved else (i, rotary // 2 + i)
+            turn = np.exp(1j * angles[position, i]) * (x[token, :, a] + 1j * x[token, :, b])
+            exact[token, :, a], exact[token, :, b] = turn.real, turn.imag
+    tier.rope(raw, positions, table, interleaved=interleaved)
+    np.testing.assert_allclose(read(raw, kind), exact, rtol=UNIT[kind], atol=4 * UNIT[kind])
+    np.testing.assert_array_equal(read(raw, kind)[..., rotary:], x[..., rotary:])
+
+
+def test_layers_nan_and_infinity_come_out_as_nan(tier: ModuleType) -> None:
+    for bad in (np.nan, np.inf):
+        x = np.ones((2, 40), np.float32)
+        x[1, 33] = bad
+        found = tier.rms_norm(x, np.ones(40, np.float32))
+        assert np.isnan(found[1, 33])
+        np.testing.assert_allclose(found[0], 1.0, rtol=1e-6)
+    x = np.ones((1, 80), np.float32)
+    x[0, 33] = np.nan
+    assert np.flatnonzero(np.isnan(tier.swiglu(x)[0])).tolist() == [33]
+
+
+@pytest.mark.parametrize("outputs", [1, 15, 16, 17, 40])
+@pytest.mark.parametrize(("inputs", "group"), [(8, 8), (48, 24), (128, 32), (256, 128)])
+@pytest.mark.parametrize("rows", [1, 3, 9])
+def test_q4_linear_equals_exact_product_of_what_was_rounded(
+    tier: ModuleType, outputs: int, inputs: int, group: int, rows: int
+) -> None:
+    rng = np.random.default_rng(outputs * inputs + rows)
+    codes = rng.integers(0, 16, (outputs, inputs), np.uint8)
+    scales = rng.uniform(0.5, 2.0, (outputs, inputs // group)).astype(np.float32)
+    zeros = rng.integers(0, 16, scales.shape).astype(np.float32)
+    weight = kernels.pack_q4(codes, scales, zeros)
+    wide = codes.reshape(outputs, -1, group) - zeros[..., None].astype(np.float64)
+    exact_weight = (wide * scales[..., None]).reshape(outputs, inputs)
+    np.testing.assert_allclose(weight.unpack(), exact_weight, rtol=1e-6, atol=1e-5)
+    # whole numbers up to 127 in every group: rounding x to 8 bits loses nothing
+    x = rng.integers(-127, 128, (rows, inputs)).astype(np.float32)
+    x[:, ::group] = 127.0
+    bias = rng.standard_normal(outputs).astype(np.float32)
+    exact = x.astype(np.float64) @ exact_weight.T + bias
+    found = tier.q4_linear(x, weight, bias)
+    scale = np.abs(x).astype(np.float64) @ np.abs(codes * scales.repeat(group, axis=1)).T
+    assert (np.abs(found - exact) <= 1e-6 * (scale + np.abs(exact)) + 1e-4).all()
+
+
+@kinds
+def test_q4_linear_random_rows_stay_within_one_percent(tier: ModuleType, kind: str) -> None:
+    raw, x = stored(1, (5, 512), kind)
+    weight = kernels.quantize_q4(
+        np.random.default_rng(2).standard_normal((96, 512)).astype(np.float32), 128
+    )
+    exact = x @ weight.unpack().astype(np.float64).T
+    found = read(tier.q4_linear(raw, weight), kind)
+    assert np.linalg.norm(found - exact) <= (0.01 + UNIT[kind]) * np.linalg.norm(exact)
+
+
+def test_q4_linear_zero_rows_give_the_bias(tier: ModuleType) -> None:
+    weight = kernels.quantize_q4(np.ones((20, 16), np.float32), 8)
+    bias = np.arange(20, dtype=np.float32)
+    np.testing.assert_array_equal(
+        tier.q4_linear(np.zeros((2, 16), np.float32), weight, bias)[1], bias
+    )
+
+
+def test_quantize_q4_error_is_at_most_half_a_scale() -> None:
+    weight = np.random.default_rng(3).standard_normal((33, 64)).astype(np.float32)
+    weight[4] = 0.0
+    packed = kernels.quantize_q4(weight, 16)
+    groups = weight.reshape(33, 4, 16)
+    span = np.maximum(groups.max(axis=2), 0) - np.minimum(groups.min(axis=2), 0)
+    error = np.abs(packed.unpack() - weight).reshape(33, 4, 16).max(axis=2)
+    assert (error <= span / 15 * 1.01 + 1e-6).all()
+    assert (packed.unpack()[4] == 0.0).all()
