@@ -73,8 +73,8 @@ def parser() -> argparse.ArgumentParser:
     _add_config(commands)
     _add_zoo(commands)
     _add_bridge(commands)
-    commands.add_parser(
     _add_route(commands)
+    commands.add_parser(
         "bench", help="measure: livemind bench --help", description="See: livemind bench --help"
     )
     return top
@@ -188,6 +188,23 @@ def _add_bridge(commands: Commands) -> None:
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     serve.add_argument("--port", type=_port, default=8001, help="port (%(default)s)")
     serve.set_defaults(module="cli_commands", function="bridge_serve")
+
+
+def _add_route(commands: Commands) -> None:
+    route = commands.add_parser(
+        "route",
+        help="say where a text would go, word by word",
+        description="Route a text as a server with this configuration would; starts no expert.",
+        epilog="examples:\n  livemind route 'Why does this loop raise an IndexError?'\n"
+        "  livemind route --file prompts.jsonl --json",
+    )
+    _config_option(route)
+    route.add_argument("text", nargs="?", metavar="TEXT", help="what a user types")
+    route.add_argument(
+        "--file", type=Path, metavar="FILE", help='JSON lines, each {"text": …} or a string'
+    )
+    route.add_argument("--json", action="store_true", help="one JSON line per text")
+    route.set_defaults(module="routing.explain", function="route")
 
 
 # ---- helpers ------------------------------------------------------------------------------------

@@ -138,7 +138,10 @@ class RouterConfig(Section):
         "prefill that it costs.",
     )
     stable_confidence: float = Field(
-        0.55, ge=0, le=1, description="Confidence from which a route can count as settled."
+        0.55,
+        ge=0,
+        le=1,
+        description="Without trained classifier: confidence from which a route can be settled.",
     )
     stable_updates: int = Field(
         2, ge=1, le=100, description="The same: estimates in a row that must agree for it."
@@ -157,6 +160,11 @@ class DomainConfig(Section):
     examples: tuple[str, ...] = Field(
         min_length=1, max_length=10_000, description="What users ask in this domain."
     )
+    builtin: bool = Field(
+        True,
+        description="Share what is known of general, technical, coding, multilingual or "
+        "multimodal if it has this name; false: the examples alone define it.",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -173,11 +181,6 @@ class SpeculationConfig(Section):
 
     mode: SpeculationMode = Field(
         "draft", description="off; prefill: fill caches only; draft: also answer at pauses."
-    builtin: bool = Field(
-        True,
-        description="Share what is known of general, technical, coding, multilingual or "
-        "multimodal if it has this name; false: the examples alone define it.",
-    )
     )
     slice_tokens: int = Field(
         256, ge=16, le=65_536, description="Most prompt tokens of one speculative step."

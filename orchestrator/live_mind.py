@@ -292,8 +292,8 @@ class LiveMind:
                 }
                 for state in shared.pool.states()
             ],
-            "embedding": None
             "routing": asdict(shared.router.stats()),
+            "embedding": None
             if worker is None
             else asdict(worker.stats()),
         }

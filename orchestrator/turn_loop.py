@@ -28,6 +28,8 @@ from .events import (
 )
 from .ledger import TurnRecord
 from .outbox import Outbox
+from .prompt import build
+from .routing.signals import estimated_tokens
 from .shared import Shared
 from .turn import TurnState
 
@@ -248,10 +250,10 @@ class TurnLoop:
             state.response_id, state.revision, status, error, now_s=self.now(), rates=rates
         )
         committed = record.committed if status != "failed" else ()
-        self.record = TurnRecord()
-        self.state = replace(
         if status == "completed":
             self.engine.answered_by = record.expert
+        self.record = TurnRecord()
+        self.state = replace(
             self._on_end(done, committed, text),
             draft_tokens_wasted=state.draft_tokens_wasted // 2,
             draft_tokens_adopted=state.draft_tokens_adopted // 2,
@@ -259,12 +261,12 @@ class TurnLoop:
         self._outbox.put(done)
         self._on_next()
 
-    def _set_timer(self, at_s: float | None) -> None:
-        if self._timer is not None:
     def _tokens_before(self) -> int:
         messages = build(self.state.context, "", open_turn=True)
         return estimated_tokens("".join(message.content for message in messages))
 
+    def _set_timer(self, at_s: float | None) -> None:
+        if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if at_s is not None:
