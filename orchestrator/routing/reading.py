@@ -23,7 +23,7 @@ _CONTROL = re.compile(
 )
 _ASKS = r"(?:route|re-?route|redirect|enruta|redirige)"
 _SENDS = r"(?:send|forward|switch|hand|pass|use|env[ií]a(?:lo)?|manda(?:lo)?|usa|cambia)"
-_WHAT = r"(?:\s+(?:this|it|me|that|everything|over|esto|todo|my question|this prompt))*"
+_WHAT = r"(?:\s+(?:this|it|me|that|everything|over|esto|todo|my question|this prompt))"
 _TO = r"(?:\s+(?:to|at|al|a la|a|el|the|with))*"
 
 
@@ -44,8 +44,8 @@ class Reader:
         kind = r"(?:\s+(?:expert|model|experto|modelo))"
         target = rf"(?:{known})\b{kind}?|[\w-]+{kind}\b" if known else rf"[\w-]+{kind}\b"
         self._wish = re.compile(
-            rf"\b(?:{_ASKS}{_WHAT}\s+(?:to|al|a la|a)\s+(?:the\s+)?[\w-]+{kind}?"
-            rf"|{_SENDS}{_WHAT}{_TO}\s+(?:{target}))",
+            rf"\b(?:{_ASKS}{_WHAT}+\s+(?:to|al|a la|a)\s+(?:the\s+)?[\w-]+{kind}?"
+            rf"|{_SENDS}{_WHAT}*{_TO}\s+(?:{target}))",
             re.IGNORECASE,
         )
 

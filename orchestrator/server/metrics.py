@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter as Tally
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from ...backends.base import Usage
 from ..events import Event, ResponseDone
@@ -30,6 +33,26 @@ TTFT_BUCKETS_S = (
     10.0,
     30.0,
 )
+
+
+class RoutingCollector(Collector):
+    """The router's and the encoder's own counters, read when somebody asks."""
+
+    def __init__(self, stats: Callable[[], dict[str, object]]) -> None:
+        self._stats = stats
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Yield cache look-ups by cache and result; nothing while the server is not running."""
+        found = CounterMetricFamily(
+            "livemind_route_cache", "Look-ups of routes and vectors", labels=["cache", "result"]
+        )
+        stats = self._stats()
+        for cache in ("routing", "embedding"):
+            counts = stats.get(cache)
+            if isinstance(counts, dict):
+                for result in ("hits", "misses"):
+                    found.add_metric([cache, result], counts[result])
+        yield found
 
 
 class Metrics:
@@ -71,6 +94,10 @@ class Metrics:
         self.in_flight = Gauge(
             "livemind_requests_in_flight", "HTTP requests being answered", registry=self.registry
         )
+
+    def watch_routing(self, stats: Callable[[], dict[str, object]]) -> None:
+        """Export the cache counters of ``LiveMind.stats``-like dicts."""
+        self.registry.register(RoutingCollector(stats))
 
     def request(self, route: str, method: str, status: int) -> None:
         """Count one HTTP request."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from livemind.orchestrator.router import LEAST_COSINE, Candidate, Router
+from livemind.orchestrator.router import LEAST_COSINE, Candidate, RouteContext, Router
 from livemind.orchestrator.routing.model import NEARNESS_ALONE
 from livemind.orchestrator.turn import RouteEstimate
 from livemind.rag.base import FloatArray
@@ -184,3 +184,82 @@ async def test_vector_that_is_not_finite_routes_to_the_default_expert() -> None:
 async def test_text_like_no_example_goes_to_the_default_expert(east: float, expert: str) -> None:
     text = Compass(text=(east, 0.0, math.sqrt(1 - east**2)))
     assert (await (await started(text)).estimate("text")).expert == expert
+
+
+# ---- hard signals, ties, conversations ----------------------------------------------------------
+
+
+async def test_images_go_to_an_expert_that_takes_them() -> None:
+    candidates = (*CANDIDATES, Candidate("eye", "multimodal", 0, images=True))
+    router = await started(Compass(), None, candidates)
+    found = await router.estimate("east", RouteContext(images=1))
+    assert (found.expert, found.reasons) == ("eye", ("images",))
+
+
+async def test_images_that_no_expert_takes_are_named() -> None:
+    found = await (await started(Compass())).estimate("east", RouteContext(images=1))
+    assert found.reasons == ("images, which no expert takes",)
+
+
+async def test_prompt_too_long_for_an_expert_goes_to_one_that_it_fits() -> None:
+    candidates = (Candidate("coder", "coding", 0, max_model_len=100), CANDIDATES[1])
+    found = await (await started(Compass(), None, candidates)).estimate(
+        "east", RouteContext(tokens_before=100)
+    )
+    assert found.expert == "poet"
+    assert found.reasons == ("about 101 tokens",)
+
+
+async def test_prompt_that_fits_no_expert_goes_to_the_longest() -> None:
+    candidates = (
+        Candidate("coder", "coding", 0, max_model_len=100),
+        Candidate("poet", "general", 0, max_model_len=50),
+    )
+    found = await (await started(Compass(), None, candidates)).estimate(
+        "north", RouteContext(tokens_before=200)
+    )
+    assert found.expert == "coder"
+    assert found.reasons == ("about 201 tokens, which fit no expert",)
+
+
+@pytest.mark.parametrize(
+    ("second", "expert"),
+    [(Candidate("b", "coding", 0, cost=0.5), "b"), (Candidate("b", "coding", 0, cost=2.0), "a")],
+    ids=["cheaper", "dearer"],
+)
+async def test_equal_priority_is_decided_by_cost(second: Candidate, expert: str) -> None:
+    candidates = (Candidate("a", "coding", 0), second, CANDIDATES[1])
+    assert (await (await started(Compass(), None, candidates)).estimate("east")).expert == expert
+
+
+async def test_equal_cost_is_decided_by_load() -> None:
+    candidates = (Candidate("a", "coding", 0), Candidate("b", "coding", 0), CANDIDATES[1])
+    examples = {"coding": ["east"], "general": ["north"]}
+    router = Router(
+        Compass(), examples, candidates, "poet", load=lambda name: 0.5 if name == "a" else 0.1
+    )
+    await router.start()
+    assert (await router.estimate("east")).expert == "b"
+
+
+@pytest.mark.parametrize(("lost_s", "expert"), [(0.0, "coder"), (4.0, "poet")])
+async def test_conversation_leaves_its_expert_only_for_more_than_the_price(
+    lost_s: float, expert: str
+) -> None:
+    router = await started(Compass(between=(1.0, 0.95, 0.0)))
+    found = await router.estimate("between", RouteContext(current="poet", lost_s=lost_s))
+    assert found.expert == expert
+
+
+async def test_text_without_words_stays_with_the_conversations_expert() -> None:
+    found = await (await started(Compass())).estimate("👍", RouteContext(current="coder"))
+    assert found == RouteEstimate("coder", "coding", 0.0, reasons=("no words",))
+
+
+async def test_second_estimate_of_a_text_comes_from_the_cache() -> None:
+    compass = Compass()
+    router = await started(compass)
+    first = await router.estimate("east")
+    compass.error = RuntimeError()
+    assert await router.estimate("east") == first
+    assert (router.stats().hits, router.stats().misses, router.stats().cached) == (1, 1, 1)
