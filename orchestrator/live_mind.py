@@ -273,10 +273,19 @@ class LiveMind:
             )
         return tuple(infos)
 
+    def cache_stats(self) -> dict[str, object]:
+        """Return the counters of the route and vector caches; empty when not running."""
+        if self._shared is None:
+            return {}
+        worker = self.embed_worker
+        return {
+            "routing": asdict(self._shared.router.stats()),
+            "embedding": None if worker is None else asdict(worker.stats()),
+        }
+
     def stats(self) -> dict[str, object]:
         """Return counters and states, JSON-ready."""
         shared = self._running()
-        worker = self.embed_worker
         return {
             "sessions": len(self._sessions),
             "answering": self._answering,
@@ -292,10 +301,7 @@ class LiveMind:
                 }
                 for state in shared.pool.states()
             ],
-            "routing": asdict(shared.router.stats()),
-            "embedding": None
-            if worker is None
-            else asdict(worker.stats()),
+            **self.cache_stats(),
         }
 
     # ---- rules

@@ -40,6 +40,7 @@ def create_app(mind: LiveMind) -> web.Application:
         observe=metrics.event,
     )
     metrics.sessions.set_function(lambda: len(registry))
+    metrics.watch_routing(mind.cache_stats)
     app = web.Application(
         middlewares=[envelope, api_keys(limits.api_keys), in_flight],
         client_max_size=limits.max_body_bytes,
