@@ -121,4 +121,9 @@ def joined_usage(draft: Draft, rest: Usage) -> Usage:
     cached = rest.cached_tokens
     if cached is not None:
         cached = min(cached, draft.prompt.num_tokens)
-    return Usage(draft.prompt.num_tokens, draft.tokens + rest.completion_tokens, cached)
+    return replace(
+        rest,
+        prompt_tokens=draft.prompt.num_tokens,
+        completion_tokens=draft.tokens + rest.completion_tokens,
+        cached_tokens=cached,
+    )

@@ -208,8 +208,9 @@ class Session:
             raise Overloaded("the client reads too slowly", code="slow_client", retry_after_s=1.0)
         self._release = self._admit()
         self._revision = revision
-        if params is not None and params != self._loop.params:
-            self._loop.lose_draft("sampling differs")
+        if params is not None:
+            if params != self._loop.params:
+                self._loop.lose_draft("sampling differs")
             self._loop.params = params
         response_id = self._loop.state.response_id
         self._loop.commit(final, revision)

@@ -34,9 +34,10 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     body = parse(CHAT, await request.read(), max_text_chars=state.limits.max_text_chars)
     session_id = request.headers.get(SESSION_HEADER)
     async with open_turn(state, body, owner=request.get(OWNER), session_id=session_id) as turn:
+        answer = ChatFormat(body.include_usage, body.prediction is not None)
         if not body.stream:
-            return await _whole_chat(turn)
-        frames = _chat_frames(turn, ChatFormat(body.include_usage))
+            return await _whole_chat(turn, answer)
+        frames = _chat_frames(turn, answer)
         return await _stream(request, state, frames, lambda: {EXPERT_HEADER: turn.expert or ""})
 
 
@@ -77,7 +78,7 @@ async def model(request: web.Request) -> web.Response:
 # ---- chat ---------------------------------------------------------------------------------------
 
 
-async def _whole_chat(turn: Turn) -> web.Response:
+async def _whole_chat(turn: Turn, answer: ChatFormat) -> web.Response:
     text: list[str] = []
     logprobs: list[TokenLogprob] | None = None
     async with aclosing(turn.events()) as events:
@@ -89,7 +90,7 @@ async def _whole_chat(turn: Turn) -> web.Response:
     if turn.done is None:
         raise Unavailable("the session ended before the answer was complete")
     expert = turn.expert or ""
-    payload = ChatFormat().whole(expert, "".join(text), turn.done, logprobs)
+    payload = answer.whole(expert, "".join(text), turn.done, logprobs)
     return web.json_response(payload, headers={EXPERT_HEADER: expert, **timing_headers(turn.done)})
 
 

@@ -13,8 +13,12 @@ from ..events import ResponseDone
 Json = dict[str, object]
 
 
-def usage_json(usage: Usage | None) -> Json | None:
-    """Return OpenAI's ``usage``; the cached tokens only when the expert tells them."""
+def usage_json(usage: Usage | None, *, predicted: bool = False) -> Json | None:
+    """Return OpenAI's ``usage``; the cached tokens only when the expert tells them.
+
+    With ``predicted`` it says how many tokens of the request's prediction the answer took over and
+    how many not; both are 0 when the expert could not verify it.
+    """
     if usage is None:
         return None
     payload: Json = {
@@ -24,6 +28,11 @@ def usage_json(usage: Usage | None) -> Json | None:
     }
     if usage.cached_tokens is not None:
         payload["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
+    if predicted:
+        payload["completion_tokens_details"] = {
+            "accepted_prediction_tokens": usage.accepted_draft_tokens or 0,
+            "rejected_prediction_tokens": usage.rejected_draft_tokens or 0,
+        }
     return payload
 
 
@@ -46,9 +55,10 @@ def timing_headers(done: ResponseDone) -> dict[str, str]:
 
 @dataclass(slots=True)
 class ChatFormat:
-    """Payloads of one chat completion."""
+    """Payloads of one chat completion; ``predicted``: the request brought a prediction."""
 
     include_usage: bool = False
+    predicted: bool = False
     id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -68,7 +78,7 @@ class ChatFormat:
 
     def usage_chunk(self, model: str, usage: Usage | None) -> Json:
         """Return the chunk without choices that ends a stream with ``include_usage``."""
-        return {**self._frame(model, []), "usage": usage_json(usage)}
+        return {**self._frame(model, []), "usage": usage_json(usage, predicted=self.predicted)}
 
     def whole(
         self, model: str, text: str, done: ResponseDone, logprobs: Sequence[TokenLogprob] | None
@@ -86,7 +96,7 @@ class ChatFormat:
             "created": self.created,
             "model": model,
             "choices": [choice],
-            "usage": usage_json(done.usage),
+            "usage": usage_json(done.usage, predicted=self.predicted),
         }
 
     def _frame(self, model: str, choices: list[Json]) -> Json:

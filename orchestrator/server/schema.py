@@ -127,6 +127,20 @@ class ChatMessage(Strict):
         return "\n".join(_part_text(number, part) for number, part in enumerate(value))
 
 
+class Prediction(Strict):
+    """``prediction`` of the OpenAI API: how the answer probably reads; text parts are joined."""
+
+    type: Literal["content"]
+    content: str
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _join_parts(cls, value: object) -> object:
+        if not isinstance(value, list):
+            return value
+        return "".join(_part_text(number, part) for number, part in enumerate(value))
+
+
 class GenerationRequest(Sampling):
     """What ``/v1/chat/completions`` and ``/v1/completions`` have in common."""
 
@@ -168,6 +182,7 @@ class ChatRequest(GenerationRequest):
     max_completion_tokens: int | None = Field(None, ge=1, le=INT32_MAX)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
+    prediction: Prediction | None = None
     documents: list[str] | None = Field(None, max_length=MAX_DOCUMENTS)
     retrieval: bool | None = None
     speculation: Literal["off", "prefill", "draft"] | None = None
@@ -195,6 +210,8 @@ class ChatRequest(GenerationRequest):
             )
         check_length(info, "messages", [message.content for message in self.messages])
         check_length(info, "documents", self.documents or [])
+        if self.prediction is not None:
+            check_length(info, "prediction", [self.prediction.content])
         return self
 
     def params(self, base: GenerationParams) -> GenerationParams:
@@ -204,6 +221,8 @@ class ChatRequest(GenerationRequest):
             params = replace(params, max_tokens=self.max_completion_tokens)
         if self.logprobs:
             params = replace(params, logprobs=self.top_logprobs or 0)
+        if self.prediction is not None:
+            params = replace(params, prediction=self.prediction.content)
         return params
 
     @property

@@ -41,6 +41,42 @@ async def test_chat_whole_answer_has_the_shape_of_a_chat_completion(serve: Any) 
         assert usage["prompt_tokens_details"] == {"cached_tokens": 0}
 
 
+PREDICTED = {"type": "content", "content": "ONE TWO four five"}
+
+
+async def test_chat_prediction_is_verified_and_counted(serve: Any, body: Any) -> None:
+    expert = FakeExpert("fake", drafts=True)
+    async with serve(expert) as doors:
+        parts = [{"type": "text", "text": text} for text in ("ONE TWO ", "THREE")]
+        for prediction, steps, accepted, rejected in (
+            (PREDICTED, 2, 2, 2),
+            ({"type": "content", "content": parts}, 2, 3, 0),
+            ({"type": "content", "content": ""}, 3, 0, 0),
+        ):
+            before = expert.steps
+            _, answer = await doors.chat("one two three", prediction=prediction)
+            assert answer["choices"][0]["message"]["content"] == "ONE TWO THREE"
+            assert expert.steps - before == steps
+            counted = {
+                "accepted_prediction_tokens": accepted,
+                "rejected_prediction_tokens": rejected,
+            }
+            assert answer["usage"]["completion_tokens_details"] == counted
+        options = {"include_usage": True}
+        _, events = await stream(doors, body, prediction=PREDICTED, stream_options=options)
+        details = events[-2]["usage"]["completion_tokens_details"]
+        assert details["accepted_prediction_tokens"] == 2
+
+
+async def test_chat_prediction_that_cannot_be_verified_counts_nothing(serve: Any) -> None:
+    async with serve() as doors:
+        _, answer = await doors.chat("one two three", prediction=PREDICTED)
+        assert answer["choices"][0]["message"]["content"] == "ONE TWO THREE"
+        assert set(answer["usage"]["completion_tokens_details"].values()) == {0}
+        _, answer = await doors.chat("one two three")
+        assert "completion_tokens_details" not in answer["usage"]
+
+
 async def test_chat_whole_answer_names_expert_and_times_in_headers(serve: Any, body: Any) -> None:
     async with (
         serve() as doors,
