@@ -130,6 +130,11 @@ class ExpertConfig(Section):
         pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
         description="Environment variable that holds the servers' API key.",
     )
+    verify_drafts: bool | None = Field(
+        None,
+        description="Verify drafted answers several tokens per step; null: a vllm expert does, a "
+        "remote one does not (its server must be started for it).",
+    )
     max_tokens_default: int = Field(
         512, ge=1, le=1_000_000, description="Answer length if a request names none, tokens."
     )

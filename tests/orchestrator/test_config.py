@@ -263,6 +263,7 @@ def test_to_spec_every_field_reaches_the_factory() -> None:
         "max_num_batched_tokens": 128,
         "cpu_cores": "0-1",
         "enforce_eager": False,
+        "verify_drafts": False,
         "max_tokens_default": 7,
         "engine_log": "e.log",
         "start_timeout_s": 9.0,
