@@ -23,8 +23,8 @@ class ExpertSpec:
         model_path: folder or hub name of the weights (``vllm`` only); ``zoo:NAME`` = embedded.
         priority: the operator's ranking between experts; used by the router, not by the engine.
         quantization, dtype, max_model_len, max_num_seqs, max_num_batched_tokens, enforce_eager,
-            block_size, gpu_memory_utilization: vLLM's arguments of the same name; None = its own
-            default.
+            block_size, gpu_memory_utilization, kv_cache_dtype: vLLM's arguments of the same name;
+            None = its own default.
         kv_cache_gib: KV cache size of a CPU engine, GiB; unused where the share of a GPU's memory
             (``gpu_memory_utilization``) decides.
         cpu_cores: cores the engine's threads are bound to, as ``0-3`` or ``0,2``; None = unbound.
@@ -55,6 +55,7 @@ class ExpertSpec:
     model: str | None = None
     api_key_env: str | None = None
     kv_cache_gib: float = 0.5
+    kv_cache_dtype: str = "auto"
     block_size: int = 32
     max_num_batched_tokens: int | None = None
     cpu_cores: str | None = None

@@ -33,6 +33,7 @@ def engine_args(spec: ExpertSpec) -> dict[str, object]:
         "dtype": spec.dtype,
         "enforce_eager": spec.enforce_eager,
         "block_size": spec.block_size,
+        "kv_cache_dtype": spec.kv_cache_dtype,
         "max_num_seqs": spec.max_num_seqs,
         "scheduling_policy": "priority",
         "enable_prefix_caching": True,

@@ -1,4 +1,4 @@
-"""The command line: ``livemind serve | chat | config | zoo | bridge | bench``.
+"""The command line: ``livemind serve | check | chat | config | zoo | bridge | bench``.
 
 Owns the arguments, exit codes and how errors are shown: one line on stderr, 2 for wrong usage or
 configuration, 1 for what failed while running. Each command loads what it needs when it runs.
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ..backends.errors import ExpertError
 from .cli_errors import CommandError
+from .cli_logs import LOG_FORMATS
 from .errors import ConfigError, LiveMindError
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"livemind {_version()}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_serve(commands)
+    _add_check(commands)
     _add_chat(commands)
     _add_config(commands)
     _add_zoo(commands)
@@ -98,9 +100,36 @@ def _add_serve(commands: Commands) -> None:
         "--log-level", choices=LOG_LEVELS, default="warning", help="what is logged (%(default)s)"
     )
     serve.add_argument(
+        "--log-format", choices=LOG_FORMATS, default="text", help="on stderr (%(default)s)"
+    )
+    serve.add_argument(
         "--experts-log", type=Path, metavar="DIR", help="write each engine's own log to DIR"
     )
     serve.set_defaults(module="cli_serve", function="serve")
+
+
+def _add_check(commands: Commands) -> None:
+    check = commands.add_parser(
+        "check",
+        help="say whether a configuration is valid and its experts would run",
+        description="Check the file, then what its models' own files say, without loading weights: "
+        "supported by the installed vLLM, number formats, memory, context, chat template, images, "
+        "shared tokenizers, and which experts fit together. `livemind config check` looks at the "
+        "file alone.",
+        epilog="exit code: 0 fine, 1 errors (with --strict also warnings), 2 wrong usage\n\n"
+        "examples:\n  livemind check\n  livemind check my.json --strict\n"
+        "  livemind check five_models.json --memory 128GiB --models ~/models --json",
+    )
+    check.add_argument("file", type=Path, metavar="CONFIG", nargs="?", default=DEFAULT_CONFIG)
+    check.add_argument(
+        "--memory", metavar="SIZE", help="plan for a machine with this much; default: this one"
+    )
+    check.add_argument(
+        "--models", type=Path, metavar="DIR", help="also look here for models by their hub names"
+    )
+    check.add_argument("--strict", action="store_true", help="warnings count as errors")
+    check.add_argument("--json", action="store_true", help="print the report as JSON")
+    check.set_defaults(module="cli_check", function="check")
 
 
 def _add_chat(commands: Commands) -> None:
@@ -121,15 +150,18 @@ def _add_chat(commands: Commands) -> None:
 def _add_config(commands: Commands) -> None:
     config = commands.add_parser(
         "config",
-        help="check or show a configuration",
-        description="Check a configuration file, or show all settings in force.",
-        epilog="examples:\n  livemind config check my.json\n  livemind config show",
+        help="a configuration file by itself: check, show, reference of all keys",
+        description="Check a configuration file, show all settings in force, or explain every key. "
+        "Whether the models would run is the business of `livemind check`.",
+        epilog="examples:\n  livemind config check my.json\n  livemind config show\n"
+        "  livemind config reference",
     )
     actions = config.add_subparsers(dest="action", required=True, metavar="ACTION")
     check = actions.add_parser(
         "check",
-        help="say what is wrong with a file",
-        description="Print one line per problem; exit code 0 if there is none, else 2.",
+        help="say what is wrong with a file, without looking at models",
+        description="Print one line per problem; exit code 0 if there is none, else 2. "
+        "`livemind check` looks at the models as well.",
         epilog="example:\n  livemind config check my.json",
     )
     check.add_argument("file", type=Path, metavar="FILE")
@@ -142,6 +174,14 @@ def _add_config(commands: Commands) -> None:
     )
     show.add_argument("file", type=Path, metavar="FILE", nargs="?", default=DEFAULT_CONFIG)
     show.set_defaults(module="cli_commands", function="config_show")
+    reference = actions.add_parser(
+        "reference",
+        help="print what every key means, as Markdown",
+        description="Print every key with its default, limits, meaning and the vLLM argument it "
+        "becomes: the text of docs/configuration.md.",
+        epilog="example:\n  livemind config reference > docs/configuration.md",
+    )
+    reference.set_defaults(module="cli_commands", function="config_reference")
 
 
 def _add_zoo(commands: Commands) -> None:

@@ -25,6 +25,14 @@ def config_show(options: argparse.Namespace) -> int:
     return 0
 
 
+def config_reference(options: argparse.Namespace) -> int:
+    """Print what every key means."""
+    from .config_reference import reference
+
+    print(reference(), end="")
+    return 0
+
+
 def zoo_list(options: argparse.Namespace) -> int:
     """Print the embedded experts."""
     from rich.console import Console

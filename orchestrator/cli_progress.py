@@ -89,7 +89,7 @@ def ready_lines(mind: LiveMind, host: str, port: int, bridge: str | None) -> Ite
         "" if (shown, port) == ("127.0.0.1", 8000) else f" --url ws://{shown}:{port}/v1/live"
     )
     yield f"  live        ws://{shown}:{port}/v1/live    try: livemind chat{default_port}"
-    yield f"  OpenAI API  {base}/v1    also: /health /stats /metrics"
+    yield f"  OpenAI API  {base}/v1    also: /health /ready /stats /metrics"
     body = json.dumps({"messages": [{"role": "user", "content": "Hello, who are you?"}]})
     key = " -H 'Authorization: Bearer KEY'" if mind.settings.server.api_keys else ""
     yield escape(f"  curl {base}/v1/chat/completions{key} -d '{body}'")

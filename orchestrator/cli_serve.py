@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from .cli_errors import CommandError
+from .cli_logs import configure_logs
 from .cli_progress import StartProgress, ready_lines
 from .config import Settings, load_settings
 
@@ -31,9 +32,7 @@ logger = logging.getLogger(__name__)
 
 def serve(options: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM; return 0 after a clean stop."""
-    logging.basicConfig(
-        level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    configure_logs(options.log_level, options.log_format)
     settings = with_overrides(
         load_settings(options.config), options.host, options.port, options.experts_log
     )
@@ -148,7 +147,8 @@ async def _until_signal(
     try:
         await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
-            console.print("stopping…")
+            limit_s = settings.server.drain_timeout_s
+            console.print(f"stopping: answers in progress get {limit_s:g} s; again = at once")
             work.cancel()
         with suppress(asyncio.CancelledError):
             await work

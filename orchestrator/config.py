@@ -60,6 +60,9 @@ class ServerConfig(Section):
         64, ge=1, le=100_000, description="Answers in progress; one more gets a 429."
     )
     turn_timeout_s: float = Field(300, gt=0, le=86_400, description="Longest turn, seconds.")
+    drain_timeout_s: float = Field(
+        10, ge=0, le=3600, description="After SIGTERM answers in progress get this long, seconds."
+    )
 
 
 class LazyLoadingConfig(Section):

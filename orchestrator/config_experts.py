@@ -20,7 +20,7 @@ _URL = re.compile(r"^https?://[^/\s?#@]+(/[^\s?#]*)?$")
 _FLOAT16_ONLY = ("awq", "gptq")
 _FLOAT16_NAMES = ("auto", "float16", "half")
 # What only one kind of expert has; the other kind refuses it rather than ignore it.
-_REMOTE_KEYS = ("base_urls", "model", "api_key_env")
+REMOTE_KEYS = ("base_urls", "model", "api_key_env")
 _ENGINE_KEYS = (
     "model_path",
     "quantization",
@@ -29,6 +29,7 @@ _ENGINE_KEYS = (
     "enable_neon",
     "neon_optimizations",
     "kv_cache_gib",
+    "kv_cache_dtype",
     "block_size",
     "max_num_batched_tokens",
     "cpu_cores",
@@ -108,6 +109,9 @@ class ExpertConfig(Section):
     kv_cache_gib: float = Field(
         0.5, gt=0, le=4096, description="KV cache of a CPU engine, GiB; a GPU engine uses a share."
     )
+    kv_cache_dtype: Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2"] = Field(
+        "auto", description="Number format of the KV cache; auto: the model's, fp8: half of it."
+    )
     block_size: Literal[16, 32, 64, 128] = Field(
         32, description="Tokens per KV block; only full blocks of a prefix are reused."
     )
@@ -161,10 +165,15 @@ class ExpertConfig(Section):
         raise_problems(self._engine_problems())
         return self
 
+    @staticmethod
+    def engine_keys() -> tuple[str, ...]:
+        """Return the keys that only an engine of this machine has."""
+        return _ENGINE_KEYS
+
     @property
     def unused_keys(self) -> tuple[str, ...]:
         """The keys that this kind of expert has no use for."""
-        return _REMOTE_KEYS if self.kind == "vllm" else _ENGINE_KEYS
+        return REMOTE_KEYS if self.kind == "vllm" else _ENGINE_KEYS
 
     def _kind_problems(self) -> Iterator[Problem]:
         if self.kind == "vllm":

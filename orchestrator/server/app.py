@@ -58,6 +58,7 @@ def create_app(mind: LiveMind) -> web.Application:
             web.delete("/v1/live/sessions/{id}", live_http.delete_session),
             web.put("/v1/live/sessions/{id}/input", live_http.put_input),
             web.get("/health", health),
+            web.get("/ready", ready),
             web.get("/stats", stats),
             web.get("/metrics", prometheus),
         ]
@@ -94,17 +95,28 @@ async def run_server(
 
 
 async def health(request: web.Request) -> web.Response:
-    """Say whether requests would be answered: 200, or 503 with the reason."""
-    state = request.app[STATE]
+    """Say that the process is alive: always 200. A supervisor restarts it when this fails."""
+    status, experts = _status(request.app[STATE])
+    return web.json_response({"status": status, "experts": experts})
+
+
+async def ready(request: web.Request) -> web.Response:
+    """Say whether to send requests here: 200, or 503 with the reason, for load balancers.
+
+    An expert that is not loaded counts: it is loaded on demand.
+    """
+    status, experts = _status(request.app[STATE])
+    body = {"status": "ready" if status == "ok" else status, "experts": experts}
+    return web.json_response(body, status=200 if status == "ok" else 503)
+
+
+def _status(state: ServerState) -> tuple[str, dict[str, str]]:
     experts = {info.expert_id: info.state for info in state.mind.experts()}
     if state.in_flight.stopping.is_set():
-        status = "stopping"
-    elif all(value == "failed" for value in experts.values()):
-        status = "failed"
-    else:
-        status = "ok"
-    body = {"status": status, "experts": experts}
-    return web.json_response(body, status=200 if status == "ok" else 503)
+        return "stopping", experts
+    if all(value == "failed" for value in experts.values()):
+        return "failed", experts
+    return "ok", experts
 
 
 async def stats(request: web.Request) -> web.Response:
@@ -130,4 +142,5 @@ async def _sessions(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _drain(app: web.Application) -> None:
-    await app[STATE].in_flight.drain(DRAIN_S, ABORT_S)
+    state = app[STATE]
+    await state.in_flight.drain(state.limits.drain_timeout_s, ABORT_S)

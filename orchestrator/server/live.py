@@ -45,7 +45,8 @@ logger = logging.getLogger(__name__)
 
 HEARTBEAT_S = 20.0
 CLOSE_TIMEOUT_S = 2.0
-SHUTDOWN_TURN_S = 2.0
+# Of the time to drain; the rest is for the closing events.
+DRAIN_SHARE = 0.8
 OwnFrame = dict[str, object]
 
 
@@ -156,7 +157,7 @@ class Connection:
 
     async def _watch_shutdown(self) -> None:
         await self._state.in_flight.stopping.wait()
-        await self._idle_within(SHUTDOWN_TURN_S)
+        await self._idle_within(self._state.limits.drain_timeout_s * DRAIN_SHARE)
         if not self._live.idle.is_set():
             self._live.session.cancel()
             await self._idle_within(CLOSE_TIMEOUT_S)

@@ -31,7 +31,7 @@ from .state import OWNER, REQUEST_ID, SHUTTING_DOWN, STATE
 
 logger = logging.getLogger(__name__)
 
-OPEN_PATHS = frozenset({"/health"})
+OPEN_PATHS = frozenset({"/health", "/ready"})
 REQUEST_ID_FORM = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 

@@ -18,10 +18,12 @@ from livemind.orchestrator.config import Settings, load_settings
 COMMANDS = [
     [],
     ["serve"],
+    ["check"],
     ["chat"],
     ["config"],
     ["config", "check"],
     ["config", "show"],
+    ["config", "reference"],
     ["zoo"],
     ["zoo", "list"],
     ["zoo", "random"],

@@ -33,15 +33,24 @@ async def test_model_is_shown_by_id_and_unknown_is_404(serve: Any) -> None:
         assert (status, answer["error"]["code"]) == (404, "model_not_found")
 
 
-async def test_health_is_ok_while_an_expert_can_answer(serve: Any) -> None:
+async def test_health_and_readiness_are_good_while_an_expert_can_answer(serve: Any) -> None:
+    experts = {"fake": "ready"}
     async with serve() as doors:
-        assert await doors.ask("GET", "/health") == (
-            200,
-            {"status": "ok", "experts": {"fake": "ready"}},
-        )
+        assert await doors.ask("GET", "/health") == (200, {"status": "ok", "experts": experts})
+        assert await doors.ask("GET", "/ready") == (200, {"status": "ready", "experts": experts})
 
 
-async def test_health_is_503_when_every_expert_has_failed(serve: Any, eventually: Any) -> None:
+async def test_readiness_ends_when_shutdown_begins_and_health_does_not(serve: Any) -> None:
+    async with serve() as doors:
+        doors.state.in_flight.stopping.set()
+        status, answer = await doors.ask("GET", "/ready")
+        assert (status, answer["status"]) == (503, "stopping")
+        assert (await doors.ask("GET", "/health"))[0] == 200
+
+
+async def test_readiness_ends_when_every_expert_has_failed_and_health_does_not(
+    serve: Any, eventually: Any
+) -> None:
     expert = FakeExpert("fake")
     async with serve(expert) as doors:
         expert.start_error = ExpertUnavailable("fake", "no memory")
@@ -49,8 +58,10 @@ async def test_health_is_503_when_every_expert_has_failed(serve: Any, eventually
         await doors.chat()
         await doors.chat()
         await eventually(lambda: doors.mind.experts()[0].state == "failed")
-        status, answer = await doors.ask("GET", "/health")
+        status, answer = await doors.ask("GET", "/ready")
         assert (status, answer["status"]) == (503, "failed")
+        status, answer = await doors.ask("GET", "/health")
+        assert (status, answer["status"]) == (200, "failed")
 
 
 async def test_stats_join_engine_and_server(serve: Any) -> None:
@@ -138,6 +149,7 @@ async def test_api_key_right_opens_both_doors_and_health_needs_none(serve: Any) 
     async with serve(api_keys=["other", "right"]) as doors:
         assert (await doors.ask("GET", "/v1/models", headers=KEY))[0] == 200
         assert (await doors.ask("GET", "/health"))[0] == 200
+        assert (await doors.ask("GET", "/ready"))[0] == 200
         async with doors.live(headers=KEY) as socket:
             await socket.send(type="input_text.commit", text="a")
             await socket.until("response.done")

@@ -16,12 +16,6 @@ from livemind.orchestrator.server import app as app_module
 from livemind.orchestrator.server import live as live_module
 
 
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app_module, "DRAIN_S", 1.0)
-    monkeypatch.setattr(live_module, "SHUTDOWN_TURN_S", 0.2)
-
-
 @asynccontextmanager
 async def second_server(doors: Any) -> AsyncIterator[tuple[str, asyncio.Event, asyncio.Task[None]]]:
     """Serve the same engine once more, until the event is set."""
@@ -45,7 +39,10 @@ async def second_server(doors: Any) -> AsyncIterator[tuple[str, asyncio.Event, a
 
 async def test_shutdown_ends_a_stream_with_one_error_event(serve: Any, body: Any) -> None:
     expert = FakeExpert("fake", token_s=3600)
-    async with serve(expert) as doors, second_server(doors) as (url, stop, task):
+    async with (
+        serve(expert, drain_timeout_s=0.3) as doors,
+        second_server(doors) as (url, stop, task),
+    ):
         request = body("one two", stream=True)
         async with doors.http.post(url + "/v1/chat/completions", json=request) as response:
             await response.content.readany()
@@ -62,7 +59,10 @@ async def test_shutdown_answers_a_waiting_request_with_503(
     serve: Any, body: Any, eventually: Any
 ) -> None:
     expert = FakeExpert("fake", ttft_s=3600)
-    async with serve(expert) as doors, second_server(doors) as (url, stop, task):
+    async with (
+        serve(expert, drain_timeout_s=0.3) as doors,
+        second_server(doors) as (url, stop, task),
+    ):
         asking = asyncio.create_task(doors.http.post(url + "/v1/chat/completions", json=body()))
         await eventually(lambda: expert.running)
         stop.set()
@@ -73,12 +73,12 @@ async def test_shutdown_answers_a_waiting_request_with_503(
         assert expert.running == 0
 
 
-async def test_shutdown_lets_a_short_answer_finish(
-    serve: Any, body: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(app_module, "DRAIN_S", 30)
+async def test_shutdown_lets_a_short_answer_finish(serve: Any, body: Any) -> None:
     expert = FakeExpert("fake", token_s=0.05)
-    async with serve(expert) as doors, second_server(doors) as (url, stop, _):
+    async with (
+        serve(expert, drain_timeout_s=30) as doors,
+        second_server(doors) as (url, stop, _),
+    ):
         request = body("one two", stream=True)
         async with doors.http.post(url + "/v1/chat/completions", json=request) as response:
             await response.content.readany()
@@ -101,10 +101,27 @@ async def test_shutdown_closes_idle_sockets_at_once_with_the_reason(serve: Any) 
         await task
 
 
+async def test_shutdown_lets_a_short_live_turn_finish(serve: Any) -> None:
+    expert = FakeExpert("fake", token_s=0.05)
+    async with (
+        serve(expert, drain_timeout_s=30) as doors,
+        second_server(doors) as (url, stop, _),
+        doors.http.ws_connect(url + "/v1/live") as ws,
+    ):
+        await ws.send_json({"type": "session.update", "speculation": "off"})
+        await ws.send_json({"type": "input_text.commit", "text": "one two"})
+        while (await ws.receive_json())["type"] != "response.output_text.delta":
+            pass
+        stop.set()
+        while (event := await ws.receive_json())["type"] != "response.done":
+            pass
+        assert event["status"] == "completed"
+
+
 async def test_shutdown_ends_a_live_turn_with_its_done_event(serve: Any) -> None:
     expert = FakeExpert("fake", token_s=3600)
     async with (
-        serve(expert) as doors,
+        serve(expert, drain_timeout_s=1) as doors,
         second_server(doors) as (url, stop, task),
         doors.http.ws_connect(url + "/v1/live") as ws,
     ):
@@ -124,11 +141,10 @@ async def test_shutdown_ends_a_live_turn_with_its_done_event(serve: Any) -> None
 async def test_shutdown_cuts_a_socket_that_is_still_busy_without_breaking_the_protocol(
     serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app_module, "DRAIN_S", 0.1)
-    monkeypatch.setattr(live_module, "SHUTDOWN_TURN_S", 60)
+    monkeypatch.setattr(live_module, "DRAIN_SHARE", 600)
     expert = FakeExpert("fake", token_s=3600)
     async with (
-        serve(expert) as doors,
+        serve(expert, drain_timeout_s=0.1) as doors,
         second_server(doors) as (url, stop, task),
         doors.http.ws_connect(url + "/v1/live") as ws,
     ):
