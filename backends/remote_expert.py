@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -21,6 +23,7 @@ from .affinity import affinity_key
 from .base import (
     Capabilities,
     Chunk,
+    Draft,
     GenerationParams,
     Health,
     Message,
@@ -28,12 +31,16 @@ from .base import (
     Priority,
     TokenPrompt,
 )
+from .drafts import DraftCount, DraftFeed
 from .errors import ExpertError, ExpertTimeout, ExpertUnavailable, PromptRejected
 from .folding import fold_documents
 from .remote_http import RemoteServers, error_fields, first_reachable, rejected
 from .remote_wire import chunk_of, request_body, usage_of
 from .spec import ExpertSpec
 from .sse import StreamTooLarge, data_lines
+from .vllm_drafts import DRAFT
+
+log = logging.getLogger(__name__)
 
 CHARACTERS_PER_TOKEN = 4
 PROBE_TIMEOUT_S = 10.0
@@ -80,6 +87,7 @@ class RemoteExpert:
                 open_turn_prefill=await self._probe_open_turn(),
                 compute_group=f"remote:{self._servers.hosts}",
                 max_tokens_default=self._spec.max_tokens_default,
+                drafts=bool(self._spec.verify_drafts),
             )
         except BaseException:
             await self.stop()
@@ -133,27 +141,48 @@ class RemoteExpert:
         return PrefillResult(cached, tokens - cached, (time.perf_counter() - began) * 1000)
 
     async def generate(
-        self, prompt: TokenPrompt, params: GenerationParams, *, priority: Priority, request_id: str
+        self,
+        prompt: TokenPrompt,
+        params: GenerationParams,
+        *,
+        priority: Priority,
+        request_id: str,
+        draft: Draft | None = None,
     ) -> AsyncGenerator[Chunk, None]:
-        """Stream the answer; see ``Expert.generate``. ``priority`` cannot be passed on."""
+        """Stream the answer; see ``Expert.generate``. ``priority`` cannot be passed on.
+
+        Of a feed only what has been drafted by now is sent.
+        """
         if prompt.open_turn:
             raise PromptRejected(self.expert_id, "an open turn can only be prefilled")
         body = self._body(prompt, params) | {
             "stream": True,
             "stream_options": {"include_usage": True},
         }
+        drafted = await self._drafted(prompt, params, draft)
+        count = DraftCount(DraftFeed.of(drafted) if drafted is not None else None)
+        if drafted:
+            body["vllm_xargs"] = {DRAFT: drafted}
         last: Chunk | None = None
         async with aclosing(self._events(_path(prompt), body, _key(prompt))) as events:
             async for event in events:
                 chunk = self._chunk(event, last)
                 if chunk is None:
                     continue
+                if event.get("choices"):
+                    count.saw(chunk.token_ids)
                 if chunk.finish_reason is not None:
                     last = chunk
                 else:
                     yield chunk
         if last is None:
             raise ExpertUnavailable(self.expert_id, f"{self._servers.hosts}: the answer broke off")
+        if last.usage is not None:
+            accepted, rejected = count.accepted_and_rejected()
+            usage = replace(
+                last.usage, accepted_draft_tokens=accepted, rejected_draft_tokens=rejected
+            )
+            last = replace(last, usage=usage)
         yield last
 
     async def health(self) -> Health:
@@ -217,6 +246,25 @@ class RemoteExpert:
             if prompt.cache_salt is not None:
                 body["cache_salt"] = prompt.cache_salt
         return body
+
+    async def _drafted(
+        self, prompt: TokenPrompt, params: GenerationParams, draft: Draft | None
+    ) -> list[int] | None:
+        """Return the draft as token ids, None if there is none or it cannot be verified."""
+        draft = params.prediction if draft is None else draft
+        if draft is None or params.min_p or params.logit_bias or not self._capabilities.drafts:
+            return None
+        if isinstance(draft, DraftFeed):
+            return list(draft.tokens)
+        if not isinstance(draft, str):
+            return list(draft)
+        body = {"model": self._model, "prompt": draft, "add_special_tokens": False}
+        try:
+            tokens = (await self._servers.post_json("/tokenize", body, key=_key(prompt)))["tokens"]
+            return [int(token) for token in tokens]
+        except (ExpertError, LookupError, TypeError, ValueError):
+            log.warning("expert %s cannot tokenize a prediction: it is ignored", self.expert_id)
+            return None
 
     def _default_fits(self, prompt: TokenPrompt) -> bool:
         limit = self._capabilities.max_model_len

@@ -5,13 +5,14 @@
 step; with no draft it proposes nothing and a step is a plain step. ``DraftWorker`` is the worker
 extension: it hands the model runner to the proposer and takes what is drafted later.
 
-A ``vllm serve`` verifies drafts when it is started with the arguments of ``engine_arguments`` and
-LiveMind is installed beside it; they travel in ``vllm_xargs`` then. vLLM's interface for proposers
+A ``vllm serve`` verifies drafts when it is started with ``server_arguments`` and LiveMind is
+installed beside it; they travel in ``vllm_xargs`` then. vLLM's interface for proposers
 is declared experimental: ``missing_hook`` says whether this vLLM has what is used here.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -46,6 +47,15 @@ def engine_arguments(max_num_seqs: int) -> dict[str, object]:
         },
         "worker_extension_cls": f"{__name__}.{DraftWorker.__name__}",
     }
+
+
+def server_arguments(max_num_seqs: int) -> list[str]:
+    """Return the same as arguments of ``vllm serve``."""
+    arguments = engine_arguments(max_num_seqs)
+    return [
+        *("--speculative-config", json.dumps(arguments["speculative_config"])),
+        *("--worker-extension-cls", str(arguments["worker_extension_cls"])),
+    ]
 
 
 def missing_hook() -> str | None:
