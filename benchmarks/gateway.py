@@ -31,6 +31,7 @@ Aim = Literal["latency", "throughput"]
 WAYS: tuple[Way, ...] = ("whole", "stream")
 AIMS: tuple[Aim, ...] = ("latency", "throughput")
 DIRECT, LIVEMIND, PEER = "direct", "livemind", "litellm"
+WARM_UP_S = 1.5
 _PIN = (
     "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])}); "
     "os.execvp(sys.argv[2], sys.argv[2:])"
@@ -161,6 +162,15 @@ async def _rounds(
     say: Callable[[str, int], None],
 ) -> None:
     plan, rng, done = result.plan, random.Random(result.plan.seed), 0
+    headers = {"Authorization": f"Bearer {key}"}
+    for arm, url in urls.items():
+        say(f"gateway: warming {arm} up", done)
+        for way in WAYS:
+            stream = way == "stream"
+            warm = LoadSpec(
+                url, _model("throughput"), plan.users, 0.0, 0.0, WARM_UP_S, stream, 0, headers
+            )
+            await _load(warm, result.cores)
     for number in range(plan.rounds):
         for way in WAYS:
             for aim in AIMS:
@@ -176,7 +186,7 @@ async def _rounds(
                         warm_up_s=plan.warm_up_s,
                         stream=way == "stream",
                         seed=rng.randrange(1 << 30),
-                        headers={"Authorization": f"Bearer {key}"},
+                        headers=headers,
                     )
                     one = await _one(number, arm, way, aim, spec, result.cores)
                     result.measurements.append(one)

@@ -33,7 +33,7 @@ QUICK_LADDER = LadderPlan(
     RANDOM.expert_id,
     rungs=(1, 4, 16),
     rounds=1,
-    turns=3,
+    turns=2,
     documents_tokens=500,
     chars_per_minute=1200.0,
 )
