@@ -23,7 +23,8 @@ from .dataset import prefixes
 
 AT_A_TIME = 128
 MAX_LINE_CHARS = 1_000_000
-MOST_WORDS = 2000
+MOST_WORDS = 200
+"""Words that get an estimate each; of a longer text only the whole is routed after them."""
 BAR = 24
 _COLOURS = ("green", "cyan", "yellow", "magenta", "blue", "red", "white")
 
@@ -47,10 +48,8 @@ async def _run(
     async with _router(settings) as router:
         for text, images in jobs:
             context = replace(NO_CONTEXT, images=images)
-            parts = prefixes(text)[:MOST_WORDS] or [text]
+            parts = typed(text)
             estimates = await _estimates(router, parts, context)
-            if text.strip() and len(text.split()) > MOST_WORDS:
-                estimates[-1] = await router.estimate(text, context)
             if options.json:
                 print(json.dumps(as_json(text, estimates), ensure_ascii=False), flush=True)
             else:
@@ -114,6 +113,13 @@ def _job(place: str, line: str) -> tuple[str, int]:
     return text, images
 
 
+def typed(text: str) -> list[str]:
+    """Return what has been typed at each estimate: at least one, the last is all of the text."""
+    words = text.split()
+    parts = prefixes(" ".join(words[:MOST_WORDS]))
+    return parts if words and len(words) <= MOST_WORDS else [*parts, text]
+
+
 def as_json(text: str, estimates: list[RouteEstimate]) -> dict[str, Any]:
     """Return one line of ``--json``: the last estimate, and the way there in ``words``."""
     last = estimates[-1]
@@ -127,9 +133,14 @@ def as_json(text: str, estimates: list[RouteEstimate]) -> dict[str, Any]:
         "reasons": list(last.reasons),
         "words": [
             {"n": n, "domain": one.domain, "confidence": one.confidence, "stable": one.stable}
-            for n, one in enumerate(estimates, start=1)
+            for n, one in zip(_counts(text, len(estimates)), estimates, strict=True)
         ],
     }
+
+
+def _counts(text: str, estimates: int) -> list[int]:
+    """Return how many words had been typed at each estimate."""
+    return [*range(1, estimates), len(text.split())]
 
 
 def show(text: str, parts: list[str], estimates: list[RouteEstimate]) -> None:
@@ -143,14 +154,15 @@ def show(text: str, parts: list[str], estimates: list[RouteEstimate]) -> None:
     experts = sorted({name for one in estimates for name, _ in _shares(one)})
     colours = {name: _COLOURS[at % len(_COLOURS)] for at, name in enumerate(experts)}
     table = Table("words", "word", "expert", "", "probabilities", "stays", box=None, pad_edge=False)
-    for number, (part, one) in enumerate(zip(parts, estimates, strict=True), start=1):
+    counts = _counts(text, len(estimates))
+    for number, part, one in zip(counts, parts, estimates, strict=True):
         strip = Text()
         for name in experts:
             width = round(BAR * dict(_shares(one)).get(name, 0.0))
             strip.append("█" * width, style=colours[name])
         table.add_row(
             str(number),
-            escape(_printable(part.rpartition(" ")[2])[:24]),
+            escape(_printable(part[-64:].split(" ")[-1])[:24]),
             Text(f"{one.expert} {one.confidence:.2f}", style=colours.get(one.expert, "")),
             "✓" if one.stable else "",
             strip,
