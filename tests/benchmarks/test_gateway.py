@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from livemind.benchmarks import gateway_summary
-from livemind.benchmarks.gateway import Aim, Measurement, Way
+from livemind.benchmarks.gateway import WAYS, Aim, Measurement, Way
 from livemind.benchmarks.gateway_fake import FakeExpert, stream_parts, whole_answer
 from livemind.benchmarks.gateway_load import LoadResult, LoadSpec, fault_of, generate
 
@@ -104,8 +104,8 @@ def one(number: int, arm: str, way: Way, aim: Aim, ms: float, ended: int) -> Mea
 def test_summary_headline_is_the_worse_way_paired_within_rounds() -> None:
     found = []
     for number, drift in enumerate((0.0, 50.0, 7.0)):
-        for way, added in (("whole", 0.5), ("stream", 2.0)):
-            assert way in ("whole", "stream")
+        for way in WAYS:
+            added = {"whole": 0.5, "stream": 2.0}[way]
             found.append(one(number, "direct", way, "latency", 100.0 + drift, 10))
             found.append(one(number, "livemind", way, "latency", 100.0 + drift + added, 10))
             rate = 600 if way == "whole" else 900
@@ -119,7 +119,7 @@ def test_summary_headline_is_the_worse_way_paired_within_rounds() -> None:
 
 
 def test_summary_without_the_peer_is_unknown_not_zero() -> None:
-    found = [one(0, "livemind", way, "throughput", 1.0, 10) for way in ("whole", "stream")]
+    found = [one(0, "livemind", way, "throughput", 1.0, 10) for way in WAYS]
     summary = gateway_summary.summary(found)
     assert summary["gateway.rps_over_litellm"] is None
     assert summary["gateway.litellm_rps.whole"] is None
