@@ -38,10 +38,10 @@ CXX_FILES = $(shell git ls-files '*.cc' '*.h')
 MYPY_ROOT := .cache/mypy
 MYPY_PARTS := __init__.py orchestrator backends rag kernels benchmarks tests
 
-.PHONY: help install dev serve test check types bench lock clean
+.PHONY: help install dev serve test test-arm test-native check types bench lock clean
 
 help: ## This list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 install: $(RUN) $(NATIVE) $(PACKAGE) ## Everything that `serve` needs, into .venv
 
@@ -65,6 +65,34 @@ types: dev ## Types alone
 	$(say) "mypy --strict"
 	@mkdir -p $(MYPY_ROOT) && ln -sfn ../.. $(MYPY_ROOT)/livemind
 	MYPYPATH=$(MYPY_ROOT) $(VENV)/bin/mypy --strict $(MYPY_PARTS:%=$(MYPY_ROOT)/livemind/%)
+
+# The kernels without Python. Arm: cross-compiled (g++-aarch64-linux-gnu) and emulated
+# (qemu-user-static or qemu-user); each model of processor must pick its own tier and would trap on
+# an instruction it lacks. This machine: under the address and undefined-behaviour sanitizers.
+KERNELS_BUILD := build/kernels-test
+KERNELS_CMAKE = $(VENV)/bin/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(VENV))/bin/ninja \
+	-DLIVEMIND_KERNELS_PYTHON=OFF -DLIVEMIND_KERNELS_TEST=ON --log-level=WARNING
+ARM_CXX ?= aarch64-linux-gnu-g++
+QEMU ?= $(shell command -v qemu-aarch64-static || command -v qemu-aarch64)
+
+test-arm: dev ## The kernels' tiers for Arm, cross-compiled and under QEMU
+	@command -v $(ARM_CXX) >/dev/null && [ -n "$(QEMU)" ] || { echo "test-arm needs a compiler" \
+		"for Arm and QEMU: sudo apt install g++-aarch64-linux-gnu qemu-user-static" >&2; exit 1; }
+	@$(KERNELS_CMAKE) -B $(KERNELS_BUILD)/arm -DCMAKE_SYSTEM_NAME=Linux \
+		-DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=$(ARM_CXX) \
+		-DCMAKE_EXE_LINKER_FLAGS=-static
+	@$(VENV)/bin/ninja -C $(KERNELS_BUILD)/arm --quiet
+	@for pair in cortex-a57:neon neoverse-n1:neon_dot max:neon_mm; do \
+		model=$${pair%%:*}; tier=$${pair##*:}; \
+		best=$$($(QEMU) -cpu $$model $(KERNELS_BUILD)/arm/kernels_test --best); \
+		echo "==> $$model picks $$best"; [ "$$best" = "$$tier" ] || exit 1; \
+		$(QEMU) -cpu $$model $(KERNELS_BUILD)/arm/kernels_test; done
+
+test-native: dev ## The kernels' tiers of this machine under ASan and UBSan
+	@$(KERNELS_CMAKE) -B $(KERNELS_BUILD)/sanitized \
+		-DLIVEMIND_KERNELS_SANITIZE=address,undefined
+	@$(VENV)/bin/ninja -C $(KERNELS_BUILD)/sanitized --quiet
+	$(KERNELS_BUILD)/sanitized/kernels_test
 
 bench: install ## The quick benchmark (BENCH="name options" for another)
 	@mkdir -p var/bench

@@ -23,6 +23,7 @@ from .bench import BenchmarkFailed, UsageError
 from .reporting import outputs
 
 BENCHES = {
+    "kernels": ("kernels_bench", "each kernel against scalar code, NumPy, torch and vLLM's own"),
     "ttft": ("ttft_bench", "time to first token from Enter, typed live against sent at the end"),
     "routing": ("routing_bench", "routes on partial input: right, calibrated, early, fast"),
     "load": ("load_bench", "where the wait bends under load; what the gateway costs; peers"),

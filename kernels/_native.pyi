@@ -1,5 +1,6 @@
 """The compiled kernels: signatures and meaning are those of ``reference.py``."""
 
+from .arrays import Array
 from .reference import apply_penalties as apply_penalties
 from .reference import attention as attention
 from .reference import cosine_top_k as cosine_top_k
@@ -38,3 +39,9 @@ def flash_threshold() -> int:
 
 def set_flash_threshold(keys: int) -> None:
     """Set it, for every thread; ``livemind.kernels.tune`` measures it."""
+
+def read_all(x: Array) -> float:
+    """Return the sum of float32 (n,), reading it once at the speed of the memory."""
+
+def multiply_adds(rounds: int) -> float:
+    """Run multiply-adds in registers; return how many floating-point operations that were."""

@@ -76,7 +76,8 @@ def softmax(x: Array, out: Array | None = None) -> FloatArray:
     Returns:
         ``out``, or a new float32 array. A row with NaN, +inf or nothing above -inf is all NaN.
 
-    Relative error at most (8 + largest - x) eps, or 1e-37 absolute. e^x by a polynomial (Cephes expf, netlib.org/cephes).
+    Relative error at most (8 + largest - x) eps, or 1e-37 absolute. e^x is a polynomial
+    (Cephes expf, netlib.org/cephes).
     """
     return _softmax(x, out, log=False)
 

@@ -74,7 +74,8 @@ struct Kernels {
                std::size_t rows, std::size_t dim, float* out);
   void (*dots_i8)(const std::int8_t* query, const std::int8_t* matrix, std::ptrdiff_t stride,
                   std::size_t rows, std::size_t dim, std::int32_t* out);
-  double (*dot_f64)(const float* a, const float* b, std::size_t dim);
+  void (*dots_f64)(const double* query, const double* matrix, std::size_t rows, std::size_t dim,
+                   double* out);  // rows are dim apart
 
   // transformer rows; `residual` null: plain RMSNorm, else x + residual is stored there first
   void (*rms_norm)(Type type, Rows<const void> x, Rows<void> residual, const void* weight,
@@ -102,6 +103,10 @@ struct Kernels {
   // `scratch` holds AttentionScratch(shape) floats; flash: online softmax over tiles of keys
   void (*attention)(Type type, const Attention& shape, const void* q, const void* k, const void* v,
                     void* out, bool flash, float* scratch);
+
+  // limits of the machine, for benchmarks: see limits.inl.h
+  double (*read_all)(const float* data, std::size_t n);
+  double (*multiply_adds)(std::size_t rounds, float* result);
 };
 
 constexpr std::size_t kFilterBlock = 64;  // logits per block maximum

@@ -55,6 +55,21 @@ PYBIND11_MODULE(_native, module) {
     }
     return names;
   });
+  module.def(
+      "read_all",
+      [](const py::object& x_like) {
+        const livemind::Tensor x = livemind::Input("x", x_like, {livemind::Kind::kF32}, 1, 1);
+        return livemind::Active().read_all(x.As<float>(), static_cast<std::size_t>(x.columns()));
+      },
+      py::arg("x"));
+  module.def(
+      "multiply_adds",
+      [](std::size_t rounds) {
+        float result = 0.25F;
+        const double operations = livemind::Active().multiply_adds(rounds, &result);
+        return operations;
+      },
+      py::arg("rounds"));
   livemind::BindLogits(module);
   livemind::BindLayers(module);
 }

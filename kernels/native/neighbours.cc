@@ -107,18 +107,21 @@ NonFinite TopK(const Kernels& kernels, const float* queries, std::ptrdiff_t quer
 
 NonFinite PairwiseCosine(const Kernels& kernels, const float* rows, std::ptrdiff_t stride,
                          std::size_t n, std::size_t dim, float* cosines) {
-  const auto row = [&](std::size_t i) { return rows + static_cast<std::ptrdiff_t>(i) * stride; };
-  std::vector<double> inverse_norms(n);
+  std::vector<double> unit(n * dim);  // the rows at length 1
   for (std::size_t i = 0; i < n; ++i) {
-    const double squared = kernels.dot_f64(row(i), row(i), dim);
+    const float* row = rows + static_cast<std::ptrdiff_t>(i) * stride;
+    double squared = 0.0;
+    for (std::size_t d = 0; d < dim; ++d) squared += static_cast<double>(row[d]) * row[d];
     if (!std::isfinite(squared)) return {true, 0, i};
-    inverse_norms[i] = squared > 0.0 ? 1.0 / std::sqrt(squared) : 0.0;
+    const double inverse = squared > 0.0 ? 1.0 / std::sqrt(squared) : 0.0;
+    for (std::size_t d = 0; d < dim; ++d) unit[i * dim + d] = row[d] * inverse;
   }
+  std::vector<double> products(n);
   for (std::size_t i = 0; i < n; ++i) {
+    kernels.dots_f64(unit.data() + i * dim, unit.data() + i * dim, n - i, dim, products.data());
     for (std::size_t j = i; j < n; ++j) {
-      const double dot = kernels.dot_f64(row(i), row(j), dim);
-      const double cosine = dot * inverse_norms[i] * inverse_norms[j];
-      cosines[i * n + j] = cosines[j * n + i] = static_cast<float>(std::clamp(cosine, -1.0, 1.0));
+      const double cosine = std::clamp(products[j - i], -1.0, 1.0);
+      cosines[i * n + j] = cosines[j * n + i] = static_cast<float>(cosine);
     }
   }
   return {};

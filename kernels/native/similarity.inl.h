@@ -137,16 +137,32 @@ void DotsI8(const int8_t* query, const int8_t* matrix, ptrdiff_t stride, size_t 
   }
 }
 
-double DotF64(const float* a, const float* b, size_t dim) {
-  D sums{};
+template <size_t kRows>
+LM_INLINE void DotRowsF64(const double* query, const double* matrix, size_t dim, double* out) {
+  D sums[kRows];
+  for (size_t row = 0; row < kRows; ++row) sums[row] = D{};
   size_t i = 0;
   for (; i + kW <= dim; i += kW) {
-    sums += __builtin_convertvector(Load(a + i), D) * __builtin_convertvector(Load(b + i), D);
+    D part;
+    __builtin_memcpy(&part, query + i, sizeof part);
+    for (size_t row = 0; row < kRows; ++row) {
+      D other;
+      __builtin_memcpy(&other, matrix + row * dim + i, sizeof other);
+      sums[row] += part * other;
+    }
   }
-  double sum = 0.0;
-  for (size_t lane = 0; lane < kW; ++lane) sum += sums[lane];
-  for (; i < dim; ++i) sum += (double)a[i] * (double)b[i];
-  return sum;
+  for (size_t row = 0; row < kRows; ++row) {
+    double sum = 0.0;
+    for (size_t lane = 0; lane < kW; ++lane) sum += sums[row][lane];
+    for (size_t at = i; at < dim; ++at) sum += query[at] * matrix[row * dim + at];
+    out[row] = sum;
+  }
+}
+
+void DotsF64(const double* query, const double* matrix, size_t rows, size_t dim, double* out) {
+  size_t row = 0;
+  for (; row + 4 <= rows; row += 4) DotRowsF64<4>(query, matrix + row * dim, dim, out + row);
+  for (; row < rows; ++row) DotRowsF64<1>(query, matrix + row * dim, dim, out + row);
 }
 
 }  // namespace

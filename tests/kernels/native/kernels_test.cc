@@ -219,9 +219,16 @@ void TestSimilarity(const Kernels& k, Random& random) {
     k.dots_i8(a.data, b.data, static_cast<std::ptrdiff_t>(dim), 2, dim, found);
     Near("dots i8", dim, found[0], wanted, 0);
     Near("dots i8", dim, found[1], wanted, 0);
-    double exact = 0;
-    for (std::size_t i = 0; i < dim; ++i) exact += static_cast<double>(query[i]) * matrix[i];
-    Near("dot f64", dim, k.dot_f64(query.data, matrix.data, dim), exact, 1e-9 * (1 + dim));
+    Buffer<double> wide(dim), five(5 * dim);
+    for (std::size_t i = 0; i < dim; ++i) wide[i] = query[i];
+    for (std::size_t i = 0; i < 5 * dim; ++i) five[i] = matrix[i];
+    double products[5];
+    k.dots_f64(wide.data, five.data, 5, dim, products);
+    for (std::size_t r = 0; r < 5; ++r) {
+      double exact = 0;
+      for (std::size_t i = 0; i < dim; ++i) exact += wide[i] * five[r * dim + i];
+      Near("dots f64", dim, products[r], exact, 1e-12 * static_cast<double>(dim + 1));
+    }
   }
 }
 
