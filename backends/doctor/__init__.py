@@ -5,7 +5,7 @@ Loads no weights, imports no torch. ``examine`` is the door; the rest of the pac
 
 from __future__ import annotations
 
-from .examine import Question, Subject, examine
+from .examination import Question, Subject, examine
 from .findings import ExpertFacts, Finding, Plan, Report
 
 __all__ = ["ExpertFacts", "Finding", "Plan", "Question", "Report", "Subject", "examine"]

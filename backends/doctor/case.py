@@ -96,7 +96,7 @@ class Case:
         """The longest context whose KV cache fits, tokens, in whole blocks."""
         if self.shape is None or self.sizes.kv_pool is None:
             return None
-        each = self.sizes.element_bytes
+        each = self.sizes.kv_element_bytes
         fits = self.shape.longest(self.sizes.kv_pool, each, self.step_tokens)
         block = self.spec.block_size
         return None if fits is None else fits // block * block
@@ -107,7 +107,7 @@ class Case:
         limit, pool = self.max_model_len, self.sizes.kv_pool
         if self.shape is None or limit is None or pool is None:
             return None
-        one = self.shape.sequence_bytes(limit, self.sizes.element_bytes, self.step_tokens)
+        one = self.shape.sequence_bytes(limit, self.sizes.kv_element_bytes, self.step_tokens)
         return None if not one else pool // one
 
     @property

@@ -9,6 +9,8 @@ from .findings import ExpertFacts, Finding, Plan
 from .quantities import gib
 
 _POOL = "lazy_loading.max_loaded_experts"
+# Sizes are estimates: holding everything is only suggested with this much to spare.
+_COMFORTABLE = 0.9
 
 
 def check_plan(plan: Plan, *, lazy: bool) -> Iterator[Finding]:
@@ -27,7 +29,7 @@ def check_plan(plan: Plan, *, lazy: bool) -> Iterator[Finding]:
             enable = "" if lazy else "lazy_loading.enabled: true and "
             change = f"{enable}{_POOL}: {plan.safe_loaded}"
         yield Finding("error", "pool_too_large", key, value, why, change)
-    elif plan.swapped and plan.all_fit:
+    elif plan.swapped and plan.all_fit and plan.all_bytes <= _COMFORTABLE * plan.budget_bytes:
         total = len(plan.kept) + len(plan.swapped)
         why = f"all {total} together take {gib(plan.all_bytes)} and would fit: none need be swapped"
         yield Finding("info", "pool_could_hold_all", key, value, why, f"{_POOL}: {total}")

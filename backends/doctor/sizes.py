@@ -25,6 +25,7 @@ class Sizes:
 
     dtype: str
     element_bytes: int
+    kv_element_bytes: int
     weights: int | None
     weights_estimated: bool
     parameters: int | None
@@ -77,7 +78,8 @@ def measure(
     else:
         share = int(spec.gpu_memory_utilization * machine)
         pool = None if weights is None else max(share - weights - working, 0)
-    return Sizes(dtype, each, weights, estimated, parameters, pool, working)
+    cached = 1 if spec.kv_cache_dtype.startswith("fp8") else each
+    return Sizes(dtype, each, cached, weights, estimated, parameters, pool, working)
 
 
 def _weights(

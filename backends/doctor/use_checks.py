@@ -28,10 +28,10 @@ def check_context(case: Case) -> Iterator[Finding]:
         return
     if asked > longest:
         yield _too_long(case, asked, longest)
-    elif case.sequences is not None and case.sequences < case.spec.max_num_seqs:
+    elif case.sequences == 1 and case.spec.max_num_seqs > 1:
         why = (
-            f"the KV cache of {gib(case.sizes.kv_pool)} holds {case.sequences} requests of "
-            f"{asked} tokens; more run together when they are shorter, else they wait"
+            f"the KV cache of {gib(case.sizes.kv_pool)} holds one request of {asked} tokens: while "
+            "a long one is answered, others may wait"
         )
         yield case.finding("info", "concurrency", "max_num_seqs", case.spec.max_num_seqs, why)
 
@@ -40,8 +40,8 @@ def _too_long(case: Case, asked: int, longest: int) -> Finding:
     shape, sizes = case.shape, case.sizes
     assert shape is not None
     assert sizes.kv_pool is not None
-    need = shape.sequence_bytes(asked, sizes.element_bytes, case.step_tokens) or 0
-    each = shape.kv_bytes_per_token(sizes.element_bytes) or 0
+    need = shape.sequence_bytes(asked, sizes.kv_element_bytes, case.step_tokens) or 0
+    each = shape.kv_bytes_per_token(sizes.kv_element_bytes) or 0
     source = "" if case.spec.max_model_len is not None else ", the model's own as none is given"
     why = (
         f"one request of {asked} tokens{source} needs {gib(need)} of KV cache ({each / 1024:.0f} "

