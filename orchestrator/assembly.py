@@ -96,7 +96,14 @@ def make_bridge_client(settings: Settings) -> BridgeClient | None:
     rag = settings.rag
     if not rag.enabled:
         return None
-    return BridgeClient(rag.bridge_url, top_k=rag.top_k, min_score=rag.min_score)
+    return BridgeClient(
+        rag.bridge_url,
+        second_url=rag.second_bridge_url,
+        collection=rag.collection,
+        mode=rag.mode,
+        top_k=rag.top_k,
+        min_score=rag.min_score,
+    )
 
 
 def make_gate(settings: Settings) -> SpeculationGate:

@@ -213,21 +213,14 @@ def _add_zoo(commands: Commands) -> None:
 def _add_bridge(commands: Commands) -> None:
     bridge = commands.add_parser(
         "bridge",
-        help="serve passages of a folder to one or more servers",
-        description="Run the retrieval bridge by itself.",
+        help="keep documents and find passages: serve, ingest, search, stats",
+        description="Run the retrieval bridge by itself, fill it, ask it.",
         epilog="example:\n  livemind bridge serve --corpus docs/ --port 8001",
     )
     actions = bridge.add_subparsers(dest="action", required=True, metavar="ACTION")
-    serve = actions.add_parser(
-        "serve",
-        help="index a folder of .md files and answer",
-        description="Index a folder of .md files and serve it until Ctrl-C.",
-        epilog="example:\n  livemind bridge serve --corpus docs/",
-    )
-    serve.add_argument("--corpus", type=Path, metavar="DIR", help="folder; default: the handbook")
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
-    serve.add_argument("--port", type=_port, default=8001, help="port (%(default)s)")
-    serve.set_defaults(module="cli_commands", function="bridge_serve")
+    from .cli_bridge import add_arguments
+
+    add_arguments(actions, _port)
 
 
 def _add_route(commands: Commands) -> None:

@@ -1,4 +1,4 @@
-"""The small commands: ``config``, ``zoo`` and ``bridge``."""
+"""The small commands: ``config`` and ``zoo``."""
 
 from __future__ import annotations
 
@@ -64,11 +64,3 @@ def zoo_random(options: argparse.Namespace) -> int:
         raise CommandError("needs torch: install livemind with the cpu or gpu extra") from None
     print(f"{folder}: {count:,} random parameters, for timing only")
     return 0
-
-
-def bridge_serve(options: argparse.Namespace) -> int:
-    """Serve a folder of passages until a signal."""
-    from ..rag.bridge import run_bridge
-
-    options.corpus = options.corpus or HANDBOOK
-    return run_bridge(options)

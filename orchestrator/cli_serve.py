@@ -115,17 +115,25 @@ async def missing_bridge(mind: LiveMind, embedder: Embedder | None) -> AsyncIter
     if not rag.enabled or worker is None or embedder is None or not await _is_free(rag.bridge_url):
         yield None
         return
-    from ..rag.bridge import BridgeError, serve_bridge
-    from ..rag.collection import Collection
+    from ..rag.bridge import BridgeError, BridgeSettings, data_library, folder_library, serve_bridge
     from ..rag.corpus import CorpusError
+    from ..rag.store.base import StoreError
     from .cli_commands import HANDBOOK
 
     host, port = _local_address(rag.bridge_url) or ("127.0.0.1", 0)
     try:
-        collection = await asyncio.to_thread(Collection.load, rag.corpus or HANDBOOK, embedder)
-        async with serve_bridge(collection, worker, host=host, port=port) as url:
+        kept = (
+            folder_library(rag.corpus or HANDBOOK, embedder)
+            if rag.data is None
+            else data_library(rag.data, embedder)
+        )
+        settings = BridgeSettings(writable=rag.data is not None)
+        async with (
+            kept as library,
+            serve_bridge(library, worker, host=host, port=port, settings=settings) as url,
+        ):
             yield url
-    except (BridgeError, CorpusError) as exc:
+    except (BridgeError, CorpusError, StoreError) as exc:
         raise CommandError(f"the bridge cannot start: {exc}") from None
 
 

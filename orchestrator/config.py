@@ -86,6 +86,15 @@ class RagConfig(Section):
 
     enabled: bool = Field(False, description="Fetch passages from the bridge.")
     bridge_url: str = Field("http://127.0.0.1:8001", description="Where the bridge answers.")
+    second_bridge_url: str | None = Field(
+        None, description="Another bridge with the same documents, for slow final queries."
+    )
+    collection: str = Field(
+        "default", pattern="^[a-z0-9][a-z0-9_-]{0,63}$", description="Where to look."
+    )
+    mode: Literal["dense", "sparse", "hybrid"] = Field(
+        "hybrid", description="By vectors, by words, or by both."
+    )
     top_k: int = Field(3, ge=1, le=100, description="Passages of one turn.")
     deadline_ms: float = Field(
         600, gt=0, le=60_000, description="Longest wait for a partial text's passages, ms."
@@ -96,19 +105,23 @@ class RagConfig(Section):
     corpus: Path | None = Field(
         None, description="Folder of .md files for the bridge that `serve` starts; null: handbook."
     )
+    data: Path | None = Field(
+        None, description="Folder of collections for the bridge that `serve` starts; over corpus."
+    )
     min_score: float = Field(
         0.2, ge=-1, le=1, description="Cosine below which a passage does not count."
     )
 
     @field_validator("corpus")
     @classmethod
-    def _resolve_corpus(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+    def _resolve_folder(cls, value: Path | None, info: ValidationInfo) -> Path | None:
         return None if value is None else from_folder(value, info)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        problem = url_problem("bridge_url", self.bridge_url)
-        raise_problems([] if problem is None else [problem])
+        urls = {"bridge_url": self.bridge_url, "second_bridge_url": self.second_bridge_url}
+        problems = (url_problem(name, url) for name, url in urls.items() if url is not None)
+        raise_problems([problem for problem in problems if problem is not None])
         return self
 
 

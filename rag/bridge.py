@@ -1,35 +1,35 @@
 """The bridge: a small HTTP service that finds passages for text that is still being typed.
 
-Owns the routes and the life of the server. A request passes three stages, each inside the caller's
-deadline: validate, embed, search. What the deadline cuts off is reported as ``degraded``.
+Owns the table of routes and the life of the server.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
-import time
+import sys
+import tempfile
 from argparse import Namespace
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from aiohttp import web
 
-from .base import Passage
-from .bridge_api import (
-    MAX_BODY_BYTES,
-    BridgeRefusal,
-    errors_as_envelopes,
-    parse_retrieve,
-)
-from .collection import Collection
-from .corpus import CorpusError
+from .base import Embedder
+from .bridge_api import MAX_UPSERT_BYTES, BridgeRefusal, errors_as_envelopes
+from .bridge_documents import DocumentRoutes
+from .bridge_metrics import BridgeMetrics
+from .bridge_retrieve import BridgeSettings, RetrieveRoutes
+from .corpus import CorpusError, read_corpus
 from .embed_worker import EmbedWorker
 from .embedder import EmbedderError, MiniLMEmbedder
-from .supersession import Superseded, Supersession
-from .wire import RetrieveAnswer, RetrievedText, RetrieveRequest, RetrieveTimings
+from .library import DEFAULT, Library
+from .parse_process import ParseProcess
+from .rerank import Reranker
+from .store.base import StoreError
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8001
@@ -39,89 +39,13 @@ class BridgeError(Exception):
     """The bridge cannot start; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class BridgeSettings:
-    """Limits of one bridge.
+class _Health:
+    """The routes for operators."""
 
-    Attributes:
-        name: of its one collection.
-        max_concurrent: retrievals at once; more are answered 429.
-        max_sessions: sessions whose newest revision is remembered.
-    """
-
-    name: str = "default"
-    max_concurrent: int = 64
-    max_sessions: int = 4096
-
-
-@dataclass(slots=True)
-class _Progress:
-    """What a retrieval has reached when its deadline strikes."""
-
-    stage: str = "embed"
-    embed_ms: float | None = None
-    search_ms: float | None = None
-    passages: tuple[Passage, ...] = ()
-
-
-class Bridge:
-    """Answers retrievals from one collection."""
-
-    def __init__(
-        self, collection: Collection, embed: EmbedWorker, settings: BridgeSettings
-    ) -> None:
-        self._collection = collection
+    def __init__(self, library: Library, embed: EmbedWorker, metrics: BridgeMetrics) -> None:
+        self._library = library
         self._embed = embed
-        self._settings = settings
-        self._supersession = Supersession(settings.max_sessions)
-        self._active = 0
-
-    async def retrieve(self, request: web.Request) -> web.Response:
-        """``POST /v1/retrieve``: passages for one revision of a session's text."""
-        if self._active >= self._settings.max_concurrent:
-            limit = f"{self._settings.max_concurrent} retrievals are running, the limit"
-            raise BridgeRefusal(429, "overloaded", limit, retry_after_s=1)
-        self._active += 1
-        try:
-            return await self._retrieve(parse_retrieve(await request.read()))
-        finally:
-            self._active -= 1
-
-    async def _retrieve(self, asked: RetrieveRequest) -> web.Response:
-        progress = _Progress()
-        degraded: list[str] = []
-        deadline_s = asked.deadline_ms / 1000.0
-        try:
-            async with self._supersession.turn(asked.session_id, asked.revision, deadline_s):
-                await self._search(asked, progress)
-        except Superseded:
-            newer = f"a newer revision than {asked.revision} of this session is known"
-            raise BridgeRefusal(409, "superseded", newer, param="revision") from None
-        except TimeoutError:
-            degraded.append(f"deadline: {progress.stage}")
-        answer = RetrieveAnswer(
-            revision=asked.revision,
-            index_version=self._collection.version,
-            results=tuple(
-                RetrievedText(**asdict(passage), rank=rank)
-                for rank, passage in enumerate(progress.passages, 1)
-            ),
-            degraded=tuple(degraded),
-            timings_ms=RetrieveTimings(embed=progress.embed_ms, search=progress.search_ms),
-            request_id=asked.request_id,
-        )
-        return web.Response(body=answer.model_dump_json(), content_type="application/json")
-
-    async def _search(self, asked: RetrieveRequest, progress: _Progress) -> None:
-        began = time.perf_counter()
-        vector = await self._embed.embed(asked.query)
-        embedded = time.perf_counter()
-        progress.embed_ms = (embedded - began) * 1000.0
-        progress.stage = "search"
-        await asyncio.sleep(0)  # lets a deadline or a newer revision in before an inline search
-        passages = await self._collection.search(vector, asked.top_k, asked.min_score)
-        progress.search_ms = (time.perf_counter() - embedded) * 1000.0
-        progress.passages = passages
+        self._metrics = metrics
 
     async def healthz(self, _: web.Request) -> web.Response:
         """``GET /healthz``: the process answers."""
@@ -131,66 +55,84 @@ class Bridge:
         """``GET /readyz``: a retrieval would be answered."""
         if self._embed.closed:
             raise BridgeRefusal(503, "not_ready", "the embedding worker is closed", retry_after_s=1)
-        return web.json_response({"status": "ready", "index_version": self._collection.version})
+        versions = {name: self._library.store(name).version for name in self._library.names}
+        return web.json_response({"status": "ready", "index_versions": versions})
 
     async def collections(self, _: web.Request) -> web.Response:
         """``GET /v1/collections``: what is served, and the encoder's counters."""
-        collection = {
-            "name": self._settings.name,
-            "passages": len(self._collection.index),
-            "sources": len({p.source for p in self._collection.corpus.passages}),
-            "dim": self._collection.index.dim,
-            "index": self._collection.index.method,
-            "embedder": self._embed.name,
-            "index_version": self._collection.version,
-        }
-        return web.json_response(
-            {"collections": [collection], "embedding": asdict(self._embed.stats())}
-        )
+        shown = []
+        for name in self._library.names:
+            stats = await self._library.read(self._library.store(name).stats)
+            shown.append({"name": name, **asdict(stats)})
+        return web.json_response({"collections": shown, "embedding": asdict(self._embed.stats())})
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        """``GET /metrics``: for Prometheus."""
+        sizes = {}
+        for name in self._library.names:
+            sizes[name] = (await self._library.read(self._library.store(name).stats)).passages
+        body = self._metrics.text(sizes)
+        return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4"})
 
 
 def bridge_app(
-    collection: Collection, embed: EmbedWorker, settings: BridgeSettings | None = None
+    library: Library,
+    embed: EmbedWorker,
+    settings: BridgeSettings | None = None,
+    reranker: Reranker | None = None,
 ) -> web.Application:
-    """Return the aiohttp application; it does not close ``embed``.
+    """Return the aiohttp application; it closes neither library, encoder nor reranker.
 
     Raises:
-        ValueError: the encoder's vectors are not as long as the index's.
+        ValueError: the encoder's vectors are not as long as those of a collection.
     """
-    if embed.dim != collection.index.dim:
-        raise ValueError(f"{embed.name} has {embed.dim} dimensions, index {collection.index.dim}")
-    bridge = Bridge(collection, embed, settings or BridgeSettings())
-    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[errors_as_envelopes])
-    app.router.add_post("/v1/retrieve", bridge.retrieve)
-    app.router.add_get("/v1/collections", bridge.collections)
-    app.router.add_get("/healthz", bridge.healthz)
-    app.router.add_get("/readyz", bridge.readyz)
+    for name in library.names:
+        if (dim := library.store(name).dim) != embed.dim:
+            raise ValueError(f"{embed.name} has {embed.dim} dimensions, {name} has {dim}")
+    settings = settings or BridgeSettings()
+    metrics = BridgeMetrics()
+    finds = RetrieveRoutes(library, embed, settings, metrics, reranker)
+    keeps = DocumentRoutes(library, metrics, writable=settings.writable)
+    health = _Health(library, embed, metrics)
+    app = web.Application(client_max_size=MAX_UPSERT_BYTES, middlewares=[errors_as_envelopes])
+    app.router.add_post("/v1/retrieve", finds.retrieve)
+    app.router.add_post("/v1/vector_stores/{id}/search", finds.vector_store_search)
+    app.router.add_get("/v1/collections", health.collections)
+    app.router.add_put("/v1/collections/{name}", keeps.create)
+    app.router.add_get("/v1/collections/{name}/documents", keeps.list)
+    app.router.add_post("/v1/collections/{name}/documents", keeps.upsert)
+    app.router.add_delete("/v1/collections/{name}/documents", keeps.delete)
+    app.router.add_get("/healthz", health.healthz)
+    app.router.add_get("/readyz", health.readyz)
+    app.router.add_get("/metrics", health.metrics)
     return app
 
 
 @asynccontextmanager
 async def serve_bridge(
-    collection: Collection,
+    library: Library,
     embed: EmbedWorker,
     *,
     host: str = DEFAULT_HOST,
     port: int = DEFAULT_PORT,
     settings: BridgeSettings | None = None,
+    reranker: Reranker | None = None,
 ) -> AsyncIterator[str]:
-    """Serve the collection from this event loop; yields the base URL, closes every socket after.
+    """Serve the collections from this event loop; yields the base URL, closes every socket after.
 
     Args:
-        collection: what to search; ``Collection.load`` reads a folder (off the event loop).
-        embed: shared with others; not closed here.
+        library: what to search; not closed here.
+        embed: of queries, shared with others; not closed here.
         host: address to bind.
         port: 0 = any free one, named in the URL.
         settings: limits.
+        reranker: for final queries; not closed here.
 
     Raises:
         BridgeError: the address cannot be bound.
     """
     # A client that goes away cancels its handler, which drops a text that still waits.
-    app = bridge_app(collection, embed, settings)
+    app = bridge_app(library, embed, settings, reranker)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
     await runner.setup()
     try:
@@ -205,37 +147,86 @@ async def serve_bridge(
         await runner.cleanup()
 
 
+@asynccontextmanager
+async def folder_library(folder: Path, embedder: Embedder) -> AsyncIterator[Library]:
+    """Yield a library with the folder's passages as its only collection, gone afterwards.
+
+    Raises:
+        CorpusError: the folder cannot be read.
+    """
+    corpus = await asyncio.to_thread(read_corpus, folder)
+    with tempfile.TemporaryDirectory(prefix="livemind-bridge-") as kept:
+        library = await asyncio.to_thread(Library.in_folder, Path(kept), embedder)
+        try:
+            await library.add_corpus(DEFAULT, corpus)
+            yield library
+        finally:
+            await library.aclose()
+
+
+@asynccontextmanager
+async def data_library(
+    folder: Path, embedder: Embedder, tokenizer: Path | None = None
+) -> AsyncIterator[Library]:
+    """Yield the collections kept in a folder, closed afterwards. Raises StoreError."""
+    parser = ParseProcess(tokenizer)
+    library = await asyncio.to_thread(Library.in_folder, folder, embedder, parser)
+    try:
+        yield library
+    finally:
+        await library.aclose()
+
+
 def run_bridge(args: Namespace, say: Callable[[str], None] = print) -> int:
     """Serve until SIGINT or SIGTERM: the command ``livemind bridge serve``.
 
     Args:
-        args: ``corpus`` (folder), ``host``, ``port``.
+        args: ``corpus`` (folder) or ``data`` (folder of collections), ``host``, ``port``; optional
+            ``tokenizer``, ``rerank_url`` and ``rerank_model``.
         say: prints a line for the user.
 
     Returns:
         Exit status: 0, or 1 with one line that says why it could not start.
     """
+    sys.setswitchinterval(0.001)  # ingestion beside the event loop: hand it over sooner
     try:
-        asyncio.run(_run(Path(args.corpus), args.host, args.port, say))
-    except (BridgeError, CorpusError, EmbedderError) as exc:
+        asyncio.run(_run(args, say))
+    except (BridgeError, CorpusError, EmbedderError, StoreError, ValueError) as exc:
         say(f"livemind bridge: {exc}")
         return 1
     return 0
 
 
-async def _run(folder: Path, host: str, port: int, say: Callable[[str], None]) -> None:
+async def _run(args: Namespace, say: Callable[[str], None]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     embedder = await asyncio.to_thread(MiniLMEmbedder)
-    collection = await asyncio.to_thread(Collection.load, folder, embedder)
-    embed = EmbedWorker(embedder)
-    try:
-        async with serve_bridge(collection, embed, host=host, port=port) as url:
-            index = collection.index
-            count = f"{len(index)} passage{'s' if len(index) != 1 else ''}"
-            say(f"bridge: {count} ({index.method} search) on {url}, ctrl-c to stop")
-            await stop.wait()
-    finally:
-        await embed.aclose()
+    data: Path | None = getattr(args, "data", None)
+    async with AsyncExitStack() as stack:
+        kept = (
+            folder_library(Path(args.corpus), embedder)
+            if data is None
+            else data_library(data, embedder, getattr(args, "tokenizer", None))
+        )
+        library = await stack.enter_async_context(kept)
+        embed = EmbedWorker(embedder)
+        stack.push_async_callback(embed.aclose)
+        reranker = None
+        if getattr(args, "rerank_url", None):
+            reranker = Reranker(args.rerank_url, args.rerank_model)
+            stack.push_async_callback(reranker.aclose)
+        settings = BridgeSettings(writable=data is not None)
+        serving = serve_bridge(
+            library, embed, host=args.host, port=args.port, settings=settings, reranker=reranker
+        )
+        url = await stack.enter_async_context(serving)
+        gc.collect()
+        gc.freeze()  # what was loaded until here stays: full collections need not look at it
+        stats = [library.store(name).stats() for name in library.names]
+        count = sum(s.passages for s in stats)
+        how = ", ".join(sorted({s.method for s in stats})) or "empty"
+        many = f"{count} passage{'s' if count != 1 else ''}"
+        say(f"bridge: {many} ({how} search) on {url}, ctrl-c to stop")
+        await stop.wait()

@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from aiohttp import web
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from .embed_worker import EmbedQueueFull
 from .embedder import EmbedderError
-from .wire import RetrieveRequest
+from .library import UnknownCollection
+from .parsing import UnreadableFile
+from .store.base import StoreError, UnknownFilterKey
 
 MAX_BODY_BYTES = 64 * 1024
+MAX_UPSERT_BYTES = 48 * 1024 * 1024
 
 _LOG = logging.getLogger(__name__)
 
+Model = TypeVar("Model", bound=BaseModel)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -51,13 +56,16 @@ class BridgeRefusal(Exception):
         return web.json_response({"error": error}, status=self.status, headers=headers)
 
 
-def parse_retrieve(body: bytes) -> RetrieveRequest:
-    """Return the validated request. Raises BridgeRefusal 400 naming the first field at fault."""
+def parse(model: type[Model], body: bytes) -> Model:
+    """Return the validated body. Raises BridgeRefusal 400 naming the first field at fault."""
     try:
-        return RetrieveRequest.model_validate_json(body)
+        return model.model_validate_json(body)
     except ValidationError as exc:
         first = exc.errors(include_url=False, include_context=False, include_input=False)[0]
-        param = ".".join(str(part) for part in first["loc"]) or None
+        where = first["loc"]
+        if where[:1] in (("filter",), ("filters",)):
+            where = where[:1]  # what follows names the alternatives of a union
+        param = ".".join(str(part) for part in where) or None
         match first["type"]:
             case "json_invalid":
                 raise BridgeRefusal(400, "invalid_json", "the body is not valid JSON") from None
@@ -70,6 +78,19 @@ def parse_retrieve(body: bytes) -> RetrieveRequest:
         raise BridgeRefusal(400, code, message, param=param) from None
 
 
+async def read_body(request: web.Request, limit: int) -> bytes:
+    """Return the body. Raises BridgeRefusal 413 as soon as it is known to be larger, unpacked."""
+    too_large = BridgeRefusal(413, "payload_too_large", f"the body is larger than {limit} bytes")
+    if (request.content_length or 0) > limit:
+        raise too_large
+    body = bytearray()
+    async for part in request.content.iter_chunked(65_536):
+        body += part
+        if len(body) > limit:
+            raise too_large
+    return bytes(body)
+
+
 @web.middleware
 async def errors_as_envelopes(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn everything a handler raises into an envelope; nothing internal gets into an answer."""
@@ -77,6 +98,14 @@ async def errors_as_envelopes(request: web.Request, handler: Handler) -> web.Str
         return await handler(request)
     except BridgeRefusal as exc:
         return exc.response()
+    except UnknownCollection as exc:
+        return BridgeRefusal(404, "unknown_collection", str(exc), param="collection").response()
+    except UnknownFilterKey as exc:
+        return BridgeRefusal(400, "unknown_filter_key", str(exc), param="filter").response()
+    except UnreadableFile as exc:
+        return BridgeRefusal(422, "unreadable_document", str(exc), param="documents").response()
+    except StoreError as exc:
+        return BridgeRefusal(400, "store_refused", str(exc)).response()
     except EmbedQueueFull as exc:
         return BridgeRefusal(429, "overloaded", str(exc), retry_after_s=1).response()
     except EmbedderError as exc:

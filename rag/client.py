@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from asyncio import FIRST_COMPLETED
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 import httpx
 from pydantic import ValidationError
@@ -18,6 +19,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 
 from .base import Passage, RetrievalResult
 from .breaker import CircuitBreaker
+from .client_memory import HedgeDelay, KnownTexts
 from .wire import MAX_DEADLINE_MS, RetrieveAnswer, RetrieveRequest
 
 QUERY_CHARS = 1_000  # about the 256 tokens that the encoder reads
@@ -34,6 +36,12 @@ class _Outcome:
     alive: bool = True
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Running:
+    revision: int
+    task: asyncio.Task[_Outcome]
+
+
 class BridgeClient:
     """Asks a bridge over pooled HTTP connections. Task-safe; belongs to one event loop."""
 
@@ -41,6 +49,9 @@ class BridgeClient:
         self,
         base_url: str,
         *,
+        second_url: str | None = None,
+        collection: str = "default",
+        mode: Literal["dense", "sparse", "hybrid"] = "hybrid",
         top_k: int = 3,
         min_score: float = 0.0,
         failures: int = 3,
@@ -51,6 +62,10 @@ class BridgeClient:
 
         Args:
             base_url: of the bridge, for example ``http://127.0.0.1:8001``.
+            second_url: of a bridge with the same documents; asked for a final query that the first
+                has not answered in most answers' time, and whichever answers first counts.
+            collection: where to look.
+            mode: by vectors, words, or both.
             top_k: passages to ask for, 1 to 50.
             min_score: lowest cosine worth having, -1 to 1.
             failures: consecutive failures after which it is not asked for a while.
@@ -60,11 +75,17 @@ class BridgeClient:
         Raises:
             ValueError: ``top_k`` or ``min_score`` is out of range, or the URL is not HTTP.
         """
-        if httpx.URL(base_url).scheme not in ("http", "https"):
-            raise ValueError(f"bridge URL {base_url!r} must begin with http:// or https://")
-        RetrieveRequest(query="-", session_id="-", revision=0, top_k=top_k, min_score=min_score)
-        self._top_k = top_k
-        self._min_score = min_score
+        for url in (base_url, second_url):
+            if url is not None and httpx.URL(url).scheme not in ("http", "https"):
+                raise ValueError(f"bridge URL {url!r} must begin with http:// or https://")
+        self._asks = RetrieveRequest(
+            query="-", session_id="-", revision=0, top_k=top_k, min_score=min_score,
+            collection=collection, mode=mode,
+        )  # fmt: skip
+        self._second_url = second_url
+        self._hedge = HedgeDelay()
+        self._texts = KnownTexts()
+        self._running: dict[str, list[_Running]] = {}
         self._clock = clock
         self._breaker = CircuitBreaker(failures, cool_down_s, clock)
         # The one deadline is the caller's; httpx adds none of its own. A proxy from the
@@ -109,19 +130,23 @@ class BridgeClient:
             return RetrievalResult(revision, (), ms=0.0)
         if not self._breaker.allows():
             return RetrievalResult(revision, (), degraded="unreachable", ms=0.0)
-        request = RetrieveRequest.model_construct(
-            query=window.encode("utf-8", "replace").decode(),
-            session_id=session_id,
-            revision=revision,
-            top_k=self._top_k,
-            min_score=self._min_score,
-            partial=partial,
+        request = self._asks.model_copy(
+            update={
+                "query": window.encode("utf-8", "replace").decode(),
+                "session_id": session_id,
+                "revision": revision,
+                "partial": partial,
+                "known": self._texts.hashes(session_id),
+            }
         )
         try:
-            outcome = await self._within(deadline_ms, began, request)
+            outcome = await self._unless_newer(deadline_ms, began, request)
         except asyncio.CancelledError:
             self._breaker.abandoned()
             raise
+        if outcome.degraded == "superseded":
+            self._breaker.abandoned()
+            return RetrievalResult(revision, (), "superseded", (self._clock() - began) * 1000.0)
         if outcome.alive:
             self._breaker.succeeded()
         else:
@@ -129,23 +154,75 @@ class BridgeClient:
         ms = (self._clock() - began) * 1000.0
         return RetrievalResult(revision, outcome.passages, outcome.degraded, ms)
 
+    async def _unless_newer(
+        self, deadline_ms: float, began: float, asked: RetrieveRequest
+    ) -> _Outcome:
+        """Ask; a newer revision of the session closes the connections of the older ones."""
+        running = self._running.setdefault(asked.session_id, [])
+        for older in running:
+            if older.revision < asked.revision:
+                older.task.cancel()
+        task = asyncio.ensure_future(self._within(deadline_ms, began, asked))
+        mine = _Running(asked.revision, task)
+        running.append(mine)
+        try:
+            await asyncio.wait({task})
+            return _Outcome((), "superseded") if task.cancelled() else task.result()
+        finally:
+            running.remove(mine)
+            if not running:
+                self._running.pop(asked.session_id, None)
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
     async def _within(self, deadline_ms: float, began: float, asked: RetrieveRequest) -> _Outcome:
         try:
             async with asyncio.timeout(deadline_ms / 1000.0):
-                return _read(await self._post(deadline_ms, began, asked), asked.revision)
+                response = await self._hedged(deadline_ms, began, asked)
+                return self._read(response, asked)
         except TimeoutError:
             return _Outcome((), "timeout", alive=False)
         except httpx.TransportError:
             return _Outcome((), "unreachable", alive=False)
-        except ValidationError:
+        except (ValidationError, KeyError):
             return _Outcome((), "error: malformed answer", alive=False)
         except Exception as exc:
             # An answer without documents is better than none, whatever went wrong.
             _LOG.warning("retrieval failed: %s", type(exc).__name__)
             return _Outcome((), f"error: {type(exc).__name__}", alive=False)
 
-    async def _post(
+    async def _hedged(
         self, deadline_ms: float, began: float, asked: RetrieveRequest
+    ) -> httpx.Response:
+        """Ask the first bridge; for a final query also the second, once, when the first is slow."""
+        first = asyncio.ensure_future(self._post("", deadline_ms, began, asked))
+        tasks = {first}
+        try:
+            if self._second_url is not None and not asked.partial:
+                await asyncio.wait(tasks, timeout=self._hedge.seconds)
+                if not first.done():
+                    second = self._post(self._second_url, deadline_ms, began, asked)
+                    tasks.add(asyncio.ensure_future(second))
+            last: BaseException | None = None
+            waiting = set(tasks)
+            while waiting:
+                done, waiting = await asyncio.wait(waiting, return_when=FIRST_COMPLETED)
+                for task in done:
+                    last = task.exception()
+                    if last is None and task.result().status_code == httpx.codes.OK:
+                        self._hedge.took(self._clock() - began)
+                        return task.result()
+                    if last is None and not waiting:
+                        return task.result()
+            raise last or httpx.TransportError("no answer")
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _post(
+        self, base: str, deadline_ms: float, began: float, asked: RetrieveRequest
     ) -> httpx.Response:
         """Send it; a refused connection is tried again, since nothing has happened yet."""
         attempts = AsyncRetrying(
@@ -159,17 +236,21 @@ class BridgeClient:
                 left_ms = deadline_ms - (self._clock() - began) * 1000.0
                 body = asked.model_dump(exclude_none=True)
                 body["deadline_ms"] = min(max(left_ms, 1.0), MAX_DEADLINE_MS)
-                return await self._http.post("/v1/retrieve", json=body)
+                return await self._http.post(f"{base}/v1/retrieve", json=body)
         raise AssertionError("unreachable: tenacity re-raises the last error")
 
-
-def _read(response: httpx.Response, revision: int) -> _Outcome:
-    if response.status_code == httpx.codes.CONFLICT:
-        return _Outcome((), "superseded")
-    if response.status_code != httpx.codes.OK:
-        alive = response.status_code < httpx.codes.INTERNAL_SERVER_ERROR
-        return _Outcome((), f"error: {response.status_code}", alive)
-    answer = RetrieveAnswer.model_validate_json(response.content)
-    if answer.revision != revision:
-        return _Outcome((), "error: answer of another revision", alive=False)
-    return _Outcome(answer.passages(), ", ".join(answer.degraded) or None)
+    def _read(self, response: httpx.Response, asked: RetrieveRequest) -> _Outcome:
+        if response.status_code == httpx.codes.CONFLICT:
+            return _Outcome((), "superseded")
+        if response.status_code != httpx.codes.OK:
+            alive = response.status_code < httpx.codes.INTERNAL_SERVER_ERROR
+            return _Outcome((), f"error: {response.status_code}", alive)
+        answer = RetrieveAnswer.model_validate_json(response.content)
+        if answer.revision != asked.revision:
+            return _Outcome((), "error: answer of another revision", alive=False)
+        passages = answer.passages(self._texts.of(asked.session_id))
+        self._texts.keep(
+            asked.session_id,
+            {r.hash: p.text for r, p in zip(answer.results, passages, strict=True) if r.hash},
+        )
+        return _Outcome(passages, ", ".join(answer.degraded) or None)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
 
 from livemind.rag.bridge import serve_bridge
-from livemind.rag.collection import Collection
 from livemind.rag.corpus import Corpus, split
 from livemind.rag.embed_worker import EmbedWorker
 from livemind.rag.fake import FakeEmbedder
+from livemind.rag.library import Library
 
 HANDBOOK = """\
 ## Kestrel
@@ -29,10 +30,13 @@ def embedder() -> FakeEmbedder:
 
 
 @pytest.fixture
-def collection(embedder: FakeEmbedder) -> Collection:
-    built = Collection.build(Corpus(tuple(split("handbook.md", HANDBOOK)), "v1"), embedder)
+async def library(embedder: FakeEmbedder, tmp_path: Path) -> AsyncIterator[Library]:
+    library = Library.in_folder(tmp_path / "library", embedder)
+    await library.add_corpus("default", Corpus(tuple(split("handbook.md", HANDBOOK)), "v1"))
     embedder.batches.clear()
-    return built
+    yield library
+    embedder.gate.set()
+    await library.aclose()
 
 
 @pytest.fixture
@@ -44,8 +48,8 @@ async def worker(embedder: FakeEmbedder) -> AsyncIterator[EmbedWorker]:
 
 
 @pytest.fixture
-async def bridge_url(collection: Collection, worker: EmbedWorker) -> AsyncIterator[str]:
-    async with serve_bridge(collection, worker, port=0) as url:
+async def bridge_url(library: Library, worker: EmbedWorker) -> AsyncIterator[str]:
+    async with serve_bridge(library, worker, port=0) as url:
         yield url
 
 

@@ -19,12 +19,17 @@ import pytest
 from livemind.rag import bridge
 from livemind.rag.bridge import BridgeError, BridgeSettings, bridge_app, run_bridge, serve_bridge
 from livemind.rag.bridge_api import MAX_BODY_BYTES
-from livemind.rag.collection import Collection
 from livemind.rag.embed_worker import EmbedWorker
 from livemind.rag.embedder import EmbedderUnavailable
 from livemind.rag.fake import FakeEmbedder
+from livemind.rag.library import Library
 
-ASK: dict[str, Any] = {"query": "the port of Kestrel", "session_id": "s", "revision": 1}
+ASK: dict[str, Any] = {
+    "query": "the port of Kestrel",
+    "session_id": "s",
+    "revision": 1,
+    "mode": "dense",
+}
 
 
 async def ask(http: httpx.AsyncClient, **fields: object) -> httpx.Response:
@@ -51,10 +56,10 @@ async def test_retrieve_question_about_an_entity_returns_its_passage_first(
     assert response.status_code == 200
     assert answer["revision"] == 1
     assert answer["request_id"] == "r-7"
-    assert answer["index_version"] == "v1-fake"
+    assert answer["index_version"] == "fake-1"
     assert answer["degraded"] == []
     assert answer["timings_ms"]["embed"] > 0
-    assert answer["timings_ms"]["search"] > 0
+    assert answer["timings_ms"]["dense"] > 0
     best, second = answer["results"]
     assert best["text"] == "Kestrel\nThe port of Kestrel is 361."
     assert (best["source"], best["rank"], second["rank"]) == ("handbook.md", 1, 2)
@@ -89,7 +94,9 @@ BAD_FIELDS = [
     pytest.param({"session_id": "x" * 129}, "session_id", "invalid_value", id="session long"),
     pytest.param({"request_id": ""}, "request_id", "invalid_value", id="request id empty"),
     pytest.param({"topk": 3}, "topk", "unknown_field", id="unknown field"),
-    pytest.param({"filter": {}}, "filter", "unknown_field", id="unknown filter"),
+    pytest.param({"filter": {}}, "filter", "missing_field", id="empty filter"),
+    pytest.param({"known": ["x"] * 257}, "known", "invalid_value", id="too many known"),
+    pytest.param({"mode": "fuzzy"}, "mode", "invalid_value", id="unknown mode"),
 ]
 
 
@@ -131,7 +138,7 @@ async def test_retrieve_missing_field_is_refused_by_name(
         pytest.param(b"[1]", "invalid_value", id="a list"),
         pytest.param(b'"text"', "invalid_value", id="a string"),
         pytest.param(
-            json.dumps(ASK).replace("1}", "NaN}").encode(), "invalid_value", id="nan revision"
+            json.dumps(ASK).replace("1,", "NaN,").encode(), "invalid_value", id="nan revision"
         ),
     ],
 )
@@ -206,18 +213,18 @@ async def test_retrieve_deadline_passed_while_embedding_is_degraded(
     answer = response.json()
     assert response.status_code == 200
     assert (answer["results"], answer["degraded"]) == ([], ["deadline: embed"])
-    assert answer["timings_ms"] == {"embed": None, "search": None}
+    assert answer["timings_ms"]["embed"] is None
 
 
 async def test_retrieve_deadline_passed_while_searching_is_degraded(
-    http: httpx.AsyncClient, collection: Collection, monkeypatch: pytest.MonkeyPatch
+    http: httpx.AsyncClient, library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def never(*_: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(type(collection.index), "search_async", never)
+    monkeypatch.setattr(library, "search", never)
     answer = (await ask(http, deadline_ms=200)).json()
-    assert answer["degraded"] == ["deadline: search"]
+    assert answer["degraded"] == ["deadline: dense"]
     assert answer["timings_ms"]["embed"] is not None
 
 
@@ -250,11 +257,11 @@ async def test_retrieve_encoder_queue_full_is_refused_with_retry_after(
 
 
 async def test_retrieve_more_than_max_concurrent_is_refused(
-    collection: Collection, worker: EmbedWorker, embedder: FakeEmbedder
+    library: Library, worker: EmbedWorker, embedder: FakeEmbedder
 ) -> None:
     settings = BridgeSettings(max_concurrent=1)
     async with (
-        serve_bridge(collection, worker, port=0, settings=settings) as url,
+        serve_bridge(library, worker, port=0, settings=settings) as url,
         httpx.AsyncClient(base_url=url, trust_env=False) as http,
     ):
         embedder.gate.clear()
@@ -278,14 +285,14 @@ async def test_retrieve_failing_encoder_is_a_503_without_its_words(
 
 async def test_retrieve_unforeseen_failure_is_a_bare_500_and_logs_no_query(
     http: httpx.AsyncClient,
-    collection: Collection,
+    library: Library,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def broken(*_: object) -> None:
         raise LookupError(ASK["query"])
 
-    monkeypatch.setattr(type(collection.index), "search_async", broken)
+    monkeypatch.setattr(library, "search", broken)
     with caplog.at_level(logging.DEBUG, logger="livemind"):
         response = await ask(http)
     assert response.status_code == 500
@@ -310,29 +317,27 @@ async def test_bridge_collections_tells_what_is_served(http: httpx.AsyncClient) 
     answer = (await http.get("/v1/collections")).json()
     (served,) = answer["collections"]
     assert served["passages"] == 3
-    assert served["sources"] == 1
-    assert (served["dim"], served["index"], served["embedder"]) == (64, "exact", "fake")
+    assert served["documents"] == 1
+    assert (served["dim"], served["method"], served["model"]) == (64, "exact", "fake")
     assert answer["embedding"]["misses"] == 1
 
 
-def test_bridge_app_encoder_of_another_size_is_refused(collection: Collection) -> None:
-    with pytest.raises(ValueError, match="fake has 32 dimensions, index 64"):
-        bridge_app(collection, EmbedWorker(FakeEmbedder(32)))
+async def test_bridge_app_encoder_of_another_size_is_refused(library: Library) -> None:
+    with pytest.raises(ValueError, match="fake has 32 dimensions, default has 64"):
+        bridge_app(library, EmbedWorker(FakeEmbedder(32)))
 
 
 async def test_serve_bridge_port_in_use_is_refused_by_address(
-    bridge_url: str, collection: Collection, worker: EmbedWorker
+    bridge_url: str, library: Library, worker: EmbedWorker
 ) -> None:
     port = int(bridge_url.rsplit(":", 1)[1])
     with pytest.raises(BridgeError, match=f"cannot listen on 127.0.0.1:{port}"):
-        async with serve_bridge(collection, worker, port=port):
+        async with serve_bridge(library, worker, port=port):
             pass
 
 
-async def test_serve_bridge_end_closes_the_port(
-    collection: Collection, worker: EmbedWorker
-) -> None:
-    async with serve_bridge(collection, worker, port=0) as url:
+async def test_serve_bridge_end_closes_the_port(library: Library, worker: EmbedWorker) -> None:
+    async with serve_bridge(library, worker, port=0) as url:
         pass
     async with httpx.AsyncClient(trust_env=False) as client:
         with pytest.raises(httpx.ConnectError):

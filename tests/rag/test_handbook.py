@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from livemind import rag
-from livemind.rag.collection import Collection
 from livemind.rag.corpus import MAX_WORDS, Corpus, read_corpus
 from livemind.rag.embedder import MiniLMEmbedder
 
@@ -34,11 +34,11 @@ async def test_handbook_question_finds_its_entity_in_the_first_three(handbook: C
     embedder = MiniLMEmbedder()
     facts = [(p, m.group(1)) for p in handbook.passages if (m := FACT.search(p.text))]
     assert len(facts) >= 10
-    collection = Collection.build(handbook, embedder)
+    vectors = embedder.embed([p.text for p in handbook.passages])
     sample = facts[:: max(1, len(facts) // 20)]
     found = 0
     for passage, subject in sample:
         (vector,) = embedder.embed([f"What is {subject[0].lower()}{subject[1:]}?"])
-        hits = await collection.search(vector, 3, -1.0)
-        found += passage.id in {hit.id for hit in hits}
+        best = np.argsort(-(vectors @ vector))[:3]
+        found += passage.id in {handbook.passages[row].id for row in best}
     assert found >= 0.9 * len(sample)

@@ -1,0 +1,161 @@
+"""The bridge's searching routes: its own, and the one that OpenAI's clients know."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from .bridge_api import MAX_BODY_BYTES, BridgeRefusal, parse, read_body
+from .bridge_metrics import BridgeMetrics
+from .embed_worker import EmbedWorker
+from .library import Library
+from .rerank import Reranker
+from .search import Found, Progress, Question, search
+from .supersession import Superseded, Supersession
+from .wire import (
+    RetrieveAnswer,
+    RetrievedText,
+    RetrieveRequest,
+    RetrieveTimings,
+    Scores,
+    SearchRequest,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeSettings:
+    """Limits of one bridge.
+
+    Attributes:
+        max_concurrent: retrievals at once; more are answered 429.
+        max_sessions: sessions whose newest revision is remembered.
+        writable: whether documents can be stored and removed over HTTP.
+    """
+
+    max_concurrent: int = 64
+    max_sessions: int = 4096
+    writable: bool = True
+
+
+class RetrieveRoutes:
+    """Answers retrievals. A request is validated, embedded and searched inside its deadline."""
+
+    def __init__(
+        self,
+        library: Library,
+        embed: EmbedWorker,
+        settings: BridgeSettings,
+        metrics: BridgeMetrics,
+        reranker: Reranker | None,
+    ) -> None:
+        self._library = library
+        self._embed = embed
+        self._settings = settings
+        self._metrics = metrics
+        self._reranker = reranker
+        self._supersession = Supersession(settings.max_sessions)
+        self._active = 0
+
+    async def retrieve(self, request: web.Request) -> web.Response:
+        """``POST /v1/retrieve``: passages for one revision of a session's text."""
+        self._enter()
+        try:
+            asked = parse(RetrieveRequest, await read_body(request, MAX_BODY_BYTES))
+            return await self._retrieve(asked)
+        finally:
+            self._active -= 1
+
+    async def vector_store_search(self, request: web.Request) -> web.Response:
+        """``POST /v1/vector_stores/{id}/search``: the same search for OpenAI's clients."""
+        self._enter()
+        try:
+            asked = parse(SearchRequest, await read_body(request, MAX_BODY_BYTES))
+            if not asked.query.strip():
+                raise BridgeRefusal(400, "invalid_value", "query: the text is empty", param="query")
+            least = asked.ranking_options.score_threshold
+            question = Question(
+                asked.query, asked.max_num_results, "hybrid", least, asked.filters, final=True
+            )
+            progress = Progress()
+            store = self._library.store(request.match_info["id"])
+            await search(self._library, store, self._embed, question, progress, self._reranker)
+        finally:
+            self._active -= 1
+        data = [
+            {
+                "file_id": found.passage.document_id,
+                "filename": found.passage.source,
+                "score": found.score,
+                "attributes": dict(found.passage.metadata),
+                "content": [{"type": "text", "text": found.passage.text}],
+            }
+            for found in progress.found
+        ]
+        page = {
+            "object": "vector_store.search_results.page",
+            "search_query": [asked.query],
+            "data": data,
+            "has_more": False,
+            "next_page": None,
+        }
+        return web.json_response(page)
+
+    def _enter(self) -> None:
+        if self._active >= self._settings.max_concurrent:
+            limit = f"{self._settings.max_concurrent} retrievals are running, the limit"
+            raise BridgeRefusal(429, "overloaded", limit, retry_after_s=1)
+        self._active += 1
+
+    async def _retrieve(self, asked: RetrieveRequest) -> web.Response:
+        began = time.perf_counter()
+        progress = Progress(pending=["embed"])
+        degraded: list[str] = []
+        store = self._library.store(asked.collection)
+        question = Question(
+            asked.query, asked.top_k, asked.mode, asked.min_score, asked.filter, not asked.partial
+        )
+        deadline_s = asked.deadline_ms / 1000.0
+        try:
+            async with self._supersession.turn(asked.session_id, asked.revision, deadline_s):
+                await search(self._library, store, self._embed, question, progress, self._reranker)
+        except Superseded:
+            self._metrics.superseded()
+            newer = f"a newer revision than {asked.revision} of this session is known"
+            raise BridgeRefusal(409, "superseded", newer, param="revision") from None
+        except TimeoutError:
+            degraded += [f"deadline: {stage}" for stage in progress.pending]
+        else:
+            degraded += progress.pending
+        progress.ms["total"] = (time.perf_counter() - began) * 1000.0
+        self._metrics.answered(progress.ms, degraded)
+        known = frozenset(asked.known)
+        answer = RetrieveAnswer(
+            revision=asked.revision,
+            index_version=store.version,
+            results=tuple(
+                _shown(found, rank, known)
+                for rank, found in enumerate(progress.found[: asked.top_k], 1)
+            ),
+            degraded=tuple(degraded),
+            timings_ms=RetrieveTimings(**progress.ms),
+            request_id=asked.request_id,
+        )
+        return web.Response(body=answer.model_dump_json(), content_type="application/json")
+
+
+def _shown(found: Found, rank: int, known: frozenset[str]) -> RetrievedText:
+    passage = found.passage
+    return RetrievedText(
+        id=passage.id,
+        source=passage.source,
+        text=None if passage.hash in known else passage.text,
+        score=found.score,
+        rank=rank,
+        document_id=passage.document_id,
+        hash=passage.hash,
+        tokens=passage.tokens,
+        scores=Scores(dense=found.dense, sparse=found.sparse, rerank=found.rerank),
+        metadata=passage.metadata,
+    )

@@ -1,0 +1,137 @@
+"""Parsing in a process of its own: a hostile file costs that process, never the service.
+
+Owns its limits: memory, seconds and one restart after each kill. The event loop is spared as well:
+parsers are pure Python and would hold the interpreter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from .chunking import MAX_TOKENS, Chunk, CountTokens, chunk, estimate_tokens
+from .parsing import UnreadableFile, parse
+
+MEMORY_BYTES = 2 * 2**30
+TIME_LIMIT_S = 30.0
+
+_count: CountTokens = estimate_tokens
+
+
+def load_counter(tokenizer: Path | None) -> CountTokens:
+    """Return the token counter of a ``tokenizer.json``; None = an estimate by words.
+
+    Raises:
+        ValueError: the file is not a tokenizer.
+    """
+    if tokenizer is None:
+        return estimate_tokens
+    from tokenizers import Tokenizer
+
+    try:
+        loaded = Tokenizer.from_file(str(tokenizer))
+    except Exception as exc:  # tokenizers raises a bare Exception
+        raise ValueError(f"{tokenizer}: not a tokenizer.json") from exc
+    loaded.no_truncation()
+    loaded.no_padding()
+
+    def count(text: str) -> int:
+        readable = text.encode("utf-8", "replace").decode()
+        return len(loaded.encode(readable, add_special_tokens=False).ids)
+
+    return count
+
+
+def parse_and_chunk(
+    document_id: str, content: bytes, format_name: str, count: CountTokens, max_tokens: int
+) -> list[Chunk]:
+    """Parse and cut in this process. Raises UnreadableFile."""
+    return chunk(document_id, parse(document_id, content, format_name), count, max_tokens)
+
+
+class ParseProcess:
+    """Parses for the tasks of one event loop, one file after another."""
+
+    def __init__(
+        self,
+        tokenizer: Path | None = None,
+        max_tokens: int = MAX_TOKENS,
+        time_limit_s: float = TIME_LIMIT_S,
+    ) -> None:
+        """Start no process yet.
+
+        Args:
+            tokenizer: the experts' ``tokenizer.json``, for token counts.
+            max_tokens: of a passage.
+            time_limit_s: of one file.
+        """
+        self._tokenizer = tokenizer
+        self._max_tokens = max_tokens
+        self._time_limit_s = time_limit_s
+        self._pool: ProcessPoolExecutor | None = None
+        self._turn = asyncio.Lock()
+
+    async def chunks(self, document_id: str, content: bytes, format_name: str) -> list[Chunk]:
+        """Return the passages of a file.
+
+        Raises:
+            UnreadableFile: not readable, or it took more memory or time than a file may.
+        """
+        async with self._turn:
+            loop = asyncio.get_running_loop()
+            pool = self._pool = self._pool or self._start()
+            job = loop.run_in_executor(
+                pool, _work, document_id, content, format_name, self._max_tokens
+            )
+            try:
+                return await asyncio.wait_for(job, self._time_limit_s)
+            except TimeoutError:
+                self._kill()
+                limit = f"{self._time_limit_s:g} s"
+                raise UnreadableFile(f"{document_id}: takes longer than {limit} to read") from None
+            except (BrokenProcessPool, MemoryError):
+                self._kill()
+                limit = f"{MEMORY_BYTES >> 20} MiB"
+                raise UnreadableFile(f"{document_id}: needs more than {limit} to read") from None
+            except asyncio.CancelledError:
+                self._kill()
+                raise
+
+    async def aclose(self) -> None:
+        """End the process."""
+        self._kill()
+
+    def _start(self) -> ProcessPoolExecutor:
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(1, context, initializer=_begin, initargs=(self._tokenizer,))
+
+    def _kill(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        for process in list((pool._processes or {}).values()):
+            process.kill()
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _begin(tokenizer: Path | None) -> None:
+    global _count
+    os.nice(5)
+    _limit_memory()
+    _count = load_counter(tokenizer)
+
+
+def _limit_memory() -> None:
+    try:
+        import resource
+    except ImportError:  # not a POSIX system
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+
+
+def _work(document_id: str, content: bytes, format_name: str, max_tokens: int) -> list[Chunk]:
+    return parse_and_chunk(document_id, content, format_name, _count, max_tokens)

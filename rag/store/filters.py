@@ -1,0 +1,102 @@
+"""Filters over metadata, in the form of OpenAI's vector stores.
+
+Owns their validation and their two translations: to parameterised SQL and to Milvus expressions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_CLAUSES = 16
+MAX_VALUES = 256
+
+Value: TypeAlias = Annotated[str, Field(max_length=512)] | bool | int | float
+Comparison = Literal["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin"]
+
+_SQL = {"eq": "=", "ne": "!=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+_MILVUS = {**_SQL, "eq": "=="}
+BUILT_IN = ("document_id", "source")
+
+
+class Compare(BaseModel):
+    """One comparison: ``{"type": "eq", "key": "lang", "value": "en"}``; in and nin take a list."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    type: Comparison
+    key: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z_][A-Za-z0-9_.\-]*$")
+    value: Value | Annotated[list[Value], Field(min_length=1, max_length=MAX_VALUES)]
+
+    def model_post_init(self, _: Any, /) -> None:
+        """Refuse a list where one value is needed, and the other way round."""
+        if (self.type in ("in", "nin")) != isinstance(self.value, list):
+            raise ValueError("in and nin need a list as value, the others a single value")
+
+
+class Combine(BaseModel):
+    """``{"type": "and" | "or", "filters": [...]}``; at most 16 comparisons, two levels deep."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    type: Literal["and", "or"]
+    filters: Annotated[list[Compare | Group], Field(min_length=1, max_length=MAX_CLAUSES)]
+
+
+class Group(BaseModel):
+    """The inner level of a combination."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    type: Literal["and", "or"]
+    filters: Annotated[list[Compare], Field(min_length=1, max_length=MAX_CLAUSES)]
+
+
+Combine.model_rebuild()
+Filter: TypeAlias = Compare | Combine | Group
+
+
+def keys_of(where: Filter) -> Iterator[str]:
+    """Yield the metadata keys that a filter names."""
+    if isinstance(where, Compare):
+        if where.key not in BUILT_IN:
+            yield where.key
+    else:
+        for part in where.filters:
+            yield from keys_of(part)
+
+
+def to_sql(where: Filter) -> tuple[str, list[object]]:
+    """Return a condition over ``documents d`` and its parameters; no value is part of the text."""
+    if not isinstance(where, Compare):
+        parts = [to_sql(part) for part in where.filters]
+        text = f" {where.type.upper()} ".join(f"({sql})" for sql, _ in parts)
+        return text, [value for _, values in parts for value in values]
+    values = where.value if isinstance(where.value, list) else [where.value]
+    if where.key in BUILT_IN:
+        column, before = ("d.id" if where.key == "document_id" else "d.source"), []
+    else:
+        column, before = "json_extract(d.metadata, ?)", [f'$."{where.key}"']
+    if where.type in ("in", "nin"):
+        marks = ",".join("?" * len(values))
+        negation = "NOT " if where.type == "nin" else ""
+        return f"{column} {negation}IN ({marks})", [*before, *values]
+    return f"{column} {_SQL[where.type]} ?", [*before, *values]
+
+
+def to_milvus(where: Filter) -> str:
+    """Return a Milvus boolean expression; values are written as JSON literals."""
+    if not isinstance(where, Compare):
+        return f" {where.type} ".join(f"({to_milvus(part)})" for part in where.filters)
+    column = where.key if where.key in BUILT_IN else f'metadata["{where.key}"]'
+    if where.type in ("in", "nin"):
+        negation = "not " if where.type == "nin" else ""
+        return f"{column} {negation}in {_literal(where.value)}"
+    return f"{column} {_MILVUS[where.type]} {_literal(where.value)}"
+
+
+def _literal(value: object) -> str:
+    return json.dumps(value, ensure_ascii=True)
