@@ -52,7 +52,8 @@ class Q4Weight:
         scales = self.scales.transpose(0, 2, 1)[..., None]
         offsets = self.offsets.transpose(0, 2, 1)[..., None]
         weights = codes.astype(np.float32) * scales - offsets
-        return weights.reshape(blocks * _BLOCK, self.inputs)[: self.outputs].astype(np.float32)
+        rows = weights.reshape(blocks * _BLOCK, self.inputs)[: self.outputs]
+        return np.asarray(rows, np.float32)
 
 
 def pack_q4(codes: ByteArray, scales: FloatArray, zeros: FloatArray | float = 8.0) -> Q4Weight:

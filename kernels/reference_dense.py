@@ -165,7 +165,7 @@ def _decode_table(format: Format) -> FloatArray:
         table[127] = np.nan
     else:
         table[124], table[125:] = np.inf, np.nan
-    return np.concatenate([table, -table]).astype(np.float32)
+    return np.asarray(np.concatenate([table, -table]), np.float32)
 
 
 def _encode(values: FloatArray, format: Format) -> npt.NDArray[np.uint8]:
@@ -178,7 +178,7 @@ def _encode(values: FloatArray, format: Format) -> npt.NDArray[np.uint8]:
         magnitude == middles[np.minimum(code, finite - 2)]
     )  # ... unless the even one is above
     code = np.where(np.isnan(values), 127, code)
-    return (code | np.where(np.signbit(values), 128, 0)).astype(np.uint8)
+    return np.asarray(code | np.where(np.signbit(values), 128, 0), np.uint8)
 
 
 def _require_format(format: str) -> None:

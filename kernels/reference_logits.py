@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 
 from .arrays import (
     F32,
+    AnyArray,
     Array,
     DoubleArray,
     FloatArray,
@@ -177,7 +177,7 @@ def kl_divergence(p_logits: Array, q_logits: Array) -> DoubleArray:
         # what is impossible in p adds nothing, unless the row of q is no distribution
         nothing = np.where(np.isnan(log_q), np.nan, 0.0)
         terms = np.where(np.isneginf(log_p), nothing, np.exp(log_p) * (log_p - log_q))
-        return np.maximum(terms.sum(axis=1), 0.0)
+        return np.asarray(np.maximum(terms.sum(axis=1), 0.0), np.float64)
 
 
 def js_divergence(p_logits: Array, q_logits: Array) -> DoubleArray:
@@ -197,7 +197,7 @@ def js_divergence(p_logits: Array, q_logits: Array) -> DoubleArray:
     with np.errstate(invalid="ignore", divide="ignore"):
         log_m = np.log((p + q) / 2)
         terms = np.where(p > 0, p * (log_p - log_m), p) + np.where(q > 0, q * (log_q - log_m), q)
-    return np.clip(terms.sum(axis=1) / 2, 0.0, math.log(2))
+    return np.asarray(np.clip(terms.sum(axis=1) / 2, 0.0, math.log(2)), np.float64)
 
 
 def _filter(row: FloatArray, k: int, p: float, least: float) -> int:
@@ -233,7 +233,7 @@ def _softmax(x: Array, out: Array | None, *, log: bool) -> FloatArray:
     return found
 
 
-def _log_probabilities(x: npt.NDArray[np.generic]) -> DoubleArray:
+def _log_probabilities(x: AnyArray) -> DoubleArray:
     wide = x.astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
         wide = wide - wide.max(axis=-1, keepdims=True)
@@ -241,7 +241,7 @@ def _log_probabilities(x: npt.NDArray[np.generic]) -> DoubleArray:
     return np.asarray(found, np.float64)
 
 
-def _pair(p: Array, q: Array) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.generic]]:
+def _pair(p: Array, q: Array) -> tuple[AnyArray, AnyArray]:
     first = read("p_logits", p, F32, 2).array
     second = read("q_logits", q, F32, 2).array
     require_columns("p_logits", first)
@@ -249,7 +249,7 @@ def _pair(p: Array, q: Array) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.g
     return first, second
 
 
-def _known(ids: npt.NDArray[np.generic], size: int) -> IntArray:
+def _known(ids: AnyArray, size: int) -> IntArray:
     return np.asarray(ids[(ids >= 0) & (ids < size)], np.int64)
 
 
@@ -262,14 +262,14 @@ def _per_row(
     most: float,
     *,
     whole: bool = False,
-) -> npt.NDArray[np.generic]:
+) -> AnyArray:
     if value is None:
         return np.full(rows, off)
     if isinstance(value, bool):
         raise TypeError(f"{name} must be a number, got bool")
     if isinstance(value, float | int) and not (whole and isinstance(value, float)):
         single = integer(name, value) if whole else float(value)
-        numbers: npt.NDArray[np.generic] = np.full(rows, float(single))
+        numbers: AnyArray = np.full(rows, float(single))
         _require_range(name, float(single), float(single), least, most)
         return numbers
     if isinstance(value, float):

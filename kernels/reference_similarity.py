@@ -5,7 +5,18 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import F32, Array, FloatArray, IntArray, integer, read, require_columns, require_shape
+from .arrays import (
+    F32,
+    AnyArray,
+    Array,
+    FloatArray,
+    IntArray,
+    integer,
+    read,
+    require_columns,
+    require_shape,
+    to_float32,
+)
 
 _ROWS = ("float32", "bfloat16", "float16", "int8")
 _BLOCK = 65536  # rows of a narrow matrix that are widened at once
@@ -122,9 +133,7 @@ def quantize_rows(rows: Array) -> tuple[npt.NDArray[np.int8], FloatArray]:
     return codes, (largest / np.float32(127.0)).astype(np.float32)
 
 
-def _products(rows: npt.NDArray[np.generic], kind: str, query: FloatArray) -> FloatArray:
-    from .arrays import to_float32
-
+def _products(rows: AnyArray, kind: str, query: FloatArray) -> FloatArray:
     if kind == "float32":
         return np.asarray(rows @ query, np.float32)
     parts = [

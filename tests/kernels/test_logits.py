@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,7 +46,9 @@ def test_softmax_minus_infinity_and_subnormals_are_ordinary(tier: ModuleType) ->
 
 @pytest.mark.parametrize("n", [1, 5, 16, 40])
 @pytest.mark.parametrize("bad", [math.nan, math.inf, "-inf everywhere"])
-def test_softmax_row_without_distribution_is_nan(tier: ModuleType, n: int, bad: object) -> None:
+def test_softmax_row_without_distribution_is_nan(
+    tier: ModuleType, n: int, bad: float | str
+) -> None:
     x = np.zeros((3, n), np.float32)
     x[1] = -np.inf
     x[1, n // 2] = -np.inf if isinstance(bad, str) else bad
@@ -69,7 +72,7 @@ def test_softmax_in_place_and_strided_equal_fresh(tier: ModuleType) -> None:
     np.testing.assert_array_equal(tier.softmax(x[1]), expected[1])
 
 
-CUTS: list[dict[str, float]] = [
+CUTS: list[dict[str, Any]] = [
     {"top_p": 0.9},
     {"top_p": 0.0},
     {"top_p": 0.999},
@@ -85,7 +88,7 @@ CUTS: list[dict[str, float]] = [
 @pytest.mark.parametrize("n", [1, 3, 16, 63, 65, 1000, 20_000])
 @pytest.mark.parametrize("spread", [0.01, 1.0, 6.0])
 def test_filter_random_logits_keep_what_the_definition_keeps(
-    tier: ModuleType, n: int, spread: float, cut: dict[str, float]
+    tier: ModuleType, n: int, spread: float, cut: dict[str, Any]
 ) -> None:
     x = logits(n, 2, n, spread)
     found, expected = x.copy(), x.copy()
