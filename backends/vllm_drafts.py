@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .drafts import DraftCursor
+from .vllm_draft_runner import prepare
 
 log = logging.getLogger(__name__)
 
@@ -131,14 +132,8 @@ class DraftProposer:
         Raises:
             RuntimeError: the runner is not one that this module understands.
         """
-        for name in ("requests", "input_batch", "effective_drafter_max_model_len", "model_config"):
-            if not hasattr(runner, name):
-                raise RuntimeError(f"drafts: this model runner has no {name}")
-        # The runner would replace proposals near the context limit by guesses of its own: it
-        # reserves room for a draft model's positions, and there is none.
-        runner.effective_drafter_max_model_len = 2 * runner.max_model_len + self._most
+        prepare(runner, self._most)
         self._vocabulary = int(runner.model_config.get_vocab_size())
-        _add_processors(runner)
         self._runner = runner
 
     def load_model(self, *args: object, **kwargs: object) -> None:
@@ -216,13 +211,16 @@ class _Followed:
     def __init__(self, request: Any, draft: object, draft_id: str) -> None:
         self.known = int(request.num_prompt_tokens)
         self.draft_id = draft_id
-        self._last = self.known + (request.sampling_params.max_tokens or 0)
+        limit = request.sampling_params.max_tokens
+        self._last = None if limit is None else self.known + int(limit)
         self.cursor = DraftCursor(_token_ids(draft))
 
     def step(self, answered: Sequence[int], most: int) -> list[int]:
         self.known += len(answered)
         self.cursor.advance(answered)
-        return self.cursor.propose(max(0, min(most, self._last - self.known - 1)))
+        if self._last is not None:  # one more token comes from the step itself
+            most = min(most, self._last - self.known - 1)
+        return self.cursor.propose(max(0, most))
 
 
 class DraftWorker:
@@ -260,21 +258,3 @@ def _token_ids(draft: object) -> list[int]:
 def _biased(params: Any) -> bool:
     """Whether vLLM cannot verify this request: its verification knows neither of the two."""
     return bool(params.min_p or params.logit_bias)
-
-
-def _add_processors(runner: Any) -> None:
-    """Add what obeys ``min_p`` and ``logit_bias``: vLLM leaves it out beside speculation."""
-    from vllm.utils.torch_utils import PIN_MEMORY
-    from vllm.v1.sample.logits_processor.builtin import (
-        LogitBiasLogitsProcessor,
-        MinPLogitsProcessor,
-    )
-
-    processors = runner.input_batch.logitsprocs
-    present = {type(processor) for processor in processors.all}
-    for made in (MinPLogitsProcessor, LogitBiasLogitsProcessor):
-        if made not in present:
-            processor = made(runner.vllm_config, runner.device, PIN_MEMORY)
-            invariant = processor.is_argmax_invariant()
-            chosen = processors.argmax_invariant if invariant else processors.non_argmax_invariant
-            chosen.append(processor)
