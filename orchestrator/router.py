@@ -157,6 +157,7 @@ class Router:
         if self._embedding is None:
             self._degrade("no sentence encoder is installed")
             return
+        await asyncio.to_thread(identify, "a question", self._languages)  # loads its model
         known: dict[str, FloatArray] = {}
         wanted = dict.fromkeys(c.domain for c in self._candidates)
         try:
