@@ -96,7 +96,7 @@ def test_bench_one_kernel_writes_the_flat_summary(
         assert seed == 5
         return [Case("fast", "small", int, {"numpy": int}, bytes=8)]
 
-    monkeypatch.setitem(GROUPS, "softmax", cases)  # type: ignore[arg-type]
+    monkeypatch.setitem(GROUPS, "softmax", cases)
     file = tmp_path / "kernels.json"
     options = argparse.Namespace(json=file, quick=True, seed=5, only=["softmax"])
     assert kernels_bench.run(options, Console(quiet=True)) == 0

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from livemind.kernels import reference
+from livemind.kernels.arrays import from_float32, to_float32
 
 Array = NDArray[np.float32]
 EPS = float(np.finfo(np.float32).eps)
@@ -240,3 +241,37 @@ def test_pairwise_cosine_bad_argument_is_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         kernels.pairwise_cosine(rows)
+
+
+@pytest.mark.parametrize("dim", [1, 7, 8, 31, 32, 33, 64, 384])
+@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
+def test_cosine_top_k_narrow_rows_match_float64_of_what_is_stored(
+    tier: ModuleType, kind: str, dim: int
+) -> None:
+    stored = from_float32(unit_rows(dim, 100, dim), kind)
+    queries = unit_rows(3, 2, dim)
+    exact = queries.astype(np.float64) @ to_float32(stored, kind).astype(np.float64).T
+    indices, values = tier.cosine_top_k(queries, stored, 5)
+    best = -np.sort(-exact, axis=1)[:, :5]
+    np.testing.assert_allclose(values, best, rtol=0, atol=4 * dim * EPS)
+    np.testing.assert_allclose(np.take_along_axis(exact, indices, 1), best, atol=4 * dim * EPS)
+
+
+@pytest.mark.parametrize("dim", [1, 15, 64, 65, 384])
+def test_cosine_top_k_int8_rows_are_near_the_unrounded(tier: ModuleType, dim: int) -> None:
+    matrix, queries = unit_rows(dim, 200, dim), unit_rows(9, 3, dim)
+    codes, scales = tier.quantize_rows(matrix)
+    assert np.abs(codes * scales[:, None] - matrix).max() <= scales.max() * 0.5001
+    exact = queries.astype(np.float64) @ matrix.astype(np.float64).T
+    indices, values = tier.cosine_top_k(queries, codes, 10, scales)
+    np.testing.assert_allclose(np.take_along_axis(exact, indices, 1), values, atol=0.02)
+    assert (np.diff(values, axis=1) <= 0).all()
+
+
+def test_quantize_rows_zero_and_extreme_rows_survive(tier: ModuleType) -> None:
+    rows = np.array([[0.0, 0.0], [3e38, -3e38], [1e-40, -5e-41]], np.float32)
+    codes, scales = tier.quantize_rows(rows)
+    assert codes[:2].tolist() == [[0, 0], [127, -127]]
+    assert np.isfinite(scales).all()
+    with pytest.raises(ValueError, match="rows row 1 is not finite"):
+        tier.quantize_rows(np.array([[1.0], [math.inf]], np.float32))
