@@ -15,6 +15,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -91,13 +92,13 @@ class RouteModel:
         """Write as npz without pickled objects."""
         told = json.dumps({"format": FORMAT, "encoder": self.encoder, **asdict(self.calibration)})
         buffer = io.BytesIO()
-        np.savez_compressed(
-            buffer,
-            weights=self.weights.astype(np.float16),
-            bias=self.bias.astype(np.float32),
-            **{f"of_{name}": rows.astype(np.float16) for name, rows in self.prototypes.items()},
-            told=np.frombuffer(told.encode(), np.uint8),
-        )
+        arrays: dict[str, Any] = {
+            "weights": self.weights.astype(np.float16),
+            "bias": self.bias.astype(np.float32),
+            "told": np.frombuffer(told.encode(), np.uint8),
+        }
+        arrays |= {f"of_{name}": rows.astype(np.float16) for name, rows in self.prototypes.items()}
+        np.savez_compressed(buffer, **arrays)
         file.write_bytes(buffer.getvalue())
 
 
