@@ -2,11 +2,13 @@
 
 Frozen when two results in a row agree (not empty, same best passage, Jaccard of the sets >= 0.6),
 kept in first-seen order; frozen anew at most twice and only if that is cheap to compute; otherwise
-what is missing stands behind the user's text.
+what is missing stands behind the user's text. Where that would be most of a result, the frozen ones
+are given up instead: a prompt with both would cost more than one without any head start.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from ..rag.base import Passage, RetrievalResult
@@ -54,10 +56,10 @@ def observe(
     if not _covers(state.frozen, result.passages) and state.refreezes < MAX_REFREEZES:
         kept = [passage for passage in state.frozen if passage in result.passages]
         fresh = [passage for passage in result.passages if passage not in kept]
-        characters = sum(len(passage.text) for passage in fresh)
-        if ms_per_token is None:
-            return state
-        if ms_per_token * characters / CHARACTERS_PER_TOKEN <= REFREEZE_BUDGET_MS:
+        cost_ms = float("inf")
+        if ms_per_token is not None:
+            cost_ms = ms_per_token * _characters(fresh) / CHARACTERS_PER_TOKEN
+        if cost_ms <= REFREEZE_BUDGET_MS or _mostly(fresh, result.passages):
             return replace(state, frozen=(*kept, *fresh), refreezes=state.refreezes + 1)
     return state
 
@@ -69,7 +71,8 @@ def chosen(state: DocumentState) -> tuple[tuple[Passage, ...], tuple[Passage, ..
     if _covers(state.frozen, state.last):
         return state.frozen, ()
     known = {passage.id for passage in state.frozen}
-    return state.frozen, tuple(passage for passage in state.last if passage.id not in known)
+    late = tuple(passage for passage in state.last if passage.id not in known)
+    return (state.last, ()) if _mostly(late, state.last) else (state.frozen, late)
 
 
 def event(state: DocumentState, result: RetrievalResult) -> RetrievalUpdated:
@@ -84,6 +87,15 @@ def _agree(before: tuple[Passage, ...], after: tuple[Passage, ...]) -> bool:
         return False  # too early a text finds nothing twice; what comes next should stand in front
     a, b = {p.id for p in before}, {p.id for p in after}
     return before[0].id == after[0].id and len(a & b) >= MIN_JACCARD * len(a | b)
+
+
+def _characters(passages: Iterable[Passage]) -> int:
+    return sum(len(passage.text) for passage in passages)
+
+
+def _mostly(part: Iterable[Passage], whole: Iterable[Passage]) -> bool:
+    """More than half of the text is in the part."""
+    return 2 * _characters(part) > _characters(whole)
 
 
 def _covers(frozen: tuple[Passage, ...], result: tuple[Passage, ...]) -> bool:

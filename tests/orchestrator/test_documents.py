@@ -72,10 +72,18 @@ def test_third_change_of_mind_is_not_frozen() -> None:
     assert (ids(state.frozen), state.refreezes) == ("c", 2)
 
 
-@pytest.mark.parametrize(("ms_per_token", "frozen"), [(1.0, "b"), (1.01, "a")])
-def test_freeze_anew_only_within_the_cost_bound(ms_per_token: float, frozen: str) -> None:
+@pytest.mark.parametrize(("ms_per_token", "frozen"), [(1.0, "abc"), (1.01, "ab"), (None, "ab")])
+def test_freeze_anew_only_within_the_cost_bound(ms_per_token: float | None, frozen: str) -> None:
     # 4000 characters are 1000 tokens, the bound is 1000 ms
-    assert ids(after(["a", "a", "b", "b"], ms_per_token, size=4000).frozen) == frozen
+    state = after(["ab", "ab", "cba", "cba"], ms_per_token, size=4000)
+    assert ids(state.frozen) == frozen
+
+
+@pytest.mark.parametrize("ms_per_token", [1e6, None])
+def test_freeze_anew_of_mostly_other_passages_is_not_bound_by_cost(
+    ms_per_token: float | None,
+) -> None:
+    assert ids(after(["ab", "ab", "cda", "cda"], ms_per_token).frozen) == "acd"
 
 
 def test_first_freeze_is_not_bound_by_cost() -> None:
@@ -106,7 +114,8 @@ def test_good_result_after_a_degraded_one_clears_the_reason() -> None:
         (["ab", "ab", "b"], "ab", ""),
         (["ab", "ab", ""], "ab", ""),
         (["ab", "ab", "ca"], "ab", "c"),
-        (["ab", "ab", "cd"], "ab", "cd"),
+        (["ab", "ab", "cad"], "cad", ""),
+        (["ab", "ab", "cd"], "cd", ""),
     ],
 )
 def test_passage_missing_from_the_frozen_ones_stands_behind_the_text(
@@ -130,10 +139,6 @@ def test_event_names_passages_without_their_text() -> None:
     assert (found.revision, found.degraded) == (7, "timeout")
     assert [(p.id, p.source, p.score) for p in found.passages] == [("a", "a.md", 0.5)]
     assert "a" * 40 not in repr(found)
-
-
-def test_freeze_anew_of_unknown_cost_is_not_made() -> None:
-    assert ids(after(["a", "a", "b", "b"], None).frozen) == "a"
 
 
 def test_freeze_anew_keeps_what_stays_in_its_old_order_and_adds_the_rest() -> None:
