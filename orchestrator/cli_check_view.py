@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
@@ -141,7 +141,7 @@ def finding_view(finding: Finding) -> Group:
     color, mark = MARKS[finding.severity]
     value = f" = {finding.value}" if finding.value else ""
     head = f"[{color}]{mark}[/] [bold]{escape(finding.where)}[/]{escape(value)}"
-    lines = [Text.from_markup(head), Padding(Text(finding.why), (0, 0, 0, 2))]
+    lines: list[RenderableType] = [Text.from_markup(head), Padding(Text(finding.why), (0, 0, 0, 2))]
     if finding.change:
         change = Text("→ ", style=color) + Text(finding.change)
         lines.append(Padding(change, (0, 0, 0, 2)))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import livemind
 from livemind.backends.spec import ExpertSpec
@@ -29,7 +31,7 @@ def test_reference_has_a_row_with_a_meaning_for_every_key() -> None:
 
 def test_reference_names_every_engine_argument_that_a_key_becomes(tmp_path: Path) -> None:
     """Each setting is changed in turn; the argument that changes with it must be the named one."""
-    changes: dict[str, object] = {
+    changes: dict[str, Any] = {
         "expert_id": "other",
         "model_path": str(tmp_path),
         "quantization": "awq",
@@ -47,7 +49,7 @@ def test_reference_names_every_engine_argument_that_a_key_becomes(tmp_path: Path
     assert set(changes) == set(VLLM_ARGUMENTS)
     plain = ExpertSpec("one", model_path="org/model")
     for key, value in changes.items():
-        spec = ExpertSpec(**{"expert_id": "one", "model_path": "org/model"} | {key: value})
+        spec = replace(plain, **{key: value})
         before = {**engine_args(plain), **engine_environment(plain, 4)}
         after = {**engine_args(spec), **engine_environment(spec, 4)}
         changed = {name for name in before.keys() | after if before.get(name) != after.get(name)}

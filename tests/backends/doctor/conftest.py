@@ -37,8 +37,9 @@ def published_config(name: str) -> dict[str, Any]:
 
 def tensors_of(config: dict[str, Any]) -> Tensors:
     """Return the tensors of a published checkpoint of this shape."""
-    text = {"vocab_size": 262_208, "tie_word_embeddings": True} if "text_config" in config else {}
-    text |= config.get("text_config", config)
+    text: dict[str, Any] = dict(config.get("text_config", config))
+    if "text_config" in config:
+        text = {"vocab_size": 262_208, "tie_word_embeddings": True} | text
     if config["model_type"] == "cohere":
         text = {**text, "tie_word_embeddings": True}
     hidden, vocabulary, ff = text["hidden_size"], text["vocab_size"], text["intermediate_size"]

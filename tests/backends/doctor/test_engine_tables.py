@@ -22,10 +22,10 @@ def test_tables_hold_what_generates_text_and_nothing_else(engine: EngineTables) 
 
 
 def test_tables_hold_quantizations_and_their_dtypes(engine: EngineTables) -> None:
-    assert engine.quantizations == {"awq", "gptq", "fp8", "mxfp4"}
+    assert engine.quantizations == frozenset({"awq", "gptq", "fp8", "mxfp4"})
     assert engine.quantization_dtypes == {
-        "awq": {"float16", "bfloat16"},
-        "mxfp4": {"bfloat16"},
+        "awq": frozenset({"float16", "bfloat16"}),
+        "mxfp4": frozenset({"bfloat16"}),
     }
     assert set(engine.no_float16) == {"gemma3"}
 
