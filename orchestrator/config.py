@@ -112,7 +112,7 @@ class RagConfig(Section):
         0.2, ge=-1, le=1, description="Cosine below which a passage does not count."
     )
 
-    @field_validator("corpus")
+    @field_validator("corpus", "data")
     @classmethod
     def _resolve_folder(cls, value: Path | None, info: ValidationInfo) -> Path | None:
         return None if value is None else from_folder(value, info)

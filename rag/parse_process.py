@@ -134,4 +134,10 @@ def _limit_memory() -> None:
 
 
 def _work(document_id: str, content: bytes, format_name: str, max_tokens: int) -> list[Chunk]:
-    return parse_and_chunk(document_id, content, format_name, _count, max_tokens)
+    try:
+        return parse_and_chunk(document_id, content, format_name, _count, max_tokens)
+    except (UnreadableFile, MemoryError):
+        raise
+    except Exception as exc:  # a parser tripped over the file: the file's fault as far as users go
+        reason = f"not readable as {format_name} ({type(exc).__name__})"
+        raise UnreadableFile(f"{document_id}: {reason}") from None

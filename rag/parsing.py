@@ -10,6 +10,7 @@ import ast
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, Literal
 
 Kind = Literal["text", "code"]
@@ -107,7 +108,7 @@ def _markdown(text: str) -> Iterator[Block]:
     lines = text.splitlines()
     path: list[tuple[int, str]] = []
     tokens = MarkdownIt("commonmark").enable("table").parse(text)
-    for token, after in zip(tokens, [*tokens[1:], None], strict=True):
+    for token, after in zip_longest(tokens, tokens[1:]):
         if token.type == "heading_open" and token.level == 0 and after is not None:
             depth = int(token.tag[1])
             path = [entry for entry in path if entry[0] < depth] + [(depth, after.content)]

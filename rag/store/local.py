@@ -34,7 +34,15 @@ Embed = Callable[[Sequence[str]], FloatArray]
 class LocalStore:
     """Passages in a folder of this machine; one process at a time."""
 
-    def __init__(self, folder: Path, model: str, dim: int, embed: Embed | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        model: str,
+        dim: int,
+        embed: Embed | None = None,
+        *,
+        exact_below: int = EXACT_BELOW,
+    ) -> None:
         """Open the folder, or make it. Blocks: about 10 s for a million passages.
 
         A missing, torn or foreign graph file is no error: searches are exact until it is rebuilt
@@ -45,12 +53,14 @@ class LocalStore:
             model: name of the encoder; part of the collection's identity.
             dim: length of its vectors.
             embed: makes all vectors anew when the folder's are of another encoder.
+            exact_below: passages from which a graph is built.
 
         Raises:
             StoreError: in use by another process, not usable, or of another encoder.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._model, self._dim = folder, model, dim
+        self._exact_below = exact_below
         self._claim = _claim(folder)
         try:
             self._tables = Tables(folder / "passages.sqlite", model, dim, embed)
@@ -192,7 +202,7 @@ class LocalStore:
         held = len(now.base.rows) + len(now.tail.rows)
         limit = min(max(len(now.base.rows) // 4, SMALL_TAIL_ROWS), TAIL_ROWS)
         due = len(now.tail.rows) > limit or now.dead > max(DEAD_SHARE * held, 100)
-        due |= now.graph is None and now.live >= EXACT_BELOW and graph_files.available()
+        due |= now.graph is None and now.live >= self._exact_below and graph_files.available()
         running = self._compacting is not None and self._compacting.is_alive()
         if due and not running and not self._stop.is_set():
             self._compacting = threading.Thread(
@@ -212,7 +222,7 @@ class LocalStore:
         seen = self._snapshot
         rows, vectors = _live(seen)
         graph: Any = None
-        if len(rows) >= EXACT_BELOW and graph_files.available():
+        if len(rows) >= self._exact_below and graph_files.available():
             saved = self._folder / "graph.hnsw"
             grow = seen.graph is not None and saved.exists() and seen.base.alive.all()
             onto = (saved, seen.base.rows) if grow else None

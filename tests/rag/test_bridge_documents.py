@@ -1,0 +1,188 @@
+"""Documents over HTTP: stored, found, listed, removed, and what is refused."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from livemind.rag.bridge import serve_bridge
+from livemind.rag.bridge_api import MAX_UPSERT_BYTES
+from livemind.rag.bridge_retrieve import BridgeSettings
+from livemind.rag.client import BridgeClient
+from livemind.rag.embed_worker import EmbedWorker
+from livemind.rag.ingest import BridgeSink, find_files, ingest_folder
+from livemind.rag.library import Library
+
+DOCUMENTS = "/v1/collections/notes/documents"
+ASK: dict[str, Any] = {"session_id": "s", "revision": 1, "collection": "notes"}
+
+
+@pytest.fixture
+async def url(library: Library, worker: EmbedWorker) -> AsyncIterator[str]:
+    async with serve_bridge(library, worker, port=0) as url:
+        yield url
+
+
+@pytest.fixture
+async def notes(url: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30) as http:
+        documents = [
+            {"id": "a.md", "text": "# A\n\nkestrel port\n", "metadata": {"lang": "en"}},
+            {"id": "b.txt", "text": "osprey owner", "metadata": {"lang": "de"}},
+        ]
+        stored = await http.post(DOCUMENTS, json={"documents": documents})
+        assert stored.status_code == 200, stored.text
+        yield http
+
+
+async def found(http: httpx.AsyncClient, query: str, **fields: object) -> list[str]:
+    answer = await http.post("/v1/retrieve", json=ASK | {"query": query} | fields)
+    assert answer.status_code == 200, answer.text
+    return [result["document_id"] for result in answer.json()["results"]]
+
+
+@pytest.mark.parametrize("mode", ["dense", "sparse", "hybrid"])
+async def test_documents_stored_are_found_until_deleted(
+    notes: httpx.AsyncClient, mode: str
+) -> None:
+    assert (await found(notes, "kestrel", mode=mode))[0] == "a.md"
+    deleted = await notes.request("DELETE", DOCUMENTS, json={"ids": ["a.md", "nobody"]})
+    assert deleted.json() == {"deleted": 1}
+    assert "a.md" not in await found(notes, "kestrel", mode=mode)
+    listed = (await notes.get(DOCUMENTS)).json()
+    assert [d["id"] for d in listed["documents"]] == ["b.txt"]
+
+
+async def test_retrieve_filter_known_and_metrics(notes: httpx.AsyncClient) -> None:
+    where = {"type": "eq", "key": "lang", "value": "de"}
+    assert await found(notes, "kestrel", filter=where, min_score=-1.0) == ["b.txt"]
+    first = (await notes.post("/v1/retrieve", json=ASK | {"query": "kestrel"})).json()
+    known = [first["results"][0]["hash"]]
+    again = (
+        await notes.post("/v1/retrieve", json=ASK | {"query": "kestrel", "known": known})
+    ).json()
+    assert first["results"][0]["text"] == "A\nkestrel port"
+    assert again["results"][0]["text"] is None
+    metrics = (await notes.get("/metrics")).text
+    assert 'livemind_bridge_passages{collection="notes"} 2.0' in metrics
+    assert 'livemind_bridge_retrievals_total{result="complete"} 3.0' in metrics
+
+
+async def test_vector_store_search_answers_in_openai_form(notes: httpx.AsyncClient) -> None:
+    body = {"query": "kestrel", "max_num_results": 1}
+    answer = (await notes.post("/v1/vector_stores/notes/search", json=body)).json()
+    assert answer["object"] == "vector_store.search_results.page"
+    assert answer["data"][0]["file_id"] == "a.md"
+    assert answer["data"][0]["content"] == [{"type": "text", "text": "A\nkestrel port"}]
+
+
+def pdf(content: bytes) -> dict[str, object]:
+    return {"id": "x.pdf", "data": base64.b64encode(content).decode()}
+
+
+@pytest.mark.parametrize(
+    ("given", "status", "code"),
+    [
+        pytest.param(pdf(bytes(range(256)) * 8), 422, "unreadable_document", id="rubbish"),
+        pytest.param(pdf(gzip.compress(bytes(9_999))), 422, "unreadable_document", id="zip as pdf"),
+        pytest.param({"id": "x.zip", "data": "UEsD"}, 400, "unknown_format", id="zip"),
+        pytest.param({"id": "../x.md", "text": "t"}, 400, "invalid_value", id="traversal"),
+        pytest.param({"id": "/etc/x.md", "text": "t"}, 400, "invalid_value", id="absolute"),
+        pytest.param(
+            {"id": "x.md", "source": "a/../../b.md", "text": "t"}, 400, "invalid_value", id="source"
+        ),
+        pytest.param({"id": "x.md"}, 400, "invalid_value", id="no content"),
+        pytest.param({"id": "x.md", "data": "%%%"}, 400, "invalid_value", id="not base64"),
+        pytest.param({"id": "x.md", "text": " "}, 422, "unreadable_document", id="no text"),
+        pytest.param(
+            {"id": "x.md", "text": "t", "metadata": {"a; DROP": 1}}, 400, "invalid_value", id="key"
+        ),
+    ],
+)
+async def test_upsert_bad_document_is_refused_and_nothing_is_written(
+    notes: httpx.AsyncClient, given: dict[str, object], status: int, code: str
+) -> None:
+    good = {"id": "good.md", "text": "good"}
+    answer = await notes.post(DOCUMENTS, json={"documents": [good, given]})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code), answer.text
+    assert "Traceback" not in answer.text
+    listed = (await notes.get(DOCUMENTS)).json()["documents"]
+    assert [d["id"] for d in listed] == ["a.md", "b.txt"]
+
+
+async def test_upsert_too_large_or_a_bomb_is_refused_before_it_is_read(
+    notes: httpx.AsyncClient,
+) -> None:
+    bomb = gzip.compress(bytes(MAX_UPSERT_BYTES + 1))
+    packed = await notes.post(DOCUMENTS, content=bomb, headers={"Content-Encoding": "gzip"})
+    assert packed.status_code == 413
+    assert packed.json()["error"]["code"] == "payload_too_large"
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "code"),
+    [
+        ({"filter": {"type": "eq", "key": "colour", "value": 1}}, 400, "unknown_filter_key"),
+        ({"filter": {"type": "eq", "key": "1=1; --", "value": 1}}, 400, "invalid_value"),
+        ({"collection": "nowhere"}, 404, "unknown_collection"),
+    ],
+)
+async def test_retrieve_unknown_names_are_refused(
+    notes: httpx.AsyncClient, fields: dict[str, object], status: int, code: str
+) -> None:
+    answer = await notes.post("/v1/retrieve", json=ASK | {"query": "x"} | fields)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+
+
+async def test_collection_with_a_path_as_name_is_refused(notes: httpx.AsyncClient) -> None:
+    answer = await notes.put("/v1/collections/..%2Fevil")
+    assert answer.status_code in (400, 404)
+
+
+async def test_read_only_bridge_takes_no_documents(library: Library, worker: EmbedWorker) -> None:
+    settings = BridgeSettings(writable=False)
+    async with (
+        serve_bridge(library, worker, port=0, settings=settings) as url,
+        httpx.AsyncClient(base_url=url, trust_env=False) as http,
+    ):
+        answer = await http.post(DOCUMENTS, json={"documents": [{"id": "a.md", "text": "t"}]})
+    assert answer.json()["error"]["code"] == "read_only"
+
+
+async def test_ingest_folder_twice_stores_once_and_reports_what_it_cannot_read(
+    notes: httpx.AsyncClient, url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "x.md").write_text("# X\n\nfalcon\n")
+    (tmp_path / "in" / "bad.pdf").write_bytes(b"rubbish")
+    sink = BridgeSink(url)
+    try:
+        files = find_files(tmp_path / "in")
+        first = await ingest_folder(sink, "notes", tmp_path / "in", files)
+        again = await ingest_folder(sink, "notes", tmp_path / "in", files)
+    finally:
+        await sink.aclose()
+    assert (first.stored, len(first.refused), again.unchanged) == (1, 1, 1)
+    assert "bad.pdf" in first.refused[0]
+    assert await found(notes, "falcon", mode="sparse") == ["x.md"]
+
+
+async def test_client_sends_known_texts_and_gets_whole_passages(
+    notes: httpx.AsyncClient, url: str
+) -> None:
+    async with BridgeClient(url, collection="notes") as client:
+        results = [
+            await client.retrieve(
+                "kestrel", revision=revision, partial=True, deadline_ms=5_000, session_id="s9"
+            )
+            for revision in (1, 2)
+        ]
+    assert [r.degraded for r in results] == [None, None]
+    assert results[0].passages == results[1].passages
+    assert results[1].passages[0].text == "A\nkestrel port"

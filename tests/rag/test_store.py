@@ -1,0 +1,200 @@
+"""The contract of a store, and what the local one promises beyond it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import TypeAdapter
+
+from livemind.benchmarks.retrieval_durability import document, open_store, run, vectors_of
+from livemind.rag.chunking import Chunk, digest
+from livemind.rag.fake import FakeEmbedder
+from livemind.rag.store.base import Document, StoreError, UnknownFilterKey
+from livemind.rag.store.filters import Compare, Filter
+from livemind.rag.store.local import LocalStore
+
+EMBEDDER = FakeEmbedder()
+
+
+def doc(name: str, text: str, **metadata: str | int) -> Document:
+    chunk = Chunk(f"p_{digest(name + text, 8)}", text, 3, digest(text))
+    return Document(name, name, digest(text), (chunk,), EMBEDDER.embed([text]), metadata)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[LocalStore]:
+    store = LocalStore(tmp_path / "c", "fake", 64)
+    store.upsert(
+        [
+            doc("a", "the port of kestrel is 361", lang="en", year=2020),
+            doc("b", "the owner of osprey is mara", lang="en", year=2024),
+            doc("c", "la couleur de heron est bleu", lang="fr", year=2024),
+        ]
+    )
+    yield store
+    store.close()
+
+
+def ids(store: LocalStore, scored: list[tuple[int | str, float]]) -> list[str]:
+    found = store.passages([key for key, _ in scored])
+    return [found[key].document_id for key, _ in scored]
+
+
+def test_store_dense_and_sparse_find_the_document_that_fits(store: LocalStore) -> None:
+    (query,) = EMBEDDER.embed(["kestrel port"])
+    assert ids(store, store.dense(query, 1)) == ["a"]
+    assert ids(store, store.sparse("Who is the owner of Ospreys?", 1)) == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ({"type": "eq", "key": "lang", "value": "fr"}, {"c"}),
+        ({"type": "ne", "key": "lang", "value": "fr"}, {"a", "b"}),
+        ({"type": "gte", "key": "year", "value": 2024}, {"b", "c"}),
+        ({"type": "in", "key": "document_id", "value": ["a", "c"]}, {"a", "c"}),
+        ({"type": "nin", "key": "source", "value": ["a"]}, {"b", "c"}),
+        (
+            {
+                "type": "and",
+                "filters": [
+                    {"type": "eq", "key": "lang", "value": "en"},
+                    {"type": "lt", "key": "year", "value": 2021},
+                ],
+            },
+            {"a"},
+        ),
+    ],
+)
+def test_store_filter_keeps_what_fits(
+    store: LocalStore, where: dict[str, object], expected: set[str]
+) -> None:
+    parsed: Filter = TypeAdapter(Filter).validate_python(where)
+    (query,) = EMBEDDER.embed(["anything"])
+    assert set(ids(store, store.dense(query, 9, parsed))) == expected
+    assert set(ids(store, store.sparse("kestrel osprey heron", 9, parsed))) == expected
+
+
+def test_store_unknown_filter_key_is_refused_by_name(store: LocalStore) -> None:
+    where = Compare(type="eq", key="colour", value="x")
+    with pytest.raises(UnknownFilterKey, match="'colour'"):
+        store.dense(EMBEDDER.embed(["x"])[0], 1, where)
+
+
+def test_store_sql_in_query_and_value_is_only_text(store: LocalStore) -> None:
+    attack = "'; DROP TABLE documents; -- \" OR 1=1 NEAR("
+    assert store.sparse(attack, 5) == []
+    where = Compare(type="eq", key="lang", value=attack)
+    assert store.dense(EMBEDDER.embed(["x"])[0], 5, where) == []
+    assert store.stats().documents == 3
+
+
+def test_store_replaced_document_is_found_by_its_new_words_alone(store: LocalStore) -> None:
+    before = store.version
+    store.upsert([doc("a", "falcon moved")])
+    assert store.version != before
+    assert store.sparse("kestrel", 5) == []
+    assert ids(store, store.sparse("falcon", 5)) == ["a"]
+    assert store.stats().passages == 3
+
+
+def test_store_deleted_document_is_gone_from_every_search(store: LocalStore) -> None:
+    assert store.delete(["a", "nobody"]) == 1
+    (query,) = EMBEDDER.embed(["kestrel port"])
+    assert "a" not in ids(store, store.dense(query, 9))
+    assert store.sparse("kestrel", 5) == []
+    assert [d.id for d in store.documents("", 9)] == ["b", "c"]
+
+
+def test_store_vector_of_wrong_length_is_refused_and_nothing_written(store: LocalStore) -> None:
+    good = doc("d", "new")
+    bad = Document("e", "e", "h", good.chunks, np.ones((1, 32), np.float32))
+    with pytest.raises(ValueError, match="'e'"):
+        store.upsert([good, bad])
+    assert store.hashes(["d", "e"]) == {}
+    with pytest.raises(ValueError, match="need \\(64,\\)"):
+        store.dense(np.ones(32, np.float32), 1)
+
+
+def test_local_second_opener_is_refused(store: LocalStore, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="another process"):
+        LocalStore(tmp_path / "c", "fake", 64)
+
+
+def test_local_other_encoder_is_refused_or_embeds_anew(tmp_path: Path) -> None:
+    first = LocalStore(tmp_path, "fake", 64)
+    first.upsert([doc("a", "kestrel port")])
+    first.close()
+    with pytest.raises(StoreError, match="holds vectors of fake"):
+        LocalStore(tmp_path, "other", 16)
+    other = FakeEmbedder(16)
+    again = LocalStore(tmp_path, "other", 16, other.embed)
+    assert ids(again, again.dense(other.embed(["kestrel port"])[0], 1)) == ["a"]
+    again.close()
+
+
+@pytest.mark.parametrize("harm", ["missing", "torn", "note torn", "older"])
+def test_local_graph_file_that_cannot_be_believed_is_rebuilt(tmp_path: Path, harm: str) -> None:
+    pytest.importorskip("hnswlib")
+    store = open_store(tmp_path)
+    store.upsert([document(f"d{i}", 1) for i in range(30)])
+    store.compact()
+    assert store.stats().method == "hnsw"
+    if harm == "older":
+        store.delete(["d1"])
+        store.upsert([document("d2", 2)])
+    store.close()
+    graph = tmp_path / "graph.hnsw"
+    if harm == "missing":
+        graph.unlink()
+    elif harm == "torn":
+        content = bytearray(graph.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        graph.write_bytes(content)
+    elif harm == "note torn":
+        (tmp_path / "graph.json").write_text('{"model": ')
+    again = open_store(tmp_path)
+    edition = 2 if harm == "older" else 1
+    assert ids(again, again.dense(vectors_of("d2", edition)[0], 1)) == ["d2"]
+    if harm == "older":
+        assert "d1" not in ids(again, again.dense(vectors_of("d1", 1)[0], 9))
+    again.compact()
+    assert again.stats().method == "hnsw"
+    assert again.stats().deleted_rows == 0
+    again.close()
+
+
+def test_local_searches_during_writes_and_compaction_lose_nothing(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.upsert([document("keep", 1)])
+    stop, lost = threading.Event(), []
+
+    def look() -> None:
+        while not stop.is_set():
+            best = store.dense(vectors_of("keep", 1)[0], 1)
+            if ids(store, best) != ["keep"]:
+                lost.append(best)
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    for edition in range(1, 40):
+        store.upsert([document(f"d{edition}", edition)])
+        if edition % 10 == 0:
+            store.compact()
+            store.delete([f"d{edition - 5}"])
+    stop.set()
+    reader.join()
+    store.close()
+    assert lost == []
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_local_killed_at_random_moments_loses_nothing_acknowledged(tmp_path: Path) -> None:
+    outcome = run(tmp_path / "store", kills=12, seed=3)
+    assert outcome.faults == []
+    assert outcome.acknowledged > 20
+    assert outcome.in_progress > 0
