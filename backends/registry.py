@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from .base import Expert
 from .spec import ExpertSpec
 
@@ -24,3 +26,10 @@ def create_expert(spec: ExpertSpec) -> Expert:
             return RemoteExpert(spec)
         case _:
             raise ValueError(f"expert {spec.expert_id!r}: unknown kind {spec.kind!r}")
+
+
+def release() -> None:
+    """End what the experts of this process share; what running ones still need is kept."""
+    module = sys.modules.get(f"{__package__}.vllm_process")
+    if module is not None:
+        module.stop_fork_server()

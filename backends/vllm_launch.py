@@ -1,16 +1,19 @@
-"""What stands between ``multiprocessing`` and an engine's Python: run as a program, never imported.
+"""What stands between ``multiprocessing`` and an engine's Python.
 
     python vllm_launch.py SETTINGS.json PYTHON-ARGUMENTS…
 
-Gives the engine process its own environment and its own output file, makes it die with its parent,
-writes its process id down, and becomes the interpreter that ``multiprocessing`` wanted to start.
-SETTINGS: ``{"python", "parent", "environment", "log", "pid_file"}``.
+Gives the process its own environment and its own output file, makes it die with its parent, writes
+its process id down, and becomes the interpreter that ``multiprocessing`` wanted to start. A forked
+engine does the same by ``settle``. SETTINGS: ``{"python", "parent", "environment", "log",
+"pid_file"}``. Imports nothing of LiveMind, because as a program it runs without site-packages.
 """
 
 import json
 import os
 import signal
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 PR_SET_PDEATHSIG = 1
 
@@ -19,6 +22,12 @@ def main() -> None:
     """Replace this process by the engine's; returns only by an exception."""
     with open(sys.argv[1], encoding="utf-8") as file:
         settings = json.load(file)
+    settle(settings)
+    os.execv(settings["python"], [settings["python"], *sys.argv[2:]])
+
+
+def settle(settings: Mapping[str, Any]) -> None:
+    """Make this process an engine's: parent, process id, output and environment."""
     _die_with(settings["parent"])
     with open(settings["pid_file"], "w", encoding="ascii") as file:
         file.write(str(os.getpid()))
@@ -27,7 +36,6 @@ def main() -> None:
     for source, target in ((nothing, 0), (log, 1), (log, 2)):
         os.dup2(source, target)
     os.environ.update(settings["environment"])
-    os.execv(settings["python"], [settings["python"], *sys.argv[2:]])
 
 
 def _die_with(parent: int) -> None:

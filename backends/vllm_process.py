@@ -14,27 +14,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
-import json
 import logging
-import multiprocessing
 import os
 import re
-import shlex
 import shutil
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from multiprocessing import resource_tracker
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from .errors import ExpertUnavailable
 from .spec import ExpertSpec
 from .vllm_args import engine_args, engine_environment, usable_cores
+from .vllm_fork_server import ForkServer, launched_by
 
-_LAUNCH_PROGRAM = Path(__file__).with_name("vllm_launch.py")
 _SHARED_MEMORY = Path("/dev/shm")
 _ONE_START_AT_A_TIME = threading.Lock()
 _LONGEST_CAUSE = 300
@@ -108,6 +105,7 @@ class EngineProcess:
     def _run(self, loop: asyncio.AbstractEventLoop, built: asyncio.Future[None]) -> None:
         try:
             with _ONE_START_AT_A_TIME:
+                _running.add(self)
                 self._build()
         except BaseException as error:  # the waiting coroutine gets it, whatever it is
             _tell(loop, built, error)
@@ -128,13 +126,14 @@ class EngineProcess:
         from vllm.v1.engine.async_llm import AsyncLLM
         from vllm.v1.executor import Executor
 
-        config = AsyncEngineArgs(**arguments).create_engine_config()
-        if self._spec.cpu_cores is None and config.device_config.device_type == "cpu":
+        config = AsyncEngineArgs(**arguments).create_engine_config()  # takes seconds of imports
+        on_cpu = config.device_config.device_type == "cpu"
+        if on_cpu and self._spec.cpu_cores is None:
             _compute_in_the_core(config)
         resource_tracker.ensure_running()
         if self._stopping.is_set():
             raise self._unavailable("stopped while starting")
-        with self._launcher():
+        with self._children(on_cpu):
             self.engine = AsyncLLM(
                 vllm_config=config,
                 executor_class=Executor.get_class(config),
@@ -144,29 +143,26 @@ class EngineProcess:
         self._remember_processes()
 
     @contextlib.contextmanager
-    def _launcher(self) -> Iterator[None]:
-        """Make ``multiprocessing`` start its children through ``vllm_launch.py``."""
+    def _children(self, on_cpu: bool) -> Iterator[None]:
+        """Make vLLM start its processes as we want them: forked where that is possible."""
         assert self._folder is not None
+        environment = engine_environment(self._spec, usable_cores())
         settings = {
-            "python": sys.executable,
-            "parent": os.getpid(),
-            "environment": engine_environment(self._spec, usable_cores()),
+            "environment": environment,
             "log": str(self._log_path),
             "pid_file": str(self._folder / "pid"),
         }
-        settings_file = self._folder / "settings.json"
-        settings_file.write_text(json.dumps(settings), encoding="utf-8")
-        command = shlex.join([sys.executable, "-IS", str(_LAUNCH_PROGRAM), str(settings_file)])
-        program = self._folder / "launch"
-        program.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
-        program.chmod(0o700)
-        if not os.access(program, os.X_OK):
-            raise self._unavailable("the temporary folder allows no programs: set TMPDIR")
-        multiprocessing.set_executable(str(program))
+        server = fork_server(environment) if on_cpu else None
         try:
-            yield
-        finally:
-            multiprocessing.set_executable(sys.executable)
+            if server is None:
+                with launched_by(self._folder, settings):
+                    yield
+            else:
+                whole = {**settings, "environment": {**os.environ, **environment}}
+                with _forking(server, whole):
+                    yield
+        except OSError as error:
+            raise self._unavailable(str(error)) from error
 
     def _remember_processes(self) -> None:
         core = _psutil().Process(int(self._pid_file().read_text()))
@@ -192,6 +188,7 @@ class EngineProcess:
         if engine is not None:
             engine.shutdown(timeout=0)
         _free(self._shared_memory)
+        _running.discard(self)
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -239,6 +236,48 @@ def _prepare_this_process(spec: ExpertSpec) -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
         vllm_logger.addHandler(handler)
         vllm_logger.setLevel(logging.INFO)
+
+
+_fork_server: ForkServer | None = None
+_running: set[EngineProcess] = set()
+
+
+def fork_server(environment: Mapping[str, str]) -> ForkServer | None:
+    """Return this process's fork server, started at the first call; None if it cannot serve.
+
+    There is one; an engine that needs another environment has to start the long way.
+    """
+    global _fork_server
+    if _fork_server is None or not _fork_server.alive():
+        _fork_server = ForkServer(environment)
+    fits = _fork_server.alive() and _fork_server.environment == environment
+    return _fork_server if fits else None
+
+
+def stop_fork_server() -> None:
+    """End the fork server unless engines of this process run. Idempotent."""
+    global _fork_server
+    with _ONE_START_AT_A_TIME:
+        if _fork_server is not None and not _running:
+            _fork_server.stop()
+            _fork_server = None
+
+
+@contextlib.contextmanager
+def _forking(server: ForkServer, settings: Mapping[str, Any]) -> Iterator[None]:
+    """Make vLLM's engines forks of the server."""
+    from vllm.v1.engine import utils
+
+    context = utils.get_mp_context
+
+    def forking() -> Any:
+        return SimpleNamespace(Process=server.process_type(settings), Queue=context().Queue)
+
+    utils.get_mp_context = forking
+    try:
+        yield
+    finally:
+        utils.get_mp_context = context
 
 
 def _compute_in_the_core(config: Any) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Self
 
 from ..backends.base import Chunk, Expert, GenerationParams, Message, Priority
 from ..backends.pool import ExpertState
-from ..backends.registry import create_expert
+from ..backends.registry import create_expert, release
 from ..backends.spec import ExpertSpec
 from ..rag.base import Retriever
 from ..rag.embed_worker import EmbedWorker
@@ -113,6 +113,7 @@ class LiveMind:
 
     async def _start(self) -> Shared:
         settings = self.settings
+        self._stack.callback(release)
         self.embed_worker = await self._start_embedding()
         if self.embed_worker is not None:
             self._stack.push_async_callback(self.embed_worker.aclose)
