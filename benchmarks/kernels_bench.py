@@ -75,6 +75,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
             shown.update(task, description=name)
             for case in GROUPS[name](native, options.seed):
                 found.append((case, measure(case, native, turns)))
+            limits = limits.best(measure_limits(native))
             shown.advance(task)
     content["limits"] = limits.as_json()
     content["cases"] = [_case_json(case, measured, limits) for case, measured in found]

@@ -35,6 +35,12 @@ class Limits:
             return case.bytes / us / 1e3 / self.read_gb_per_s
         return None
 
+    def best(self, other: Limits) -> Limits:
+        """Return the higher of both, each: what the machine can do varies with its neighbours."""
+        return Limits(
+            max(self.read_gb_per_s, other.read_gb_per_s), max(self.gflop_per_s, other.gflop_per_s)
+        )
+
     def as_json(self) -> Json:
         """Return the limits as the report has them."""
         return {"read_gb_per_s": self.read_gb_per_s, "gflop_per_s": self.gflop_per_s}

@@ -137,7 +137,8 @@ def apply_penalties(
         seen = np.union1d(ids, _known(prompt[row], size))
         values = target[row, seen]
         factor = np.float32(repeated[row])
-        target[row, seen] = np.where(values > 0, values / factor, values * factor)
+        with np.errstate(over="ignore"):
+            target[row, seen] = np.where(values > 0, values / factor, values * factor)
         target[row, ids] -= np.float32(frequent[row]) * counts.astype(np.float32)
         target[row, ids] -= np.float32(present[row])
 
