@@ -115,7 +115,8 @@ async def missing_bridge(mind: LiveMind, embedder: Embedder | None) -> AsyncIter
     if not rag.enabled or worker is None or embedder is None or not await _is_free(rag.bridge_url):
         yield None
         return
-    from ..rag.bridge import BridgeError, BridgeSettings, data_library, folder_library, serve_bridge
+    from ..rag.bridge import BridgeError, data_library, folder_library, serve_bridge
+    from ..rag.bridge_retrieve import BridgeSettings
     from ..rag.corpus import CorpusError
     from ..rag.store.base import StoreError
     from .cli_commands import HANDBOOK

@@ -49,7 +49,8 @@ class Segment:
             return np.empty(0, np.int64)
         places = np.searchsorted(self.rows, rows)
         places[places == len(self.rows)] = 0
-        return places[self.rows[places] == rows].astype(np.int64)
+        found: Rows = places[self.rows[places] == rows].astype(np.int64)
+        return found
 
     def exact(self, query: FloatArray, k: int, allowed: Rows | None) -> list[tuple[int, float]]:
         """Return the k best live rows; only ``allowed`` ones if given."""

@@ -257,7 +257,10 @@ class Tables:
             f"FROM chunks c JOIN documents d ON d.id = c.document WHERE c.row IN ({marks})",
             list(rows),
         )
-        return {row: StoredPassage(*rest, json.loads(metadata)) for row, *rest, metadata in found}
+        return {
+            row: StoredPassage(name, document, source, text, hashed, tokens, json.loads(metadata))
+            for row, name, document, source, text, hashed, tokens, metadata in found
+        }
 
     def hashes(self, ids: Sequence[str]) -> dict[str, str]:
         """Return the content hash of each document that is there."""

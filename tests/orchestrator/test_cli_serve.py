@@ -42,7 +42,7 @@ async def test_bridge_that_is_missing_is_started_over_the_corpus(tmp_path: Path)
         assert started == url
         async with http.get(f"{url}/v1/collections") as response:
             found = (await response.json())["collections"][0]
-        assert found["sources"] == 1
+        assert found["documents"] == 1
     with pytest.raises(OSError, match="Connect call failed"):
         await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
 

@@ -17,8 +17,9 @@ import httpx
 import pytest
 
 from livemind.rag import bridge
-from livemind.rag.bridge import BridgeError, BridgeSettings, bridge_app, run_bridge, serve_bridge
+from livemind.rag.bridge import BridgeError, bridge_app, run_bridge, serve_bridge
 from livemind.rag.bridge_api import MAX_BODY_BYTES
+from livemind.rag.bridge_retrieve import BridgeSettings
 from livemind.rag.embed_worker import EmbedWorker
 from livemind.rag.embedder import EmbedderUnavailable
 from livemind.rag.fake import FakeEmbedder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import gzip
 from collections.abc import AsyncIterator
@@ -186,3 +187,40 @@ async def test_client_sends_known_texts_and_gets_whole_passages(
     assert [r.degraded for r in results] == [None, None]
     assert results[0].passages == results[1].passages
     assert results[1].passages[0].text == "A\nkestrel port"
+
+
+@pytest.fixture
+async def silent_url() -> AsyncIterator[str]:
+    async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()  # until the client closes
+        writer.close()
+
+    server = await asyncio.start_server(never, "127.0.0.1", 0)
+    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server.close()
+
+
+async def test_client_final_query_is_answered_by_the_second_bridge_when_the_first_hangs(
+    notes: httpx.AsyncClient, url: str, silent_url: str
+) -> None:
+    async with BridgeClient(silent_url, second_url=url, collection="notes") as client:
+        result = await client.retrieve(
+            "kestrel", revision=1, partial=False, deadline_ms=30_000, session_id="s"
+        )
+    assert result.degraded is None
+    assert result.passages[0].text == "A\nkestrel port"
+
+
+async def test_client_newer_revision_ends_the_older_request(silent_url: str) -> None:
+    async with BridgeClient(silent_url) as client:
+
+        async def ask(revision: int, deadline_ms: float) -> str | None:
+            result = await client.retrieve(
+                "x", revision=revision, partial=True, deadline_ms=deadline_ms, session_id="s"
+            )
+            return result.degraded
+
+        older = asyncio.create_task(ask(1, 60_000))
+        await asyncio.sleep(0)
+        assert await ask(2, 30) == "timeout"
+        assert await older == "superseded"
