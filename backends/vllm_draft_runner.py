@@ -1,6 +1,7 @@
 """What drafts need of vLLM's model runner beyond its proposer hook; runs where the model computes.
 
-Owns the changes to one runner object, made once when it has been built. Classes stay as they are.
+Owns the changes to one runner object, made once when it has been built, and one repair of vLLM's
+sampler on CPUs. Classes stay as they are.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ def prepare(runner: Any, most_tokens: int) -> None:
     runner.effective_drafter_max_model_len = 2 * runner.model_config.max_model_len + most_tokens
     _add_processors(runner)
     _sample_plainly_without_drafts(runner)
+    if runner.device.type == "cpu":
+        _expand_on_cpu()
 
 
 def _add_processors(runner: Any) -> None:
@@ -89,6 +92,25 @@ def _sample_plainly_without_drafts(runner: Any) -> None:
 
     runner._sample = sample_plainly
     runner._calc_spec_decode_metadata = describe_plainly
+
+
+def _expand_on_cpu() -> None:
+    """Give the rejection sampler each request's own temperature, top-k and top-p.
+
+    vLLM 0.32's CPU version of the function writes into an integer copy of its result and returns
+    memory that nobody has set: drafted positions are then sampled at an arbitrary temperature.
+    """
+    import torch
+    from vllm.v1.sample import rejection_sampler
+
+    def expand_batch_to_tokens(
+        x: Any, cu_num_tokens: Any, num_tokens: int, replace_from: int = 0, replace_to: int = 0
+    ) -> Any:
+        counts = torch.diff(cu_num_tokens, prepend=cu_num_tokens.new_zeros(1))
+        expanded = x.repeat_interleave(counts, output_size=num_tokens)
+        return expanded.masked_fill_(expanded == replace_from, replace_to)
+
+    rejection_sampler.expand_batch_to_tokens = expand_batch_to_tokens
 
 
 def _parameters(method: Any) -> list[str]:

@@ -11,12 +11,15 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from livemind.backends.base import Chunk, GenerationParams, Message, Priority, TokenPrompt
+from livemind.backends.base import Chunk, Draft, GenerationParams, Message, Priority, TokenPrompt
+from livemind.backends.drafts import DraftFeed
 from livemind.backends.errors import ExpertUnavailable, PromptRejected
 from livemind.backends.spec import ExpertSpec
 from livemind.backends.vllm_expert import VllmExpert
@@ -61,10 +64,13 @@ def numbers(length: int) -> TokenPrompt:
 
 
 async def collect(
-    expert: VllmExpert, prompt: TokenPrompt, params: GenerationParams = GREEDY
+    expert: VllmExpert,
+    prompt: TokenPrompt,
+    params: GenerationParams = GREEDY,
+    draft: Draft | None = None,
 ) -> list[Chunk]:
     stream = expert.generate(
-        prompt, params, priority=Priority.FOREGROUND, request_id=os.urandom(4).hex()
+        prompt, params, priority=Priority.FOREGROUND, request_id=os.urandom(4).hex(), draft=draft
     )
     return [chunk async for chunk in stream]
 
@@ -194,6 +200,168 @@ def test_generate_impossible_parameter_is_refused_by_name(
     assert caught.value.param == param
     assert param in caught.value.message or str(1800) in caught.value.message
     assert run(expert.health()).ok
+
+
+def drafts_of(right: list[int]) -> dict[str, list[int]]:
+    wrong = [(token + 7) % 590 + 6 for token in right]
+    return {
+        "right": right,
+        "wrong": wrong,
+        "wrong in the middle": right[:9] + wrong[9:10] + right[10:],
+        "wrong to the end": right[:9] + wrong[9:],
+        "right and more": right + right,
+        "no tokens of this model": [*right[:4], -5, 10**6, 2**40],
+    }
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"presence_penalty": 1.0},
+        {"repetition_penalty": 1.5, "frequency_penalty": 0.5},
+        {"logprobs": 2},
+        {"logit_bias": ((7, 100.0),)},
+        {"temperature": 1.5, "seed": 1, "min_p": 1.0},
+    ],
+    ids="+".join,
+)
+def test_generate_greedy_draft_changes_no_token(
+    run: Run, expert: VllmExpert, changed: dict[str, Any]
+) -> None:
+    verifiable = not {"logit_bias", "min_p"} & set(changed)
+    params = GenerationParams(
+        **{"max_tokens": 24, "temperature": 0.0, "ignore_eos": True} | changed
+    )
+    prompt = expert.render(user("Draft"), open_turn=False)
+    plain = run(collect(expert, prompt, params))
+    right = token_ids(plain)
+    for name, draft in drafts_of(right).items():
+        chunks = run(collect(expert, prompt, params, draft))
+        assert token_ids(chunks) == right, name
+        assert "".join(c.text for c in chunks) == "".join(c.text for c in plain)
+        assert chunks[-1].usage is not None
+        counted = (
+            chunks[-1].usage.accepted_draft_tokens,
+            chunks[-1].usage.rejected_draft_tokens,
+        )
+        if not verifiable:
+            assert counted == (None, None)
+        elif name == "right":
+            assert counted == (24, 0)
+            assert len(chunks) < 10
+            assert all(
+                len(c.logprobs or ()) == len(c.token_ids) for c in chunks if "logprobs" in changed
+            )
+        elif name == "wrong":
+            assert counted == (0, 24)
+
+
+def test_generate_prediction_is_tokenized_and_verified(
+    run: Run, expert: VllmExpert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt = expert.render(user("Predict"), open_turn=False)
+    right = token_ids(run(collect(expert, prompt)))
+    assert expert._renderer is not None
+    tokenized = expert._renderer.continuation("over the lazy dog")
+    assert expert._engine.get_tokenizer().decode(tokenized) == "over the lazy dog"
+    # A random model's tokens are no text that could be predicted.
+    monkeypatch.setattr(expert._renderer, "continuation", {"as it is": right}.__getitem__)
+    predicted = replace(GREEDY, prediction="as it is")
+    assert predicted == GREEDY
+    chunks = run(collect(expert, prompt, predicted))
+    assert token_ids(chunks) == right
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.accepted_draft_tokens == 24
+
+
+def test_generate_draft_pushed_while_decoding_is_used(run: Run, expert: VllmExpert) -> None:
+    prompt = expert.render(user("Push"), open_turn=False)
+    params = replace(GREEDY, max_tokens=200)
+    right = token_ids(run(collect(expert, prompt, params)))
+
+    async def main() -> tuple[list[int], list[int]]:
+        feed = DraftFeed(right[:2])
+        stream = expert.generate(
+            prompt, params, priority=Priority.FOREGROUND, request_id="push", draft=feed
+        )
+        tokens: list[int] = []
+        sizes = []
+        async for chunk in stream:
+            tokens += chunk.token_ids
+            sizes.append(len(chunk.token_ids))
+            if len(sizes) == 3:
+                feed.push(right[2:])
+        return tokens, sizes
+
+    tokens, sizes = run(main())
+    assert tokens == right
+    assert len(sizes) < 150
+    assert max(sizes) > 4
+
+
+def test_generate_prompt_cached_to_its_last_token_obeys_a_logit_bias(
+    run: Run, expert: VllmExpert
+) -> None:
+    prompt = numbers(1 + 3 * expert.capabilities.prefix_block_tokens)
+    params = replace(GREEDY, max_tokens=4, logit_bias=((7, 100.0),))
+    for _ in range(2):  # nothing is guessed for a prompt of which one token is left to compute
+        chunks = run(collect(expert, prompt, params))
+        assert token_ids(chunks) == [7] * 4
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.cached_tokens == prompt.num_tokens - 1
+
+
+def test_generate_near_the_context_limit_a_draft_changes_nothing(
+    run: Run, expert: VllmExpert
+) -> None:
+    prompt, params = numbers(1790), replace(GREEDY, max_tokens=None)
+    right = token_ids(run(collect(expert, prompt, params)))
+    assert len(right) == 10
+    assert token_ids(run(collect(expert, prompt, params, right + right))) == right
+    biased = replace(params, logit_bias=((7, 100.0),))
+    assert token_ids(run(collect(expert, prompt, biased))) == [7] * 10
+
+
+@pytest.mark.parametrize("draft", ["none", "right", "wrong"])
+def test_generate_sampled_with_a_draft_follows_the_same_distribution(
+    run: Run, expert: VllmExpert, draft: str
+) -> None:
+    """Chi-square of the second token, which is verified, against the engine's own probabilities.
+
+    Requests of two temperatures and limits share their batches: each must get its own.
+    """
+    prompt = numbers(64)
+    first = token_ids(run(collect(expert, prompt, replace(GREEDY, max_tokens=1))))
+    follow = TokenPrompt((*prompt.token_ids, *first), 65)
+    logprobs = run(collect(expert, follow, replace(GREEDY, max_tokens=1, logprobs=4)))[0].logprobs
+    assert logprobs is not None
+    tops = [token_id for _, token_id, _ in logprobs[0].top]
+    drafted = {"none": None, "right": [first[0], tops[0]], "wrong": [first[0], tops[1]]}[draft]
+    settings = [(0.5, 4), (2.0, 3)]
+    seen = {setting: [0] * 4 for setting in settings}
+
+    async def sample(seed: int) -> None:
+        temperature, top_k = setting = settings[seed % 2]
+        params = GenerationParams(
+            max_tokens=2, temperature=temperature, top_k=top_k, ignore_eos=True, seed=seed
+        )
+        tokens = token_ids(await collect(expert, prompt, params, drafted))
+        if tokens[0] == first[0]:
+            seen[setting][tops.index(tokens[1])] += 1
+
+    async def main() -> None:
+        await asyncio.gather(*map(sample, range(1600)))
+
+    run(main())
+    for temperature, top_k in settings:
+        counts = np.array(seen[temperature, top_k])
+        weights = np.exp([logprob / temperature for _, _, logprob in logprobs[0].top[:top_k]])
+        expected = weights / weights.sum() * counts.sum()
+        assert counts.sum() > 200
+        assert not counts[top_k:].any()
+        statistic = float(((counts[:top_k] - expected) ** 2 / expected).sum())
+        assert statistic < 16.3, (temperature, counts, expected)  # p < 0.001; fixed seeds
 
 
 def test_render_prompt_over_the_engines_limit_is_refused(expert: VllmExpert) -> None:
