@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
@@ -34,13 +33,12 @@ from .base import (
 from .drafts import DraftCount, DraftFeed
 from .errors import ExpertError, ExpertTimeout, ExpertUnavailable, PromptRejected
 from .folding import fold_documents
+from .remote_drafts import drafted_tokens
 from .remote_http import RemoteServers, error_fields, first_reachable, rejected
 from .remote_wire import chunk_of, request_body, usage_of
 from .spec import ExpertSpec
 from .sse import StreamTooLarge, data_lines
 from .vllm_drafts import DRAFT
-
-log = logging.getLogger(__name__)
 
 CHARACTERS_PER_TOKEN = 4
 PROBE_TIMEOUT_S = 10.0
@@ -159,7 +157,9 @@ class RemoteExpert:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        drafted = await self._drafted(prompt, params, draft)
+        drafted = None
+        if self._capabilities.drafts:
+            drafted = await drafted_tokens(self._servers, self._model, _key(prompt), params, draft)
         count = DraftCount(DraftFeed.of(drafted) if drafted is not None else None)
         if drafted:
             body["vllm_xargs"] = {DRAFT: drafted}
@@ -246,25 +246,6 @@ class RemoteExpert:
             if prompt.cache_salt is not None:
                 body["cache_salt"] = prompt.cache_salt
         return body
-
-    async def _drafted(
-        self, prompt: TokenPrompt, params: GenerationParams, draft: Draft | None
-    ) -> list[int] | None:
-        """Return the draft as token ids, None if there is none or it cannot be verified."""
-        draft = params.prediction if draft is None else draft
-        if draft is None or params.min_p or params.logit_bias or not self._capabilities.drafts:
-            return None
-        if isinstance(draft, DraftFeed):
-            return list(draft.tokens)
-        if not isinstance(draft, str):
-            return list(draft)
-        body = {"model": self._model, "prompt": draft, "add_special_tokens": False}
-        try:
-            tokens = (await self._servers.post_json("/tokenize", body, key=_key(prompt)))["tokens"]
-            return [int(token) for token in tokens]
-        except (ExpertError, LookupError, TypeError, ValueError):
-            log.warning("expert %s cannot tokenize a prediction: it is ignored", self.expert_id)
-            return None
 
     def _default_fits(self, prompt: TokenPrompt) -> bool:
         limit = self._capabilities.max_model_len

@@ -61,8 +61,8 @@ def _sample_plainly_without_drafts(runner: Any) -> None:
     import torch
     from vllm.v1.spec_decode.metadata import SpecDecodeMetadata
 
-    sample = getattr(runner, "_sample", None)
-    describe = getattr(runner, "_calc_spec_decode_metadata", None)
+    sample: Any = getattr(runner, "_sample", None)
+    describe: Any = getattr(runner, "_calc_spec_decode_metadata", None)
     if _parameters(sample) != ["logits", "spec_decode_metadata"]:
         return
     if _parameters(describe) != ["num_draft_tokens", "cu_num_scheduled_tokens"]:

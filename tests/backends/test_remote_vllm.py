@@ -9,16 +9,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from livemind.backends.base import Chunk, GenerationParams, Message, Priority, TokenPrompt
+from livemind.backends.base import Chunk, Draft, GenerationParams, Message, Priority, TokenPrompt
 from livemind.backends.errors import ExpertUnavailable, PromptRejected
 from livemind.backends.remote_expert import RemoteExpert
 from livemind.backends.spec import ExpertSpec
+from livemind.backends.vllm_drafts import server_arguments
 
 pytest.importorskip("vllm")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -42,6 +44,7 @@ def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         *("--max-model-len", "1800", "--enforce-eager", "--block-size", "32"),
         *("--kv-cache-memory-bytes", str(2**27), "--enable-prompt-tokens-details"),
         *("--api-key", KEY),
+        *("--max-num-seqs", "16", *server_arguments(16)),
     ]
     environment = {
         **os.environ,
@@ -89,7 +92,12 @@ def run() -> Iterator[Run]:
 def expert(run: Run, server: str) -> Iterator[RemoteExpert]:
     os.environ["LIVEMIND_TEST_KEY"] = KEY
     spec = ExpertSpec(
-        "remote", kind="remote", model="tiny", base_urls=(server,), api_key_env="LIVEMIND_TEST_KEY"
+        "remote",
+        kind="remote",
+        model="tiny",
+        base_urls=(server,),
+        api_key_env="LIVEMIND_TEST_KEY",
+        verify_drafts=True,
     )
     made = RemoteExpert(spec)
     run(made.start())
@@ -99,9 +107,14 @@ def expert(run: Run, server: str) -> Iterator[RemoteExpert]:
 
 
 async def collect(
-    expert: RemoteExpert, prompt: TokenPrompt, params: GenerationParams = GREEDY
+    expert: RemoteExpert,
+    prompt: TokenPrompt,
+    params: GenerationParams = GREEDY,
+    draft: Draft | None = None,
 ) -> list[Chunk]:
-    stream = expert.generate(prompt, params, priority=Priority.FOREGROUND, request_id="r")
+    stream = expert.generate(
+        prompt, params, priority=Priority.FOREGROUND, request_id="r", draft=draft
+    )
     return [chunk async for chunk in stream]
 
 
@@ -137,6 +150,39 @@ def test_prefill_open_turn_makes_the_final_prompt_cached(run: Run, expert: Remot
     usage = run(collect(expert, final))[-1].usage
     assert usage is not None
     assert usage.cached_tokens == result.computed // 32 * 32
+
+
+def test_generate_draft_is_verified_by_the_server(
+    run: Run, expert: RemoteExpert, server: str
+) -> None:
+    prompt = expert.render([Message("user", "Draft this")], open_turn=False)
+    plain = run(collect(expert, prompt))
+    text = "".join(chunk.text for chunk in plain)
+    ids = [token for chunk in plain for token in chunk.token_ids]
+    before = run(metric(server, "vllm:spec_decode_num_accepted_tokens_total"))
+    drafted = run(collect(expert, prompt, draft=ids))
+    assert "".join(chunk.text for chunk in drafted) == text
+    assert run(metric(server, "vllm:spec_decode_num_accepted_tokens_total")) >= before + 15
+    assert len(drafted) < len(plain)
+    assert drafted[-1].usage is not None
+    assert drafted[-1].usage.accepted_draft_tokens == 24
+    predicted = run(collect(expert, prompt, replace(GREEDY, prediction=text)))
+    assert "".join(chunk.text for chunk in predicted) == text
+    assert predicted[-1].usage is not None
+    assert predicted[-1].usage.rejected_draft_tokens is not None
+
+
+@pytest.mark.parametrize("changed", [{"min_p": 0.5}, {"logit_bias": ((7, 100.0),)}])
+def test_generate_sampling_that_vllm_refuses_beside_speculation_works(
+    run: Run, expert: RemoteExpert, changed: dict[str, Any]
+) -> None:
+    prompt = expert.render([Message("user", "Bias this")], open_turn=False)
+    chunks = run(collect(expert, prompt, replace(GREEDY, **changed), [1, 2, 3]))
+    ids = [token for chunk in chunks for token in chunk.token_ids]
+    assert len(ids) == 24
+    assert (set(ids) == {7}) is ("logit_bias" in changed)
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.accepted_draft_tokens is None
 
 
 def test_generate_plain_prompt_completes(run: Run, expert: RemoteExpert) -> None:
