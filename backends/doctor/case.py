@@ -92,23 +92,38 @@ class Case:
         return None if self.shape is None else self.shape.default_model_len
 
     @property
-    def longest(self) -> int | None:
-        """The longest context whose KV cache fits, tokens, in whole blocks."""
-        if self.shape is None or self.sizes.kv_pool is None:
+    def usable_pool(self) -> int | None:
+        """The KV cache without the one block that vLLM always holds back, bytes."""
+        each = None if self.shape is None else self.shape.kv_bytes_per_token(self._kv_bytes)
+        if each is None or self.sizes.kv_pool is None:
             return None
-        each = self.sizes.kv_element_bytes
-        fits = self.shape.longest(self.sizes.kv_pool, each, self.step_tokens)
+        return max(self.sizes.kv_pool - each * self.spec.block_size, 0)
+
+    @property
+    def longest(self) -> int | None:
+        """The longest context whose KV cache fits, tokens."""
+        pool, block = self.usable_pool, self.spec.block_size
+        if self.shape is None or pool is None:
+            return None
+        return self.shape.longest(pool, self._kv_bytes, self.step_tokens, block)
+
+    def sequence_bytes(self, tokens: int) -> int | None:
+        """Return the KV cache of one request of this length, bytes."""
+        if self.shape is None:
+            return None
         block = self.spec.block_size
-        return None if fits is None else fits // block * block
+        return self.shape.sequence_bytes(tokens, self._kv_bytes, self.step_tokens, block)
 
     @property
     def sequences(self) -> int | None:
-        """How many requests of ``max_model_len`` fit the KV cache together."""
+        """How many requests of ``max_model_len`` the KV cache has room for, as vLLM reports it."""
         limit, pool = self.max_model_len, self.sizes.kv_pool
-        if self.shape is None or limit is None or pool is None:
-            return None
-        one = self.shape.sequence_bytes(limit, self.sizes.kv_element_bytes, self.step_tokens)
-        return None if not one else pool // one
+        one = None if limit is None else self.sequence_bytes(limit)
+        return None if not one or pool is None else pool // one
+
+    @property
+    def _kv_bytes(self) -> int:
+        return self.sizes.kv_element_bytes
 
     @property
     def sees_images(self) -> bool | None:

@@ -61,28 +61,36 @@ class ModelShape:
         """Return the KV cache of one token within every window, bytes."""
         return self.sequence_bytes(1, element_bytes, 1)
 
-    def sequence_bytes(self, tokens: int, element_bytes: int, step_tokens: int) -> int | None:
+    def sequence_bytes(
+        self, tokens: int, element_bytes: int, step_tokens: int, block: int = 1
+    ) -> int | None:
         """Return the KV cache of one request of this length, bytes.
 
         Args:
             tokens: length of the request.
             element_bytes: of a cached number.
             step_tokens: most tokens of one engine step; a window holds that many more.
+            block: tokens of a block; only whole ones are taken, for a window one more as it need
+                not begin with one.
         """
         if self.kv_elements is None:
             return None
         seen = tokens if self.window is None else min(tokens, self.window - 1 + step_tokens)
-        positions = self.full_layers * tokens + self.window_layers * seen
+        whole, part = (-(-count // block) * block for count in (tokens, seen))
+        part += block if block > 1 else 0
+        positions = self.full_layers * whole + self.window_layers * part
         return positions * self.kv_elements * element_bytes
 
-    def longest(self, pool: int, element_bytes: int, step_tokens: int) -> int | None:
+    def longest(
+        self, pool: int, element_bytes: int, step_tokens: int, block: int = 1
+    ) -> int | None:
         """Return the longest request whose cache fits in ``pool`` bytes, tokens; 0 = none does."""
-        if self.sequence_bytes(1, element_bytes, step_tokens) is None:
+        if self.kv_elements is None:
             return None
         low, high = 0, 1 << 31
         while high - low > 1:
             middle = (low + high) // 2
-            need = self.sequence_bytes(middle, element_bytes, step_tokens)
+            need = self.sequence_bytes(middle, element_bytes, step_tokens, block)
             low, high = (middle, high) if need is not None and need <= pool else (low, middle)
         return low
 
@@ -148,7 +156,9 @@ def _layer_kinds(text: Json, layers: int) -> tuple[int, int, int]:
         sliding = sum("sliding" in str(kind) for kind in kinds) if window else 0
         states = sum(any(word in str(kind) for word in _STATE_LAYERS) for kind in kinds)
         return max(len(kinds) - sliding - states, 0), sliding, states
-    if window is None or text.get("use_sliding_window") is False:
+    limit = _number(text, *_CONTEXT_KEYS)
+    wide = window is None or (limit is not None and window >= limit)
+    if wide or text.get("use_sliding_window") is False:
         return layers, 0, 0
     pattern = _number(text, "sliding_window_pattern")
     if pattern is not None:

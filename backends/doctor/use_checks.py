@@ -40,8 +40,8 @@ def _too_long(case: Case, asked: int, longest: int) -> Finding:
     shape, sizes = case.shape, case.sizes
     assert shape is not None
     assert sizes.kv_pool is not None
-    need = shape.sequence_bytes(asked, sizes.kv_element_bytes, case.step_tokens) or 0
     each = shape.kv_bytes_per_token(sizes.kv_element_bytes) or 0
+    need = (case.sequence_bytes(asked) or 0) + each * case.spec.block_size
     source = "" if case.spec.max_model_len is not None else ", the model's own as none is given"
     why = (
         f"one request of {asked} tokens{source} needs {gib(need)} of KV cache ({each / 1024:.0f} "
