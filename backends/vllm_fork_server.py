@@ -20,7 +20,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing import (
     context,
@@ -39,7 +39,18 @@ from . import vllm_launch
 
 log = logging.getLogger(__name__)
 
-PRELOAD = f"{__package__}.vllm_preload"
+# What an engine of vLLM 0.32 imports on a CPU; of another version the engine imports the rest.
+VLLM_MODULES = (
+    "vllm.v1.engine.core",
+    "vllm.v1.executor.uniproc_executor",
+    "vllm.v1.worker.cpu_worker",
+    "vllm.v1.worker.cpu_model_runner",
+    "vllm.v1.attention.backends.cpu_attn",
+    "vllm.model_executor.model_loader",
+    "vllm.model_executor.models.llama",
+    "vllm.v1.structured_output",
+    f"{__package__}.vllm_preloaded",
+)
 _EXECUTABLE = threading.Lock()
 
 
@@ -48,13 +59,15 @@ class ForkServer:
 
     Args:
         environment: what it and its engines find set, on top of what they inherit.
-        preload: the module to import first.
+        preload: the modules to import first.
     """
 
-    def __init__(self, environment: Mapping[str, str], preload: str = PRELOAD) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], preload: Sequence[str] = VLLM_MODULES
+    ) -> None:
         self.environment = dict(environment)
         self._server = forkserver.ForkServer()
-        self._server.set_forkserver_preload([preload])
+        self._server.set_forkserver_preload(list(preload))
         self._folder = Path(tempfile.mkdtemp(prefix="livemind-forks-"))
         self._stopped = threading.Event()
         started = threading.Event()
@@ -180,6 +193,8 @@ class _ForkedProcess(process.BaseProcess):
 class _Popen(popen_forkserver.Popen):
     """Hands a process over to our server instead of the interpreter's own."""
 
+    _fds: list[int]
+
     def _launch(self, process_obj: Any) -> None:
         body = io.BytesIO()
         context.set_spawning_popen(self)
@@ -190,7 +205,12 @@ class _Popen(popen_forkserver.Popen):
             context.set_spawning_popen(None)
         self.sentinel, request = process_obj.connect(self._fds)
         we_live = os.dup(request)
-        self.finalizer = util.Finalize(self, util.close_fds, (we_live, self.sentinel))
+        self.finalizer = util.Finalize(self, _close, (we_live, self.sentinel))
         with open(request, "wb") as pipe:
             pipe.write(body.getbuffer())
         self.pid = forkserver.read_signed(self.sentinel)
+
+
+def _close(*fds: int) -> None:
+    for fd in fds:
+        os.close(fd)

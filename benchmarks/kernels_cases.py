@@ -193,7 +193,7 @@ def similarities(native: ModuleType, seed: int) -> Iterator[Case]:
             case.peers["numpy"] = partial(_numpy_top, wide, query)
             tensors = _tensors(wide, query)
             if tensors:
-                case.peers["torch"] = partial(_torch_top, *tensors, name == "bf16")()
+                case.peers["torch"] = _torch_top(tensors[0], tensors[1], name == "bf16")
             if name == "f32":
                 _add_numkong(case, wide, query)
             yield case

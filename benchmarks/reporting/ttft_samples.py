@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ..stats import ratio
-from ..summary import SAME_WORK
+from ..summary import LESS_WORK
 from .estimates import Sample, quantile_sample, ratio_sample
 from .reports import Json
 
@@ -141,4 +141,4 @@ def _identical(rows: Sequence[Json], suffix: str) -> dict[str, Sample]:
 
 def _same_work(row: Json, base: Json) -> bool:
     one, other = row["prompt_tokens"], base["prompt_tokens"]
-    return one is None or other is None or abs(one - other) <= SAME_WORK * other
+    return one is None or other is None or one >= (1.0 - LESS_WORK) * other

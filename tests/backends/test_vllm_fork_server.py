@@ -17,7 +17,7 @@ from livemind.backends.vllm_fork_server import ForkServer
 
 @pytest.fixture
 def server() -> Iterator[ForkServer]:
-    made = ForkServer({"LIVEMIND_TEST": "server"}, preload="json")
+    made = ForkServer({"LIVEMIND_TEST": "server"}, preload=["json"])
     yield made
     made.stop()
 
@@ -89,7 +89,7 @@ def test_stopped_server_takes_its_processes_along(server: ForkServer, tmp_path: 
 
 
 def test_engine_of_another_environment_is_not_forked(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = ForkServer({"OMP_NUM_THREADS": "1"}, preload="json")
+    made = ForkServer({"OMP_NUM_THREADS": "1"}, preload=["json"])
     try:
         monkeypatch.setattr(vllm_process, "_fork_server", made)
         assert vllm_process.fork_server({"OMP_NUM_THREADS": "1"}) is made
@@ -99,7 +99,7 @@ def test_engine_of_another_environment_is_not_forked(monkeypatch: pytest.MonkeyP
 
 
 def test_server_is_stopped_only_when_no_engine_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = ForkServer({}, preload="json")
+    made = ForkServer({}, preload=["json"])
     monkeypatch.setattr(vllm_process, "_fork_server", made)
     monkeypatch.setattr(vllm_process, "_running", {object()})
     vllm_process.stop_fork_server()
@@ -111,9 +111,9 @@ def test_server_is_stopped_only_when_no_engine_runs(monkeypatch: pytest.MonkeyPa
 
 
 def test_server_that_died_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = ForkServer({}, preload="json")
+    made = ForkServer({}, preload=["json"])
     monkeypatch.setattr(vllm_process, "_fork_server", made)
-    monkeypatch.setattr(vllm_process, "ForkServer", lambda env: ForkServer(env, preload="json"))
+    monkeypatch.setattr(vllm_process, "ForkServer", lambda env: ForkServer(env, preload=["json"]))
     assert made._pid is not None
     os.kill(made._pid, signal.SIGKILL)
     until(lambda: not made.alive())

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from livemind.backends.base import Capabilities, Chunk, GenerationParams, Priority, TokenPrompt
+from livemind.backends.base import Capabilities, Chunk, GenerationParams, TokenPrompt
 from livemind.backends.fake import FakeExpert
 from livemind.orchestrator import events
 from livemind.orchestrator.session import Limits, SessionOptions
@@ -37,11 +37,11 @@ class Wire(FakeExpert):
         return replace(super().capabilities, max_tokens_default=self.default)
 
     async def generate(
-        self, prompt: TokenPrompt, params: GenerationParams, *, priority: Priority, request_id: str
+        self, prompt: TokenPrompt, params: GenerationParams, **given: Any
     ) -> AsyncGenerator[Chunk, None]:
         if params.max_tokens is None:
             params = replace(params, max_tokens=self.default)
-        run = super().generate(prompt, params, priority=priority, request_id=request_id)
+        run = super().generate(prompt, params, **given)
         async with aclosing(run) as chunks:
             async for chunk in chunks:
                 yield self.change(chunk)
