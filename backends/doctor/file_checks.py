@@ -73,7 +73,7 @@ def _weights(case: Case) -> Iterator[Finding]:
 def check_engine(case: Case) -> Iterator[Finding]:
     """Yield what the engine, or LiveMind's own use of it, would refuse."""
     yield from _architecture(case)
-    if case.place is None:
+    if case.place is None or not case.place.is_dir():
         return
     try:
         engine_args(replace(case.spec, model_path=str(case.place)))

@@ -61,3 +61,22 @@ def test_reference_names_every_engine_argument_that_a_key_becomes(tmp_path: Path
 def test_reference_kinds_agree_with_what_experts_refuse() -> None:
     assert set(ExpertConfig.engine_keys()) <= set(ExpertConfig.model_fields)
     assert set(VLLM_ARGUMENTS) <= set(ExpertConfig.model_fields)
+
+
+def test_reference_has_every_key_of_the_original_system() -> None:
+    """Their names stay; what an engine cannot obey it refuses by name (test_faulty_configs)."""
+    original = {
+        "experts[]": (
+            "expert_id model_path domain priority quantization dtype gpu_memory_utilization "
+            "max_num_seqs max_model_len enable_neon neon_optimizations"
+        ),
+        "lazy_loading": (
+            "enabled warmup_pool_size max_loaded_experts memory_threshold auto_unload_after_s"
+        ),
+        "rag": "enabled bridge_url",
+    }
+    text = reference()
+    for section, keys in original.items():
+        part = text.split(f"## `{section}`\n")[1].split("\n## ")[0]
+        for key in keys.split():
+            assert f"| `{key}` |" in part, key

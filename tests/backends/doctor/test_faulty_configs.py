@@ -91,6 +91,11 @@ FAULTS = {
         "error", "config_invalid", "experts[0].max_context_len", "unknown key",
         "experts[0].max_model_len",
     ),
+    "key_of_nothing": Fault(
+        lambda models, folder: small(folder) | {"turbo": True},
+        "error", "config_invalid", "experts[0].turbo", "unknown key, known are",
+        "remove experts[0].turbo",
+    ),
     # 2 a dtype that was written into the code
     "hard_coded_dtype": Fault(
         lambda models, folder: expert(

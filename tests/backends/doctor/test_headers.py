@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from livemind.backends.doctor import Question, Subject, examine
+from livemind.backends.doctor.engine_tables import EngineTables
 from livemind.backends.doctor.gguf_header import read_gguf
 from livemind.backends.doctor.model_files import locate, read_model
 from livemind.backends.doctor.quantities import GIB, gib, machine_memory, parse_size
 from livemind.backends.doctor.safetensors_header import BadWeights, read_safetensors
+from livemind.backends.spec import ExpertSpec
 
 from .conftest import write_safetensors
 
@@ -79,6 +82,19 @@ def test_gguf_header_gives_shape_template_and_packed_bytes(tmp_path: Path) -> No
     assert model.config is not None
     assert model.config["num_key_value_heads"] == 2
     assert model.config["max_position_embeddings"] == 4096
+
+
+def test_gguf_is_an_error_for_an_engine_that_cannot_read_it(
+    tmp_path: Path, engine: EngineTables
+) -> None:
+    """vLLM 0.32 has no GGUF; KV and context are told all the same."""
+    path = gguf_file(tmp_path / "model.gguf")
+    spec = ExpertSpec("one", model_path=str(path), max_model_len=1024)
+    report = examine(Question([Subject("experts[0]", spec)], memory=8 * GIB), engine)
+    errors = [finding for finding in report.findings if finding.severity == "error"]
+    assert [finding.code for finding in errors] == ["quantization_unsupported"]
+    assert 'no quantization method "gguf"' in errors[0].why
+    assert report.experts[0].kv_bytes_per_token == 2 * 2 * 2 * 64 * 2
 
 
 def test_gguf_cut_off_is_reported_as_damaged(tmp_path: Path) -> None:

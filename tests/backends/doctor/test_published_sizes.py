@@ -123,3 +123,12 @@ def test_qwen_window_that_is_switched_off_counts_for_nothing() -> None:
     assert shape is not None
     assert (shape.full_layers, shape.window_layers) == (28, 0)
     assert shape.longest(GIB, 2, 2048) == GIB // (2 * 28 * 4 * 128 * 2)
+
+
+def test_kv_is_taken_in_whole_blocks_and_one_more_for_a_window() -> None:
+    """vLLM: a window need not begin where a block does."""
+    shape = model_shape(published_config("gemma-3-27b-it"))
+    assert shape is not None
+    layer_token = 2 * 16 * 128 * 2
+    # 2000 tokens: 63 blocks of 32; window 1023 + 512 tokens: 48 blocks and one
+    assert shape.sequence_bytes(2000, 2, 512, 32) == layer_token * 32 * (10 * 63 + 52 * (48 + 1))
