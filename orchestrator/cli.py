@@ -122,7 +122,9 @@ def _add_check(commands: Commands) -> None:
     )
     check.add_argument("file", type=Path, metavar="CONFIG", nargs="?", default=DEFAULT_CONFIG)
     check.add_argument(
-        "--memory", metavar="SIZE", help="plan for a machine with this much; default: this one"
+        "--memory",
+        metavar="SIZE",
+        help="plan for a machine, or for experts on a GPU a GPU, with this much; default: this one",
     )
     check.add_argument(
         "--models", type=Path, metavar="DIR", help="also look here for models by their hub names"

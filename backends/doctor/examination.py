@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from .model_files import locate, read_model
 from .model_shape import model_shape
 from .number_checks import check_numbers
 from .plan import make_plan
-from .pool_checks import check_drafts, check_plan, check_shares
+from .pool_checks import check_drafts, check_plan, check_remote, check_shares
 from .sizes import measure
 from .use_checks import check_answers, check_context, check_memory, weights_text
 
@@ -73,6 +74,8 @@ def examine(question: Question, engine: EngineTables | None = None) -> Report:
         warm=question.warm,
     )
     findings = [finding for case in cases for finding in _judge(case, plan.budget_bytes)]
+    remote = (s for s in question.subjects if s.spec.kind == "remote")
+    findings += [finding for s in remote for finding in check_remote(s, os.environ)]
     findings += check_plan(plan, lazy=question.lazy)
     findings += check_shares(cases, plan.loaded_at_most)
     places = [(s.where, fact) for s, fact in zip(question.subjects, facts, strict=True)]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from .case import Case
+from .case import Case, Subject
 from .findings import ExpertFacts, Finding, Plan
 from .quantities import gib
 
@@ -50,6 +50,15 @@ def check_shares(cases: Sequence[Case], loaded_at_most: int) -> Iterator[Finding
         change = f"smaller shares, or a smaller {_POOL}"
         value = f"{shares[where]:g}"
         yield Finding("error", "gpu_shares", f"{where}.gpu_memory_utilization", value, why, change)
+
+
+def check_remote(subject: Subject, environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield whether the key of a remote expert is there; its servers are not asked."""
+    name = subject.spec.api_key_env
+    if name is not None and not environment.get(name):
+        why = "not set in this environment: requests would be sent without a key"
+        change = f"set it where the server runs, for example {name}=… in its service"
+        yield Finding("info", "api_key_unset", f"{subject.where}.api_key_env", name, why, change)
 
 
 def check_drafts(facts: Sequence[tuple[str, ExpertFacts]], fast: str | None) -> Iterator[Finding]:

@@ -87,6 +87,18 @@ def test_gpu_shares_that_add_up_to_more_than_the_gpu_are_an_error(
     assert "1.06 of the GPU" in found[0]["why"]
 
 
+def test_remote_config_says_which_key_is_missing_here(
+    models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("EXPERTS_API_KEY", raising=False)
+    found = checked("remote", "2GiB", models, capsys)[1]["findings"]
+    assert {finding["where"] for finding in found if finding["code"] == "api_key_unset"} == {
+        f"experts[{index}].api_key_env" for index in range(3)
+    }
+    monkeypatch.setenv("EXPERTS_API_KEY", "x")
+    assert checked("remote", "2GiB", models, capsys)[1]["findings"] == []
+
+
 def test_embedded_experts_share_a_tokenizer_and_are_checked_in_full(
     models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
