@@ -56,9 +56,9 @@ def check_remote(subject: Subject, environment: Mapping[str, str]) -> Iterator[F
     """Yield whether the key of a remote expert is there; its servers are not asked."""
     name = subject.spec.api_key_env
     if name is not None and not environment.get(name):
-        why = "not set in this environment: requests would be sent without a key"
+        why = "not set in this environment: the expert does not start without it"
         change = f"set it where the server runs, for example {name}=… in its service"
-        yield Finding("info", "api_key_unset", f"{subject.where}.api_key_env", name, why, change)
+        yield Finding("warning", "api_key_unset", f"{subject.where}.api_key_env", name, why, change)
 
 
 def check_drafts(facts: Sequence[tuple[str, ExpertFacts]], fast: str | None) -> Iterator[Finding]:

@@ -39,8 +39,12 @@ def test_every_shipped_config_is_judged_here() -> None:
 
 @pytest.mark.parametrize("name", MEMORY)
 def test_shipped_config_has_no_error_and_no_warning(
-    name: str, models: Path, capsys: pytest.CaptureFixture[str]
+    name: str,
+    models: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setenv("EXPERTS_API_KEY", "x")  # remote.json names it
     code, report = checked(name, MEMORY[name], models, capsys)
     assert code == 0, report["findings"]
     assert report["plan"]["fits"] is True
@@ -91,7 +95,9 @@ def test_remote_config_says_which_key_is_missing_here(
     models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("EXPERTS_API_KEY", raising=False)
-    found = checked("remote", "2GiB", models, capsys)[1]["findings"]
+    code, report = checked("remote", "2GiB", models, capsys)
+    found = report["findings"]
+    assert code == 1  # strict
     assert {finding["where"] for finding in found if finding["code"] == "api_key_unset"} == {
         f"experts[{index}].api_key_env" for index in range(3)
     }
