@@ -89,7 +89,7 @@ class TurnRecord:
 
     def saw(self, chunk: Chunk) -> None:
         """Keep what the last chunk says of the whole answer."""
-        if chunk.usage is not None:
+        if chunk.usage is not None or chunk.finish_reason is not None:
             self.usage, self.finish_reason = chunk.usage, chunk.finish_reason
 
     def done(

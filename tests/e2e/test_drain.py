@@ -121,6 +121,7 @@ async def test_serve_sigterm_finishes_the_answer_in_progress_and_exits_cleanly(
                 answer += await response.content.read()
             assert answer.endswith(b"data: [DONE]\n\n")
             assert b"second" in answer
+            assert b'"finish_reason":"stop"' in answer  # although that server sends no usage
             assert await process.wait() == 0
     entries = [json.loads(line) for line in log.read_text().splitlines()]
     assert any("/v1/chat/completions" in entry["message"] for entry in entries)
