@@ -157,6 +157,21 @@ class DraftProposer:
         proposals: list[list[int]] = [[] for _ in sampled_token_ids]
         if self._runner is None:
             return proposals
+        try:
+            self._propose(sampled_token_ids, num_tokens_no_spec, token_ids_cpu, proposals)
+        except Exception:  # a guess is not worth an engine
+            log.exception("no more drafts are verified: this vLLM differs from what is known")
+            self._runner = None
+            return [[] for _ in sampled_token_ids]
+        return proposals
+
+    def _propose(
+        self,
+        sampled_token_ids: Sequence[Sequence[int]],
+        num_tokens_no_spec: Any,
+        token_ids_cpu: Any,
+        proposals: list[list[int]],
+    ) -> None:
         requests = self._runner.requests
         if len(self._followed) > 2 * len(sampled_token_ids) + 8:
             self._forget(requests)
@@ -173,7 +188,6 @@ class DraftProposer:
                 proposal = followed.step(answered, min(most, room))
                 if all(0 <= token < self._vocabulary for token in proposal):
                     proposals[index] = proposal
-        return proposals
 
     def push(self, draft_id: str, tokens: Sequence[int]) -> None:
         """Append to the draft of a request, also of one that has not begun."""

@@ -25,6 +25,7 @@ ARGUMENTS: dict[str, tuple[Any, str, Any]] = {
     "max_num_batched_tokens": (256, "max_num_batched_tokens", 256),
     "enforce_eager": (False, "enforce_eager", False),
     "block_size": (64, "block_size", 64),
+    "kv_cache_dtype": ("fp8", "kv_cache_dtype", "fp8"),
 }
 # setting -> value, environment variable of the engine, what the variable becomes
 ENVIRONMENT: dict[str, tuple[Any, str, str | None]] = {

@@ -99,6 +99,16 @@ def test_propose_large_batch_shares_the_positions_of_a_step(engine: Engine) -> N
     assert 0 < sum(map(len, proposals)) <= vllm_drafts.STEP_POSITIONS
 
 
+def test_propose_on_a_runner_that_differs_gives_up_and_says_so(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine.add("drafted", [10, 11])
+    del engine.requests["drafted"].num_prompt_tokens
+    with caplog.at_level(logging.ERROR):
+        assert [engine.step([10]), engine.step([11])] == [[[]], [[]]]
+    assert len(caplog.messages) == 1
+
+
 def test_push_before_and_after_the_request_begins_extends_its_draft(engine: Engine) -> None:
     engine.worker.livemind_push_draft("late", [12])
     engine.add("late", [10, 11])
