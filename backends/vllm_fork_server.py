@@ -183,6 +183,7 @@ class _ForkedProcess(process.BaseProcess):
 
     def run(self) -> None:
         vllm_launch.settle({**self._settings, "parent": os.getppid()})
+        vllm_launch.name_process(self.name)
         super().run()
 
     @staticmethod

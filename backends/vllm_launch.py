@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 
 
 def main() -> None:
@@ -38,14 +38,22 @@ def settle(settings: Mapping[str, Any]) -> None:
     os.environ.update(settings["environment"])
 
 
-def _die_with(parent: int) -> None:
-    if not sys.platform.startswith("linux"):
-        return
-    import ctypes
+def name_process(name: str) -> None:
+    """Set what ``ps`` and ``top`` show, 15 bytes of it; setproctitle finds no place in a fork."""
+    _prctl(PR_SET_NAME, name.encode())
 
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
+
+def _die_with(parent: int) -> None:
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if sys.platform.startswith("linux") and os.getppid() != parent:
         sys.exit(1)
+
+
+def _prctl(option: int, value: Any) -> None:
+    if sys.platform.startswith("linux"):
+        import ctypes
+
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
 if __name__ == "__main__":

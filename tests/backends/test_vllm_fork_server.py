@@ -14,6 +14,8 @@ import pytest
 from livemind.backends import vllm_process
 from livemind.backends.vllm_fork_server import ForkServer
 
+SHOW = "echo $LIVEMIND_TEST; echo wrong >&2; cat /proc/$PPID/comm"
+
 
 @pytest.fixture
 def server() -> Iterator[ForkServer]:
@@ -48,11 +50,11 @@ def test_forked_process_has_its_environment_log_and_process_id(
     server: ForkServer, tmp_path: Path
 ) -> None:
     make = server.process_type(settings(tmp_path, LIVEMIND_TEST="engine"))
-    process = make(target=os.system, args=("echo $LIVEMIND_TEST; echo wrong >&2",), name="child")
+    process = make(target=os.system, args=(SHOW,), name="child")
     process.start()
     process.join(20)
     assert process.exitcode == 0
-    assert (tmp_path / "log").read_text() == "engine\nwrong\n"
+    assert (tmp_path / "log").read_text() == "engine\nwrong\nchild\n"
     assert int((tmp_path / "pid").read_text()) == process.pid
 
 

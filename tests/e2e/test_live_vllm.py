@@ -146,12 +146,12 @@ async def test_killed_engine_fails_the_turn_once_and_answers_the_next(running: R
 
 
 def engine_processes() -> list[int]:
-    """Pids of this process's EngineCore children."""
+    """Pids of the EngineCores that this process has, forked ones included."""
     import psutil
 
     return [
         child.pid
-        for child in psutil.Process().children()
+        for child in psutil.Process().children(recursive=True)
         if "EngineCore" in Path(f"/proc/{child.pid}/comm").read_text()
         or "EngineCore" in " ".join(child.cmdline())
     ]
