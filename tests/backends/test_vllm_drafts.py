@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from livemind.backends import vllm_drafts, vllm_expert
+from livemind.backends import vllm_draft_runner, vllm_drafts, vllm_expert
 from livemind.backends.spec import ExpertSpec
 from livemind.backends.vllm_drafts import (
     DRAFT,
@@ -159,3 +159,19 @@ def test_expert_on_a_vllm_without_hooks_starts_without_drafts_and_says_so(
         assert vllm_expert._that_this_vllm_obeys(spec).verify_drafts is False
     assert len(caplog.messages) == 1
     assert "create_custom_proposer" in caplog.messages[0]
+
+
+def test_expand_on_cpu_each_drafted_position_gets_its_requests_own_value(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sampler = pytest.importorskip("vllm.v1.sample.rejection_sampler")
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(sampler, "expand_batch_to_tokens", sampler.expand_batch_to_tokens)
+    vllm_draft_runner._expand_on_cpu()
+    ends = torch.tensor([2, 2, 5], dtype=torch.int32)  # the second request has no draft
+    temperature = torch.tensor([0.5, 9.0, 0.0])
+    expanded = sampler.expand_batch_to_tokens(temperature, ends, 5, replace_from=0, replace_to=1)
+    assert expanded.tolist() == [0.5, 0.5, 1.0, 1.0, 1.0]
+    assert temperature.tolist() == [0.5, 9.0, 0.0]
+    top_k = torch.tensor([4, 1, 3], dtype=torch.int32)
+    assert sampler.expand_batch_to_tokens(top_k, ends, 5).tolist() == [4, 4, 3, 3, 3]
