@@ -343,8 +343,8 @@ def test_generate_sampled_with_a_draft_follows_the_same_distribution(
 
     async def sample(seed: int) -> None:
         temperature, top_k = setting = settings[seed % 2]
-        params = GenerationParams(
-            max_tokens=2, temperature=temperature, top_k=top_k, ignore_eos=True, seed=seed
+        params = GenerationParams(  # a third token: for a last one nothing is proposed
+            max_tokens=3, temperature=temperature, top_k=top_k, ignore_eos=True, seed=seed
         )
         tokens = token_ids(await collect(expert, prompt, params, drafted))
         if tokens[0] == first[0]:
