@@ -10,14 +10,15 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from . import event_loop
 from .cli_errors import CommandError
 from .cli_logs import configure_logs
 from .cli_progress import StartProgress, ready_lines
@@ -44,19 +45,8 @@ def serve(options: argparse.Namespace) -> int:
                 "and no server.api_keys are set: anyone there can use this server"
             )
         access_log = options.log_level in ("debug", "info")
-        run = _event_loop_runner()
-        run(_until_signal(settings, listener, console, access_log=access_log))
+        event_loop.run(_until_signal(settings, listener, console, access_log=access_log))
     return 0
-
-
-def _event_loop_runner() -> Callable[[Coroutine[Any, Any, None]], None]:
-    """Return uvloop's runner where there is one: it halves what a request costs the gateway."""
-    try:
-        import uvloop
-    except ImportError:  # Windows
-        return asyncio.run
-    run: Callable[[Coroutine[Any, Any, None]], None] = uvloop.run
-    return run
 
 
 def with_overrides(
