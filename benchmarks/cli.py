@@ -26,6 +26,7 @@ BENCHES = {
     "kernels": ("kernels_bench", "each kernel against scalar code, NumPy, torch and vLLM's own"),
     "ttft": ("ttft_bench", "time to first token from Enter, typed live against sent at the end"),
     "routing": ("routing_bench", "routes on partial input: right, calibrated, early, fast"),
+    "retrieval": ("retrieval_bench", "recall on Python's documentation, how early, how fast"),
     "load": ("load_bench", "where the wait bends under load; what the gateway costs; peers"),
     "report": ("reporting.report_bench", "page and plots from reports written before"),
     "compare": ("reporting.compare_bench", "two runs side by side, with intervals"),
