@@ -215,7 +215,7 @@ class RemoteExpert:
                 raise ExpertUnavailable(
                     self.expert_id, f"{self._servers.hosts}: {error}"
                 ) from error
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 message = f"{self._servers.hosts}: an event is not JSON"
                 raise ExpertUnavailable(self.expert_id, message) from error
 

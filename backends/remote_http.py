@@ -82,7 +82,10 @@ class RemoteServers:
         self._client = self._make_client(
             headers=headers,
             timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=connect_s, sock_read=self._timeout_s
+                total=None,
+                connect=self._timeout_s,  # the wait for one of the connections included
+                sock_connect=connect_s,
+                sock_read=self._timeout_s,
             ),
             connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, keepalive_timeout=KEEPALIVE_S),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -101,13 +104,17 @@ class RemoteServers:
         Raises:
             ExpertError: it did not answer, or not with JSON.
         """
-        limit = aiohttp.ClientTimeout(total=None, sock_connect=timeout_s, sock_read=timeout_s)
+        limit = aiohttp.ClientTimeout(
+            total=2 * timeout_s, sock_connect=timeout_s, sock_read=timeout_s
+        )
         asked = self._running().get(f"{node}{path}", timeout=limit, allow_redirects=False)
         try:
             async with asked as response:
                 content = await self._read(response)
         except aiohttp.ClientError as error:
             raise self._translate(error) from error
+        except TimeoutError as error:  # of the whole, with the wait for a free connection
+            raise ExpertTimeout(self._expert_id, f"{self.hosts}: no answer in time") from error
         if response.status >= 400:
             raise self._refusal(response, content)
         return self._json(content)
@@ -226,7 +233,7 @@ class RemoteServers:
     def _json(self, content: bytes) -> Any:
         try:
             return json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             message = f"{self.hosts}: the answer is not JSON"
             raise ExpertUnavailable(self._expert_id, message) from None
 
@@ -244,7 +251,7 @@ def error_fields(content: bytes | Mapping[str, object]) -> tuple[str, str | None
         body: Any = json.loads(content) if isinstance(content, bytes) else content
         error = body.get("error", body)
         message, param, code = (error.get(name) for name in ("message", "param", "code"))
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return "", None, None
     shown = " ".join(str(message).split())[:500] if message else ""
     return (

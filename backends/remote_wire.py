@@ -70,6 +70,8 @@ def chunk_of(event: Mapping[str, Any], last: Chunk | None) -> Chunk | None:
     delta = choice.get("delta")
     text = (delta.get("content") if isinstance(delta, dict) else choice.get("text")) or ""
     token_ids = tuple(choice.get("token_ids") or ())
+    if not isinstance(text, str) or not all(isinstance(token, int) for token in token_ids):
+        raise TypeError("text or token ids of another type")
     reason = choice.get("finish_reason")
     finish = _FINISH.get(reason, "stop") if reason is not None else None
     if not text and not token_ids and finish is None:
@@ -82,11 +84,14 @@ def usage_of(answer: Mapping[str, Any]) -> Usage | None:
     usage = answer.get("usage") if isinstance(answer, Mapping) else None
     if not isinstance(usage, Mapping) or not isinstance(usage.get("prompt_tokens"), int):
         return None
-    details = usage.get("prompt_tokens_details") or {}
-    cached = details.get("cached_tokens")
+    details = usage.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, Mapping) else None
+    completion_tokens = usage.get("completion_tokens") or 0
+    if not isinstance(completion_tokens, int):
+        return None
     return Usage(
         usage["prompt_tokens"],
-        usage.get("completion_tokens") or 0,
+        completion_tokens,
         cached if isinstance(cached, int) else None,
     )
 

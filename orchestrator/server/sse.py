@@ -68,7 +68,8 @@ class EventStream:
     def _fits(self, data: bytes) -> bool:
         """Whether the socket takes this without waiting, so that no timeout is needed.
 
-        That is certain while less than the buffer's limit was written since it was last empty.
+        That is certain while less than half the buffer's limit was written since it was last empty:
+        the headers and the frame of every chunk are written, too, and not counted here.
         """
         transport = self._request.transport
         if transport is None:
@@ -76,4 +77,4 @@ class EventStream:
         if transport.get_write_buffer_size() == 0:
             self._since_empty = 0
         self._since_empty += len(data)
-        return self._since_empty < transport.get_write_buffer_limits()[1]
+        return 2 * self._since_empty < transport.get_write_buffer_limits()[1]

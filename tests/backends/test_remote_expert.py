@@ -14,6 +14,7 @@ import httpx
 import pytest
 from aiohttp.client_reqrep import ConnectionKey
 
+from livemind.backends import remote_http
 from livemind.backends.affinity import affinity_key, ranked
 from livemind.backends.base import (
     Chunk,
@@ -32,6 +33,7 @@ from livemind.backends.errors import (
     PromptRejected,
 )
 from livemind.backends.remote_expert import RemoteExpert
+from livemind.backends.remote_http import RemoteServers
 from livemind.backends.spec import ExpertSpec
 
 VirtualRun = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -516,6 +518,17 @@ async def _copy(stream: AsyncIterator[Chunk], seen: list[str]) -> AsyncIterator[
         (sse({"error": {"message": "bad", "code": 400}}), PromptRejected, "bad"),
         (sse([1]), ExpertUnavailable, "not an object"),
         (sse({"choices": [5]}), ExpertUnavailable, "expected form"),
+        (sse({"choices": [{"delta": {"content": 5}}]}), ExpertUnavailable, "expected form"),
+        (
+            sse({"choices": [{"delta": {"content": "a"}, "token_ids": ["b"]}]}),
+            ExpertUnavailable,
+            "expected form",
+        ),
+        (
+            httpx.Response(200, stream=Stream([b"data: " + b"[" * 100_000 + b"\n"])),
+            ExpertUnavailable,
+            "not JSON",
+        ),
         (
             httpx.Response(200, stream=Stream([b"data: {nonsense\n\n"])),
             ExpertUnavailable,
@@ -589,6 +602,46 @@ def test_generate_closed_stream_lets_go_of_the_connection(virtual_run: VirtualRu
         assert sent.closed
 
     check(virtual_run, Servers(response), then)
+
+
+def test_prefill_usage_of_another_form_is_an_expert_error(virtual_run: VirtualRun) -> None:
+    usage = {"prompt_tokens": 9, "prompt_tokens_details": ["cached"]}
+    servers = Servers(httpx.Response(200, json={"choices": [], "usage": usage}))
+
+    async def then(expert: RemoteExpert) -> None:
+        prompt = expert.render([Message("user", "Hi")], open_turn=False)
+        result = await expert.prefill(prompt, priority=Priority.SPECULATIVE)
+        assert (result.cached, result.computed) == (0, 9)
+
+    check(virtual_run, servers, then)
+
+
+async def test_generate_no_free_connection_ends_within_the_timeout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With a real client: requests beyond its connections wait for one, but not for ever."""
+    monkeypatch.setattr(remote_http, "MAX_CONNECTIONS", 1)
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    servers = RemoteServers(ExpertSpec("e", kind="remote", base_urls=(url,), timeout_s=0.2))
+    servers.open()
+    try:
+        async with server, asyncio.timeout(20), servers.stream("/", {}, key="a"):
+            with pytest.raises(ExpertError):
+                async with servers.stream("/", {}, key="b"):
+                    pass
+            with pytest.raises(ExpertTimeout):
+                await servers.get_json(url, "/", timeout_s=0.05)
+    finally:
+        await servers.close()
 
 
 def test_health_follows_the_servers_but_asks_rarely(virtual_run: VirtualRun) -> None:
