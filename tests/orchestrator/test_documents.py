@@ -63,6 +63,14 @@ def test_settled_new_best_passage_freezes_anew() -> None:
     assert (ids(state.frozen), state.refreezes) == ("b", 1)
 
 
+def test_freeze_anew_keeps_first_seen_order_although_scores_change() -> None:
+    state = DocumentState()
+    for number, names in enumerate(["abc", "abc", "dabc", "dabc"]):
+        scored = tuple(Passage(n, f"{n}.md", n * 4, 1.0 / (number + 1)) for n in names)
+        state = documents.observe(state, f"text {number}", RetrievalResult(number, scored), 0.1)
+    assert (ids(state.frozen), state.refreezes) == ("abcd", 1)
+
+
 def test_new_best_passage_seen_once_does_not_freeze_anew() -> None:
     assert ids(after(["a", "a", "b"]).frozen) == "a"
 
