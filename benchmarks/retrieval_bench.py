@@ -33,6 +33,7 @@ from .retrieval_scale import scale
 
 MS_PER_TOKEN = 0.5
 COPIES, QUICK_COPIES = 12, 3
+SEARCHES = 200
 MIN_SYNTHETIC, MAX_SYNTHETIC = 1_000, 1_000_000
 MEANING = {
     "retrieval.recall5.final": "an answering page is in the five passages of the whole question",
@@ -150,7 +151,7 @@ async def _documentation(
         await _asked(searcher, questions, options.prefill_ms_per_token, shown, content)
         shown.add_task("searches beside ingestion", total=None)
         texts = [prefix(q.text, words) for q in questions for words in (4, 40)]
-        texts = list(dict.fromkeys(texts))
+        texts = list(dict.fromkeys(texts))[:SEARCHES]
         copies = sorted(pages, key=lambda page: page.stat().st_size)[len(pages) // 2 :]
         copies = copies[: QUICK_COPIES if options.quick else COPIES]
         beside = Searcher(library, library.store(DEFAULT), EmbedWorker(embedder, cache_size=0))
