@@ -1,11 +1,10 @@
 """Filters over metadata, in the form of OpenAI's vector stores.
 
-Owns their validation and their two translations: to parameterised SQL and to Milvus expressions.
+Owns their validation and their translation to parameterised SQL.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -14,11 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field
 MAX_CLAUSES = 16
 MAX_VALUES = 256
 
-Value: TypeAlias = Annotated[str, Field(max_length=512)] | bool | int | float
+Int64: TypeAlias = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Value: TypeAlias = Annotated[str, Field(max_length=512)] | bool | Int64 | float
 Comparison = Literal["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin"]
 
 _SQL = {"eq": "=", "ne": "!=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
-_MILVUS = {**_SQL, "eq": "=="}
 BUILT_IN = ("document_id", "source")
 
 
@@ -85,18 +84,3 @@ def to_sql(where: Filter) -> tuple[str, list[object]]:
         negation = "NOT " if where.type == "nin" else ""
         return f"{column} {negation}IN ({marks})", [*before, *values]
     return f"{column} {_SQL[where.type]} ?", [*before, *values]
-
-
-def to_milvus(where: Filter) -> str:
-    """Return a Milvus boolean expression; values are written as JSON literals."""
-    if not isinstance(where, Compare):
-        return f" {where.type} ".join(f"({to_milvus(part)})" for part in where.filters)
-    column = where.key if where.key in BUILT_IN else f'metadata["{where.key}"]'
-    if where.type in ("in", "nin"):
-        negation = "not " if where.type == "nin" else ""
-        return f"{column} {negation}in {_literal(where.value)}"
-    return f"{column} {_MILVUS[where.type]} {_literal(where.value)}"
-
-
-def _literal(value: object) -> str:
-    return json.dumps(value, ensure_ascii=True)

@@ -68,7 +68,7 @@ def build(rows: Rows, vectors: FloatArray, stop: Any, onto: tuple[Path, Rows] | 
 
 
 def save(folder: Path, graph: Any, model: str, rows: Rows) -> Path:
-    """Write graph and description so that a crash leaves either the old pair or the new one."""
+    """Write graph and description; a crash leaves a pair that fits, or one that is not believed."""
     file = folder / "graph.hnsw"
     partial = folder / "graph.hnsw.partial"
     graph.save_index(str(partial))

@@ -70,6 +70,7 @@ class LocalStore:
             raise
         self._version = self._tables.meta("version")
         self._writing = threading.Lock()
+        self._compaction = threading.Lock()  # two at once would undo each other's swap
         self._stop = threading.Event()
         self._closed = False
         self._compacting: threading.Thread | None = None
@@ -164,7 +165,6 @@ class LocalStore:
 
     def compact(self) -> None:
         """Build and save the graph now, without tombstones or tail; blocks (minutes at 100k)."""
-        self._wait_for_compaction()
         self._compact()
 
     def close(self) -> None:
@@ -219,6 +219,10 @@ class LocalStore:
             _LOG.warning("compaction failed: %s", type(exc).__name__)
 
     def _compact(self) -> None:
+        with self._compaction:
+            self._compact_alone()
+
+    def _compact_alone(self) -> None:
         seen = self._snapshot
         rows, vectors = _live(seen)
         graph: Any = None
@@ -231,7 +235,7 @@ class LocalStore:
         base = Segment.of(rows, vectors)
         with self._writing:
             now = self._snapshot
-            live, _ = _live(now)
+            live = np.concatenate([part.rows[part.alive] for part in (now.base, now.tail)])
             gone = rows[~np.isin(rows, live, assume_unique=True)]
             fresh = ~np.isin(now.tail.rows, rows, assume_unique=True)
             tail = Segment(now.tail.rows[fresh], now.tail.vectors[fresh], now.tail.alive[fresh])

@@ -117,7 +117,10 @@ class Snapshot:
         while True:
             if ask > 2_000:
                 return self.base.exact(query, k, allowed)
-            labels, distances = self.graph.knn_query(query[None], ask, num_threads=1)
+            try:
+                labels, distances = self.graph.knn_query(query[None], ask, num_threads=1)
+            except RuntimeError:  # the graph cannot reach that many: equal vectors part it
+                return self.base.exact(query, k, allowed)
             rows = labels[0].astype(np.int64)
             places = np.searchsorted(self.base.rows, rows)
             keep = self.base.alive[places]

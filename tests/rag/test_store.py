@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +12,14 @@ import pytest
 from pydantic import TypeAdapter
 
 from livemind.benchmarks.retrieval_durability import document, open_store, run, vectors_of
+from livemind.rag.base import FloatArray
 from livemind.rag.chunking import Chunk, digest
 from livemind.rag.fake import FakeEmbedder
+from livemind.rag.store import local
 from livemind.rag.store.base import Document, StoreError, UnknownFilterKey
 from livemind.rag.store.filters import Compare, Filter
 from livemind.rag.store.local import LocalStore
+from livemind.rag.store.snapshot import Rows, Segment, Snapshot
 
 EMBEDDER = FakeEmbedder()
 
@@ -198,3 +202,61 @@ def test_local_killed_at_random_moments_loses_nothing_acknowledged(tmp_path: Pat
     assert outcome.faults == []
     assert outcome.acknowledged > 20
     assert outcome.in_progress > 0
+
+
+def test_store_write_that_fails_at_commit_leaves_the_writer_usable(tmp_path: Path) -> None:
+    """A deferred constraint fails in COMMIT itself, like a full disk, and keeps the transaction."""
+    store = LocalStore(tmp_path / "c", "fake", 64)
+    writer = store._tables._writer
+    writer.execute("PRAGMA foreign_keys=ON")
+    writer.executescript(
+        "CREATE TABLE p (id TEXT PRIMARY KEY);"
+        "CREATE TABLE q (id TEXT REFERENCES p(id) DEFERRABLE INITIALLY DEFERRED);"
+        "CREATE TRIGGER breaks AFTER INSERT ON documents WHEN new.id='bad'"
+        " BEGIN INSERT INTO q VALUES (new.id); END;"
+    )
+    with pytest.raises(sqlite3.IntegrityError):
+        store.upsert([doc("bad", "kestrel")])
+    store.upsert([doc("good", "osprey")])
+    assert [d.id for d in store.documents("", 9)] == ["good"]
+    store.close()
+
+
+def test_snapshot_graph_that_cannot_reach_enough_rows_is_searched_exactly() -> None:
+    class Torn:
+        def knn_query(self, *_: object, **__: object) -> None:
+            raise RuntimeError("Cannot return the results in a contiguous 2D array")
+
+    rows = np.arange(3, dtype=np.int64)
+    base = Segment.of(rows, np.eye(3, 64, dtype=np.float32))
+    none = Segment.of(np.empty(0, np.int64), np.empty((0, 64), np.float32))
+    found = Snapshot(base, none, Torn()).search(np.eye(1, 64, dtype=np.float32)[0], 1, None)
+    assert found == [(0, 1.0)]
+
+
+def test_store_write_between_two_compactions_at_once_stays_searchable(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    building, go_on = threading.Event(), threading.Event()
+    original = local._live
+
+    def waits(snapshot: Snapshot) -> tuple[Rows, FloatArray]:
+        found = original(snapshot)
+        if threading.current_thread() is first and not building.is_set():
+            building.set()
+            go_on.wait(10)
+        return found
+
+    monkeypatch.setattr(local, "_live", waits)
+    first = threading.Thread(target=store.compact)
+    first.start()
+    assert building.wait(10)
+    store.upsert([doc("d", "kestrel again")])
+    second = threading.Thread(target=store.compact)
+    second.start()
+    second.join(0.2)  # without a lock it is through by now, and the first undoes it
+    go_on.set()
+    first.join()
+    second.join()
+    (query,) = EMBEDDER.embed(["kestrel again"])
+    assert ids(store, store.dense(query, 1)) == ["d"]
