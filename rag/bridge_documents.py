@@ -58,7 +58,8 @@ class DocumentRoutes:
         """``GET /v1/collections/{name}/documents?after=&limit=``: by id, a page at a time."""
         store = self._library.store(request.match_info["name"])
         given = request.query.get("limit", "100")
-        if not given.isascii() or not given.isdigit() or not 1 <= int(given[:9]) <= MAX_PAGE:
+        digits = given.isascii() and given.isdigit() and len(given) <= 9
+        if not digits or not 1 <= int(given) <= MAX_PAGE:
             why = f"limit: needs 1 to {MAX_PAGE}"
             raise BridgeRefusal(400, "invalid_value", why, param="limit")
         limit, after = int(given), request.query.get("after", "")

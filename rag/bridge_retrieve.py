@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass
 
@@ -32,11 +33,13 @@ class BridgeSettings:
         max_concurrent: retrievals at once; more are answered 429.
         max_sessions: sessions whose newest revision is remembered.
         writable: whether documents can be stored and removed over HTTP.
+        search_deadline_s: of the searches of OpenAI's clients, which name none.
     """
 
     max_concurrent: int = 64
     max_sessions: int = 4096
     writable: bool = True
+    search_deadline_s: float = 10.0
 
 
 class RetrieveRoutes:
@@ -80,7 +83,15 @@ class RetrieveRoutes:
             )
             progress = Progress()
             store = self._library.store(request.match_info["id"])
-            await search(self._library, store, self._embed, question, progress, self._reranker)
+            try:
+                async with asyncio.timeout(self._settings.search_deadline_s):
+                    await search(
+                        self._library, store, self._embed, question, progress, self._reranker
+                    )
+            except TimeoutError:
+                if not progress.found:
+                    why = f"nothing found within {self._settings.search_deadline_s:g} s"
+                    raise BridgeRefusal(503, "deadline", why, retry_after_s=1) from None
         finally:
             self._active -= 1
         data = [
@@ -91,7 +102,7 @@ class RetrieveRoutes:
                 "attributes": dict(found.passage.metadata),
                 "content": [{"type": "text", "text": found.passage.text}],
             }
-            for found in progress.found
+            for found in progress.found[: asked.max_num_results]
         ]
         page = {
             "object": "vector_store.search_results.page",

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from asyncio import FIRST_COMPLETED
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -63,7 +63,8 @@ class BridgeClient:
         Args:
             base_url: of the bridge, for example ``http://127.0.0.1:8001``.
             second_url: of a bridge with the same documents; asked for a final query that the first
-                has not answered in most answers' time, and whichever answers first counts.
+                has not answered in most answers' time (whichever answers first counts), or while
+                the first is left alone.
             collection: where to look.
             mode: by vectors, words, or both.
             top_k: passages to ask for, 1 to 50.
@@ -128,41 +129,53 @@ class BridgeClient:
         window = query[-QUERY_CHARS:]
         if not window.strip():
             return RetrievalResult(revision, (), ms=0.0)
-        if not self._breaker.allows():
+        first = self._breaker.allows()
+        if not first and (partial or self._second_url is None):
             return RetrievalResult(revision, (), degraded="unreachable", ms=0.0)
+        known = self._texts.of(session_id)  # another answer may replace it meanwhile
         request = self._asks.model_copy(
             update={
                 "query": window.encode("utf-8", "replace").decode(),
                 "session_id": session_id,
                 "revision": revision,
                 "partial": partial,
-                "known": self._texts.hashes(session_id),
+                "known": list(known),
             }
         )
         try:
-            outcome = await self._unless_newer(deadline_ms, began, request)
+            outcome = await self._unless_newer(deadline_ms, began, request, known, first)
         except asyncio.CancelledError:
-            self._breaker.abandoned()
+            if first:
+                self._breaker.abandoned()
             raise
-        if outcome.degraded == "superseded":
-            self._breaker.abandoned()
-            return RetrievalResult(revision, (), "superseded", (self._clock() - began) * 1000.0)
-        if outcome.alive:
-            self._breaker.succeeded()
-        else:
-            self._breaker.failed()
+        if first:
+            self._note(outcome)
         ms = (self._clock() - began) * 1000.0
         return RetrievalResult(revision, outcome.passages, outcome.degraded, ms)
 
+    def _note(self, outcome: _Outcome) -> None:
+        """Tell the first bridge's breaker what became of a request."""
+        if outcome.degraded == "superseded":
+            self._breaker.abandoned()
+        elif outcome.alive:
+            self._breaker.succeeded()
+        else:
+            self._breaker.failed()
+
     async def _unless_newer(
-        self, deadline_ms: float, began: float, asked: RetrieveRequest
+        self,
+        deadline_ms: float,
+        began: float,
+        asked: RetrieveRequest,
+        known: Mapping[str, str],
+        first: bool,
     ) -> _Outcome:
         """Ask; a newer revision of the session closes the connections of the older ones."""
         running = self._running.setdefault(asked.session_id, [])
         for older in running:
             if older.revision < asked.revision:
                 older.task.cancel()
-        task = asyncio.ensure_future(self._within(deadline_ms, began, asked))
+        task = asyncio.ensure_future(self._within(deadline_ms, began, asked, known, first))
         mine = _Running(asked.revision, task)
         running.append(mine)
         try:
@@ -176,11 +189,21 @@ class BridgeClient:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
 
-    async def _within(self, deadline_ms: float, began: float, asked: RetrieveRequest) -> _Outcome:
+    async def _within(
+        self,
+        deadline_ms: float,
+        began: float,
+        asked: RetrieveRequest,
+        known: Mapping[str, str],
+        first: bool,
+    ) -> _Outcome:
         try:
             async with asyncio.timeout(deadline_ms / 1000.0):
-                response = await self._hedged(deadline_ms, began, asked)
-                return self._read(response, asked)
+                if first or self._second_url is None:
+                    response = await self._hedged(deadline_ms, began, asked)
+                else:
+                    response = await self._post(self._second_url, deadline_ms, began, asked)
+                return self._read(response, asked, known)
         except TimeoutError:
             return _Outcome((), "timeout", alive=False)
         except httpx.TransportError:
@@ -239,7 +262,9 @@ class BridgeClient:
                 return await self._http.post(f"{base}/v1/retrieve", json=body)
         raise AssertionError("unreachable: tenacity re-raises the last error")
 
-    def _read(self, response: httpx.Response, asked: RetrieveRequest) -> _Outcome:
+    def _read(
+        self, response: httpx.Response, asked: RetrieveRequest, known: Mapping[str, str]
+    ) -> _Outcome:
         if response.status_code == httpx.codes.CONFLICT:
             return _Outcome((), "superseded")
         if response.status_code != httpx.codes.OK:
@@ -248,7 +273,7 @@ class BridgeClient:
         answer = RetrieveAnswer.model_validate_json(response.content)
         if answer.revision != asked.revision:
             return _Outcome((), "error: answer of another revision", alive=False)
-        passages = answer.passages(self._texts.of(asked.session_id))
+        passages = answer.passages(known)
         self._texts.keep(
             asked.session_id,
             {r.hash: p.text for r, p in zip(answer.results, passages, strict=True) if r.hash},

@@ -20,10 +20,6 @@ class KnownTexts:
         """Return the session's texts by hash."""
         return self._sessions.get(session_id, {})
 
-    def hashes(self, session_id: str) -> list[str]:
-        """Return the hashes of the session's texts."""
-        return list(self.of(session_id))
-
     def keep(self, session_id: str, texts: Mapping[str, str]) -> None:
         """Remember the texts of the newest answer instead of those before it."""
         self._sessions[session_id] = texts

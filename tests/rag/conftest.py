@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -57,3 +58,12 @@ async def bridge_url(library: Library, worker: EmbedWorker) -> AsyncIterator[str
 async def http(bridge_url: str) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=bridge_url, trust_env=False) as client:
         yield client
+
+
+@pytest.fixture
+async def dead_url() -> str:
+    listener = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    listener.close()
+    await listener.wait_closed()
+    return f"http://127.0.0.1:{port}"

@@ -17,6 +17,7 @@ from livemind.rag.bridge_api import MAX_UPSERT_BYTES
 from livemind.rag.bridge_retrieve import BridgeSettings
 from livemind.rag.client import BridgeClient
 from livemind.rag.embed_worker import EmbedWorker
+from livemind.rag.fake import FakeEmbedder
 from livemind.rag.ingest import BridgeSink, find_files, ingest_folder
 from livemind.rag.library import Library
 
@@ -224,3 +225,69 @@ async def test_client_newer_revision_ends_the_older_request(silent_url: str) -> 
         await asyncio.sleep(0)
         assert await ask(2, 30) == "timeout"
         assert await older == "superseded"
+
+
+@pytest.mark.parametrize("limit", ["0", "1001", "0000000019999999999", "9" * 30])
+async def test_list_limit_out_of_range_is_refused(notes: httpx.AsyncClient, limit: str) -> None:
+    answer = await notes.get(DOCUMENTS, params={"limit": limit})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "limit"
+
+
+async def test_retrieve_filter_by_a_number_beyond_64_bits_finds_nothing(
+    notes: httpx.AsyncClient,
+) -> None:
+    assert await found(notes, "kestrel", filter={"type": "eq", "key": "lang", "value": 2**63}) == []
+
+
+async def test_vector_store_search_slow_encoder_is_a_503_in_time(
+    library: Library, worker: EmbedWorker, embedder: FakeEmbedder
+) -> None:
+    settings = BridgeSettings(search_deadline_s=0.05)
+    async with (
+        serve_bridge(library, worker, port=0, settings=settings) as url,
+        httpx.AsyncClient(base_url=url, trust_env=False, timeout=5) as http,
+    ):
+        path = "/v1/vector_stores/default/search"
+        embedder.gate.clear()
+        cut = await http.post(path, json={"query": "kestrel"})
+        nothing = await http.post(path, json={"query": "zzz"})
+        embedder.gate.set()
+    assert cut.json()["data"][0]["filename"] == "handbook.md"
+    assert nothing.status_code == 503
+    assert nothing.json()["error"]["code"] == "deadline"
+
+
+async def test_client_final_query_goes_to_the_second_bridge_while_the_first_is_left_alone(
+    dead_url: str, notes: httpx.AsyncClient
+) -> None:
+    async with BridgeClient(
+        dead_url, second_url=str(notes.base_url).rstrip("/"), collection="notes", failures=1
+    ) as client:
+        ask: dict[str, Any] = {"deadline_ms": 5000.0, "session_id": "s"}
+        partial = await client.retrieve("kestrel", revision=1, partial=True, **ask)
+        final = await client.retrieve("kestrel", revision=2, partial=False, **ask)
+        assert partial.degraded == "unreachable"
+        assert final.degraded is None
+        assert final.passages[0].source == "a.md"
+        again = await client.retrieve("kestrel", revision=3, partial=True, **ask)
+        assert again.degraded == "unreachable"
+
+
+async def test_client_texts_left_out_are_those_known_when_it_asked(
+    notes: httpx.AsyncClient,
+) -> None:
+    async with BridgeClient(str(notes.base_url), collection="notes", top_k=1) as client:
+        ask: dict[str, Any] = {"revision": 1, "partial": True, "deadline_ms": 5000.0}
+        await client.retrieve("kestrel", session_id="s", **ask)
+        original = client._http.post
+
+        async def overtaken(*args: Any, **kwargs: Any) -> httpx.Response:
+            response = await original(*args, **kwargs)
+            client._texts.keep("s", {})
+            return response
+
+        client._http.post = overtaken  # type: ignore[method-assign]
+        again = await client.retrieve("kestrel", session_id="s", **ask)
+        assert again.degraded is None
+        assert "kestrel" in again.passages[0].text

@@ -79,15 +79,6 @@ async def client(server: Scripted, clock: Clock) -> AsyncIterator[BridgeClient]:
         yield client
 
 
-@pytest.fixture
-async def dead_url() -> str:
-    listener = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
-    port = listener.sockets[0].getsockname()[1]
-    listener.close()
-    await listener.wait_closed()
-    return f"http://127.0.0.1:{port}"
-
-
 async def ask(
     client: BridgeClient, query: str = "q", *, revision: int = 1, deadline_ms: float = 10_000.0
 ) -> RetrievalResult:
