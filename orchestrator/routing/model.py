@@ -28,7 +28,6 @@ from .features import SIZE, features
 MODEL_FILE = DATA / "model.npz"
 FORMAT = 1
 NEAREST = 3
-NO_EXAMPLES = -1.0
 
 _END = frozenset(".?!…。！？؟")  # noqa: RUF001
 

@@ -18,14 +18,9 @@ OTHER_CHARS_PER_TOKEN = 1.5
 
 def estimated_tokens(text: str) -> int:
     """Return about how many tokens a text has; a guess without any expert's tokenizer."""
-    plain = len(text) if text.isascii() else sum(map(str.isascii, text))
+    plain = len(text.encode("ascii", "ignore"))
     rest = len(text) - plain
     return round(plain / ASCII_CHARS_PER_TOKEN + rest / OTHER_CHARS_PER_TOKEN)
-
-
-def is_wordless(text: str) -> bool:
-    """Return whether a text has neither letters nor digits: empty, emoji, punctuation, controls."""
-    return not any(letter.isalnum() for letter in text)
 
 
 def spread(count: int, chosen: int, probability: float) -> Sequence[float]:
