@@ -34,7 +34,7 @@ class DocumentRoutes:
         try:
             body = await read_body(request, MAX_UPSERT_BYTES)
             asked = await asyncio.to_thread(parse, UpsertRequest, body)
-            incoming = [_incoming(place, given) for place, given in enumerate(asked.documents)]
+            incoming = await asyncio.to_thread(_all_incoming, asked)
             stored = await self._library.ingest(request.match_info["name"], incoming)
         finally:
             self._active -= 1
@@ -83,6 +83,10 @@ class DocumentRoutes:
             limit = f"{MAX_WRITES} writes are running, the limit"
             raise BridgeRefusal(429, "overloaded", limit, retry_after_s=1)
         self._active += 1
+
+
+def _all_incoming(asked: UpsertRequest) -> list[Incoming]:
+    return [_incoming(place, given) for place, given in enumerate(asked.documents)]
 
 
 def _incoming(place: int, given: DocumentBody) -> Incoming:

@@ -17,6 +17,7 @@ import httpx
 
 from .library import Incoming
 from .parsing import FORMATS, MAX_FILE_BYTES, UnreadableFile, format_of
+from .wire import MAX_NAME_CHARS
 
 MAX_FILES = 100_000
 GROUP_BYTES = 512 * 1024
@@ -151,6 +152,9 @@ async def _groups(
 
 
 def _read(path: Path, source: str) -> bytes:
+    if not source.isprintable() or len(source) > MAX_NAME_CHARS:
+        limit = f"a name needs at most {MAX_NAME_CHARS} printable characters"
+        raise UnreadableFile(f"{source[:100]!a}: {limit}")
     try:
         if (size := path.stat().st_size) > MAX_FILE_BYTES:
             raise UnreadableFile(f"{source}: {size} bytes, the limit is {MAX_FILE_BYTES}")

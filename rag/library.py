@@ -140,7 +140,7 @@ class Library:
         known = {}
         if name in self._stores:
             known = await self.read(lambda: self.store(name).hashes([d.id for d in incoming]))
-        hashes = {d.id: _hash(d) for d in incoming}
+        hashes = await asyncio.to_thread(lambda: {d.id: _hash(d) for d in incoming})
         fresh = [d for d in incoming if known.get(d.id) != hashes[d.id]]
         parsed = [await self._parser.chunks(d.id, d.content, d.format) for d in fresh]
         ready = [

@@ -19,6 +19,7 @@ MAX_TOP_K = 50
 MAX_DEADLINE_MS = 60_000.0
 MAX_KNOWN = 256
 MAX_DOCUMENTS = 256
+MAX_NAME_CHARS = 512
 
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 Hash = Annotated[str, Field(min_length=1, max_length=64)]
@@ -160,8 +161,8 @@ class DocumentBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    id: Annotated[str, Field(min_length=1, max_length=512)]
-    source: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    id: Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)]
+    source: Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)] | None = None
     format: Literal["md", "txt", "html", "pdf", "rst", "py"] | None = None
     text: str | None = None
     data: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import gzip
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -291,3 +292,14 @@ async def test_client_texts_left_out_are_those_known_when_it_asked(
         again = await client.retrieve("kestrel", session_id="s", **ask)
         assert again.degraded is None
         assert "kestrel" in again.passages[0].text
+
+
+async def test_ingest_file_with_an_unprintable_name_is_reported_and_the_rest_stored(
+    library: Library, tmp_path: Path
+) -> None:
+    for name in (b"fine.md", b"line\nbreak.md", b"latin\xff.md"):
+        (tmp_path / os.fsdecode(name)).write_text("# A\n\nkestrel\n")
+    report = await ingest_folder(library, "notes", tmp_path, find_files(tmp_path))
+    assert report.stored == 1
+    assert len(report.refused) == 2
+    assert all(line.isprintable() for line in report.refused)
