@@ -102,7 +102,8 @@ class ForkServer:
         """
 
         def make(*args: Any, **kwargs: Any) -> process.BaseProcess:
-            return _ForkedProcess(self._connect, settings, *args, **kwargs)
+            parent = {**settings, "parent": self._pid}
+            return _ForkedProcess(self._connect, parent, *args, **kwargs)
 
         return make
 
@@ -130,6 +131,8 @@ class ForkServer:
             self._server.ensure_running()
 
     def _connect(self, fds: list[int]) -> tuple[int, int]:
+        if not self.alive():  # the library would start a plain interpreter in its place
+            raise OSError("the fork server died")
         connect: Callable[[list[int]], tuple[int, int]] = self._server.connect_to_new_process
         return connect(fds)
 
@@ -182,7 +185,7 @@ class _ForkedProcess(process.BaseProcess):
         return {**self.__dict__, "connect": None}
 
     def run(self) -> None:
-        vllm_launch.settle({**self._settings, "parent": os.getppid()})
+        vllm_launch.settle(self._settings)
         vllm_launch.name_process(self.name)
         super().run()
 

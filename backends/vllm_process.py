@@ -84,8 +84,12 @@ class EngineProcess:
         self._stopping.set()
         thread, self._thread = self._thread, None
         if thread is not None:
+            await asyncio.shield(asyncio.to_thread(self._end, thread))
+
+    def _end(self, thread: threading.Thread) -> None:
+        while thread.is_alive():  # a start in mid-flight has nothing to kill yet
             self._kill_unborn()
-            await asyncio.shield(asyncio.to_thread(thread.join))
+            thread.join(0.05)
 
     def process_ids(self) -> tuple[int, ...]:
         """Ids of the engine's processes that are alive: EngineCore first, then its workers."""
@@ -115,6 +119,8 @@ class EngineProcess:
         self._take_down()
 
     def _build(self) -> None:
+        if self._stopping.is_set():
+            raise self._unavailable("stopped before it started")
         self._folder = Path(tempfile.mkdtemp(prefix="livemind-engine-"))
         arguments = engine_args(self._spec)
         with contextlib.suppress(OSError):
@@ -161,8 +167,8 @@ class EngineProcess:
                 whole = {**settings, "environment": {**os.environ, **environment}}
                 with _forking(server, whole):
                     yield
-        except OSError as error:
-            raise self._unavailable(str(error)) from error
+        except (OSError, EOFError) as error:
+            raise self._unavailable(str(error) or "the fork server died") from error
 
     def _remember_processes(self) -> None:
         core = _psutil().Process(int(self._pid_file().read_text()))
@@ -249,6 +255,8 @@ def fork_server(environment: Mapping[str, str]) -> ForkServer | None:
     """
     global _fork_server
     if _fork_server is None or not _fork_server.alive():
+        if _fork_server is not None:
+            _fork_server.stop()
         _fork_server = ForkServer(environment)
     fits = _fork_server.alive() and _fork_server.environment == environment
     return _fork_server if fits else None

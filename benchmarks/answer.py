@@ -44,6 +44,7 @@ class Answer:
         keys_s, replaced_s: when input was sent, appended and replaced.
         late_ms: by how much each input and the commit missed its time.
         events: what the server told besides the answer, as (moment, event).
+        documents: ids of the retrieved passages in the prompt; None = the server does not say.
         expert: who answered.
         draft_adopted: tokens of a draft were ready at the commit and became the answer.
         comparison: with the reference of its block; None = not compared.
@@ -67,6 +68,7 @@ class Answer:
     expert: str | None = None
     timings: Json | None = None
     ledger: Json | None = None
+    documents: Json | None = None
     draft_adopted: bool | None = None
     comparison: Comparison | None = None
 

@@ -208,6 +208,7 @@ async def _read_live(ws: aiohttp.ClientWebSocketResponse, answer: Answer) -> Non
 
 def _take_done(answer: Answer, event: Json) -> None:
     answer.timings, answer.ledger = event.get("timings"), event.get("ledger")
+    answer.documents = event.get("documents")
     answer.expert = event.get("expert")
     answer.draft_adopted = bool(answer.draft_adopted)
     answer.take_usage(event.get("usage"))

@@ -1,8 +1,7 @@
 """The documents that retrieval finds, as the harness knows them.
 
 The bridge is asked, untimed, what it finds for a finished question: these documents go to the arms
-that get theirs with the request. What a live turn used is reconstructed from its events by the
-orchestrator's own rules for freezing.
+that get theirs with the request. What a live turn used is named by the end of its answer.
 """
 
 from __future__ import annotations
@@ -10,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..orchestrator import documents
-from ..rag.base import Passage, RetrievalResult
+from ..rag.base import Passage
 from ..rag.client import BridgeClient
 from ..rag.corpus import read_corpus
 from .answer import Answer
@@ -48,26 +46,12 @@ class Library:
         )
         return tuple(passage.text for passage in result.passages)
 
-    def used(self, answer: Answer) -> tuple[Used, ...]:
-        """Return the documents that a live turn may have been answered with; empty = not known.
+    def used(self, answer: Answer) -> Used | None:
+        """Return the documents that a live turn was answered with; None = not known."""
+        named = answer.documents
+        if named is None or not {*named["before"], *named["behind"]} <= self._passages.keys():
+            return None
+        return self._texts(named["before"]), self._texts(named["behind"])
 
-        Whether a set was frozen anew depends on a cost that only the server knows: both ways count.
-        """
-        found = (self._used(answer, ms_per_token) for ms_per_token in (None, 0.0))
-        return tuple(dict.fromkeys(used for used in found if used is not None))
-
-    def _used(self, answer: Answer, ms_per_token: float | None) -> Used | None:
-        state = documents.DocumentState()
-        for event in answer.of_type("retrieval.updated"):
-            ids = [passage["id"] for passage in event["passages"]]
-            if not all(name in self._passages for name in ids):
-                return None
-            passages = tuple(self._passages[name] for name in ids)
-            result = RetrievalResult(event["revision"], passages, event["degraded"])
-            state = documents.observe(state, "seen", result, ms_per_token)
-        front, late = documents.chosen(state)
-        return _texts(front), _texts(late)
-
-
-def _texts(passages: Sequence[Passage]) -> tuple[str, ...]:
-    return tuple(passage.text for passage in passages)
+    def _texts(self, ids: Sequence[str]) -> tuple[str, ...]:
+        return tuple(self._passages[name].text for name in ids)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from .answer import Answer
 from .arms import Arm
 from .doors import UNREACHABLE, Said
-from .identity import VERDICTS, Comparison, Explanation, compare
+from .identity import Comparison, Explanation, compare
 from .library import Used
 from .plan import Case
 from .workload import Conversation
@@ -57,10 +57,9 @@ class Verdicts:
                     await self._judge(turn, base)
 
     async def _judge(self, turn: Turn, base: Answer) -> None:
-        """Compare with each prompt that the turn may have had; the kindest verdict holds."""
-        verdicts = [await self._compare(turn, base, used) for used in self._used(turn)]
-        known = [verdict for verdict in verdicts if verdict is not None]
-        turn.answer.comparison = min(known, key=lambda c: VERDICTS.index(c.verdict), default=None)
+        used = self._used(turn)
+        if used is not None:
+            turn.answer.comparison = await self._compare(turn, base, used)
 
     async def _compare(self, turn: Turn, base: Answer, used: Used) -> Comparison | None:
         answer, given = turn.answer, (self._talks[turn.conversation].documents, ())
@@ -73,14 +72,14 @@ class Verdicts:
             told = None if again is None else Explanation(again.text, again.tokens)
         return compare(reference.text, answer.text, told)
 
-    def _used(self, turn: Turn) -> tuple[Used, ...]:
-        """Return the documents that a turn may have had; empty = not known, or another prompt."""
+    def _used(self, turn: Turn) -> Used | None:
+        """Return the documents that a turn had; None = not known, or another prompt."""
         if self._targets.doors[turn.arm.door].cold_cache == "first_line":
-            return ()
+            return None
         if not turn.arm.retrieves or not self._case.documents_tokens:
-            return ((self._talks[turn.conversation].documents, ()),)
+            return self._talks[turn.conversation].documents, ()
         if self._targets.library is None or turn.turn:
-            return ()
+            return None
         return self._targets.library.used(turn.answer)
 
     async def _ask_again(self, turn: Turn, used: Used) -> Answer | None:

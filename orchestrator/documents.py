@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from ..rag.base import Passage, RetrievalResult
-from .events import RetrievalUpdated, RetrievedPassage
+from .events import DocumentsUsed, RetrievalUpdated, RetrievedPassage
 
 MIN_JACCARD = 0.6
 MAX_REFREEZES = 2
@@ -75,6 +75,12 @@ def chosen(state: DocumentState) -> tuple[tuple[Passage, ...], tuple[Passage, ..
     known = {passage.id for passage in state.frozen}
     late = tuple(passage for passage in state.last if passage.id not in known)
     return (state.last, ()) if _mostly(late, state.last) else (state.frozen, late)
+
+
+def used(state: DocumentState) -> DocumentsUsed:
+    """Return what ``chosen`` returns, by id."""
+    before, behind = chosen(state)
+    return DocumentsUsed(tuple(p.id for p in before), tuple(p.id for p in behind))
 
 
 def event(state: DocumentState, result: RetrievalResult) -> RetrievalUpdated:

@@ -102,6 +102,7 @@ def continuation(
     assert draft.prompt is not None
     ids = draft.prompt.token_ids + draft.token_ids()
     prompt = replace(draft.prompt, token_ids=ids, num_tokens=len(ids))
+    params = replace(params, prediction=None)  # it speaks of the answer from its beginning
     limit = params.max_tokens or capabilities.max_tokens_default
     if limit is not None:
         limit -= draft.tokens

@@ -175,6 +175,14 @@ class Ledger:
 
 
 @dataclass(frozen=True, slots=True)
+class DocumentsUsed:
+    """Ids of the retrieved passages in the prompt: before the user's text and behind it."""
+
+    before: tuple[str, ...] = ()
+    behind: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ResponseDone:
     """The one terminal event of a turn."""
 
@@ -189,6 +197,7 @@ class ResponseDone:
     ledger: Ledger = field(default_factory=Ledger)
     degraded: tuple[str, ...] = ()
     error: ErrorInfo | None = None
+    documents: DocumentsUsed = field(default_factory=DocumentsUsed)
 
 
 Event = (

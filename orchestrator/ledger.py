@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ..backends.base import Chunk, FinishReason, Message, PrefillResult, Usage
 from .errors import ErrorInfo
-from .events import Ledger, ResponseDone, Status, Timings
+from .events import DocumentsUsed, Ledger, ResponseDone, Status, Timings
 
 SMOOTHING = 0.3
 MIN_RATE_TOKENS = 32
@@ -64,6 +64,7 @@ class TurnRecord:
         committed: the turn's own messages, as the expert sees them.
         shown: the text pieces that left the session.
         degraded: what the answer had to do without.
+        documents: the retrieved passages that the answer was given.
         draft_prompt: prompt tokens that the newest draft computed itself.
     """
 
@@ -73,6 +74,7 @@ class TurnRecord:
     usage: Usage | None = None
     finish_reason: FinishReason | None = None
     degraded: tuple[str, ...] = ()
+    documents: DocumentsUsed = field(default_factory=DocumentsUsed)
     first_input_s: float | None = None
     commit_s: float | None = None
     first_delta_s: float | None = None
@@ -117,6 +119,7 @@ class TurnRecord:
             self.ledger(),
             self.degraded,
             error,
+            self.documents,
         )
 
     def timings(self, now_s: float, estimated_ttft_ms: float | None) -> Timings:

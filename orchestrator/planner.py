@@ -334,5 +334,5 @@ def _try_answer(state: TurnState, actions: list[Action]) -> Step:
             state = _drop_draft(state, actions, "commit differs")
     degraded = (state.docs.degraded,) if state.docs.degraded is not None else ()
     actions.append(StopSpeculation())
-    actions.append(Answer(expert, messages, draft_id, degraded))
+    actions.append(Answer(expert, messages, draft_id, degraded, documents.used(state.docs)))
     return replace(state, phase="answering"), actions

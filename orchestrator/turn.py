@@ -12,7 +12,7 @@ from typing import Literal
 from ..backends.base import Message
 from .documents import DocumentState
 from .errors import ErrorInfo
-from .events import Event, Status
+from .events import DocumentsUsed, Event, Status
 from .prompt import Context
 
 Mode = Literal["off", "prefill", "draft"]
@@ -167,6 +167,7 @@ class Answer:
     messages: tuple[Message, ...]
     draft_id: str | None
     degraded: tuple[str, ...]
+    documents: DocumentsUsed
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,6 +219,7 @@ class TurnLoop:
     def _start_answer(self, action: turn.Answer) -> None:
         state = self.state
         self.record.expert, self.record.degraded = action.expert, action.degraded
+        self.record.documents = action.documents
         self.record.committed = action.messages[state.context.messages_before :]
         self._outbox.put(ResponseCreated(state.response_id, state.revision, action.expert))
         if action.draft_id is not None:

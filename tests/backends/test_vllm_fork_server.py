@@ -125,3 +125,12 @@ def test_server_that_died_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     assert replacement.alive()
     replacement.stop()
     made.stop()
+
+
+def test_server_that_died_forks_nothing(server: ForkServer, tmp_path: Path) -> None:
+    assert server._pid is not None
+    os.kill(server._pid, signal.SIGKILL)
+    until(lambda: not server.alive())
+    process = server.process_type(settings(tmp_path))(target=os.getpid)
+    with pytest.raises(OSError, match="fork server died"):
+        process.start()

@@ -8,6 +8,7 @@ import pytest
 
 from livemind.orchestrator import documents
 from livemind.orchestrator.documents import DocumentState
+from livemind.orchestrator.events import DocumentsUsed
 from livemind.rag.base import Passage, RetrievalResult
 
 
@@ -152,3 +153,7 @@ def test_event_names_passages_without_their_text() -> None:
 def test_freeze_anew_keeps_what_stays_in_its_old_order_and_adds_the_rest() -> None:
     state = after(["abc", "abc", "dcb", "dcb"])
     assert ids(state.frozen) == "bcd"
+
+
+def test_used_passages_are_those_chosen_by_id() -> None:
+    assert documents.used(after(["ab", "ab", "ca"])) == DocumentsUsed(("a", "b"), ("c",))
