@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -121,8 +122,17 @@ class ParseProcess:
 def _begin(tokenizer: Path | None) -> None:
     global _count
     os.nice(5)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _limit_memory()
     _count = load_counter(tokenizer)
+
+
+def _end_with_parent() -> None:
+    """End this process when the service is gone, also when it was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _limit_memory() -> None:

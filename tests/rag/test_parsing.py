@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import subprocess
+import sys
 
 import pytest
 
@@ -98,3 +100,17 @@ async def test_parse_process_reads_refuses_and_survives_a_file_that_takes_too_lo
             await process.chunks("a.md", b"# T\n\nhello\n" * 1000, "md")
     finally:
         await process.aclose()
+
+
+def test_parse_process_ends_with_its_parent_even_when_that_is_killed() -> None:
+    program = (
+        "import asyncio, os\n"
+        "from livemind.rag.parse_process import ParseProcess\n"
+        "async def main():\n"
+        "    await ParseProcess().chunks('a', b'hi', 'txt')\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "asyncio.run(main())\n"
+    )
+    # The parsing process inherits stdout: reading it ends when both are gone.
+    killed = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, timeout=8)
+    assert killed.returncode == -9
