@@ -34,8 +34,13 @@ def test_timers_keep_their_order_and_are_not_early(runner: asyncio.Runner) -> No
         began = loop.time()
         fired: list[tuple[str, float]] = []
         done = asyncio.Event()
-        loop.call_at(began + 0.02, lambda: (fired.append(("b", loop.time() - began)), done.set()))
-        loop.call_at(began + 0.01, lambda: fired.append(("a", loop.time() - began)))
+
+        def fire(name: str) -> None:
+            fired.append((name, loop.time() - began))
+
+        loop.call_at(began + 0.02, fire, "b")
+        loop.call_at(began + 0.02, done.set)
+        loop.call_at(began + 0.01, fire, "a")
         async with asyncio.timeout(5):
             await done.wait()
         return fired
