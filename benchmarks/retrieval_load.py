@@ -7,10 +7,11 @@ import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import cast
 
-import httpx
+import aiohttp
 
 from ..rag.base import Embedder
 from ..rag.bridge import serve_bridge
@@ -70,12 +71,17 @@ async def beside_ingestion(
 async def slow_disk(
     store: PassageStore, embedder: Embedder, embed: EmbedWorker
 ) -> tuple[Json, dict[str, Number]]:
-    """Fifty clients with 50 ms each against a store whose every read takes 200 ms."""
+    """Fifty clients with 50 ms each against a store whose every read takes 200 ms.
+
+    Clients and bridge share this process: ``late_ms`` has the clients' own work in it,
+    ``inside_late_ms`` is what the bridge says of itself.
+    """
     slow = cast(PassageStore, _SlowStore(store))
     library = Library(lambda _: slow, [DEFAULT], embedder)
     answers: list[tuple[float, bool, int]] = []
+    inside_ms: list[float] = []
 
-    async def client(number: int, http: httpx.AsyncClient) -> None:
+    async def client(number: int, http: aiohttp.ClientSession) -> None:
         for turn in range(ROUNDS):
             body = {
                 "query": f"client {number} asks how to read a file in round {turn}",
@@ -84,17 +90,19 @@ async def slow_disk(
                 "deadline_ms": DEADLINE_MS,
             }
             began = time.perf_counter()
-            response = await http.post("/v1/retrieve", json=body)
+            async with http.post("/v1/retrieve", json=body) as response:
+                status, answer = response.status, await response.json()
             took_ms = (time.perf_counter() - began) * 1000.0
-            told = response.status_code == 200 and bool(response.json()["degraded"])
-            answers.append((took_ms, told, response.status_code))
+            told = status == HTTPStatus.OK and bool(answer["degraded"])
+            if status == HTTPStatus.OK:
+                inside_ms.append(answer["timings_ms"]["total"])
+            answers.append((took_ms, told, status))
             await asyncio.sleep(0.1)
 
-    limits = httpx.Limits(max_connections=CLIENTS)
     try:
         async with (
             serve_bridge(library, embed, port=0) as url,
-            httpx.AsyncClient(base_url=url, trust_env=False, limits=limits, timeout=30.0) as http,
+            aiohttp.ClientSession(url) as http,
         ):
             await asyncio.gather(*(client(number, http) for number in range(CLIENTS)))
     finally:
@@ -106,6 +114,8 @@ async def slow_disk(
         "said_degraded": sum(told for _, told, _ in answers),
         "late_ms.p50": p50(late),
         "late_ms.p95": p95(late),
+        "inside_late_ms.p50": p50([took - DEADLINE_MS for took in inside_ms]),
+        "inside_late_ms.max": max((took - DEADLINE_MS for took in inside_ms), default=None),
     }
     return case, {"retrieval.overload.late_ms.max": max(late)}
 
