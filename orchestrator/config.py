@@ -95,7 +95,7 @@ class RagConfig(Section):
     mode: Literal["dense", "sparse", "hybrid"] = Field(
         "hybrid", description="By vectors, by words, or by both."
     )
-    top_k: int = Field(3, ge=1, le=100, description="Passages of one turn.")
+    top_k: int = Field(3, ge=1, le=50, description="Passages of one turn.")
     deadline_ms: float = Field(
         600, gt=0, le=60_000, description="Longest wait for a partial text's passages, ms."
     )

@@ -1,1 +1,1 @@
-"""Where passages are kept and found: one protocol, one store on this machine, one over Milvus."""
+"""Where passages are kept and found: a protocol, and one store on this machine."""
