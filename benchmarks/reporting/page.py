@@ -137,16 +137,19 @@ def _facts(content: Json) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     yield "Configuration", _told(content["config"])
     harness: Json = content.get("harness") or {}
     if harness:
+        checks = harness.get("self_check") or ()
+        spreads = {f"error, {check['name']}": check["error_ms"] for check in checks}
+        spreads |= {name: ms for name, ms in harness.items() if name != "self_check"}
         late = {
-            f"{name.removesuffix('_ms').replace('_', ' ')}, ms": ", ".join(
-                f"{level} {short(ms[level])}"
-                for level in ("p50", "p99", "max")
-                if ms.get(level) is not None
-            )
-            or None
-            for name, ms in harness.items()
+            f"{name.removesuffix('_ms').replace('_', ' ')}, ms": _levels(ms)
+            for name, ms in spreads.items()
         }
         yield "How well the harness itself kept time", _told(late)
+
+
+def _levels(ms: Json) -> str | None:
+    known = [level for level in ("p50", "p99", "max") if ms.get(level) is not None]
+    return ", ".join(f"{level} {short(ms[level])}" for level in known) or None
 
 
 def _told(values: Mapping[str, object]) -> list[tuple[str, str]]:

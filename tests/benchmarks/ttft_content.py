@@ -61,7 +61,10 @@ def content(
         "interrupted": False,
         "failure": None,
         "arms": {arm.id: {"title": arm.title, "reference": arm.id == "A"} for arm in arms},
-        "harness": {"loop_late_ms": {"p50": 0.1, "p99": 0.5, "max": 2.0}},
+        "harness": {
+            "self_check": [{"name": "chat", "error_ms": {"p50": 0.2, "p99": 0.4, "max": 0.5}}],
+            "loop_late_ms": {"p50": 0.1, "p99": 0.5, "max": 2.0},
+        },
         "cases": cases,
         "turns": report_turns(results),
         "interference": [],
