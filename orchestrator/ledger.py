@@ -90,9 +90,11 @@ class TurnRecord:
     draft_wasted: int = 0
 
     def saw(self, chunk: Chunk) -> None:
-        """Keep what the last chunk says of the whole answer."""
-        if chunk.usage is not None or chunk.finish_reason is not None:
-            self.usage, self.finish_reason = chunk.usage, chunk.finish_reason
+        """Keep what the last chunks say of the whole answer; a server may send both apart."""
+        if chunk.usage is not None:
+            self.usage = chunk.usage
+        if chunk.finish_reason is not None:
+            self.finish_reason = chunk.finish_reason
 
     def done(
         self,

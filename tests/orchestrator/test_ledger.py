@@ -145,6 +145,13 @@ def test_record_keeps_usage_and_reason_of_the_last_chunk() -> None:
     assert (record.usage, record.finish_reason) == (Usage(3, 2), "length")
 
 
+def test_record_keeps_usage_and_reason_that_come_apart() -> None:
+    record = TurnRecord()
+    record.saw(Chunk("b", (2,), finish_reason="length"))
+    record.saw(Chunk("", usage=Usage(3, 2)))
+    assert (record.usage, record.finish_reason) == (Usage(3, 2), "length")
+
+
 def test_terminal_event_carries_the_books() -> None:
     error = ErrorInfo(503, "gone", "server_error", None, "expert_unavailable")
     record = TurnRecord(expert="e", commit_s=1.0, degraded=("timeout",), usage=Usage(10, 1))
