@@ -118,6 +118,8 @@ class ForkServer:
         if self.alive() and self._pid is not None:
             os.kill(self._pid, signal.SIGKILL)
             os.waitpid(self._pid, 0)
+        if (alive_fd := getattr(self._server, "_forkserver_alive_fd", None)) is not None:
+            os.close(alive_fd)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _start(self) -> None:

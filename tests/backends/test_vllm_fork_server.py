@@ -134,3 +134,10 @@ def test_server_that_died_forks_nothing(server: ForkServer, tmp_path: Path) -> N
     process = server.process_type(settings(tmp_path))(target=os.getpid)
     with pytest.raises(OSError, match="fork server died"):
         process.start()
+
+
+def test_stopped_server_leaves_no_descriptor_open() -> None:
+    ForkServer({}, preload=["json"]).stop()  # starts what multiprocessing keeps for good
+    before = os.listdir("/proc/self/fd")
+    ForkServer({}, preload=["json"]).stop()
+    assert len(os.listdir("/proc/self/fd")) == len(before)
