@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE
+from rich.console import Console
 from rich.table import Table
 
 Json = dict[str, Any]
@@ -84,6 +85,15 @@ def summary_table(summary: Mapping[str, Number], meaning: Callable[[str], str]) 
         told = meaning(name)
         found.add_row(number(value, 3), f"[bold]{name}[/]" + (f"\n{told}" if told else ""))
     return found
+
+
+def finish(console: Console, file: Path | None, content: Json, meaning: Mapping[str, str]) -> int:
+    """Show the summary, write the report if a file is given; return the exit status."""
+    console.print(summary_table(content["summary"], lambda name: meaning.get(name, "")))
+    if file is not None:
+        write(file, content)
+        console.print(f"report: {file}")
+    return 130 if content["interrupted"] else 0
 
 
 def number(value: Number, digits: int) -> str:

@@ -72,11 +72,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         raise BenchmarkFailed(str(exc)) from None
     except KeyboardInterrupt:
         content["interrupted"] = True
-    console.print(report.summary_table(content["summary"], lambda name: MEANING.get(name, "")))
-    if options.json is not None:
-        report.write(options.json, content)
-        console.print(f"report: {options.json}")
-    return 130 if content["interrupted"] else 0
+    return report.finish(console, options.json, content, MEANING)
 
 
 async def _measure(options: argparse.Namespace, console: Console, content: Json) -> None:

@@ -49,10 +49,11 @@ def check(options: argparse.Namespace) -> None:
                 f"{option}: needs {' and '.join(missing)}: make install, or pip install "
                 "'livemind[bench]'"
             )
-    if options.html is not None and not options.html.parent.is_dir():
-        raise UsageError(f"--html: there is no folder {options.html.parent}")
-    if options.html is not None and options.html.is_dir():
-        raise UsageError(f"--html: {options.html} is a folder, need a file")
+    for option, file in (("--html", options.html), ("--json", getattr(options, "json", None))):
+        if file is not None and not file.parent.is_dir():
+            raise UsageError(f"{option}: there is no folder {file.parent}")
+        if file is not None and file.is_dir():
+            raise UsageError(f"{option}: {file} is a folder, need a file")
     if options.plots is not None and options.plots.exists() and not options.plots.is_dir():
         raise UsageError(f"--plots: {options.plots} is not a folder")
 
@@ -64,10 +65,10 @@ def drawn(options: argparse.Namespace, console: Console) -> Iterator[None]:
     Without ``--json`` the benchmark is given a file that does not outlive the ``with``. A run that
     was interrupted is drawn as well, if it wrote a report.
     """
+    check(options)
     if options.html is None and options.plots is None:
         yield
         return
-    check(options)
     with TemporaryDirectory(prefix="livemind-report-") as folder:
         kept = options.json
         options.json = kept or Path(folder) / "report.json"

@@ -147,3 +147,12 @@ def test_ttft_terminated_keeps_what_was_measured_like_an_interrupt(
     assert _main(url, file) == 130
     assert json.loads(file.read_text())["interrupted"] is True
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("name", sorted(cli.BENCHES.keys() - cli.AFTERWARDS))
+def test_bench_refuses_a_report_that_could_not_be_written_before_it_measures(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([name, "--json", "/nowhere/x.json"])
+    assert "--json: there is no folder /nowhere" in capsys.readouterr().err
