@@ -22,6 +22,7 @@ from .drafting import Drafter
 from .errors import ErrorInfo, from_exception
 from .events import Status
 from .prefill import PrefillLane
+from .retrievals import Retrievals, Turn
 from .router import NO_CONTEXT, RouteContext
 from .shared import Listener, Shared
 from .turn import Answer, DraftState, Prefill, Retrieve, Route
@@ -42,6 +43,7 @@ class Engine:
         self.answered_by: str | None = None
         self._routing: asyncio.Task[None] | None = None
         self._retrieving: asyncio.Task[None] | None = None
+        self._retrievals = Retrievals()
         self.drafts = Drafter(shared, listener, self._spawn)
         self._lanes: dict[str, PrefillLane] = {}
         self._answering: asyncio.Task[None] | None = None
@@ -93,10 +95,12 @@ class Engine:
             pending = self._route_next or pending
 
     def retrieve(self, action: Retrieve) -> None:
-        """Fetch passages; a newer query cancels the older one."""
-        if self._retrieving is not None:
+        """Fetch passages, in the order that ``Retrievals`` decides."""
+        verdict = self._retrievals.ask(action, asyncio.get_running_loop().time())
+        if verdict is Turn.REPLACE and self._retrieving is not None:
             self._retrieving.cancel()
-        self._retrieving = self._spawn(self._retrieve(action), "retrieve")
+        if verdict in (Turn.START, Turn.REPLACE):
+            self._retrieving = self._spawn(self._retrieve(action), "retrieve")
 
     async def _retrieve(self, action: Retrieve) -> None:
         retriever = self._shared.retriever
@@ -104,6 +108,9 @@ class Engine:
             result = RetrievalResult(action.revision, (), "no retrieval is configured")
         else:
             result = await self._passages(retriever, action)
+        following = self._retrievals.answered(asyncio.get_running_loop().time())
+        if following is not None:
+            self._retrieving = self._spawn(self._retrieve(following), "retrieve")
         self._listener.retrieved(action.text, result)
 
     async def _passages(self, retriever: Retriever, action: Retrieve) -> RetrievalResult:
@@ -150,6 +157,7 @@ class Engine:
             if task is not None:
                 task.cancel()
         self._routing = self._retrieving = None
+        self._retrievals.clear()
         self._lanes.clear()
 
     # ---- drafts

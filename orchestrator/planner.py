@@ -158,9 +158,9 @@ def on_commit(state: TurnState, text: str, revision: int, now_s: float) -> Step:
         state = replace(state, routing=key)
         actions.append(Route(key))
     if state.docs.degraded is not None:
-        state = replace(state, docs=replace(state.docs, asked_text=None, seen_text=None))
-    frozen = state.docs.frozen is not None
-    if _needs_documents(state) and (frozen or state.docs.asked_text != key):
+        state = replace(state, docs=replace(state.docs, seen_text=None))
+    if _needs_documents(state):
+        frozen = state.docs.frozen is not None
         wait_s = policy.commit_wait_s if frozen else policy.retrieve_deadline_s
         actions.append(Retrieve(key, revision, partial=False, deadline_s=wait_s))
     return _try_answer(state, actions)

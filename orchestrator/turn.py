@@ -126,7 +126,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Retrieve:
-    """Fetch passages; cancels the previous retrieval of the turn."""
+    """Fetch passages; how it stands to a running retrieval of the turn: ``retrievals.py``."""
 
     text: str
     revision: int
