@@ -11,8 +11,12 @@ from collections.abc import Callable
 from ..backends.base import Expert
 from ..backends.pool import ExpertState, Pool
 from ..backends.spec import ExpertSpec
+from ..backends.zoo import catalog
 from ..rag.client import BridgeClient
 from .config import Settings
+from .config_experts import ZOO_PREFIX
+from .consensus.choice import Consensus
+from .consensus.team import Team
 from .gate import SpeculationGate
 from .router import Candidate, Router, TextEmbedding
 from .routing.model import RouteModel, load_model
@@ -111,6 +115,26 @@ def make_gate(settings: Settings) -> SpeculationGate:
     speculation = settings.speculation
     busy = max(SMALLEST_SLICE_TOKENS, speculation.slice_tokens // BUSY_SLICE_SHARE)
     return SpeculationGate(speculation.slice_tokens, busy, speculation.foreground_share)
+
+
+def make_team(settings: Settings) -> Team:
+    """Return what is known of the experts; the configuration wins over the embedded figures."""
+    measured = {
+        expert.expert_id: catalog.measured_accuracy(path.removeprefix(ZOO_PREFIX))
+        for expert in settings.experts
+        if (path := expert.model_path or "").startswith(ZOO_PREFIX)
+    }
+    return Team(
+        {expert.expert_id: expert.domain for expert in settings.experts},
+        settings.router.fast_expert,
+        {**measured, **settings.consensus.accuracy},
+    )
+
+
+def make_consensus(settings: Settings) -> Consensus:
+    """Return how answers are settled where a request does not say."""
+    consensus = settings.consensus
+    return Consensus(consensus.policy, consensus.experts, consensus.deadline_ms / 1000)
 
 
 def make_policy(settings: Settings) -> Policy:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     Field,
@@ -226,6 +226,28 @@ class SpeculationConfig(Section):
     )
 
 
+class ConsensusConfig(Section):
+    """How several experts settle an answer; requests may choose otherwise."""
+
+    policy: Literal["auto", "first", "vote"] = Field(
+        "auto", description="first: the routed expert alone; vote: closed answers by weighted vote."
+    )
+    experts: tuple[str, ...] = Field(
+        (),
+        max_length=64,
+        description="Who is asked beside the routed expert; empty: who was measured to know its "
+        "domain.",
+    )
+    deadline_ms: float = Field(
+        2000, gt=0, le=600_000, description="Longest wait for them after the commit, ms."
+    )
+    accuracy: dict[str, dict[str, Annotated[float, Field(ge=0, le=1)]]] = Field(
+        default_factory=dict,
+        description="Measured share of right answers by expert and domain: the weight of a vote. "
+        "Embedded experts are measured already.",
+    )
+
+
 class Settings(Section):
     """The whole configuration."""
 
@@ -243,6 +265,9 @@ class Settings(Section):
     )
     speculation: SpeculationConfig = Field(
         default_factory=SpeculationConfig, description="Work ahead of the commit."
+    )
+    consensus: ConsensusConfig = Field(
+        default_factory=ConsensusConfig, description="Answers of several experts."
     )
 
     @model_validator(mode="after")
@@ -263,6 +288,11 @@ class Settings(Section):
             if value is not None and value not in first:
                 problem = got(key, value, f"the id of an expert: {names}")
                 yield Problem(("router", key), problem.text)
+        for key in ("experts", "accuracy"):
+            for name in getattr(self.consensus, key):
+                if name not in first:
+                    problem = got(key, name, f"the id of an expert: {names}")
+                    yield Problem(("consensus", key), problem.text)
         used = {expert.domain for expert in self.experts}
         for domain in self.domains:
             if domain not in used:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ..backends.base import Capabilities, Chunk, GenerationParams, TokenPrompt, Usage
+from .consensus.report import Report
+from .consensus.task import Wanted, tokens_of
 from .prefill import PrefillLane
 from .turn import DraftState
 
@@ -23,14 +25,16 @@ class Draft:
 
     Attributes:
         plan: what is drafted.
-        prompt: the rendered prompt, once known.
+        prompt: the rendered prompt of its expert, once known.
         chunks: what was generated in hiding, in order.
         tokens: tokens in them.
         status: ``paused`` = the engine's request was ended early, the rest can be generated later.
         task: who generates it.
         lane: the session's prefill of the same expert, None without one.
-        group: the expert's compute group, once known.
+        groups: the compute groups of all experts that write it, once known.
         delivered: after adoption, tells the gate of streamed tokens.
+        report: how it came to be.
+        wanted: begins when it is adopted.
     """
 
     plan: DraftState
@@ -40,13 +44,20 @@ class Draft:
     status: DraftStatus = "waiting"
     task: asyncio.Task[None] | None = None
     lane: PrefillLane | None = None
-    group: str = ""
+    groups: tuple[str, ...] = ()
     delivered: Callable[[int], None] = lambda tokens: None
+    report: Report = field(default_factory=Report)
+    wanted: Wanted = field(default_factory=Wanted)
+
+    @property
+    def spent(self) -> int:
+        """Return all tokens generated for it, those that no chunk holds included."""
+        return self.tokens + self.report.aside
 
     def add(self, chunk: Chunk) -> None:
         """Keep a chunk."""
         self.chunks.append(chunk)
-        self.tokens += token_count(chunk)
+        self.tokens += tokens_of(chunk)
         if chunk.finish_reason is not None:
             self.status = "complete"
 
@@ -58,7 +69,7 @@ class Draft:
         """
         before = self.tokens
         while self.chunks and (len(self.chunks[-1].token_ids) != 1 or not self.chunks[-1].text):
-            self.tokens -= token_count(self.chunks.pop())
+            self.tokens -= tokens_of(self.chunks.pop())
         return before - self.tokens
 
     def joined(self) -> Chunk:
@@ -76,11 +87,6 @@ class Draft:
     def token_ids(self) -> tuple[int, ...]:
         """Return all tokens drafted so far."""
         return tuple(token for chunk in self.chunks for token in chunk.token_ids)
-
-
-def token_count(chunk: Chunk) -> int:
-    """Return the chunk's tokens; text from a server that names no tokens counts as one."""
-    return len(chunk.token_ids) or int(bool(chunk.text))
 
 
 def continuable(params: GenerationParams, prompt: TokenPrompt) -> bool:

@@ -14,9 +14,13 @@ from contextlib import ExitStack, aclosing
 from dataclasses import replace
 
 from ..backends.affinity import affinity_key
-from ..backends.base import GenerationParams, Priority, TokenPrompt
+from ..backends.base import GenerationParams, Priority
 from ..backends.errors import ExpertError
 from ..rag.base import RetrievalResult, Retriever
+from .consensus.authors import convened, is_continuable, write
+from .consensus.choice import Consensus
+from .consensus.report import Report
+from .consensus.task import Task, Wanted
 from .draft import Draft, continuation, joined_usage
 from .drafting import Drafter
 from .errors import ErrorInfo, from_exception
@@ -52,6 +56,7 @@ class Engine:
         self._context = contextvars.copy_context()
         self._context.run(affinity_key.set, affinity)
         self.cache_salt: str | None = None
+        self.consensus = Consensus()
 
     def _spawn(self, run: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
         return self._tasks.create_task(run, name=name, context=self._context)
@@ -165,7 +170,7 @@ class Engine:
     def draft(self, plan: DraftState, params: GenerationParams) -> None:
         """Start a draft behind the prefill of its expert."""
         lane = self._lanes.get(plan.expert)
-        self.drafts.start(plan, params, self.cache_salt, lane)
+        self.drafts.start(plan, params, self.consensus, self.cache_salt, lane)
 
     # ---- the answer
 
@@ -179,6 +184,9 @@ class Engine:
             self._answer_in(self._spawn(self._answer(action, params, request_id, None), "answer"))
             return
         was, draft.status = draft.status, "adopted"
+        draft.wanted.begin()
+        if was != "paused":
+            self._listener.answer_begun(draft.report)
         if draft.chunks:
             self._listener.answer_chunk(draft.joined())
         if self._stop_status is not None:
@@ -196,7 +204,7 @@ class Engine:
         """Let a draft that is being generated become the answer: it is foreground work now."""
         assert draft.task is not None
         stay = ExitStack()
-        draft.delivered = stay.enter_context(self._shared.gate.foreground(draft.group))
+        draft.delivered = stay.enter_context(self._shared.gate.foreground(*draft.groups))
         draft.task.add_done_callback(lambda task: stay.close())
         self._answer_in(draft.task)
 
@@ -224,25 +232,34 @@ class Engine:
     async def _generate_answer(
         self, action: Answer, params: GenerationParams, request_id: str, draft: Draft | None
     ) -> None:
-        shared = self._shared
-        async with shared.pool.acquire(action.expert) as expert:
-            prompt: TokenPrompt = replace(
-                expert.render(action.messages, open_turn=False), cache_salt=self.cache_salt
-            )
+        shared, wanted = self._shared, Wanted()
+        wanted.begin()
+        task = Task(
+            action.expert,
+            action.messages,
+            params,
+            Priority.FOREGROUND,
+            request_id,
+            self.cache_salt,
+            self.consensus,
+            wanted,
+            Report() if draft is None else draft.report,
+        )
+        self._listener.answer_begun(task.report)
+        async with convened(shared.pool, shared.team, action.expert, task.choice) as panel:
             if draft is not None:
-                prompt, params = continuation(draft, params, expert.capabilities)
-            group = expert.capabilities.compute_group
+                expert = panel.experts[action.expert]
+                task.prompt, task.params = continuation(draft, params, expert.capabilities)
+            rates = shared.rates[action.expert] if is_continuable(task.choice) else None
             clock = asyncio.get_running_loop().time
             last_s: float | None = None
-            with shared.gate.foreground(group) as delivered:
-                stream = expert.generate(
-                    prompt, params, priority=Priority.FOREGROUND, request_id=request_id
-                )
+            with shared.gate.foreground(*panel.groups) as delivered:
+                stream = write(task, panel, shared.team)
                 async with aclosing(stream):
                     async for chunk in stream:
                         now_s = clock()
-                        if last_s is not None and len(chunk.token_ids) == 1:
-                            shared.rates[action.expert].saw_decode((now_s - last_s) * 1000)
+                        if rates is not None and last_s is not None and len(chunk.token_ids) == 1:
+                            rates.saw_decode((now_s - last_s) * 1000)
                         last_s = now_s
                         delivered(len(chunk.token_ids))
                         if draft is not None and chunk.usage is not None:

@@ -13,6 +13,7 @@ from ..backends.base import FinishReason, TokenLogprob, Usage
 from .errors import ErrorInfo
 
 Status = Literal["completed", "cancelled", "failed"]
+Settled = Literal["author", "verified", "quorum", "leader", "deadline"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +184,63 @@ class DocumentsUsed:
 
 
 @dataclass(frozen=True, slots=True)
+class Vote:
+    """What one expert said of a span: its answer in canonical form, or its verdict."""
+
+    expert: str
+    choice: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A piece of the answer and how it was settled.
+
+    Attributes:
+        author: the expert whose words it is.
+        settled_by: ``author`` nobody else was asked; ``verified`` the author's own output, with
+            drafted tokens; ``quorum`` enough votes; ``leader`` no votes that count; ``deadline``.
+        agreement: the winning share of the votes' weight; None without votes.
+        added_ms: after the commit, from the author's first token of it until it was settled.
+        before_commit: it was settled before the input ended.
+    """
+
+    author: str
+    settled_by: Settled
+    characters: int
+    votes: tuple[Vote, ...] = ()
+    agreement: float | None = None
+    added_ms: float = 0.0
+    before_commit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Abstention:
+    """An expert that was to take part and did not, and why."""
+
+    expert: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConsensusRecord:
+    """How the answer was settled.
+
+    Attributes:
+        policy: the one that was used.
+        generated_tokens: by all experts for this answer, shown or not.
+        drafted_tokens_accepted, drafted_tokens_rejected: None where nothing was drafted.
+    """
+
+    policy: str
+    spans: tuple[Span, ...] = ()
+    abstained: tuple[Abstention, ...] = ()
+    generated_tokens: int = 0
+    drafted_tokens_accepted: int | None = None
+    drafted_tokens_rejected: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ResponseDone:
     """The one terminal event of a turn."""
 
@@ -198,6 +256,7 @@ class ResponseDone:
     degraded: tuple[str, ...] = ()
     error: ErrorInfo | None = None
     documents: DocumentsUsed = field(default_factory=DocumentsUsed)
+    consensus: ConsensusRecord | None = None
 
 
 Event = (

@@ -40,32 +40,36 @@ class SpeculationGate:
         self._tokens_between_slices = tokens_between_slices
         self._groups: defaultdict[str, _Group] = defaultdict(_Group)
 
-    def busy(self, group: str) -> bool:
-        """Return whether foreground work runs or waits in the group."""
-        return self._groups[group].foreground > 0
+    def busy(self, *groups: str) -> bool:
+        """Return whether foreground work runs or waits in one of the groups."""
+        return any(self._groups[group].foreground > 0 for group in groups)
 
     @contextmanager
-    def foreground(self, group: str) -> Iterator[Callable[[int], None]]:
-        """Mark foreground work; every guest is asked to leave first.
+    def foreground(self, *groups: str) -> Iterator[Callable[[int], None]]:
+        """Mark foreground work; every guest of these groups is asked to leave first.
 
         Yields:
             A function to call with the number of tokens each time the stream delivers some.
         """
-        lane = self._groups[group]
-        lane.foreground += 1
-        lane.tokens_since_slice = 0
-        while lane.guests:
-            lane.guests.pop()()
+        lanes = [self._groups[group] for group in groups]
+        for lane in lanes:
+            lane.foreground += 1
+            lane.tokens_since_slice = 0
+        for lane in lanes:
+            while lane.guests:
+                lane.guests.pop()()
 
         def delivered(tokens: int) -> None:
-            lane.tokens_since_slice += tokens
-            lane.changed.set()
+            for lane in lanes:
+                lane.tokens_since_slice += tokens
+                lane.changed.set()
 
         try:
             yield delivered
         finally:
-            lane.foreground -= 1
-            lane.changed.set()
+            for lane in lanes:
+                lane.foreground -= 1
+                lane.changed.set()
 
     @contextmanager
     def guest(self, group: str, stand_aside: Callable[[], None]) -> Iterator[None]:

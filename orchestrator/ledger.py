@@ -6,8 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from ..backends.base import Chunk, FinishReason, Message, PrefillResult, Usage
+from .consensus.report import Report
 from .errors import ErrorInfo
-from .events import DocumentsUsed, Ledger, ResponseDone, Status, Timings
+from .events import ConsensusRecord, DocumentsUsed, Ledger, ResponseDone, Status, Timings
 
 SMOOTHING = 0.3
 MIN_RATE_TOKENS = 32
@@ -66,6 +67,7 @@ class TurnRecord:
         degraded: what the answer had to do without.
         documents: the retrieved passages that the answer was given.
         draft_prompt: prompt tokens that the newest draft computed itself.
+        report: how the answer came to be; None until it begins.
     """
 
     expert: str | None = None
@@ -88,6 +90,7 @@ class TurnRecord:
     draft_speculated: int = 0
     draft_adopted: int = 0
     draft_wasted: int = 0
+    report: Report | None = None
 
     def saw(self, chunk: Chunk) -> None:
         """Keep what the last chunks say of the whole answer; a server may send both apart."""
@@ -122,7 +125,14 @@ class TurnRecord:
             self.degraded,
             error,
             self.documents,
+            self._consensus(),
         )
+
+    def _consensus(self) -> ConsensusRecord | None:
+        if self.report is None:
+            return None
+        characters = sum(map(len, self.shown))
+        return self.report.record(self.commit_s, characters, _drafted(self.usage))
 
     def timings(self, now_s: float, estimated_ttft_ms: float | None) -> Timings:
         """Return the turn's timings; a stage that was not ready before the commit has no lead."""
@@ -166,6 +176,12 @@ class TurnRecord:
             drafts=self.drafts,
             cost_multiplier=multiplier,
         )
+
+
+def _drafted(usage: Usage | None) -> tuple[int, int] | None:
+    if usage is None or usage.accepted_draft_tokens is None:
+        return None
+    return usage.accepted_draft_tokens, usage.rejected_draft_tokens or 0
 
 
 def _ms(start_s: float | None, end_s: float | None) -> float | None:

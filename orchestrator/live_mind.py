@@ -25,6 +25,8 @@ from ..rag.base import Retriever
 from ..rag.embed_worker import EmbedWorker
 from . import assembly
 from .config import Settings, load_settings
+from .consensus.checks import check
+from .consensus.choice import Consensus, PolicyName
 from .errors import InvalidRequest, NotFound, Overloaded, Unavailable
 from .events import ExpertUpdated, ResponseDone
 from .session import Session, SessionOptions, new_session_id
@@ -129,7 +131,13 @@ class LiveMind:
         gate = assembly.make_gate(settings)
         speculation = settings.speculation
         return Shared(
-            pool, router, gate, retriever, speculation.max_draft_tokens, speculation.slice_ms
+            pool,
+            router,
+            gate,
+            retriever,
+            speculation.max_draft_tokens,
+            speculation.slice_ms,
+            assembly.make_team(settings),
         )
 
     async def _start_embedding(self) -> EmbedWorker | None:
@@ -163,6 +171,7 @@ class LiveMind:
         retrieval: bool | None = None,
         params: GenerationParams | None = None,
         cache_salt: str | None = None,
+        consensus: Consensus | PolicyName | None = None,
         affinity: str | None = None,
         session_id: str | None = None,
     ) -> Session:
@@ -177,11 +186,13 @@ class LiveMind:
             retrieval: None = the configuration's ``rag.enabled``.
             params: sampling; ``max_tokens`` None = the expert's default.
             cache_salt: sessions with different salts share no prefix cache.
+            consensus: how answers are settled, or the name of a policy; None = as configured.
             affinity: sessions of one key stay on one server of a remote expert; None = the id.
             session_id: None = a new one that cannot be guessed.
 
         Raises:
             NotFound: no such model.
+            InvalidRequest: retrieval or this consensus is not possible here.
             Overloaded: ``server.max_sessions`` are open.
             Unavailable: shutting down.
         """
@@ -199,6 +210,7 @@ class LiveMind:
             retrieval=self._may_retrieve(retrieval),
             params=params or GenerationParams(),
             cache_salt=cache_salt,
+            consensus=self._settled_by(consensus),
         )
         session = Session(
             session_id or new_session_id(),
@@ -215,15 +227,26 @@ class LiveMind:
         self._sessions.add(session)
         return session
 
+    @property
+    def consensus(self) -> Consensus:
+        """How answers are settled where nobody says otherwise."""
+        return assembly.make_consensus(self.settings)
+
     def options(
         self,
         options: SessionOptions,
         *,
         model: str | None = None,
         retrieval: bool | None = None,
+        consensus: Consensus | PolicyName | None = None,
     ) -> SessionOptions:
-        """Return options with model and retrieval checked against this configuration."""
-        return replace(options, pinned=self._pinned(model), retrieval=self._may_retrieve(retrieval))
+        """Return options with these three checked against this configuration; None = as it says."""
+        return replace(
+            options,
+            pinned=self._pinned(model),
+            retrieval=self._may_retrieve(retrieval),
+            consensus=self._settled_by(consensus),
+        )
 
     async def complete(
         self, prompt: str, params: GenerationParams, *, model: str | None = None
@@ -327,6 +350,17 @@ class LiveMind:
                 "retrieval: not configured (rag.enabled)", param="retrieval", code="no_retrieval"
             )
         return available if wanted is None else wanted
+
+    def _settled_by(self, wanted: Consensus | PolicyName | None) -> Consensus:
+        settings = self.settings
+        choice = self.consensus
+        if isinstance(wanted, str):
+            choice = replace(choice, policy=wanted)
+        elif wanted is not None:
+            choice = wanted
+        lazy, known = settings.lazy_loading, [expert.expert_id for expert in settings.experts]
+        most_loaded = lazy.max_loaded_experts if lazy.enabled else len(known)
+        return choice if wanted is None else check(choice, known, most_loaded)
 
     def _admit(self) -> Callable[[], None]:
         limit = self.settings.server.max_concurrent_turns

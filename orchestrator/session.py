@@ -12,6 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from ..backends.base import GenerationParams, Message
+from .consensus.choice import Consensus
 from .errors import ErrorInfo, InvalidRequest, Overloaded, PayloadTooLarge, RevisionConflict
 from .events import Event, ExpertUpdated, ResponseDone
 from .outbox import Outbox
@@ -30,6 +31,7 @@ class SessionOptions:
         instructions: system message.
         documents: passages that stand before the user's text in every turn.
         cache_salt: sessions with different salts share no prefix cache.
+        consensus: how answers are settled.
     """
 
     pinned: str | None = None
@@ -39,6 +41,7 @@ class SessionOptions:
     retrieval: bool = False
     params: GenerationParams = field(default_factory=GenerationParams)
     cache_salt: str | None = None
+    consensus: Consensus = field(default_factory=Consensus)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,7 @@ class Session:
         )
         self._loop.params = options.params
         self._loop.engine.cache_salt = options.cache_salt
+        self._loop.engine.consensus = options.consensus
 
     # ---- what is known
 
@@ -160,6 +164,7 @@ class Session:
         loop.stop_speculation()
         loop.params = options.params
         loop.engine.cache_salt = options.cache_salt
+        loop.engine.consensus = options.consensus
         loop.state = replace(loop.state, policy=self._turn_policy(), context=self._context())
 
     def append(self, text: str, revision: int | None = None) -> None:

@@ -12,6 +12,8 @@ from typing import Protocol
 from ..backends.base import Chunk, PrefillResult
 from ..backends.pool import Pool
 from ..rag.base import RetrievalResult, Retriever
+from .consensus.report import Report
+from .consensus.team import Team
 from .errors import ErrorInfo
 from .events import Status
 from .gate import SpeculationGate
@@ -43,6 +45,9 @@ class Listener(Protocol):
     def draft_lost(self, draft_id: str, reason: str) -> None:
         """The draft cannot be adopted any more."""
 
+    def answer_begun(self, report: Report) -> None:
+        """The answer has an author, who goes on filling this report."""
+
     def answer_chunk(self, chunk: Chunk) -> None:
         """A piece of the committed answer."""
 
@@ -64,4 +69,5 @@ class Shared:
     retriever: Retriever | None = None
     max_draft_tokens: int = 256
     slice_ms: float = 80.0
+    team: Team = field(default_factory=Team)
     rates: defaultdict[str, ExpertRates] = field(default_factory=lambda: defaultdict(ExpertRates))

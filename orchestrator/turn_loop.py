@@ -13,6 +13,7 @@ from dataclasses import replace
 from ..backends.base import Chunk, GenerationParams, Message, PrefillResult
 from ..rag.base import RetrievalResult
 from . import planner, turn
+from .consensus.report import Report
 from .engine import Engine
 from .errors import ErrorInfo, Overloaded, from_exception
 from .events import (
@@ -162,6 +163,10 @@ class TurnLoop:
         """See ``engine.Listener``."""
         self._apply(planner.on_draft_lost(self.state, draft_id, reason))
 
+    def answer_begun(self, report: Report) -> None:
+        """See ``engine.Listener``."""
+        self.record.report = report
+
     def answer_chunk(self, chunk: Chunk) -> None:
         """See ``engine.Listener``."""
         record = self.record
@@ -223,10 +228,11 @@ class TurnLoop:
         self.record.committed = action.messages[state.context.messages_before :]
         self._outbox.put(ResponseCreated(state.response_id, state.revision, action.expert))
         if action.draft_id is not None:
-            tokens = self.engine.drafts.tokens(action.draft_id)
-            self.record.draft_speculated += tokens
+            tokens, spent = self.engine.drafts.tokens(action.draft_id)
+            self.record.draft_speculated += spent
             self.record.draft_adopted += tokens
-            self._apply(planner.on_draft_counted(state, 0, tokens))
+            self.record.draft_wasted += spent - tokens
+            self._apply(planner.on_draft_counted(state, spent - tokens, tokens))
             self._outbox.put(DraftAdopted(action.draft_id, action.expert, state.revision, tokens))
         self.engine.answer(action, self.params, state.response_id)
 

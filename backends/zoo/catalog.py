@@ -5,11 +5,15 @@ Imports neither torch nor vllm.
 
 from __future__ import annotations
 
+import functools
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 MODELS: Final = Path(__file__).with_name("models")
+_RESULTS: Final = Path(__file__).with_name("results.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +60,11 @@ def model_path(name: str) -> Path:
         if model.name == name:
             return model.path
     raise KeyError(f"no embedded expert {name!r}; known: {', '.join(model_names())}")
+
+
+@functools.cache
+def measured_accuracy(name: str) -> Mapping[str, float]:
+    """Return the share of right answers of an embedded expert by domain (``evaluate.py``)."""
+    report = json.loads(_RESULTS.read_text("utf-8"))
+    cells = report["experts"].get(name, {})
+    return {domain: cell["exact"] for domain, cell in cells.items()}

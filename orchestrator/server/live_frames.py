@@ -8,7 +8,8 @@ from pydantic import Field, TypeAdapter, ValidationInfo, model_validator
 
 from ..errors import ErrorInfo
 from .live_schema import SessionConfig
-from .schema import INT64_MAX, Strict, check_length, refusal
+from .schema import INT64_MAX, check_length, refusal
+from .strict import Strict
 
 EventId = Annotated[str, Field(max_length=128)]
 Revision = Annotated[int, Field(ge=0, le=INT64_MAX)]

@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from ...backends.base import GenerationParams
+from .consensus_schema import consensus_json
 from .live_schema import SessionConfig
 from .live_session import LiveSession
 from .state import ServerState
@@ -19,7 +20,7 @@ def reconfigured(state: ServerState, live: LiveSession, config: SessionConfig) -
 
     Raises:
         NotFound: no such model.
-        LiveMindError: retrieval is wanted and not configured.
+        LiveMindError: retrieval or consensus is wanted that is not possible here.
     """
     options, defaults = live.session.options, live.defaults
     given = config.model_fields_set
@@ -28,7 +29,11 @@ def reconfigured(state: ServerState, live: LiveSession, config: SessionConfig) -
         model = state.resolve_model(config.model if config.model is not None else config.expert)
     if "retrieval" in given:
         retrieval = defaults.retrieval if config.retrieval is None else config.retrieval
-    options = state.mind.options(options, model=model, retrieval=retrieval)
+    consensus = options.consensus
+    if "consensus" in given:
+        base = defaults.consensus
+        consensus = base if config.consensus is None else config.consensus.onto(base)
+    options = state.mind.options(options, model=model, retrieval=retrieval, consensus=consensus)
     if "instructions" in given:
         options = replace(options, instructions=config.instructions)
     if "speculation" in given:
@@ -54,7 +59,7 @@ def options_json(options: SessionOptions) -> dict[str, object]:
     return {
         "model": options.pinned or "auto",
         "instructions": options.instructions,
-        "consensus": "first",
+        "consensus": consensus_json(options.consensus),
         "speculation": options.speculation,
         "retrieval": options.retrieval,
         "documents": len(options.documents),

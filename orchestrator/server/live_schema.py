@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
-from .schema import INT64_MAX, MAX_DOCUMENTS, CacheSalt, Sampling, Strict, check_length, refusal
+from .consensus_schema import ConsensusField
+from .schema import INT64_MAX, MAX_DOCUMENTS, CacheSalt, Sampling, check_length, refusal
+from .strict import Strict
 
 
 class SessionConfig(Strict):
@@ -15,20 +17,12 @@ class SessionConfig(Strict):
     model: str | None = Field(None, min_length=1, max_length=256)
     expert: str | None = Field(None, min_length=1, max_length=256)
     instructions: str | None = None
-    consensus: Literal["first"] | None = None
+    consensus: ConsensusField = None
     speculation: Literal["off", "prefill", "draft"] | None = None
     retrieval: bool | None = None
     sampling: Sampling | None = None
     documents: list[str] | None = Field(None, max_length=MAX_DOCUMENTS)
     cache_salt: CacheSalt | None = None
-
-    @field_validator("consensus", mode="before")
-    @classmethod
-    def _first_only(cls, value: object) -> object:
-        if value in ("draft", "verify", "vote"):
-            message = f'this version has only "first"; "{value}" is not part of it'
-            raise refusal("unsupported_parameter", "", message)
-        return value
 
     @model_validator(mode="after")
     def _check_config(self, info: ValidationInfo) -> Self:

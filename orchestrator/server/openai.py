@@ -34,7 +34,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     body = parse(CHAT, await request.read(), max_text_chars=state.limits.max_text_chars)
     session_id = request.headers.get(SESSION_HEADER)
     async with open_turn(state, body, owner=request.get(OWNER), session_id=session_id) as turn:
-        answer = ChatFormat(body.include_usage, body.prediction is not None)
+        answer = ChatFormat(body.include_usage, body.prediction is not None, bool(body.livemind))
         if not body.stream:
             return await _whole_chat(turn, answer)
         frames = _chat_frames(turn, answer)
@@ -107,7 +107,7 @@ async def _chat_frames(turn: Turn, answer: ChatFormat) -> Frames:
                 yield *opening, answer.chunk(expert, delta, logprobs=event.logprobs)
                 begun = True
             elif isinstance(event, ResponseDone):
-                yield *opening, answer.chunk(expert, {}, finish_reason=event.finish_reason)
+                yield *opening, answer.last_chunk(expert, event)
                 if answer.include_usage:
                     yield (answer.usage_chunk(expert, event.usage),)
 

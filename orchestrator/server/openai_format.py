@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ...backends.base import FinishReason, TokenLogprob, Usage
-from ..events import ResponseDone
+from ..events import ResponseDone, to_wire
 
 Json = dict[str, object]
+EXPLAINED = ("expert", "timings", "ledger", "degraded", "documents", "consensus")
 
 
 def usage_json(usage: Usage | None, *, predicted: bool = False) -> Json | None:
@@ -55,10 +56,16 @@ def timing_headers(done: ResponseDone) -> dict[str, str]:
 
 @dataclass(slots=True)
 class ChatFormat:
-    """Payloads of one chat completion; ``predicted``: the request brought a prediction."""
+    """Payloads of one chat completion.
+
+    Attributes:
+        predicted: the request brought a prediction.
+        explained: the request wants the ``livemind`` object.
+    """
 
     include_usage: bool = False
     predicted: bool = False
+    explained: bool = False
     id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -75,6 +82,11 @@ class ChatFormat:
         if logprobs is not None:
             choice["logprobs"] = chat_logprobs(logprobs)
         return self._frame(model, [choice])
+
+    def last_chunk(self, model: str, done: ResponseDone) -> Json:
+        """Return the chunk with the finish reason."""
+        chunk = self.chunk(model, {}, finish_reason=done.finish_reason)
+        return {**chunk, **self._explanation(done)}
 
     def usage_chunk(self, model: str, usage: Usage | None) -> Json:
         """Return the chunk without choices that ends a stream with ``include_usage``."""
@@ -97,7 +109,14 @@ class ChatFormat:
             "model": model,
             "choices": [choice],
             "usage": usage_json(done.usage, predicted=self.predicted),
+            **self._explanation(done),
         }
+
+    def _explanation(self, done: ResponseDone) -> Json:
+        if not self.explained:
+            return {}
+        wire = to_wire(done)
+        return {"livemind": {name: wire[name] for name in EXPLAINED}}
 
     def _frame(self, model: str, choices: list[Json]) -> Json:
         frame: Json = {

@@ -9,9 +9,7 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal, LiteralString, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationInfo,
     field_validator,
@@ -20,6 +18,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from ...backends.base import GenerationParams, Message
+from .consensus_schema import ConsensusField
+from .strict import Strict
 
 INT32_MAX = 2**31 - 1
 INT64_MAX = 2**63 - 1
@@ -59,12 +59,6 @@ CacheSalt = Annotated[str, Field(min_length=1, max_length=256)]
 
 def _stop_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
-
-
-class Strict(BaseModel):
-    """Base of every request: no coercion, no unknown field, no NaN."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
 
 class Sampling(Strict):
@@ -176,7 +170,7 @@ class GenerationRequest(Sampling):
 
 
 class ChatRequest(GenerationRequest):
-    """``POST /v1/chat/completions``."""
+    """``POST /v1/chat/completions``; with ``livemind`` the answer says how it came to be."""
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
     max_completion_tokens: int | None = Field(None, ge=1, le=INT32_MAX)
@@ -187,6 +181,8 @@ class ChatRequest(GenerationRequest):
     retrieval: bool | None = None
     speculation: Literal["off", "prefill", "draft"] | None = None
     cache_salt: CacheSalt | None = None
+    consensus: ConsensusField = None
+    livemind: bool | None = None
 
     @model_validator(mode="after")
     def _check(self, info: ValidationInfo) -> Self:

@@ -117,17 +117,19 @@ async def _open(state: ServerState, body: ChatRequest, owner: str | None) -> Liv
         speculation=body.speculation,
         retrieval=body.retrieval,
         cache_salt=body.cache_salt,
+        consensus=None if body.consensus is None else body.consensus.onto(state.mind.consensus),
         affinity=body.user,
     )
 
 
 def _adopt(state: ServerState, live: LiveSession, body: ChatRequest) -> None:
     """Give the live session what the request says, so that the request decides the answer."""
-    options = live.session.options
+    options, given = live.session.options, body.consensus
     options = state.mind.options(
         options,
         model=options.pinned if body.model is None else state.resolve_model(body.model),
         retrieval=options.retrieval if body.retrieval is None else body.retrieval,
+        consensus=options.consensus if given is None else given.onto(live.defaults.consensus),
     )
     if body.instructions is not None:
         options = replace(options, instructions=body.instructions)

@@ -13,6 +13,7 @@ import pytest
 from livemind.backends.fake import FakeExpert
 from livemind.backends.pool import Pool
 from livemind.backends.spec import ExpertSpec
+from livemind.orchestrator.consensus.team import Team
 from livemind.orchestrator.events import Event, ExpertUpdated, ResponseDone, ResponseTextDelta
 from livemind.orchestrator.gate import SpeculationGate
 from livemind.orchestrator.router import NO_CONTEXT, Candidate, RouteContext, Router
@@ -122,7 +123,8 @@ async def open_stage(
             on_change=lambda state: changed(state),
         )
         gate = SpeculationGate(8, 4, between_slices)
-        shared = Shared(pool, router, gate, retriever, max_draft_tokens)
+        team = Team(dict.fromkeys(experts, "general"), "fast")
+        shared = Shared(pool, router, gate, retriever, max_draft_tokens, team=team)
         stage = Stage(experts, shared, router, retriever)
         await stack.enter_async_context(pool)
         yield stage

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from livemind.backends.base import GenerationParams
 from livemind.backends.fake import FakeExpert
 from livemind.orchestrator import events
+from livemind.orchestrator.consensus.choice import Consensus
 from livemind.orchestrator.errors import LiveMindError
 from livemind.orchestrator.session import SessionOptions
 
@@ -47,6 +48,12 @@ steps = st.builds(
 scripts = st.lists(steps, min_size=1, max_size=25)
 modes = st.sampled_from(["off", "prefill", "draft"])
 params = st.sampled_from([GenerationParams(), GenerationParams(max_tokens=3, seed=7)])
+policies = st.builds(
+    Consensus,
+    st.sampled_from(["auto", "first", "vote"]),
+    st.sampled_from([(), ("wren",)]),
+    st.sampled_from([0.05, 2.0]),
+)
 
 
 async def play(live: SimpleNamespace, script: list[Do], options: SessionOptions) -> Any:
@@ -104,7 +111,13 @@ def perform(stage: Any, session: Any, other: Any, step: Do, committed: list[str]
 
 
 @FIXTURE_OK
-@given(script=scripts, mode=modes, sampling=params, pinned=st.sampled_from([None, "strong"]))
+@given(
+    script=scripts,
+    mode=modes,
+    sampling=params,
+    pinned=st.sampled_from([None, "strong"]),
+    consensus=policies,
+)
 def test_any_script_ends_every_turn_once_and_balances_the_ledger(
     virtual_run: Any,
     live: SimpleNamespace,
@@ -112,8 +125,11 @@ def test_any_script_ends_every_turn_once_and_balances_the_ledger(
     mode: Any,
     sampling: GenerationParams,
     pinned: str | None,
+    consensus: Consensus,
 ) -> None:
-    options = SessionOptions(pinned=pinned, speculation=mode, retrieval=True, params=sampling)
+    options = SessionOptions(
+        pinned=pinned, speculation=mode, retrieval=True, params=sampling, consensus=consensus
+    )
     seen, committed, _ = virtual_run(play(live, script, options))
     done = [event for event in seen if isinstance(event, events.ResponseDone)]
     assert len(done) == len(committed)  # I1
@@ -132,11 +148,11 @@ def test_any_script_ends_every_turn_once_and_balances_the_ledger(
 
 
 @FIXTURE_OK
-@given(script=scripts, mode=modes)
+@given(script=scripts, mode=modes, consensus=policies)
 def test_any_script_shows_only_answers_to_committed_text(
-    virtual_run: Any, live: SimpleNamespace, script: list[Do], mode: Any
+    virtual_run: Any, live: SimpleNamespace, script: list[Do], mode: Any, consensus: Consensus
 ) -> None:
-    options = SessionOptions(pinned="strong", speculation=mode, retrieval=True)
+    options = SessionOptions(pinned="strong", speculation=mode, retrieval=True, consensus=consensus)
     seen, committed, _ = virtual_run(play(live, script, options))
     order = [e for e in seen if isinstance(e, (events.ResponseTextDelta, events.ResponseDone))]
     shown = ""

@@ -94,7 +94,7 @@ async def test_session_bad_input_is_refused_by_name(
     ("fields", "status", "code"),
     [
         ({"model": "x"}, 404, "model_not_found"),
-        ({"consensus": "draft"}, 400, "unsupported_parameter"),
+        ({"consensus": "vote"}, 400, "not_available"),
         ({"sampling": {"top_p": 0}}, 400, "invalid_value"),
         ({"voice": "x"}, 400, "unknown_parameter"),
     ],

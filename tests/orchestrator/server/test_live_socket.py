@@ -22,7 +22,7 @@ async def test_live_connect_announces_the_session_with_its_defaults(serve: Any) 
         session = socket.seen[0]["session"]
         assert session["id"].startswith("sess_")
         assert session["model"] == "fake"
-        assert session["consensus"] == "first"
+        assert session["consensus"]["policy"] == "auto"
         assert session["speculation"] == "draft"
         assert session["retrieval"] is False
         assert len(doors.state.registry) == 1
@@ -188,13 +188,23 @@ BAD_FRAMES = {
     ),
     "consensus": (
         '{"type": "session.update", "consensus": "vote"}',
-        "unsupported_parameter",
-        "consensus",
+        "not_available",
+        "consensus.policy",
     ),
     "consensus unknown": (
         '{"type": "session.update", "consensus": "x"}',
         "invalid_value",
-        "consensus",
+        "consensus.policy",
+    ),
+    "consensus of an unknown expert": (
+        '{"type": "session.update", "consensus": {"experts": ["x"]}}',
+        "invalid_value",
+        "consensus.experts",
+    ),
+    "consensus labels without the form": (
+        '{"type": "session.update", "consensus": {"labels": ["x"]}}',
+        "invalid_value",
+        "consensus.answer",
     ),
     "speculation": (
         '{"type": "session.update", "speculation": "max"}',

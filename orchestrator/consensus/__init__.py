@@ -1,0 +1,1 @@
+"""Who writes an answer: one expert, or several that settle it together."""

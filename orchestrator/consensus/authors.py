@@ -1,0 +1,54 @@
+"""From a choice of consensus to whoever writes the answer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager
+
+from ...backends.base import Capabilities, Chunk
+from ...backends.pool import Pool
+from .choice import Consensus, PolicyName
+from .panel import Panel, convene
+from .sole import write_alone
+from .task import Task
+from .team import Team
+from .vote import write_voted
+
+ALONE = ("first", "draft")
+
+
+def convened(
+    pool: Pool, team: Team, leader: str, choice: Consensus
+) -> AbstractAsyncContextManager[Panel]:
+    """Hold the experts that a choice needs beside its leader; see ``convene``."""
+    if choice.policy in ("auto", "first"):
+        return convene(pool, leader)
+    return convene(pool, leader, choice.experts or team.others(leader), wake=bool(choice.experts))
+
+
+def policy_of(choice: Consensus, leader: Capabilities | None) -> PolicyName:
+    """Return the policy that is meant, given what the leader can do; None: it is not there."""
+    if choice.policy != "auto":
+        return choice.policy
+    return "first"
+
+
+def write(task: Task, panel: Panel, team: Team) -> AsyncGenerator[Chunk, None]:
+    """Return the answer as it is settled: chunks as ``Expert.generate`` yields them.
+
+    Closing the iterator stops every expert that works on it. Raises ExpertError when no expert
+    that could have answered did.
+    """
+    leader = panel.experts.get(task.leader)
+    policy = policy_of(task.choice, leader.capabilities if leader is not None else None)
+    task.report.policy = policy
+    match policy:
+        case "vote":
+            return write_voted(task, panel, team)
+        case _:
+            return write_alone(task, panel)
+
+
+def is_continuable(choice: Consensus) -> bool:
+    """Return whether an answer that was broken off goes on as it would have without the break."""
+    return choice.policy in ("auto", "first", "draft")

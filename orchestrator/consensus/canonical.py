@@ -1,0 +1,88 @@
+"""One canonical string per meaning of a closed answer, so that answers can be counted."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from decimal import Decimal
+
+from .choice import AnswerForm
+
+LONGEST_CHARS = 2000
+_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?")
+_OPTION_ALONE = re.compile(r"^\W*([A-Za-z])\W*$")
+_OPTION_NAMED = re.compile(r"(?:answer|option|choice)(?:\s+is)?\s*:?\s*\W?([A-Z])\b", re.IGNORECASE)
+_OPTION_MARKED = re.compile(r"(?:^|\s)\(?([A-Z])[).:]")
+_FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL)
+
+
+def canonical(text: str, form: AnswerForm, labels: Sequence[str] = ()) -> str | None:
+    """Return what the answer says, or None if it says nothing of this form or several things.
+
+    Args:
+        text: an expert's answer.
+        form: ``number``: the last one, ``1,200.50`` = ``1200.5``; ``option``: the letter of a
+            multiple choice; ``label``: the one of ``labels`` that occurs; ``json``: the value,
+            whatever the order of its keys; ``text``: the words, whatever case and outer marks.
+        labels: of ``label``.
+    """
+    text = text.strip()
+    if not text or len(text) > LONGEST_CHARS:
+        return None
+    match form:
+        case "number":
+            return _number(text)
+        case "option":
+            return _option(text)
+        case "label":
+            return _label(text, labels)
+        case "json":
+            return _json(text)
+        case "text":
+            words = " ".join(text.casefold().split()).strip(" .!?\"'*`")
+            return words or None
+
+
+def _number(text: str) -> str | None:
+    found = _NUMBER.findall(text)
+    if not found:
+        return None
+    value = Decimal(found[-1].replace(",", "")).normalize()
+    return "0" if value == 0 else str(value)
+
+
+def _option(text: str) -> str | None:
+    alone = _OPTION_ALONE.match(text)
+    if alone is not None:
+        return alone[1].upper()
+    for pattern in (_OPTION_NAMED, _OPTION_MARKED):
+        letters = {letter.upper() for letter in pattern.findall(text)}
+        if letters:
+            return letters.pop() if len(letters) == 1 else None
+    return None
+
+
+def _label(text: str, labels: Sequence[str]) -> str | None:
+    """Longer labels first: in ``not spam`` the label ``spam`` does not occur."""
+    left, found = text.casefold(), []
+    for label in sorted(labels, key=len, reverse=True):
+        pattern = rf"(?<!\w){re.escape(label.casefold())}(?!\w)"
+        if re.search(pattern, left):
+            found.append(label)
+            left = re.sub(pattern, " ", left)
+    return found[0] if len(found) == 1 else None
+
+
+def _json(text: str) -> str | None:
+    fenced = _FENCE.search(text)
+    try:
+        value = json.loads(fenced[1] if fenced is not None else text, parse_float=Decimal)
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _plain(value: object) -> object:
+    assert isinstance(value, Decimal)
+    return int(value) if value == value.to_integral_value() else float(value)

@@ -1,0 +1,28 @@
+"""What a client or the configuration may choose about consensus. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+PolicyName = Literal["auto", "first", "draft", "verify", "vote"]
+AnswerForm = Literal["text", "number", "option", "label", "json"]
+
+
+@dataclass(frozen=True, slots=True)
+class Consensus:
+    """How an answer is settled; see docs/consensus.md.
+
+    Attributes:
+        policy: ``auto`` = ``draft`` where the routed expert verifies drafts, else ``first``.
+        experts: who is asked beside the routed expert; empty = chosen by measured accuracy.
+        deadline_s: longest wait for other experts once the answer is wanted, seconds.
+        answer: ``vote``: the form in which answers are compared.
+        labels: ``vote`` with ``label``: the possible answers.
+    """
+
+    policy: PolicyName = "auto"
+    experts: tuple[str, ...] = ()
+    deadline_s: float = 2.0
+    answer: AnswerForm = "text"
+    labels: tuple[str, ...] = ()

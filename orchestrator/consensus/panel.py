@@ -1,0 +1,56 @@
+"""The experts that take part in one answer, held until it is written."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from ...backends.base import Expert
+from ...backends.errors import ExpertError
+from ...backends.pool import Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Loaded experts by id, the routed one first, and why others are not here."""
+
+    experts: Mapping[str, Expert]
+    absent: Mapping[str, str]
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The compute groups they run in."""
+        return tuple(dict.fromkeys(e.capabilities.compute_group for e in self.experts.values()))
+
+
+@asynccontextmanager
+async def convene(
+    pool: Pool, leader: str, others: Iterable[str] = (), *, wake: bool = False
+) -> AsyncIterator[Panel]:
+    """Hold the leader, loading it if need be, and those of the others that are loaded.
+
+    An expert that is not loaded is absent; with ``wake`` it is loaded for the next time. Without a
+    leader the others have to do.
+
+    Raises:
+        ExpertError: the leader cannot be loaded and there is no other.
+    """
+    experts: dict[str, Expert] = {}
+    absent: dict[str, str] = {}
+    async with AsyncExitStack() as stack:
+        failure: ExpertError | None = None
+        try:
+            experts[leader] = await stack.enter_async_context(pool.acquire(leader))
+        except ExpertError as error:
+            absent[leader], failure = error.message, error
+        for expert in others:
+            if pool.ready(expert) is not None:
+                experts[expert] = await stack.enter_async_context(pool.acquire(expert))
+            else:
+                if wake:
+                    pool.wake(expert)
+                absent[expert] = "not loaded"
+        if failure is not None and not experts:
+            raise failure
+        yield Panel(experts, absent)

@@ -1,0 +1,183 @@
+"""`vote`: experts answer a closed question, and the answer with the most weight is given.
+
+Owns the count. Answers are compared in their canonical form (``canonical.py``), weighed by what
+their experts were measured to know (``team.py``) times how sure they are of this answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+from ...backends.base import Chunk, Expert
+from ...backends.errors import ExpertError, ExpertUnavailable
+from ..events import Settled, Vote
+from .canonical import canonical
+from .panel import Panel
+from .report import SettledSpan
+from .task import Task, helpers, now_s, tokens_of
+from .team import Team
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Ballot:
+    """One expert's answer.
+
+    Attributes:
+        most: the weight it can have.
+        weight: the weight it has; 0 until it is known and for an abstention.
+        choice: the answer in canonical form, None = abstains.
+    """
+
+    expert: str
+    most: float
+    weight: float = 0.0
+    choice: str | None = None
+    answer: Chunk | None = None
+    began_s: float = 0.0
+    error: ExpertError | None = None
+    cast: bool = False
+
+
+def leading(ballots: Sequence[Ballot]) -> tuple[str | None, float, float]:
+    """Return the choice with the most weight, its weight and that of the best other one.
+
+    Of choices with equal weight the one of the earlier ballot leads.
+    """
+    sums: dict[str, float] = {}
+    for ballot in ballots:
+        if ballot.choice is not None:
+            sums[ballot.choice] = sums.get(ballot.choice, 0.0) + ballot.weight
+    ranked = sorted(sums.items(), key=lambda item: -item[1])
+    if not ranked:
+        return None, 0.0, 0.0
+    return *ranked[0], ranked[1][1] if len(ranked) > 1 else 0.0
+
+
+def winner(ballots: Sequence[Ballot]) -> Ballot | None:
+    """Return the ballot whose words are the answer, None while that may change.
+
+    Ballots are in the order of precedence. The answer is decided once no rival can win with all
+    the weight that is still out, and its words once every earlier ballot was cast: so neither
+    depends on who was faster.
+    """
+    choice, weight, rival = leading(ballots)
+    out = sum(ballot.most for ballot in ballots if not ballot.cast)
+    if choice is None or (out and weight <= rival + out):
+        return None
+    for ballot in ballots:
+        if not ballot.cast:
+            return None
+        if ballot.choice == choice:
+            return ballot
+    return None
+
+
+async def write_voted(task: Task, panel: Panel, team: Team) -> AsyncGenerator[Chunk, None]:
+    """Ask all experts of the panel at once and yield the winning answer in one piece."""
+    report = task.report
+    domain = team.domains.get(task.leader, "")
+    report.abstained.update(panel.absent)
+    ballots = [Ballot(expert, team.weight(expert, domain)) for expert in panel.experts]
+    async with helpers() as start:
+        voters = {
+            start(_cast(ballot, task, panel.experts[ballot.expert])): ballot for ballot in ballots
+        }
+        late = start(task.wanted.for_(task.choice.deadline_s))
+        settled_by: Settled = "quorum"
+        chosen = None
+        while chosen is None and voters:
+            awaited = set(voters) if late.done() else {*voters, late}
+            done, _ = await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+            for voter in done & voters.keys():
+                voters.pop(voter).cast = True
+            chosen = winner(ballots)
+            if chosen is None and late.done() and any(b.answer is not None for b in ballots):
+                settled_by = "deadline"
+                break
+    if chosen is None:
+        choice, _, _ = leading(ballots)
+        answered = [ballot for ballot in ballots if ballot.answer is not None]
+        chosen = next((b for b in answered if b.choice == choice), None)
+        if choice is None:
+            settled_by = "leader"
+    if chosen is None or chosen.answer is None:
+        errors = [ballot.error for ballot in ballots if ballot.error is not None]
+        raise errors[0] if errors else ExpertUnavailable(task.leader, "no expert gave an answer")
+    _record(task, ballots, chosen, settled_by)
+    report.aside -= tokens_of(chosen.answer)
+    yield chosen.answer
+
+
+async def _cast(ballot: Ballot, task: Task, expert: Expert) -> None:
+    """Let one expert answer; whatever goes wrong is an abstention."""
+    try:
+        await _answer(ballot, task, expert)
+    except ExpertError as error:
+        ballot.error = error
+        task.report.abstained[ballot.expert] = error.message
+    except Exception as error:
+        log.error("a vote failed: %s", type(error).__name__)
+        task.report.abstained[ballot.expert] = "failed"
+
+
+async def _answer(ballot: Ballot, task: Task, expert: Expert) -> None:
+    params = task.params
+    if expert.capabilities.logprobs and params.logprobs is None:
+        params = replace(params, logprobs=0)
+    stream = expert.generate(
+        (task.prompt if ballot.expert == task.leader else None) or task.rendered(expert),
+        params,
+        priority=task.priority,
+        request_id=f"{task.request_id}.{ballot.expert}",
+    )
+    chunks: list[Chunk] = []
+    async with aclosing(stream):
+        async for chunk in stream:
+            if not chunks:
+                ballot.began_s = now_s()
+            chunks.append(chunk)
+            tokens = tokens_of(chunk)
+            task.report.generated += tokens
+            task.report.aside += tokens
+    text = "".join(chunk.text for chunk in chunks)
+    logprobs = [entry for chunk in chunks for entry in chunk.logprobs or ()]
+    last = chunks[-1]
+    ballot.answer = Chunk(
+        text,
+        tuple(token for chunk in chunks for token in chunk.token_ids),
+        None if task.params.logprobs is None else tuple(logprobs),
+        last.finish_reason,
+        last.usage,
+    )
+    ballot.choice = canonical(text, task.choice.answer, task.choice.labels)
+    if ballot.choice is None:
+        task.report.abstained[ballot.expert] = f"no {task.choice.answer} in its answer"
+        return
+    sure = min((entry.logprob for entry in logprobs), default=0.0)
+    ballot.weight = ballot.most * math.exp(sure)
+
+
+def _record(task: Task, ballots: Sequence[Ballot], chosen: Ballot, settled_by: Settled) -> None:
+    assert chosen.answer is not None
+    votes = [ballot for ballot in ballots if ballot.choice is not None]
+    whole = sum(ballot.weight for ballot in votes)
+    won = sum(ballot.weight for ballot in votes if ballot.choice == chosen.choice)
+    for ballot in ballots:
+        if not ballot.cast:
+            task.report.abstained.setdefault(ballot.expert, f"not heard ({settled_by})")
+    span = SettledSpan(
+        chosen.expert,
+        settled_by,
+        chosen.began_s,
+        now_s(),
+        tuple(Vote(b.expert, b.choice or "", round(b.weight, 4)) for b in votes),
+        round(won / whole, 4) if whole and chosen.choice is not None else None,
+    )
+    task.report.spans.append(span)

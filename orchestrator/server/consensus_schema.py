@@ -1,0 +1,49 @@
+"""The field ``consensus`` of every door: the name of a policy, or an object."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from ..consensus.choice import Consensus
+from .strict import Strict
+
+MAX_LABELS = 256
+
+
+class ConsensusRequest(Strict):
+    """What a request says about consensus; what it leaves out is as configured."""
+
+    policy: Literal["auto", "first", "vote"] | None = None
+    experts: list[str] | None = Field(None, max_length=64)
+    deadline_ms: float | None = Field(None, gt=0, le=600_000)
+    answer: Literal["text", "number", "option", "label", "json"] | None = None
+    labels: list[Annotated[str, Field(min_length=1, max_length=256)]] | None = Field(
+        None, min_length=1, max_length=MAX_LABELS
+    )
+
+    def onto(self, base: Consensus) -> Consensus:
+        """Return ``base`` with the fields of this request."""
+        given: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name in self.model_fields_set
+            if (value := getattr(self, name)) is not None
+        }
+        if "deadline_ms" in given:
+            given["deadline_s"] = given.pop("deadline_ms") / 1000
+        return replace(base, **given)
+
+
+def _named(value: object) -> object:
+    return {"policy": value} if isinstance(value, str) else value
+
+
+ConsensusField = Annotated[ConsensusRequest | None, BeforeValidator(_named)]
+
+
+def consensus_json(choice: Consensus) -> dict[str, object]:
+    """Return the choice as a request would say it."""
+    values = asdict(choice)
+    return {**values, "deadline_ms": values.pop("deadline_s") * 1000}
