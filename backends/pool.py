@@ -1,22 +1,38 @@
-"""Loads experts on demand, one at a time, and unloads the ones nobody uses.
+"""Performs what the pool's plan decides: starts, stops, restarts, and lets requests in.
 
-Performs what ``slot.py`` decides: starts, stops, restarts. Knows nothing of requests. One lock
-serialises every load and unload, so at most one engine starts or stops at any time.
+The only writer of the pool's state. Knows nothing of what requests do with an expert.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Self
 
 from .base import Expert
 from .errors import ExpertError, ExpertOverloaded, ExpertUnavailable
-from .memory import used_memory_share
+from .memory import free_memory
+from .pool_rules import choice, plan
+from .pool_rules.state import (
+    Action,
+    Discard,
+    ExpertState,
+    Grant,
+    Load,
+    PoolState,
+    Refuse,
+    Report,
+    Rules,
+    Seat,
+    Step,
+    Ticket,
+    Unload,
+)
+from .pool_rules.view import view, why_waiting
 from .registry import create_expert
-from .slot import ExpertState, Slot, State, loaded, victim
 from .spec import ExpertSpec
 
 __all__ = ["ExpertState", "Pool"]
@@ -32,12 +48,16 @@ class Pool:
         create: makes an expert from its spec.
         max_loaded: most local experts loaded at once; remote ones do not count.
         warm: ids started on entering, never unloaded for being idle; restarted when they fail.
-        on_change: called with the new state at every transition; must not block or raise.
-        memory_threshold: a load is refused while ``memory()`` is above this share.
-        memory: used share of the memory, 0..1.
+        on_change: called with the state at every transition and while an expert loads; must not
+            block or raise.
+        needs: memory that an expert takes when loaded, bytes by id; missing = not known.
+        capacity: memory of the machine, bytes; None = not known.
+        memory_threshold: share of the memory that may be used.
+        free_memory: bytes that may still be taken if that share may be used; None = not known.
         auto_unload_after_s: idle time after which an expert that is not warm is unloaded.
-        room_timeout_s: longest wait for a loaded expert to become idle when the pool is full.
-        check_interval_s: how often health, idleness and retries are looked at.
+        max_queued: most requests that wait for experts.
+        queue_timeout_s: longest wait of one of them.
+        check_interval_s: how often health, idleness, retries and progress are looked at.
     """
 
     def __init__(
@@ -48,31 +68,39 @@ class Pool:
         max_loaded: int = 2,
         warm: Sequence[str] = (),
         on_change: Callable[[ExpertState], None] = lambda state: None,
+        needs: Mapping[str, int] | None = None,
+        capacity: int | None = None,
         memory_threshold: float = 1.0,
-        memory: Callable[[], float] = used_memory_share,
+        free_memory: Callable[[float], int | None] = free_memory,
         auto_unload_after_s: float | None = None,
-        room_timeout_s: float = 30.0,
+        max_queued: int = 64,
+        queue_timeout_s: float = 120.0,
         check_interval_s: float = 0.5,
     ) -> None:
-        self._slots = {spec.expert_id: Slot(spec, spec.expert_id in warm) for spec in specs}
-        if len(self._slots) != len(specs):
+        self._specs = {spec.expert_id: spec for spec in specs}
+        if len(self._specs) != len(specs):
             raise ValueError("two experts have the same id")
+        budget = None if capacity is None else int(capacity * memory_threshold)
+        rules = Rules(max_loaded, max_queued, queue_timeout_s, auto_unload_after_s, budget)
+        seats = tuple(_seat(spec, warm, needs or {}) for spec in specs)
+        self._state = PoolState(rules, seats)
+        self._warm = tuple(warm)
         for expert_id in warm:
-            self._slot(expert_id)
-        if max_loaded < max(1, sum(slot.warm and slot.is_local for slot in self._slots.values())):
+            self._state.seat(expert_id)
+        if max_loaded < max(1, sum(seat.warm and seat.is_local for seat in seats)):
             raise ValueError(f"max_loaded={max_loaded} is less than the number of warm experts")
         self._create = create
-        self._max_loaded = max_loaded
         self._on_change = on_change
         self._memory_threshold = memory_threshold
-        self._memory = memory
-        self._auto_unload_after_s = auto_unload_after_s
-        self._room_timeout_s = room_timeout_s
+        self._free_memory = free_memory
         self._check_interval_s = check_interval_s
-        self._one_at_a_time = asyncio.Lock()
-        self._released = asyncio.Event()
+        self._experts: dict[str, Expert] = {}
+        self._granted: dict[int, asyncio.Future[Expert]] = {}
+        self._last_ticket = 0
+        self._stepped = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
-        self._watch_task: asyncio.Task[None] | None = None
+        self._cancellable: set[asyncio.Task[None]] = set()
+        self._one_at_a_time = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         """Start the warm experts, one after the other.
@@ -81,12 +109,12 @@ class Pool:
             ExpertError: not one of the warm experts could be started (the first one's error).
         """
         self._tasks = await asyncio.TaskGroup().__aenter__()
+        self._state = replace(self._state, closed=False)
         try:
-            warm = [slot for slot in self._slots.values() if slot.warm]
-            errors = [await self._finished(self._start_load(slot)) for slot in warm]
+            self._spawn(self._watch(), "pool-watch", cancellable=True)
+            errors = [await self._started(expert_id) for expert_id in self._warm]
             if errors and all(errors) and errors[0] is not None:
                 raise errors[0]
-            self._watch_task = self._tasks.create_task(self._watch(), name="pool-watch")
         except BaseException:
             await self._close()
             raise
@@ -106,194 +134,186 @@ class Pool:
         Raises:
             KeyError: no such expert.
             ExpertUnavailable: it could not be loaded, or its next try is not due yet.
-            ExpertOverloaded: no memory, or no room within ``room_timeout_s``.
+            ExpertOverloaded: no memory, too many requests wait, or this one did so for
+                ``queue_timeout_s``.
         """
-        slot = self._slot(expert_id)
-        slot.users += 1
+        self._last_ticket += 1
+        ticket = Ticket(self._last_ticket, expert_id)
         try:
-            expert = await self._ensure(slot)
+            expert = await self._admitted(ticket)
             try:
                 yield expert
             except ExpertUnavailable as error:
                 if error.expert_id == expert_id and not (await expert.health()).ok:
-                    self._crashed(slot, expert, error)
+                    self._crashed(expert_id, expert, error)
                 raise
         finally:
-            slot.users -= 1
-            slot.last_used = _now()
-            self._released.set()
+            self._granted.pop(ticket.number, None)
+            self._apply(plan.on_leave(self._state, ticket.number, _now()))
 
     def wake(self, expert_id: str) -> None:
         """Begin loading, speculatively: returns at once and never unloads a busy or warm expert."""
-        slot = self._slot(expert_id)
-        if slot.may_load(_now()):
-            self._start_load(slot)
+        self._apply(plan.on_wake(self._state, expert_id, _now()))
 
     def ready(self, expert_id: str) -> Expert | None:
-        """Return the expert if it is ready now, else None."""
-        slot = self._slot(expert_id)
-        return slot.expert if slot.state == "ready" else None
+        """Return the expert if a request would get it now, else None."""
+        seat = self._state.seat(expert_id)
+        return self._experts[expert_id] if seat.state == "ready" else None
 
     def states(self) -> tuple[ExpertState, ...]:
         """Every expert's state, in the order of the specs."""
-        return tuple(slot.view() for slot in self._slots.values())
+        return tuple(view(self._state, seat, _now()) for seat in self._state.seats)
 
-    def _slot(self, expert_id: str) -> Slot:
+    # ---- requests
+
+    async def _admitted(self, ticket: Ticket) -> Expert:
+        """Return the expert when the request may use it."""
+        granted: asyncio.Future[Expert] = asyncio.get_running_loop().create_future()
+        self._granted[ticket.number] = granted
+        self._apply(plan.on_acquire(self._state, ticket, _now()))
+        limit_s = self._state.rules.queue_timeout_s
         try:
-            return self._slots[expert_id]
-        except KeyError:
-            raise KeyError(f"no expert {expert_id!r}") from None
-
-    async def _ensure(self, slot: Slot) -> Expert:
-        while True:
-            if slot.state == "ready" and slot.expert is not None:
-                return slot.expert
-            if (refusal := slot.refusal(_now())) is not None:
-                raise refusal
-            if (error := await self._finished(self._start_load(slot))) is not None:
-                raise error
-
-    async def _finished(self, load: asyncio.Task[ExpertError | None]) -> ExpertError | None:
-        await asyncio.wait({load})
-        if load.cancelled():
-            return ExpertUnavailable("pool", "the server is shutting down")
-        return load.result()
-
-    def _start_load(self, slot: Slot) -> asyncio.Task[ExpertError | None]:
-        if self._tasks is None:
-            raise ExpertUnavailable(slot.spec.expert_id, "the server is shutting down")
-        if slot.load is None:
-            slot.load = self._tasks.create_task(self._load(slot), name="pool-load")
-        return slot.load
-
-    async def _load(self, slot: Slot) -> ExpertError | None:
-        """Bring the slot to ready; return why it failed, None if it is ready or stood aside."""
-        try:
-            async with self._one_at_a_time:
-                if slot.state == "ready":
-                    return None
-                await self._stop_expert(slot)
-                if not await self._make_room(slot):
-                    self._set(slot, "unloaded")
-                    return None
-                self._set(slot, "loading")
-                await self._start_expert(slot)
-        except ExpertOverloaded as error:
-            self._set(slot, "unloaded", error)
-            return error
-        except ExpertError as error:
-            return self._failed(slot, error)
-        except Exception as bug:  # it must not end the whole pool
-            logger.exception("expert %s: unexpected error while loading", slot.spec.expert_id)
-            cause = f"unexpected {type(bug).__name__} while loading"
-            return self._failed(slot, ExpertUnavailable(slot.spec.expert_id, cause))
-        finally:
-            slot.load = None
-        return None
-
-    async def _start_expert(self, slot: Slot) -> None:
-        if slot.is_local and self._memory() > self._memory_threshold:
-            raise ExpertOverloaded(slot.spec.expert_id, "not enough free memory to load it", 5.0)
-        slot.expert = self._create(slot.spec)
-        try:
-            await slot.expert.start()
-        except BaseException:
-            await self._stop_expert(slot)
-            raise
-        slot.became_ready(_now())
-        self._set(slot, "ready")
-
-    async def _stop_expert(self, slot: Slot) -> None:
-        if slot.expert is not None:
-            expert, slot.expert = slot.expert, None
-            try:
-                await expert.stop()
-            except ExpertError as error:
-                logger.warning("expert %s: stop: %s", slot.spec.expert_id, error.message)
-
-    async def _make_room(self, slot: Slot) -> bool:
-        """Unload idle experts until one more fits; False if a speculative load stands aside."""
-        if not slot.is_local:
-            return True
-        deadline = _now() + self._room_timeout_s
-        while len(others := loaded(self._slots.values())) >= self._max_loaded:
-            is_wanted = slot.users > 0
-            chosen = victim(others, may_be_warm=is_wanted)
-            if chosen is not None:
-                await self._unload(chosen)
-            elif is_wanted:
-                await self._wait_for_release(slot, deadline)
-            else:
-                return False
-        return True
-
-    async def _wait_for_release(self, slot: Slot, deadline: float) -> None:
-        self._released.clear()
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._released.wait()
+            async with asyncio.timeout(limit_s):
+                return await granted
         except TimeoutError:
-            message = f"all {self._max_loaded} loaded experts are busy"
-            raise ExpertOverloaded(slot.spec.expert_id, message) from None
+            why = why_waiting(self._state, ticket)
+            message = f"no place for {limit_s:g} s: {why}"
+            raise ExpertOverloaded(ticket.expert_id, message) from None
+        finally:
+            if granted.done() and not granted.cancelled():
+                granted.exception()  # a request that was cancelled has no use for it
 
-    async def _unload(self, slot: Slot) -> None:
-        self._set(slot, "unloading")
-        await self._stop_expert(slot)
-        self._set(slot, "unloaded")
+    async def _started(self, expert_id: str) -> ExpertError | None:
+        """Load a warm expert; return why it failed, None if it did not."""
+        self.wake(expert_id)
+        while (seat := self._state.seat(expert_id)).woken or seat.state == "loading":
+            self._stepped.clear()
+            await self._stepped.wait()
+        return None if seat.state == "ready" else seat.error
 
-    def _failed(self, slot: Slot, error: ExpertError) -> ExpertError:
-        slot.back_off(_now())
-        self._set(slot, "failed", error)
-        return error
+    # ---- deciding and performing
 
-    def _crashed(self, slot: Slot, expert: Expert, error: ExpertError) -> None:
-        if slot.state != "ready" or slot.expert is not expert or self._tasks is None:
+    def _apply(self, step: Step) -> None:
+        """Take over a step, then begin whatever is due after it."""
+        self._perform(step)
+        free = self._free_memory(self._memory_threshold) if self._needs_memory() else None
+        self._perform(choice.decide(self._state, _now(), free))
+        self._stepped.set()
+
+    def _needs_memory(self) -> bool:
+        return any(choice.is_wanted(self._state, seat, _now()) for seat in self._state.seats)
+
+    def _perform(self, step: Step) -> None:
+        self._state, actions = step
+        for action in actions:
+            self._perform_one(action)
+
+    def _perform_one(self, action: Action) -> None:
+        match action:
+            case Load(expert_id):
+                self._spawn(self._load(expert_id), f"load-{expert_id}", cancellable=True)
+            case Unload(expert_id):
+                self._spawn(self._unload(expert_id), f"unload-{expert_id}")
+            case Discard(expert_id):
+                dead = self._experts.pop(expert_id)
+                self._spawn(self._stop(dead), f"discard-{expert_id}")
+            case Grant(ticket):
+                if not (granted := self._granted[ticket.number]).done():
+                    granted.set_result(self._experts[ticket.expert_id])
+            case Refuse(number, error):
+                if not (granted := self._granted[number]).done():
+                    granted.set_exception(error)
+            case Report(expert_id):
+                self._on_change(view(self._state, self._state.seat(expert_id), _now()))
+
+    def _spawn(
+        self, run: Coroutine[None, None, None], name: str, *, cancellable: bool = False
+    ) -> None:
+        assert self._tasks is not None, "a closed pool begins nothing"
+        task = self._tasks.create_task(run, name=name)
+        if cancellable:
+            self._cancellable.add(task)
+            task.add_done_callback(self._cancellable.discard)
+
+    async def _load(self, expert_id: str) -> None:
+        try:
+            expert = await self._start(self._specs[expert_id])
+        except ExpertError as error:
+            self._apply(plan.on_failed(self._state, expert_id, error, _now()))
+        except Exception as bug:  # it must not end the whole pool
+            logger.exception("expert %s: unexpected error while loading", expert_id)
+            cause = f"unexpected {type(bug).__name__} while loading"
+            failure = ExpertUnavailable(expert_id, cause)
+            self._apply(plan.on_failed(self._state, expert_id, failure, _now()))
+        else:
+            self._experts[expert_id] = expert
+            self._apply(plan.on_loaded(self._state, expert_id, _now()))
+
+    async def _start(self, spec: ExpertSpec) -> Expert:
+        expert = self._create(spec)
+        try:
+            async with self._alone(spec):
+                await expert.start()
+        except BaseException:
+            await self._stop(expert)
+            raise
+        return expert
+
+    async def _unload(self, expert_id: str) -> None:
+        await self._stop(self._experts.pop(expert_id))
+        self._apply(plan.on_unloaded(self._state, expert_id, _now()))
+
+    async def _stop(self, expert: Expert) -> None:
+        try:
+            async with self._alone(self._specs[expert.expert_id]):
+                await expert.stop()
+        except ExpertError as error:
+            logger.warning("expert %s: stop: %s", expert.expert_id, error.message)
+
+    @asynccontextmanager
+    async def _alone(self, spec: ExpertSpec) -> AsyncIterator[None]:
+        """Start or stop no other engine of this machine inside the block."""
+        if spec.kind == "remote":
+            yield
             return
-        self._failed(slot, error)
-        if slot.failures == 1:
-            self._start_load(slot)
+        async with self._one_at_a_time:
+            yield
 
-    def _set(self, slot: Slot, state: State, error: ExpertError | None = None) -> None:
-        slot.state, slot.error = state, error
-        self._on_change(slot.view())
+    # ---- watching
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(self._check_interval_s)
-            for slot in self._slots.values():
-                if slot.state == "ready":
-                    await self._check(slot)
-                elif slot.is_worth_a_restart(_now()):
-                    self._start_load(slot)
+            for expert_id, expert in list(self._experts.items()):
+                health = await expert.health()
+                if not health.ok:
+                    cause = health.detail or "the engine died"
+                    self._crashed(expert_id, expert, ExpertUnavailable(expert_id, cause))
+            self._apply(plan.on_tick(self._state, _now()))
 
-    async def _check(self, slot: Slot) -> None:
-        if (expert := slot.expert) is None:
-            return
-        health = await expert.health()
-        slot.forgive(_now())
-        if not health.ok:
-            error = ExpertUnavailable(slot.spec.expert_id, health.detail or "the engine died")
-            self._crashed(slot, expert, error)
-        elif slot.is_idle_for(self._auto_unload_after_s, _now()):
-            async with self._one_at_a_time:
-                if slot.state == "ready" and slot.is_idle_for(self._auto_unload_after_s, _now()):
-                    await self._unload(slot)
+    def _crashed(self, expert_id: str, expert: Expert, error: ExpertError) -> None:
+        if self._experts.get(expert_id) is expert:
+            self._apply(plan.on_crashed(self._state, expert_id, error, _now()))
 
     async def _close(self) -> None:
         if (tasks := self._tasks) is None:
             return
-        self._tasks = None
-        for task in [self._watch_task, *(slot.load for slot in self._slots.values())]:
-            if task is not None:
-                task.cancel()
+        self._perform(plan.on_close(self._state))
+        for task in self._cancellable:
+            task.cancel()
         try:
             await tasks.__aexit__(None, None, None)
         finally:
-            for slot in self._slots.values():
-                if slot.expert is not None:
-                    await self._unload(slot)
-                elif slot.state != "failed":
-                    slot.state = "unloaded"
+            self._tasks = None
+            for expert in self._experts.values():
+                await self._stop(expert)
+            self._experts.clear()
+            self._perform(plan.on_stopped(self._state, _now()))
+
+
+def _seat(spec: ExpertSpec, warm: Sequence[str], needs: Mapping[str, int]) -> Seat:
+    name = spec.expert_id
+    return Seat(name, spec.kind != "remote", name in warm, spec.priority, needs.get(name))
 
 
 def _now() -> float:

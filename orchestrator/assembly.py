@@ -9,6 +9,8 @@ import logging
 from collections.abc import Callable
 
 from ..backends.base import Expert
+from ..backends.footprint import memory_need
+from ..backends.memory import machine_memory
 from ..backends.pool import ExpertState, Pool
 from ..backends.spec import ExpertSpec
 from ..backends.zoo import catalog
@@ -34,19 +36,28 @@ def make_pool(
     create: Callable[[ExpertSpec], Expert],
     on_change: Callable[[ExpertState], None],
 ) -> Pool:
-    """Return the pool; warm are the fast expert and then those of the highest priority."""
+    """Return the pool; warm are the fast expert and then those of the highest priority.
+
+    Reads the headers of the experts' files for their size, which blocks for milliseconds.
+    """
     lazy, experts = settings.lazy_loading, settings.experts
     fast = settings.router.fast_expert
     ranked = sorted(experts, key=lambda e: (e.expert_id != fast, -e.priority))
     wanted = lazy.warmup_pool_size if lazy.enabled else len(experts)
+    specs = [expert.to_spec() for expert in experts]
+    needs = {spec.expert_id: memory_need(spec) for spec in specs}
     return Pool(
-        [expert.to_spec() for expert in experts],
+        specs,
         create=create,
         max_loaded=lazy.max_loaded_experts if lazy.enabled else len(experts),
         warm=[expert.expert_id for expert in ranked[:wanted]],
         on_change=on_change,
+        needs={expert_id: need for expert_id, need in needs.items() if need is not None},
+        capacity=machine_memory(),
         memory_threshold=lazy.memory_threshold,
         auto_unload_after_s=lazy.auto_unload_after_s,
+        max_queued=lazy.max_queued_requests,
+        queue_timeout_s=lazy.queue_timeout_s,
     )
 
 

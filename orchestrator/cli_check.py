@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 from ..backends.doctor import Finding, Question, Report, Subject, examine
-from ..backends.doctor.quantities import machine_memory, parse_size
+from ..backends.doctor.quantities import parse_size
+from ..backends.memory import machine_memory
 from .cli_errors import CommandError
 from .config import Settings, load_settings
 from .config_file import value_text

@@ -53,6 +53,12 @@ class StartProgress:
     def changed(self, state: ExpertState) -> None:
         """Take note of an expert's new state."""
         name = escape(state.expert_id)
+        if state.state == "loading" and state.expert_id in self._began:
+            task = self._tasks.get(state.expert_id)
+            if task is not None and state.progress is not None:
+                text = f"loading {name} about {state.progress:.0%}"
+                self._progress.update(task, description=text)
+            return
         if state.state == "loading":
             self._began[state.expert_id] = time.monotonic()
             if self._moving:

@@ -74,10 +74,19 @@ class LazyLoadingConfig(Section):
     )
     max_loaded_experts: int = Field(2, ge=1, le=1024, description="Experts in memory at a time.")
     memory_threshold: float = Field(
-        0.9, gt=0, le=1, description="Share of the machine's memory above which none is loaded."
+        0.9,
+        gt=0,
+        le=1,
+        description="Share of the machine's memory that a load must leave unexceeded.",
     )
     auto_unload_after_s: float | None = Field(
         None, gt=0, le=2_592_000, description="Unload an unused expert after this; null: never."
+    )
+    max_queued_requests: int = Field(
+        64, ge=1, le=100_000, description="Requests that wait for experts; one more gets a 429."
+    )
+    queue_timeout_s: float = Field(
+        120, gt=0, le=86_400, description="Longest wait for an expert to be loaded, seconds."
     )
 
 

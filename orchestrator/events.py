@@ -95,12 +95,21 @@ class DraftAdopted:
 
 @dataclass(frozen=True, slots=True)
 class ExpertUpdated:
-    """An expert's life: unloaded, loading, ready, draining, unloading, failed."""
+    """An expert's life: unloaded, loading, ready, draining, unloading, failed.
+
+    Attributes:
+        detail: why it failed.
+        progress: 0..1 of a load, estimated from the time that earlier ones took; 1 when it is
+            loaded, None when neither.
+        remaining_s: of the load, estimated likewise.
+    """
 
     type: ClassVar[str] = "expert.updated"
     expert: str
     state: str
     detail: str = ""
+    progress: float | None = None
+    remaining_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

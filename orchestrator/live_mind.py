@@ -154,7 +154,9 @@ class LiveMind:
 
     def _expert_changed(self, state: ExpertState) -> None:
         self._on_expert(state)
-        event = ExpertUpdated(state.expert_id, state.state, state.detail)
+        event = ExpertUpdated(
+            state.expert_id, state.state, state.detail, state.progress, state.remaining_s
+        )
         for session in list(self._sessions):
             session.expert_changed(event)
 
@@ -297,6 +299,10 @@ class LiveMind:
             )
         return tuple(infos)
 
+    def expert_states(self) -> tuple[ExpertState, ...]:
+        """Return what the pool knows of every expert; nothing when not running."""
+        return () if self._shared is None else self._shared.pool.states()
+
     def cache_stats(self) -> dict[str, object]:
         """Return the counters of the route and vector caches; empty when not running."""
         if self._shared is None:
@@ -316,10 +322,7 @@ class LiveMind:
             "turns": dict(self._counts),
             "experts": [
                 {
-                    "expert_id": state.expert_id,
-                    "state": state.state,
-                    "users": state.users,
-                    "detail": state.detail,
+                    **asdict(state),
                     "prefill_ms_per_token": shared.rates[state.expert_id].prefill_ms_per_token,
                     "decode_ms": shared.rates[state.expert_id].decode_ms,
                 }

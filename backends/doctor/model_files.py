@@ -91,6 +91,15 @@ def _in_hub_cache(name: str) -> Path | None:
     return snapshot if snapshot.is_dir() else None
 
 
+def read_sizes(place: Path) -> ModelFiles:
+    """Return config and weights alone, which is quick: tokenizers are megabytes of JSON."""
+    if place.is_file():
+        return _read_gguf_model(place)
+    problems: list[str] = []
+    config = _read_json(place / "config.json", problems)
+    return ModelFiles(place, config, _weights(place), None, False, False, problems=tuple(problems))
+
+
 def read_model(place: Path) -> ModelFiles:
     """Return what the files of a model say; a single GGUF file counts as a model."""
     if place.is_file():

@@ -41,6 +41,7 @@ def create_app(mind: LiveMind) -> web.Application:
     )
     metrics.sessions.set_function(lambda: len(registry))
     metrics.watch_routing(mind.cache_stats)
+    metrics.watch_experts(mind.expert_states)
     app = web.Application(
         middlewares=[envelope, api_keys(limits.api_keys), in_flight],
         client_max_size=limits.max_body_bytes,

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter as Tally
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from ...backends.base import Usage
+from ...backends.pool import ExpertState
+from ...backends.pool_rules.state import STATES
 from ..events import Event, ResponseDone
 
 TTFT_BUCKETS_S = (
@@ -53,6 +56,35 @@ class RoutingCollector(Collector):
                 for result in ("hits", "misses"):
                     found.add_metric([cache, result], counts[result])
         yield found
+
+
+class ExpertCollector(Collector):
+    """The pool's states and counters, read when somebody asks."""
+
+    def __init__(self, states: Callable[[], Sequence[ExpertState]]) -> None:
+        self._states = states
+
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+        """Yield state, progress, users and transitions of every expert."""
+        state = _gauge("state", "1 for the state that the expert is in", "state")
+        progress = _gauge("load_progress", "0 to 1 of a load, estimated; 1 when loaded")
+        users = _gauge("requests", "Requests that hold the expert or wait for it", "phase")
+        happened = CounterMetricFamily(
+            "livemind_expert_transitions", "What happened to experts", labels=["expert", "what"]
+        )
+        for expert in self._states():
+            for name in STATES:
+                state.add_metric([expert.expert_id, name], float(expert.state == name))
+            progress.add_metric([expert.expert_id], expert.progress or 0.0)
+            users.add_metric([expert.expert_id, "waiting"], expert.waiting)
+            users.add_metric([expert.expert_id, "holding"], expert.users - expert.waiting)
+            for what, count in asdict(expert.counts).items():
+                happened.add_metric([expert.expert_id, what], count)
+        yield from (state, progress, users, happened)
+
+
+def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"livemind_expert_{name}", text, labels=["expert", *labels])
 
 
 class Metrics:
@@ -98,6 +130,10 @@ class Metrics:
     def watch_routing(self, stats: Callable[[], dict[str, object]]) -> None:
         """Export the cache counters of ``LiveMind.stats``-like dicts."""
         self.registry.register(RoutingCollector(stats))
+
+    def watch_experts(self, states: Callable[[], Sequence[ExpertState]]) -> None:
+        """Export what the pool knows of its experts."""
+        self.registry.register(ExpertCollector(states))
 
     def request(self, route: str, method: str, status: int) -> None:
         """Count one HTTP request."""

@@ -14,6 +14,8 @@ from livemind.backends.fake import FakeExpert
 from livemind.backends.pool import ExpertState, Pool
 from livemind.backends.spec import ExpertSpec
 
+GIB = 2**30
+
 VirtualRun = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
@@ -35,7 +37,8 @@ class Factory:
 
     def on_change(self, state: ExpertState) -> None:
         self.changes.append((state.expert_id, state.state))
-        loading = [s for _, s in self._latest().items() if s in ("loading", "unloading")]
+        local = [s for name, s in self._latest().items() if name.islower()]
+        loading = [s for s in local if s in ("loading", "unloading")]
         assert len(loading) <= 1, "two engines start or stop at the same time"
 
     def _latest(self) -> dict[str, str]:
@@ -43,7 +46,7 @@ class Factory:
 
     def pool(self, ids: str = "abc", **settings: Any) -> Pool:
         specs = [ExpertSpec(i, kind="remote" if i.isupper() else "vllm") for i in ids]
-        settings = {"memory": lambda: 0.0, "on_change": self.on_change, **settings}
+        settings = {"free_memory": lambda share: None, "on_change": self.on_change, **settings}
         return Pool(specs, create=self, **settings)
 
 
@@ -142,9 +145,10 @@ def test_pool_first_warm_expert_fails_the_others_still_start(virtual_run: Virtua
 
     async def main() -> None:
         async with factory.pool(warm=("a", "b")) as pool:
-            assert states(pool) == {"a": "failed", "b": "ready", "c": "unloaded"}
-            factory.prepare = lambda expert: None
-            await asyncio.sleep(13)
+            assert states(pool) == {"a": "loading", "b": "ready", "c": "unloaded"}
+            assert pool.states()[0].counts.failed_loads == 1
+            factory.made["a"][-1].start_error = None
+            await asyncio.sleep(10)
             assert states(pool)["a"] == "ready"
 
     virtual_run(main())
@@ -213,10 +217,10 @@ def test_pool_full_of_busy_experts_too_long_refuses(virtual_run: VirtualRun) -> 
     factory = Factory()
 
     async def main() -> None:
-        async with factory.pool(max_loaded=1, room_timeout_s=5) as pool, pool.acquire("a"):
-            with pytest.raises(ExpertOverloaded, match="all 1 loaded experts are busy"):
+        async with factory.pool(max_loaded=1, queue_timeout_s=15) as pool, pool.acquire("a"):
+            with pytest.raises(ExpertOverloaded, match="15 s: all 1 loaded experts are busy"):
                 await hold(pool, "b", 0)
-            assert now() == 15.0
+            assert now() == 25.0
             assert states(pool) == {"a": "ready", "b": "unloaded", "c": "unloaded"}
 
     virtual_run(main())
@@ -294,7 +298,7 @@ def test_pool_engine_dies_in_use_restarts_it_and_the_next_use_works(
             factory.made["a"][0].crash_after_tokens = 1
             with pytest.raises(ExpertUnavailable):
                 await answer(pool)
-            assert states(pool)["a"] == "failed"
+            assert (states(pool)["a"], pool.states()[0].counts.crashes) == ("loading", 1)
             assert await answer(pool) == "ONE TWO THREE"
             assert now() == 20.0
 
@@ -347,14 +351,97 @@ def test_pool_engine_keeps_dying_restarts_back_off(virtual_run: VirtualRun) -> N
 def test_pool_short_of_memory_refuses_the_load_and_remembers_nothing(
     virtual_run: VirtualRun,
 ) -> None:
-    factory, used = Factory(), [0.95]
+    factory, free = Factory(), [GIB]
 
     async def main() -> None:
-        async with factory.pool(memory=lambda: used[0], memory_threshold=0.9) as pool:
-            with pytest.raises(ExpertOverloaded, match="not enough free memory"):
+        pool = factory.pool(needs={"a": 2 * GIB}, free_memory=lambda share: free[0])
+        async with pool:
+            with pytest.raises(ExpertOverloaded, match=r"takes about 2\.0 GiB, 1\.0 GiB may still"):
                 await hold(pool, "a", 0)
-            used[0] = 0.5
+            free[0] = 2 * GIB
             await hold(pool, "a", 0)
+
+    virtual_run(main())
+
+
+def test_pool_short_of_memory_unloads_an_idle_expert_first(virtual_run: VirtualRun) -> None:
+    factory = Factory()
+
+    async def main() -> None:
+        pool = factory.pool(needs=dict.fromkeys("abc", 2 * GIB), capacity=5 * GIB, max_loaded=3)
+        async with pool:
+            for expert_id in "abc":
+                await hold(pool, expert_id, 1)
+            assert states(pool) == {"a": "unloaded", "b": "ready", "c": "ready"}
+
+    virtual_run(main())
+
+
+def test_pool_waits_longer_than_the_load_takes_the_progress_is_told(
+    virtual_run: VirtualRun,
+) -> None:
+    factory, told = Factory(start_s=10), list[float]()
+
+    def on_change(state: ExpertState) -> None:
+        if state.state == "loading" and state.progress is not None:
+            told.append(round(state.progress, 2))
+
+    async def main() -> None:
+        async with factory.pool(on_change=on_change, max_loaded=1) as pool:
+            await hold(pool, "a", 1)
+            await hold(pool, "b", 1)
+            told.clear()
+            await hold(pool, "a", 1)
+
+    virtual_run(main())
+    assert told[:4] == [0.0, 0.05, 0.1, 0.15]
+    assert len(told) in (20, 21)
+
+
+def test_pool_queue_full_refuses_and_names_the_limit(virtual_run: VirtualRun) -> None:
+    factory = Factory()
+
+    async def main() -> None:
+        async with factory.pool(max_queued=2) as pool, asyncio.TaskGroup() as group:
+            for _ in range(2):
+                group.create_task(hold(pool, "a", 0))
+            await asyncio.sleep(1)
+            with pytest.raises(ExpertOverloaded, match="2 requests wait") as refused:
+                await hold(pool, "a", 0)
+            assert refused.value.retry_after_s > 1
+
+    virtual_run(main())
+
+
+def test_pool_busy_expert_whose_place_is_needed_drains_and_keeps_its_requests(
+    virtual_run: VirtualRun,
+) -> None:
+    """Without draining the requests that keep arriving for ``a`` would starve ``b``."""
+    factory = Factory(start_s=1)
+
+    async def main() -> None:
+        async with factory.pool(max_loaded=1) as pool, asyncio.TaskGroup() as group:
+            first = group.create_task(hold(pool, "a", 10))
+            await asyncio.sleep(5)
+            other = group.create_task(hold(pool, "b", 2))
+            await asyncio.sleep(1)
+            assert states(pool) == {"a": "draining", "b": "unloaded", "c": "unloaded"}
+            late = group.create_task(hold(pool, "a", 1))
+        assert [first.result(), other.result(), late.result()] == [1.0, 12.0, 15.0]
+
+    virtual_run(main())
+
+
+def test_pool_drained_for_nobody_any_more_goes_on(virtual_run: VirtualRun) -> None:
+    factory = Factory(start_s=1)
+
+    async def main() -> None:
+        async with factory.pool(max_loaded=1) as pool, asyncio.TaskGroup() as group:
+            group.create_task(hold(pool, "a", 10))
+            await asyncio.sleep(5)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(hold(pool, "b", 2), 1)
+            assert await hold(pool, "a", 0) == 6.0
 
     virtual_run(main())
 
@@ -363,7 +450,7 @@ def test_pool_remote_experts_need_no_room_and_no_memory(virtual_run: VirtualRun)
     factory = Factory(start_s=0)
 
     async def main() -> None:
-        pool = factory.pool("aBC", max_loaded=1, memory=lambda: 0.95, memory_threshold=0.9)
+        pool = factory.pool("aBC", max_loaded=1, needs={"B": GIB}, free_memory=lambda share: 0)
         async with pool, pool.acquire("B"), pool.acquire("C"):
             assert states(pool) == {"a": "unloaded", "B": "ready", "C": "ready"}
 
@@ -421,9 +508,14 @@ def test_pool_expert_with_a_bug_reports_failed_instead_of_ending_the_pool(
 
 
 def test_pool_unknown_expert_raises_key_error(virtual_run: VirtualRun) -> None:
-    pool = Factory().pool()
-    with pytest.raises(KeyError, match="no expert 'z'"):
-        pool.wake("z")
+    async def main() -> None:
+        async with Factory().pool() as pool:
+            with pytest.raises(KeyError, match="no expert 'z'"):
+                pool.wake("z")
+            with pytest.raises(KeyError, match="no expert 'z'"):
+                await hold(pool, "z", 0)
+
+    virtual_run(main())
 
 
 @pytest.mark.parametrize(

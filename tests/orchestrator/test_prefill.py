@@ -77,14 +77,20 @@ async def open_lane(
     expert: FakeExpert, slice_tokens: int = 8, *, warm: bool = True
 ) -> AsyncIterator[PrefillLane]:
     pool = Pool(
-        [ExpertSpec("e", model_path="fake")],
-        create=lambda spec: expert,
+        [ExpertSpec("e", model_path="fake"), ExpertSpec("other", model_path="fake")],
+        create=lambda spec: expert if spec.expert_id == "e" else FakeExpert("other"),
         max_loaded=1,
         warm=["e"] if warm else [],
     )
     async with pool:
         gate = SpeculationGate(slice_tokens, BLOCK, 10)
         yield PrefillLane("e", Shared(pool, Router(None, {}, (), "e"), gate))
+
+
+async def displace(pool: Pool) -> None:
+    """Let the other expert take the place of ``e``."""
+    async with pool.acquire("other"):
+        assert pool.ready("e") is None
 
 
 async def prefilled(expert: Recorder, *targets: Prefill, slice_tokens: int = 8) -> Reports:
@@ -302,7 +308,7 @@ async def test_expert_unloaded_while_the_lane_waited_is_not_loaded_by_it() -> No
         with lane._shared.gate.foreground("local"):
             task = asyncio.ensure_future(lane.run(Reports()))
             await asyncio.sleep(0.01)
-            await lane._shared.pool._unload(lane._shared.pool._slot("e"))
+            await displace(lane._shared.pool)
         await task
         assert (expert.lengths, expert.starts) == ([], 1)
 
@@ -314,7 +320,7 @@ async def test_restarted_expert_is_prefilled_from_the_beginning() -> None:
         lane.aim(target(15), None)
         await lane.run(Reports())
         pool._create = lambda spec: second
-        await pool._unload(pool._slot("e"))
+        await displace(pool)
         async with pool.acquire("e"):
             pass
         lane.aim(target(19, 2), None)

@@ -12,7 +12,7 @@ from livemind.backends.doctor import Question, Subject, examine
 from livemind.backends.doctor.engine_tables import EngineTables
 from livemind.backends.doctor.gguf_header import read_gguf
 from livemind.backends.doctor.model_files import locate, read_model
-from livemind.backends.doctor.quantities import GIB, gib, machine_memory, parse_size
+from livemind.backends.doctor.quantities import GIB, gib, parse_size
 from livemind.backends.doctor.safetensors_header import BadWeights, read_safetensors
 from livemind.backends.spec import ExpertSpec
 
@@ -149,19 +149,3 @@ def test_size_text_without_meaning_is_refused(given: str) -> None:
 
 def test_size_is_shown_in_gib_and_small_ones_in_mib() -> None:
     assert (gib(54.86e9), gib(2.5e6)) == ("51.1 GiB", "2.4 MiB")
-
-
-def test_machine_memory_is_the_smallest_limit_from_the_own_cgroup_up(tmp_path: Path) -> None:
-    proc, cgroups = tmp_path / "proc", tmp_path / "cgroup"
-    (proc / "self").mkdir(parents=True)
-    (proc / "meminfo").write_text("MemTotal:       16777216 kB\nMemFree: 1 kB\n")
-    (proc / "self" / "cgroup").write_text("0::/system.slice/livemind.service\n")
-    service = cgroups / "system.slice" / "livemind.service"
-    service.mkdir(parents=True)
-    assert machine_memory(cgroups, proc) == 16 * GIB
-    (service.parent / "memory.max").write_text(f"{8 * GIB}\n")
-    (service / "memory.max").write_text("max\n")
-    assert machine_memory(cgroups, proc) == 8 * GIB
-    (service / "memory.max").write_text(f"{4 * GIB}\n")
-    assert machine_memory(cgroups, proc) == 4 * GIB
-    assert machine_memory(tmp_path / "none", tmp_path / "none") is None

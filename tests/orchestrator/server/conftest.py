@@ -113,14 +113,16 @@ def chat_body(text: str = "hello there", **fields: Any) -> Json:
 
 
 @asynccontextmanager
-async def serving(*fakes: FakeExpert, **server: Any) -> AsyncIterator[Doors]:
+async def serving(
+    *fakes: FakeExpert, lazy_loading: dict[str, Any] | None = None, **server: Any
+) -> AsyncIterator[Doors]:
     """Serve these experts (one called ``fake`` if none is given) with these server settings."""
     experts = {fake.expert_id: fake for fake in fakes or (FakeExpert("fake"),)}
     settings = Settings.model_validate(
         {
             "server": server,
             "experts": [{"expert_id": name, "model_path": "fake"} for name in experts],
-            "lazy_loading": {"enabled": False},
+            "lazy_loading": lazy_loading or {"enabled": False},
         }
     )
     create: Callable[[Any], FakeExpert] = lambda spec: experts[spec.expert_id]  # noqa: E731

@@ -78,6 +78,33 @@ async def test_stats_join_engine_and_server(serve: Any) -> None:
         assert server["sessions"] == 0
 
 
+async def test_expert_that_loads_tells_its_progress_in_stats_metrics_and_events(
+    serve: Any,
+) -> None:
+    slow = FakeExpert("slow", start_s=60)
+    lazy = {"enabled": True, "warmup_pool_size": 0, "max_loaded_experts": 1}
+    async with serve(slow, lazy_loading=lazy) as doors, doors.mind.session() as session:
+        session.append("hello there ")
+        told: list[float] = []
+        async for event in session.events():
+            if event.type == "expert.updated":
+                assert event.state == "loading"
+                told.append(event.progress)
+            if len(told) == 3:
+                break
+        assert told == sorted(told)
+        assert 0.0 < told[-1] < 1.0
+        [shown] = (await doors.ask("GET", "/stats"))[1]["experts"]
+        assert (shown["state"], shown["counts"]["loads"]) == ("loading", 0)
+        assert 0.0 < shown["progress"] < 1.0
+        states = ("loading", "ready")
+        shares = [sample(doors, "livemind_expert_state", expert="slow", state=s) for s in states]
+        assert shares == [1.0, 0.0]
+        assert (sample(doors, "livemind_expert_load_progress", expert="slow") or 0.0) > 0.0
+        transitions = "livemind_expert_transitions_total"
+        assert sample(doors, transitions, expert="slow", what="loads") == 0.0
+
+
 async def test_metrics_count_turns_tokens_ttft_and_requests(serve: Any) -> None:
     async with serve() as doors:
         await doors.chat("one two three")

@@ -1,0 +1,1 @@
+"""What the pool decides: which expert is loaded next, which one leaves, who gets in. Pure."""

@@ -1,0 +1,33 @@
+"""Steps that what happened and what is decided have in common."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..errors import ExpertError
+from .state import Action, Grant, PoolState, Refuse, Report, Seat, State, Step
+
+
+def enter(state: PoolState, seat: Seat, to: State, since_s: float) -> Step:
+    """Move an expert to another state."""
+    seat = replace(seat, state=to, since_s=since_s)
+    return state.put(seat), [Report(seat.expert_id)]
+
+
+def grant_waiting(state: PoolState, expert_id: str, actions: list[Action]) -> Step:
+    """Give the expert to all who wait for it."""
+    granted = state.waiting(expert_id)
+    seat = state.seat(expert_id)
+    numbers = frozenset(ticket.number for ticket in granted)
+    state = state.put(replace(seat, holders=seat.holders | numbers))
+    queue = tuple(ticket for ticket in state.queue if ticket.number not in numbers)
+    return replace(state, queue=queue), [*actions, *map(Grant, granted)]
+
+
+def refuse_waiting(
+    state: PoolState, expert_id: str, error: ExpertError, actions: list[Action]
+) -> Step:
+    """Tell all who wait for the expert why they do not get it."""
+    refused = state.waiting(expert_id)
+    queue = tuple(ticket for ticket in state.queue if ticket.expert_id != expert_id)
+    return replace(state, queue=queue), [*actions, *(Refuse(t.number, error) for t in refused)]
