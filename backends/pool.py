@@ -160,6 +160,11 @@ class Pool:
         seat = self._state.seat(expert_id)
         return self._experts[expert_id] if seat.state == "ready" else None
 
+    def loaded(self) -> frozenset[str]:
+        """Return the ids of the experts that a request would get now."""
+        seats = self._state.seats
+        return frozenset(seat.expert_id for seat in seats if seat.state == "ready")
+
     def states(self) -> tuple[ExpertState, ...]:
         """Every expert's state, in the order of the specs."""
         return tuple(view(self._state, seat, _now()) for seat in self._state.seats)

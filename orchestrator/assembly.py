@@ -154,6 +154,7 @@ def make_policy(settings: Settings) -> Policy:
     return Policy(
         mode=speculation.mode,
         fast=router.fast_expert,
+        on_cold=settings.lazy_loading.on_cold,
         start_delay_s=speculation.start_delay_ms / 1000,
         settle_s=router.settle_ms / 1000,
         pause_s=speculation.pause_ms / 1000,

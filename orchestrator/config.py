@@ -26,6 +26,7 @@ from .config_experts import ExpertConfig, Section, from_folder, url_problem
 from .config_file import read_json
 from .config_problems import Problem, got, problem_lines, raise_problems
 from .errors import ConfigError
+from .turn import OnCold
 
 SpeculationMode = Literal["off", "prefill", "draft"]
 
@@ -81,6 +82,11 @@ class LazyLoadingConfig(Section):
     )
     auto_unload_after_s: float | None = Field(
         None, gt=0, le=2_592_000, description="Unload an unused expert after this; null: never."
+    )
+    on_cold: OnCold = Field(
+        "wait",
+        description="Who answers when the expert of a request is not loaded: wait for it; "
+        "fallback: the fast expert, if it is, and the response says so.",
     )
     max_queued_requests: int = Field(
         64, ge=1, le=100_000, description="Requests that wait for experts; one more gets a 429."

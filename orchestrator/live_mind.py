@@ -31,7 +31,7 @@ from .errors import InvalidRequest, NotFound, Overloaded, Unavailable
 from .events import ExpertUpdated, ResponseDone
 from .session import Session, SessionOptions, new_session_id
 from .shared import Shared
-from .turn import Mode
+from .turn import Mode, OnCold
 
 if TYPE_CHECKING:
     from ..rag.base import Embedder
@@ -174,6 +174,7 @@ class LiveMind:
         params: GenerationParams | None = None,
         cache_salt: str | None = None,
         consensus: Consensus | PolicyName | None = None,
+        on_cold: OnCold | None = None,
         affinity: str | None = None,
         session_id: str | None = None,
     ) -> Session:
@@ -189,6 +190,8 @@ class LiveMind:
             params: sampling; ``max_tokens`` None = the expert's default.
             cache_salt: sessions with different salts share no prefix cache.
             consensus: how answers are settled, or the name of a policy; None = as configured.
+            on_cold: whether the fast expert answers for one that is not loaded; None = as
+                configured.
             affinity: sessions of one key stay on one server of a remote expert; None = the id.
             session_id: None = a new one that cannot be guessed.
 
@@ -213,6 +216,7 @@ class LiveMind:
             params=params or GenerationParams(),
             cache_salt=cache_salt,
             consensus=self._settled_by(consensus),
+            on_cold=on_cold,
         )
         session = Session(
             session_id or new_session_id(),

@@ -32,6 +32,7 @@ from .turn import (
     StopAnswer,
     StopSpeculation,
     TurnState,
+    Wake,
 )
 
 WORD_END = frozenset(" \t\n.,;:?!…)]}\"'、。，！？")  # noqa: RUF001
@@ -221,6 +222,13 @@ def answering_expert(state: TurnState) -> str | None:
     return state.route.estimate.expert if state.route is not None else None
 
 
+def _stand_in(state: TurnState, expert: str) -> str | None:
+    """Return the fast expert if it may answer for one that is not loaded, and is loaded itself."""
+    fast = state.policy.fast
+    allowed = state.policy.on_cold == "fallback" and expert not in state.loaded
+    return fast if allowed and fast in state.loaded else None
+
+
 def _final_messages(state: TurnState) -> tuple[Message, ...]:
     frozen, late = documents.chosen(state.docs)
     return build(replace(state.context, frozen=frozen, late=late), state.text)
@@ -323,8 +331,9 @@ def _try_answer(state: TurnState, actions: list[Action]) -> Step:
     """Answer as soon as route and documents of the committed text are known."""
     if _needs_route(state) or _needs_documents(state):
         return state, actions
-    expert = answering_expert(state)
-    assert expert is not None
+    routed = answering_expert(state)
+    assert routed is not None
+    expert = _stand_in(state, routed) or routed
     messages = _final_messages(state)
     draft_id = None
     if state.draft is not None:
@@ -334,5 +343,8 @@ def _try_answer(state: TurnState, actions: list[Action]) -> Step:
             state = _drop_draft(state, actions, "commit differs")
     degraded = (state.docs.degraded,) if state.docs.degraded is not None else ()
     actions.append(StopSpeculation())
+    if expert != routed:
+        degraded = (*degraded, f"{routed} is not loaded yet: {expert} answers")
+        actions.append(Wake(routed))
     actions.append(Answer(expert, messages, draft_id, degraded, documents.used(state.docs)))
     return replace(state, phase="answering"), actions

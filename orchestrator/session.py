@@ -18,7 +18,7 @@ from .events import Event, ExpertUpdated, ResponseDone
 from .outbox import Outbox
 from .prompt import Context, without_documents
 from .shared import Shared
-from .turn import Mode, Policy, TurnState
+from .turn import Mode, OnCold, Policy, TurnState
 from .turn_loop import TurnLoop
 
 
@@ -32,6 +32,7 @@ class SessionOptions:
         documents: passages that stand before the user's text in every turn.
         cache_salt: sessions with different salts share no prefix cache.
         consensus: how answers are settled.
+        on_cold: whether the fast expert answers for one that is not loaded; None = as configured.
     """
 
     pinned: str | None = None
@@ -42,6 +43,7 @@ class SessionOptions:
     params: GenerationParams = field(default_factory=GenerationParams)
     cache_salt: str | None = None
     consensus: Consensus = field(default_factory=Consensus)
+    on_cold: OnCold | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +278,7 @@ class Session:
             mode=options.speculation,
             pinned=options.pinned or self._policy.pinned,
             retrieval=options.retrieval,
+            on_cold=options.on_cold or self._policy.on_cold,
         )
 
     def _context(self) -> Context:

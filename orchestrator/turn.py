@@ -16,16 +16,21 @@ from .events import DocumentsUsed, Event, Status
 from .prompt import Context
 
 Mode = Literal["off", "prefill", "draft"]
+OnCold = Literal["wait", "fallback"]
 Phase = Literal["typing", "resolving", "answering", "ended"]
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The rules of one session, from the configuration and ``session.update``. Times in seconds."""
+    """The rules of one session, from the configuration and ``session.update``. Times in seconds.
+
+    ``on_cold``: an expert that is not loaded at commit is waited for, or the fast one answers.
+    """
 
     mode: Mode = "draft"
     pinned: str | None = None
     fast: str | None = None
+    on_cold: OnCold = "wait"
     retrieval: bool = False
     start_delay_s: float = 0.03
     settle_s: float = 0.25
@@ -93,6 +98,7 @@ class TurnState:
         tokens_spent: tokens of speculative prefill computed in this turn.
         draft_tokens_wasted, draft_tokens_adopted: of this session, halved at each turn.
         timer_s: when ``on_timer`` is due.
+        loaded: the experts that could answer at once when the turn was committed.
     """
 
     policy: Policy
@@ -112,6 +118,7 @@ class TurnState:
     draft_tokens_wasted: int = 0
     draft_tokens_adopted: int = 0
     timer_s: float | None = None
+    loaded: frozenset[str] = frozenset()
 
 
 # ---- actions ------------------------------------------------------------------------------------
@@ -171,6 +178,13 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Wake:
+    """Begin to load an expert: the next turn will need it."""
+
+    expert: str
+
+
+@dataclass(frozen=True, slots=True)
 class StopSpeculation:
     """Cancel routing, retrieval and prefill of this turn."""
 
@@ -212,6 +226,7 @@ Action = (
     | StartDraft
     | DropDraft
     | Answer
+    | Wake
     | StopSpeculation
     | StopAnswer
     | Emit

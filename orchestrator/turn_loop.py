@@ -97,6 +97,7 @@ class TurnLoop:
         self.record.commit_s = now_s = self.now()
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_at(now_s + self._turn_timeout_s, self._too_late)
+        self.state = replace(self.state, loaded=self._shared.pool.loaded())
         self._apply(planner.on_commit(self.state, text, revision, now_s))
 
     def cancel(self, error: ErrorInfo | None = None) -> None:
@@ -214,6 +215,8 @@ class TurnLoop:
                 self._count_dropped(draft, reason)
             case turn.Answer():
                 self._start_answer(action)
+            case turn.Wake(expert):
+                self._shared.pool.wake(expert)
             case turn.StopSpeculation():
                 self.engine.stop_speculation()
             case turn.StopAnswer(status, error):

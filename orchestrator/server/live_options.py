@@ -36,6 +36,8 @@ def reconfigured(state: ServerState, live: LiveSession, config: SessionConfig) -
     options = state.mind.options(options, model=model, retrieval=retrieval, consensus=consensus)
     if "instructions" in given:
         options = replace(options, instructions=config.instructions)
+    if "on_cold" in given:
+        options = replace(options, on_cold=config.on_cold)
     if "speculation" in given:
         options = replace(options, speculation=config.speculation or defaults.speculation)
     if "documents" in given:
@@ -61,6 +63,7 @@ def options_json(options: SessionOptions) -> dict[str, object]:
         "instructions": options.instructions,
         "consensus": consensus_json(options.consensus),
         "speculation": options.speculation,
+        "on_cold": options.on_cold,
         "retrieval": options.retrieval,
         "documents": len(options.documents),
         "sampling": sampling,

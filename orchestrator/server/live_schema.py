@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationInfo, model_validator
 
+from ..turn import OnCold
 from .consensus_schema import ConsensusField
 from .schema import INT64_MAX, MAX_DOCUMENTS, CacheSalt, Sampling, check_length, refusal
 from .strict import Strict
@@ -20,6 +21,7 @@ class SessionConfig(Strict):
     consensus: ConsensusField = None
     speculation: Literal["off", "prefill", "draft"] | None = None
     retrieval: bool | None = None
+    on_cold: OnCold | None = None
     sampling: Sampling | None = None
     documents: list[str] | None = Field(None, max_length=MAX_DOCUMENTS)
     cache_salt: CacheSalt | None = None

@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from ...backends.base import GenerationParams, Message
+from ..turn import OnCold
 from .consensus_schema import ConsensusField
 from .strict import Strict
 
@@ -182,6 +183,7 @@ class ChatRequest(GenerationRequest):
     speculation: Literal["off", "prefill", "draft"] | None = None
     cache_salt: CacheSalt | None = None
     consensus: ConsensusField = None
+    on_cold: OnCold | None = None
     livemind: bool | None = None
 
     @model_validator(mode="after")

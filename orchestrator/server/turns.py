@@ -118,6 +118,7 @@ async def _open(state: ServerState, body: ChatRequest, owner: str | None) -> Liv
         retrieval=body.retrieval,
         cache_salt=body.cache_salt,
         consensus=None if body.consensus is None else body.consensus.onto(state.mind.consensus),
+        on_cold=body.on_cold,
         affinity=body.user,
     )
 
@@ -133,6 +134,8 @@ def _adopt(state: ServerState, live: LiveSession, body: ChatRequest) -> None:
     )
     if body.instructions is not None:
         options = replace(options, instructions=body.instructions)
+    if body.on_cold is not None:
+        options = replace(options, on_cold=body.on_cold)
     if body.speculation is not None:
         options = replace(options, speculation=body.speculation)
     if body.cache_salt is not None:

@@ -33,6 +33,7 @@ from livemind.orchestrator.turn import (
     StopAnswer,
     StopSpeculation,
     TurnState,
+    Wake,
 )
 from livemind.rag.base import Passage, RetrievalResult
 
@@ -558,3 +559,27 @@ def test_planner_any_calls_end_the_turn_at_most_once(script: list[tuple[Any, ...
         state, actions = getattr(planner, name)(state, *args)
         ended += len(of(actions, EndTurn))
         assert ended == (state.phase == "ended")
+
+
+@pytest.mark.parametrize(
+    ("on_cold", "loaded", "answers"),
+    [
+        ("fallback", {"fast"}, "fast"),
+        ("fallback", {"fast", "strong"}, "strong"),
+        ("fallback", set(), "strong"),
+        ("wait", {"fast"}, "strong"),
+    ],
+    ids=["stands-in", "not-needed", "cold-itself", "not-allowed"],
+)
+@pytest.mark.parametrize("pinned", [None, "strong"])
+def test_commit_while_the_expert_is_not_loaded_the_fast_one_answers_if_allowed(
+    on_cold: str, loaded: set[str], answers: str, pinned: str | None
+) -> None:
+    policy = {"on_cold": on_cold, "pinned": pinned}
+    state = routed(turn("one two", policy=policy, loaded=frozenset(loaded)))
+    _, actions = planner.on_commit(state, "one two", 2, 1.0)
+    [answer] = [action for action in actions if isinstance(action, Answer)]
+    assert answer.expert == answers
+    stood_in = answers == "fast"
+    assert answer.degraded == (("strong is not loaded yet: fast answers",) if stood_in else ())
+    assert (Wake("strong") in actions) == stood_in

@@ -114,7 +114,10 @@ def chat_body(text: str = "hello there", **fields: Any) -> Json:
 
 @asynccontextmanager
 async def serving(
-    *fakes: FakeExpert, lazy_loading: dict[str, Any] | None = None, **server: Any
+    *fakes: FakeExpert,
+    lazy_loading: dict[str, Any] | None = None,
+    fast: str | None = None,
+    **server: Any,
 ) -> AsyncIterator[Doors]:
     """Serve these experts (one called ``fake`` if none is given) with these server settings."""
     experts = {fake.expert_id: fake for fake in fakes or (FakeExpert("fake"),)}
@@ -123,6 +126,7 @@ async def serving(
             "server": server,
             "experts": [{"expert_id": name, "model_path": "fake"} for name in experts],
             "lazy_loading": lazy_loading or {"enabled": False},
+            "router": {"fast_expert": fast},
         }
     )
     create: Callable[[Any], FakeExpert] = lambda spec: experts[spec.expert_id]  # noqa: E731

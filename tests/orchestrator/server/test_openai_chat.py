@@ -311,3 +311,29 @@ async def test_chat_over_the_turn_limit_is_429_with_retry_after(serve: Any, body
                 assert second.status == 429
                 assert int(second.headers["Retry-After"]) >= 1
         await doors.quiet()
+
+
+async def test_chat_on_cold_fallback_says_who_answered_and_why_and_loads_the_expert(
+    serve: Any, eventually: Any
+) -> None:
+    experts = FakeExpert("fast"), FakeExpert("strong", start_s=0.2)
+    lazy = {"warmup_pool_size": 1, "max_loaded_experts": 2}
+    async with serve(*experts, lazy_loading=lazy, fast="fast") as doors:
+        asked = {"model": "strong", "on_cold": "fallback", "livemind": True}
+        _, answer = await doors.chat("hello there", **asked)
+        assert answer["model"] == "fast"
+        assert answer["livemind"]["degraded"] == ["strong is not loaded yet: fast answers"]
+        await eventually(lambda: experts[1].starts == 1)
+        _, answer = await doors.chat("hello there", **asked | {"on_cold": "wait"})
+        assert (answer["model"], answer["livemind"]["degraded"]) == ("strong", [])
+
+
+async def test_live_session_on_cold_is_an_option_with_the_configured_default(serve: Any) -> None:
+    experts = FakeExpert("fast"), FakeExpert("strong", start_s=60)
+    lazy = {"warmup_pool_size": 1, "max_loaded_experts": 2, "on_cold": "fallback"}
+    async with serve(*experts, lazy_loading=lazy, fast="fast") as doors, doors.live() as ws:
+        await ws.send(type="session.update", model="strong", on_cold=None)
+        assert (await ws.next())["session"]["on_cold"] is None
+        await ws.send(type="input_text.commit", text="hello")
+        done = await ws.until("response.done")
+        assert (done["expert"], done["status"]) == ("fast", "completed")
