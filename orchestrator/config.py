@@ -244,8 +244,10 @@ class SpeculationConfig(Section):
 class ConsensusConfig(Section):
     """How several experts settle an answer; requests may choose otherwise."""
 
-    policy: Literal["auto", "first", "vote"] = Field(
-        "auto", description="first: the routed expert alone; vote: closed answers by weighted vote."
+    policy: Literal["auto", "first", "draft", "vote"] = Field(
+        "auto",
+        description="first: the routed expert alone; draft: the same answer sooner, drafts are "
+        "verified; vote: closed answers by weighted vote; auto: draft where it is possible.",
     )
     experts: tuple[str, ...] = Field(
         (),

@@ -35,6 +35,7 @@ class Draft:
         delivered: after adoption, tells the gate of streamed tokens.
         report: how it came to be.
         wanted: begins when it is adopted.
+        tokenizer_id: of its expert, None = unknown.
     """
 
     plan: DraftState
@@ -48,6 +49,7 @@ class Draft:
     delivered: Callable[[int], None] = lambda tokens: None
     report: Report = field(default_factory=Report)
     wanted: Wanted = field(default_factory=Wanted)
+    tokenizer_id: str | None = None
 
     @property
     def spent(self) -> int:

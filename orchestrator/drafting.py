@@ -15,6 +15,7 @@ from ..backends.base import Chunk, GenerationParams, Priority
 from ..backends.errors import ExpertError
 from .consensus.authors import convened, is_continuable, write
 from .consensus.choice import Consensus
+from .consensus.guess import Guess
 from .consensus.panel import Panel
 from .consensus.task import Task, tokens_of
 from .draft import Draft, continuable
@@ -29,13 +30,18 @@ Spawn = Callable[[Coroutine[None, None, None], str], asyncio.Task[None]]
 
 
 class Drafter:
-    """Runs drafts in tasks made by ``spawn``; synchronous but for those tasks."""
+    """Runs drafts in tasks made by ``spawn``; synchronous but for those tasks.
+
+    Attributes:
+        guess: what the last draft that cannot be adopted said; None before one.
+    """
 
     def __init__(self, shared: Shared, listener: Listener, spawn: Spawn) -> None:
         self._shared = shared
         self._listener = listener
         self._spawn = spawn
         self._drafts: dict[str, Draft] = {}
+        self.guess: Guess | None = None
 
     def start(
         self,
@@ -78,6 +84,7 @@ class Drafter:
         draft = self._drafts.pop(draft_id, None)
         if draft is None:
             return 0
+        self._remember(draft)
         draft.status = "dropped"
         if draft.task is not None and draft.task is not asyncio.current_task():
             draft.task.cancel()
@@ -87,6 +94,12 @@ class Drafter:
         """Stop every draft."""
         for draft_id in list(self._drafts):
             self.drop(draft_id)
+
+    def _remember(self, draft: Draft) -> None:
+        """Keep the tokens as a guess, unless they are the beginning of the one that is known."""
+        tokens = draft.token_ids() if draft.prompt is not None else ()
+        if tokens and (self.guess is None or self.guess.tokens[: len(tokens)] != tokens):
+            self.guess = Guess(draft.plan.expert, draft.tokenizer_id, tokens)
 
     async def _fill(self, draft: Draft, task: Task) -> None:
         try:
@@ -121,20 +134,20 @@ class Drafter:
 
     async def _write(self, draft: Draft, task: Task, panel: Panel) -> None:
         shared = self._shared
-        if draft.plan.expert in panel.experts:
-            draft.prompt = task.prompt = task.rendered(panel.experts[draft.plan.expert])
-        may_pause = (
-            draft.prompt is not None
-            and continuable(task.params, draft.prompt)
-            and is_continuable(task.choice)
-        )
+        may_pause = False
+        if is_continuable(task.choice):
+            leader = panel.experts[draft.plan.expert]
+            draft.prompt = task.prompt = task.rendered(leader)
+            draft.tokenizer_id = leader.capabilities.tokenizer_id
+            may_pause = continuable(task.params, draft.prompt)
+        task.guess = self.guess
         draft.status = "running"
 
         def stand_aside() -> None:
             if draft.status == "running":
                 self._pause(draft, may_pause)
 
-        stream = write(task, panel, shared.team)
+        stream = write(task, panel, shared)
         with ExitStack() as stack:
             for group in panel.groups:
                 stack.enter_context(shared.gate.guest(group, stand_aside))
@@ -155,9 +168,11 @@ class Drafter:
     def _keep(self, draft: Draft, chunk: Chunk) -> None:
         first = draft.tokens == 0
         draft.add(chunk)
-        if first and draft.tokens and draft.prompt is not None:
-            prompt = draft.prompt
-            missing = len(prompt.token_ids) if draft.lane is None else draft.lane.missing(prompt)
+        if first and draft.tokens:
+            missing = 0
+            if draft.prompt is not None:
+                ids = draft.prompt.token_ids
+                missing = len(ids) if draft.lane is None else draft.lane.missing(draft.prompt)
             self._listener.draft_ready(draft.plan.draft_id, missing)
 
     def _deliver(self, draft: Draft, chunk: Chunk) -> None:
@@ -166,6 +181,7 @@ class Drafter:
         self._listener.answer_chunk(chunk)
 
     def _pause(self, draft: Draft, may_pause: bool, *, cancel: bool = True) -> None:
+        self._remember(draft)
         if may_pause:
             self._listener.draft_cut(draft.cut())
         if may_pause and draft.tokens:

@@ -247,18 +247,21 @@ class Engine:
         )
         self._listener.answer_begun(task.report)
         async with convened(shared.pool, shared.team, action.expert, task.choice) as panel:
+            task.guess = self.drafts.guess
             if draft is not None:
-                expert = panel.experts[action.expert]
+                expert, task.begun = panel.experts[action.expert], draft.token_ids()
                 task.prompt, task.params = continuation(draft, params, expert.capabilities)
+                task.guess = task.guess.after(task.begun) if task.guess is not None else None
             rates = shared.rates[action.expert] if is_continuable(task.choice) else None
             clock = asyncio.get_running_loop().time
             last_s: float | None = None
             with shared.gate.foreground(*panel.groups) as delivered:
-                stream = write(task, panel, shared.team)
+                stream = write(task, panel, shared)
                 async with aclosing(stream):
                     async for chunk in stream:
                         now_s = clock()
-                        if rates is not None and last_s is not None and len(chunk.token_ids) == 1:
+                        plain = len(chunk.token_ids) == 1 and not task.report.drafted
+                        if rates is not None and last_s is not None and plain:
                             rates.saw_decode((now_s - last_s) * 1000)
                         last_s = now_s
                         delivered(len(chunk.token_ids))

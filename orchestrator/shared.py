@@ -12,6 +12,7 @@ from typing import Protocol
 from ..backends.base import Chunk, PrefillResult
 from ..backends.pool import Pool
 from ..rag.base import RetrievalResult, Retriever
+from .consensus.follow import Acceptance
 from .consensus.report import Report
 from .consensus.team import Team
 from .errors import ErrorInfo
@@ -61,6 +62,7 @@ class Shared:
 
     Attributes:
         slice_ms: how long a slice of speculative prefill should take at most.
+        acceptances: of the drafts of one expert (first) for another.
     """
 
     pool: Pool
@@ -71,3 +73,6 @@ class Shared:
     slice_ms: float = 80.0
     team: Team = field(default_factory=Team)
     rates: defaultdict[str, ExpertRates] = field(default_factory=lambda: defaultdict(ExpertRates))
+    acceptances: defaultdict[tuple[str, str], Acceptance] = field(
+        default_factory=lambda: defaultdict(Acceptance)
+    )

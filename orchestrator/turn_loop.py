@@ -262,6 +262,7 @@ class TurnLoop:
         committed = record.committed if status != "failed" else ()
         if status == "completed":
             self.engine.answered_by = record.expert
+        self.engine.drafts.guess = None
         self.record = TurnRecord()
         self.state = replace(
             self._on_end(done, committed, text),

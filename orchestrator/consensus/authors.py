@@ -4,25 +4,32 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
 
 from ...backends.base import Capabilities, Chunk
 from ...backends.pool import Pool
 from .choice import Consensus, PolicyName
+from .drafted import write_drafted
 from .panel import Panel, convene
 from .sole import write_alone
 from .task import Task
 from .team import Team
 from .vote import write_voted
 
-ALONE = ("first", "draft")
+if TYPE_CHECKING:
+    from ..shared import Shared
 
 
 def convened(
     pool: Pool, team: Team, leader: str, choice: Consensus
 ) -> AbstractAsyncContextManager[Panel]:
     """Hold the experts that a choice needs beside its leader; see ``convene``."""
-    if choice.policy in ("auto", "first"):
-        return convene(pool, leader)
+    match choice.policy:
+        case "first":
+            return convene(pool, leader)
+        case "auto" | "draft":
+            fast = team.fast
+            return convene(pool, leader, (fast,) if fast not in (None, leader) else ())
     return convene(pool, leader, choice.experts or team.others(leader), wake=bool(choice.experts))
 
 
@@ -30,10 +37,10 @@ def policy_of(choice: Consensus, leader: Capabilities | None) -> PolicyName:
     """Return the policy that is meant, given what the leader can do; None: it is not there."""
     if choice.policy != "auto":
         return choice.policy
-    return "first"
+    return "draft" if leader is not None and leader.drafts else "first"
 
 
-def write(task: Task, panel: Panel, team: Team) -> AsyncGenerator[Chunk, None]:
+def write(task: Task, panel: Panel, shared: Shared) -> AsyncGenerator[Chunk, None]:
     """Return the answer as it is settled: chunks as ``Expert.generate`` yields them.
 
     Closing the iterator stops every expert that works on it. Raises ExpertError when no expert
@@ -44,7 +51,9 @@ def write(task: Task, panel: Panel, team: Team) -> AsyncGenerator[Chunk, None]:
     task.report.policy = policy
     match policy:
         case "vote":
-            return write_voted(task, panel, team)
+            return write_voted(task, panel, shared.team)
+        case "draft":
+            return write_drafted(task, panel, shared)
         case _:
             return write_alone(task, panel)
 

@@ -1,4 +1,4 @@
-"""`first`: the routed expert answers alone."""
+"""The routed expert writes alone; with a draft it verifies several tokens per step."""
 
 from __future__ import annotations
 
@@ -6,19 +6,24 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from ...backends.base import Chunk
+from ...backends.drafts import DraftFeed
 from .panel import Panel
 from .report import SettledSpan
 from .task import Task, now_s, tokens_of
 
 
-async def write_alone(task: Task, panel: Panel) -> AsyncGenerator[Chunk, None]:
+async def write_alone(
+    task: Task, panel: Panel, draft: DraftFeed | None = None
+) -> AsyncGenerator[Chunk, None]:
     """Pass the routed expert's answer on as it comes."""
     expert, report = panel.experts[task.leader], task.report
+    report.drafted = draft is not None
     stream = expert.generate(
         task.prompt or task.rendered(expert),
         task.params,
         priority=task.priority,
         request_id=task.request_id,
+        draft=draft,
     )
     began_s = None
     async with aclosing(stream):
@@ -27,5 +32,6 @@ async def write_alone(task: Task, panel: Panel) -> AsyncGenerator[Chunk, None]:
                 began_s = now_s()
             report.generated += tokens_of(chunk)
             if chunk.finish_reason is not None:
-                report.spans.append(SettledSpan(task.leader, "author", began_s, began_s))
+                how = "verified" if report.drafted else "author"
+                report.spans.append(SettledSpan(task.leader, how, began_s, began_s))
             yield chunk

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from ...backends.base import Chunk, Expert, GenerationParams, Message, Priority, TokenPrompt
 from .choice import Consensus
+from .guess import Guess
 from .report import Report
 
 Start = Callable[[Coroutine[None, None, None]], "asyncio.Task[None]"]
@@ -41,7 +42,8 @@ class Task:
     Attributes:
         leader: the routed expert.
         prompt: of the leader, where it goes on from a paused draft; None = as ``messages`` say.
-        guess: how the answer may go on, in the leader's tokens; from an earlier draft.
+        begun: the tokens of the answer that ``prompt`` ends with.
+        guess: how the answer may go on, from an earlier draft.
         wanted: when somebody began to wait for it.
         report: to be filled by whoever writes.
     """
@@ -56,8 +58,8 @@ class Task:
     wanted: Wanted
     report: Report
     prompt: TokenPrompt | None = None
-    guess: tuple[int, ...] = ()
-    _first_token_s: float | None = field(default=None, init=False)
+    begun: tuple[int, ...] = ()
+    guess: Guess | None = None
 
     def rendered(self, expert: Expert) -> TokenPrompt:
         """Return the whole prompt as this expert sees it."""

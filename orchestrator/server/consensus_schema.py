@@ -16,7 +16,7 @@ MAX_LABELS = 256
 class ConsensusRequest(Strict):
     """What a request says about consensus; what it leaves out is as configured."""
 
-    policy: Literal["auto", "first", "vote"] | None = None
+    policy: Literal["auto", "first", "draft", "vote"] | None = None
     experts: list[str] | None = Field(None, max_length=64)
     deadline_ms: float | None = Field(None, gt=0, le=600_000)
     answer: Literal["text", "number", "option", "label", "json"] | None = None

@@ -123,7 +123,7 @@ async def open_stage(
             on_change=lambda state: changed(state),
         )
         gate = SpeculationGate(8, 4, between_slices)
-        team = Team(dict.fromkeys(experts, "general"), "fast")
+        team = Team(dict.fromkeys(experts, "general"), "fast" if "fast" in experts else None)
         shared = Shared(pool, router, gate, retriever, max_draft_tokens, team=team)
         stage = Stage(experts, shared, router, retriever)
         await stack.enter_async_context(pool)

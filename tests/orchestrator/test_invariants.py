@@ -50,7 +50,7 @@ modes = st.sampled_from(["off", "prefill", "draft"])
 params = st.sampled_from([GenerationParams(), GenerationParams(max_tokens=3, seed=7)])
 policies = st.builds(
     Consensus,
-    st.sampled_from(["auto", "first", "vote"]),
+    st.sampled_from(["auto", "first", "draft", "vote"]),
     st.sampled_from([(), ("wren",)]),
     st.sampled_from([0.05, 2.0]),
 )
@@ -60,7 +60,7 @@ async def play(live: SimpleNamespace, script: list[Do], options: SessionOptions)
     """Run a script; return (events, commits accepted, stage)."""
     fakes = (
         FakeExpert("fast", prefill_token_s=0.002, token_s=0.01),
-        FakeExpert("strong", prefill_token_s=0.01, token_s=0.03),
+        FakeExpert("strong", prefill_token_s=0.01, token_s=0.03, drafts=True),
         FakeExpert("wren", prefill_token_s=0.01, token_s=0.03, start_s=1.0),
     )
     retriever = live.retriever({"kestrel": "kestrel port 361 " * 4, "wren": "wren port 7 " * 4})

@@ -1,0 +1,71 @@
+"""`draft`: the routed expert's own answer, several tokens per step along a draft.
+
+The draft is what an earlier draft of this turn said, or what the fast expert says while both
+decode. It changes how fast the answer comes, not what it says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from ...backends.base import Chunk, Priority
+from ...backends.drafts import DraftFeed
+from .follow import Follower, pays
+from .guess import may_be_drafted
+from .panel import Panel
+from .sole import write_alone
+from .task import Task, helpers
+
+if TYPE_CHECKING:
+    from ..shared import Shared
+
+
+async def write_drafted(task: Task, panel: Panel, shared: Shared) -> AsyncGenerator[Chunk, None]:
+    """Pass the routed expert's answer on as it comes; a fast expert may draft beside it."""
+    capabilities = panel.experts[task.leader].capabilities
+    guess: tuple[int, ...] = ()
+    follower = None
+    if may_be_drafted(task.params, capabilities):
+        if task.guess is not None:
+            guess = task.guess.for_(task.leader, capabilities)
+        if not guess:
+            follower = _follower(task, panel, shared)
+    if follower is None:
+        stream = write_alone(task, panel, DraftFeed.of(guess) if guess else None)
+        async with aclosing(stream):
+            async for chunk in stream:
+                yield chunk
+        return
+    async with helpers() as start, aclosing(write_alone(task, panel, follower.feed)) as stream:
+        start(follower.run())
+        try:
+            async for chunk in stream:
+                follower.saw(chunk.token_ids)
+                yield chunk
+        finally:
+            accepted, rejected = follower.accepted_and_rejected()
+            shared.acceptances[follower.expert_id, task.leader].saw(accepted, rejected)
+
+
+def _follower(task: Task, panel: Panel, shared: Shared) -> Follower | None:
+    """Return who drafts beside the leader, None if nobody can or should."""
+    name = shared.team.fast
+    if name is None or name == task.leader:
+        return None
+    fast, leader = panel.experts.get(name), panel.experts[task.leader].capabilities
+    reason = None
+    if fast is None:
+        reason = panel.absent.get(name)
+    elif leader.tokenizer_id is None or fast.capabilities.tokenizer_id != leader.tokenizer_id:
+        reason = "another tokenizer"
+    if reason is not None and task.choice.policy == "draft":
+        task.report.abstained[name] = reason
+    if fast is None or reason is not None:
+        return None
+    rates, hidden = shared.rates, task.priority is Priority.SPECULATIVE
+    acceptance = shared.acceptances[name, task.leader]
+    if not pays(rates[name], rates[task.leader], acceptance, hidden=hidden):
+        return None
+    return Follower(task, fast, rates[name])

@@ -1,0 +1,40 @@
+"""What is left of a draft that could not be used: a guess at the answer, to be verified."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...backends.base import Capabilities, GenerationParams
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """Tokens of an answer to a similar prompt.
+
+    Attributes:
+        tokenizer_id: what they are tokens of; None = known to ``expert`` alone.
+    """
+
+    expert: str
+    tokenizer_id: str | None
+    tokens: tuple[int, ...]
+
+    def for_(self, expert: str, capabilities: Capabilities) -> tuple[int, ...]:
+        """Return the tokens as a draft for this expert; empty if they mean nothing to it."""
+        same = self.tokenizer_id is not None and self.tokenizer_id == capabilities.tokenizer_id
+        return self.tokens if same or self.expert == expert else ()
+
+    def after(self, begun: tuple[int, ...]) -> Guess | None:
+        """Return how an answer that has begun like this goes on, None if it began otherwise."""
+        if self.tokens[: len(begun)] != begun:
+            return None
+        return Guess(self.expert, self.tokenizer_id, self.tokens[len(begun) :])
+
+
+def may_be_drafted(params: GenerationParams, capabilities: Capabilities) -> bool:
+    """Whether drafted tokens leave the answer as it would be without.
+
+    A seeded sample would be another one, and a client's own prediction comes first.
+    """
+    seeded = params.seed is not None and params.temperature != 0
+    return capabilities.drafts and not seeded and params.prediction is None
