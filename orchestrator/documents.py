@@ -1,19 +1,25 @@
-"""When retrieved passages have settled: freeze, re-freeze, append late. Pure.
+"""When retrieved passages have settled: freeze, give up, re-freeze, append late. Pure.
 
-Frozen when two results in a row agree (not empty, same best passage, Jaccard of the sets >= 0.6),
-kept in first-seen order; frozen anew at most twice and only if that is cheap to compute; otherwise
-what is missing stands behind the user's text. Where that would be most of a result, the frozen ones
-are given up instead: a prompt with both would cost more than one without any head start.
+Frozen when the text is long enough to say what it is about, or its typist pauses: on 300 questions
+word by word (docs/retrieval.md) the length told more than the agreement of two results, of which
+the earliest agree on what the first words share. Given up as soon as a newer result has become
+another set; then frozen anew, at most twice and only if that is cheap to compute, what stays in its
+old order. What is missing at the end stands behind the user's text. Where that would be most of a
+result, the frozen ones are given up: a prompt with both would cost more than no head start.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from ..rag.base import Passage, RetrievalResult
 from .events import DocumentsUsed, RetrievalUpdated, RetrievedPassage
 
+Moment = Literal["typing", "paused", "committed"]
+
+MIN_CHARACTERS = 40
 MIN_JACCARD = 0.6
 MAX_REFREEZES = 2
 REFREEZE_BUDGET_MS = 1000.0
@@ -27,43 +33,75 @@ class DocumentState:
     Attributes:
         asked_text: the newest query sent.
         seen_text: the text of the newest result.
+        seen_revision: its revision; an older one is late and says nothing new.
         last: passages of that result, best first.
-        frozen: passages that stand before the user's text, None until settled.
-        refreezes: how often the frozen set was replaced.
+        frozen: passages that stand before the user's text, None while not settled.
+        freezes: how often passages were frozen.
         degraded: why the newest result is incomplete.
     """
 
     asked_text: str | None = None
     seen_text: str | None = None
+    seen_revision: int = -1
     last: tuple[Passage, ...] = ()
     frozen: tuple[Passage, ...] | None = None
-    refreezes: int = 0
+    freezes: int = 0
     degraded: str | None = None
 
 
 def observe(
-    state: DocumentState, text: str, result: RetrievalResult, ms_per_token: float | None
+    state: DocumentState,
+    text: str,
+    result: RetrievalResult,
+    ms_per_token: float | None,
+    moment: Moment = "typing",
 ) -> DocumentState:
-    """Take a result in; freeze when it agrees with the one before."""
-    if result.degraded is not None:
-        return replace(state, seen_text=text, degraded=result.degraded)
-    agrees = state.seen_text is not None and _agree(state.last, result.passages)
-    state = replace(state, seen_text=text, last=result.passages, degraded=None)
-    if not agrees:
+    """Take the result for ``text`` in.
+
+    Args:
+        state: before it.
+        text: what was asked for.
+        result: what came of it.
+        ms_per_token: what computing a token of a document costs, None = unknown.
+        moment: ``paused`` = nothing was typed after ``text`` for as long as a draft waits;
+            ``committed`` = nothing will be: what stands before the text stays there.
+    """
+    if result.revision < state.seen_revision:
         return state
-    if state.frozen is None:
-        return replace(state, frozen=result.passages)
-    if not _covers(state.frozen, result.passages) and state.refreezes < MAX_REFREEZES:
-        found = {passage.id for passage in result.passages}
-        kept = [passage for passage in state.frozen if passage.id in found]
-        known = {passage.id for passage in kept}
-        fresh = [passage for passage in result.passages if passage.id not in known]
-        cost_ms = float("inf")
-        if ms_per_token is not None:
-            cost_ms = ms_per_token * _characters(fresh) / CHARACTERS_PER_TOKEN
-        if cost_ms <= REFREEZE_BUDGET_MS or _mostly(fresh, result.passages):
-            return replace(state, frozen=(*kept, *fresh), refreezes=state.refreezes + 1)
-    return state
+    state = replace(state, seen_text=text, seen_revision=result.revision)
+    if result.degraded is not None:
+        return replace(state, degraded=result.degraded)
+    state = replace(state, last=result.passages, degraded=None)
+    if moment == "committed":
+        return state
+    if state.frozen is not None and result.passages and not _alike(state.frozen, result.passages):
+        return _anew(state, state.frozen, ms_per_token)
+    return settle(state) if moment == "paused" or len(text) >= MIN_CHARACTERS else state
+
+
+def settle(state: DocumentState) -> DocumentState:
+    """Freeze the newest result, unless others are or it was done too often; nothing never is."""
+    complete = state.last and state.degraded is None
+    if state.frozen is not None or not complete or state.freezes > MAX_REFREEZES:
+        return state
+    return replace(state, frozen=state.last, freezes=state.freezes + 1)
+
+
+def _anew(
+    state: DocumentState, frozen: tuple[Passage, ...], ms_per_token: float | None
+) -> DocumentState:
+    """Replace the frozen passages by the newest ones."""
+    if state.freezes > MAX_REFREEZES:
+        return replace(state, frozen=None)
+    found, known = {p.id for p in state.last}, {p.id for p in frozen}
+    kept = [passage for passage in frozen if passage.id in found]
+    fresh = [passage for passage in state.last if passage.id not in known]
+    cost_ms = float("inf")
+    if ms_per_token is not None:
+        cost_ms = ms_per_token * _characters(fresh) / CHARACTERS_PER_TOKEN
+    if cost_ms > REFREEZE_BUDGET_MS and not _mostly(fresh, state.last):
+        return state
+    return replace(state, frozen=(*kept, *fresh), freezes=state.freezes + 1)
 
 
 def chosen(state: DocumentState) -> tuple[tuple[Passage, ...], tuple[Passage, ...]]:
@@ -90,11 +128,9 @@ def event(state: DocumentState, result: RetrievalResult) -> RetrievalUpdated:
     return RetrievalUpdated(result.revision, passages, stable, result.degraded)
 
 
-def _agree(before: tuple[Passage, ...], after: tuple[Passage, ...]) -> bool:
-    if not before or not after:
-        return False  # too early a text finds nothing twice; what comes next should stand in front
+def _alike(before: tuple[Passage, ...], after: tuple[Passage, ...]) -> bool:
     a, b = {p.id for p in before}, {p.id for p in after}
-    return before[0].id == after[0].id and len(a & b) >= MIN_JACCARD * len(a | b)
+    return len(a & b) >= MIN_JACCARD * len(a | b)
 
 
 def _characters(passages: Iterable[Passage]) -> int:

@@ -26,7 +26,7 @@ from .drafting import Drafter
 from .errors import ErrorInfo, from_exception
 from .events import Status
 from .prefill import PrefillLane
-from .retrievals import Retrievals, Turn
+from .retrievals import Retrievals
 from .router import NO_CONTEXT, RouteContext
 from .shared import Listener, Shared
 from .turn import Answer, DraftState, Prefill, Retrieve, Route
@@ -46,7 +46,7 @@ class Engine:
         self._route_context = NO_CONTEXT
         self.answered_by: str | None = None
         self._routing: asyncio.Task[None] | None = None
-        self._retrieving: asyncio.Task[None] | None = None
+        self._retrieving: dict[int, asyncio.Task[None]] = {}
         self._retrievals = Retrievals()
         self.drafts = Drafter(shared, listener, self._spawn)
         self._lanes: dict[str, PrefillLane] = {}
@@ -102,30 +102,33 @@ class Engine:
     def retrieve(self, action: Retrieve) -> None:
         """Fetch passages, in the order that ``Retrievals`` decides."""
         verdict = self._retrievals.ask(action, asyncio.get_running_loop().time())
-        if verdict is Turn.REPLACE and self._retrieving is not None:
-            self._retrieving.cancel()
-        if verdict in (Turn.START, Turn.REPLACE):
-            self._retrieving = self._spawn(self._retrieve(action), "retrieve")
+        for lane in verdict.stop:
+            self._retrieving[lane].cancel()
+        if verdict.start is not None:
+            self._run_retrieval(action, verdict.start)
 
-    async def _retrieve(self, action: Retrieve) -> None:
+    def _run_retrieval(self, action: Retrieve, lane: int) -> None:
+        self._retrieving[lane] = self._spawn(self._retrieve(action, lane), "retrieve")
+
+    async def _retrieve(self, action: Retrieve, lane: int) -> None:
         retriever = self._shared.retriever
         if retriever is None:
             result = RetrievalResult(action.revision, (), "no retrieval is configured")
         else:
-            result = await self._passages(retriever, action)
-        following = self._retrievals.answered(asyncio.get_running_loop().time())
+            result = await self._passages(retriever, action, lane)
+        following = self._retrievals.answered(lane, asyncio.get_running_loop().time())
         if following is not None:
-            self._retrieving = self._spawn(self._retrieve(following), "retrieve")
+            self._run_retrieval(following, lane)
         self._listener.retrieved(action.text, result)
 
-    async def _passages(self, retriever: Retriever, action: Retrieve) -> RetrievalResult:
+    async def _passages(self, retriever: Retriever, action: Retrieve, lane: int) -> RetrievalResult:
         try:
             return await retriever.retrieve(
                 action.text,
                 revision=action.revision,
                 partial=action.partial,
                 deadline_ms=action.deadline_s * 1000,
-                session_id=self._session_id,
+                session_id=f"{self._session_id}.{lane}",  # a newer revision stops older ones there
             )
         except Exception as error:  # a retriever of the embedding program, for example
             log.error("retrieval failed: %s", type(error).__name__)
@@ -158,10 +161,11 @@ class Engine:
         """Cancel routing, retrieval and prefill; drafts are the planner's to drop."""
         self._route_next = None
         lanes = [lane.task for lane in self._lanes.values()]
-        for task in (self._routing, self._retrieving, *lanes):
+        for task in (self._routing, *self._retrieving.values(), *lanes):
             if task is not None:
                 task.cancel()
-        self._routing = self._retrieving = None
+        self._routing = None
+        self._retrieving.clear()
         self._retrievals.clear()
         self._lanes.clear()
 

@@ -78,6 +78,8 @@ def on_timer(state: TurnState, now_s: float) -> Step:
     actions: list[Action] = []
     if state.phase != "typing" or state.policy.mode == "off" or not state.text.strip():
         return state, actions
+    if _paused(state, now_s) and not _needs_documents(state):
+        state = replace(state, docs=documents.settle(state.docs))
     idle = now_s - state.last_input_s >= state.policy.settle_s
     if idle or state.text[-1] in WORD_END:
         state = _look_ahead(state, actions)
@@ -119,7 +121,10 @@ def on_retrieval(
     """Passages arrived for ``text``; ``ms_per_token`` = measured prefill cost, None = unknown."""
     if state.phase not in ("typing", "resolving"):
         return state, []
-    docs = documents.observe(state.docs, text, result, ms_per_token)
+    moment: documents.Moment = "committed" if state.phase == "resolving" else "typing"
+    if moment == "typing" and text == _key(state.text) and _paused(state, now_s):
+        moment = "paused"
+    docs = documents.observe(state.docs, text, result, ms_per_token, moment)
     state = replace(state, docs=docs)
     actions: list[Action] = [Emit(documents.event(docs, result))]
     if state.phase == "resolving":
@@ -277,7 +282,7 @@ def _maybe_draft(state: TurnState, actions: list[Action], now_s: float) -> TurnS
     policy = state.policy
     if policy.mode != "draft" or state.draft is not None or state.phase != "typing":
         return state
-    if now_s < _draft_due_s(state) or _needs_route(state) or _needs_documents(state):
+    if not _paused(state, now_s) or _needs_route(state) or _needs_documents(state):
         return state
     if state.drafts_made >= policy.max_drafts or _over_waste(state):
         return state
@@ -303,6 +308,10 @@ def _draft_due_s(state: TurnState) -> float:
     return state.last_input_s + (state.policy.sentence_pause_s if ends else state.policy.pause_s)
 
 
+def _paused(state: TurnState, now_s: float) -> bool:
+    return now_s >= _draft_due_s(state)
+
+
 def _drop_draft(state: TurnState, actions: list[Action], reason: str) -> TurnState:
     assert state.draft is not None
     actions.append(DropDraft(state.draft, reason))
@@ -315,7 +324,8 @@ def _arm(state: TurnState, actions: list[Action], now_s: float) -> Step:
     due = [state.last_input_s + policy.settle_s]
     if state.first_input_s is not None:
         due.append(state.first_input_s + policy.start_delay_s)
-    if policy.mode == "draft" and state.draft is None:
+    drafts = policy.mode == "draft" and state.draft is None
+    if drafts or (policy.retrieval and state.docs.frozen is None):
         due.append(_draft_due_s(state))
     later = [at for at in due if at > now_s]
     return _set_timer(state, actions, min(later) if later else None)

@@ -131,10 +131,7 @@ class TurnLoop:
         """See ``engine.Listener``."""
         expert = planner.answering_expert(self.state)
         cost = self._shared.rates[expert].prefill_ms_per_token if expert is not None else None
-        before = self.state.docs.frozen
         self._apply(planner.on_retrieval(self.state, text, result, cost, self.now()))
-        if self.state.docs.frozen is not before:
-            self.record.documents_frozen_s = self.now()
 
     def prefilled(
         self, expert: str, revision: int, ready: int, total: int, result: PrefillResult
@@ -191,7 +188,11 @@ class TurnLoop:
     # ---- performing
 
     def _apply(self, step: turn.Step) -> None:
+        before = self.state.docs.frozen
         self.state, actions = step
+        if self.state.docs.frozen is not before:
+            given_up = self.state.docs.frozen is None
+            self.record.documents_frozen_s = None if given_up else self.now()
         for action in actions:
             self._perform(action)
 

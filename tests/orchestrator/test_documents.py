@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from livemind.orchestrator import documents
-from livemind.orchestrator.documents import DocumentState
+from livemind.orchestrator.documents import DocumentState, Moment
 from livemind.orchestrator.events import DocumentsUsed
 from livemind.rag.base import Passage, RetrievalResult
 
@@ -20,12 +20,27 @@ def result(names: str, degraded: str | None = None, size: int = 4) -> RetrievalR
     return RetrievalResult(7, passages(names, size), degraded)
 
 
-def after(names: Sequence[str], ms_per_token: float | None = 0.1, size: int = 4) -> DocumentState:
+LONG = "a text that is long enough to say what it is about, "
+
+
+def after(
+    names: Sequence[str],
+    ms_per_token: float | None = 0.1,
+    size: int = 4,
+    text: str = LONG,
+    moment: Moment = "typing",
+) -> DocumentState:
     """Observe one result per entry."""
     state = DocumentState()
     for number, each in enumerate(names):
-        state = documents.observe(state, f"text {number}", result(each, size=size), ms_per_token)
+        found = result(each, size=size)
+        state = documents.observe(state, f"{text}{number}", found, ms_per_token, moment)
     return state
+
+
+def committed(names: Sequence[str]) -> DocumentState:
+    """Observe one result per entry, the last one for the committed text."""
+    return documents.observe(after(names[:-1]), LONG, result(names[-1]), 0.1, "committed")
 
 
 def ids(found: tuple[Passage, ...] | None) -> str | None:
@@ -33,58 +48,76 @@ def ids(found: tuple[Passage, ...] | None) -> str | None:
 
 
 @pytest.mark.parametrize(
-    ("results", "frozen"),
+    ("length", "frozen"), [(documents.MIN_CHARACTERS - 1, None), (documents.MIN_CHARACTERS, "abc")]
+)
+def test_result_of_a_text_that_says_enough_freezes(length: int, frozen: str | None) -> None:
+    assert ids(after(["abc"], text="x" * (length - 1)).frozen) == frozen
+
+
+def test_result_of_a_short_text_freezes_when_the_typist_pauses() -> None:
+    assert ids(after(["abc"], text="", moment="paused").frozen) == "abc"
+    assert ids(documents.settle(after(["abc"], text="")).frozen) == "abc"
+
+
+def test_result_that_found_nothing_never_freezes() -> None:
+    assert after([""]).frozen is None
+    assert documents.settle(after([""], text="")).frozen is None
+
+
+def test_degraded_result_does_not_settle_the_one_before_it() -> None:
+    state = documents.observe(after(["ab"], text=""), "newer", result("", "timeout"), None)
+    assert documents.settle(state).frozen is None
+
+
+@pytest.mark.parametrize(
+    ("results", "frozen", "freezes"),
     [
-        (["abc"], None),
-        (["abc", "abc"], "abc"),
-        (["abc", "bac"], None),
-        (["abc", "abd"], None),
-        (["abcd", "abce"], "abce"),
-        (["abc", "ab"], "ab"),
-        (["abc", "xyz", "abc"], None),
-        ([""], None),
-        (["", ""], None),
-        (["", "", "a", "a"], "a"),
-        (["", "a"], None),
-        (["a", ""], None),
+        (["abcd", "bcda"], "abcd", 1),
+        (["abcd", "abce"], "abcd", 1),  # three of five are shared: 0.6
+        (["abc", "abd"], "abd", 2),
+        (["abcd", ""], "abcd", 1),
+        (["a", "b", "c"], "c", 3),
+        (["a", "b", "c", "d"], None, 3),
+        (["a", "b", "c", "d", "d"], None, 3),
     ],
 )
-def test_results_freeze_when_the_best_and_enough_of_the_rest_agree(
-    results: list[str], frozen: str | None
+def test_frozen_passages_are_replaced_once_a_result_is_another_set_twice_at_most(
+    results: list[str], frozen: str | None, freezes: int
 ) -> None:
-    assert ids(after(results).frozen) == frozen
-
-
-def test_frozen_passages_stay_while_results_move_around_them() -> None:
-    assert ids(after(["abc", "abc", "bca", "bca"]).frozen) == "abc"
-
-
-def test_settled_new_best_passage_freezes_anew() -> None:
-    state = after(["a", "a", "b", "b"])
-    assert (ids(state.frozen), state.refreezes) == ("b", 1)
+    state = after(results)
+    assert (ids(state.frozen), state.freezes) == (frozen, freezes)
 
 
 def test_freeze_anew_keeps_first_seen_order_although_scores_change() -> None:
     state = DocumentState()
-    for number, names in enumerate(["abc", "abc", "dabc", "dabc"]):
+    for number, names in enumerate(["abc", "dabc", "edabc"]):
         scored = tuple(Passage(n, f"{n}.md", n * 4, 1.0 / (number + 1)) for n in names)
-        state = documents.observe(state, f"text {number}", RetrievalResult(number, scored), 0.1)
-    assert (ids(state.frozen), state.refreezes) == ("abcd", 1)
+        state = documents.observe(state, LONG + "...", RetrievalResult(number, scored), 0.1)
+    assert (ids(state.frozen), state.freezes) == ("abc", 1)
+    scored = passages("fedab")
+    state = documents.observe(state, LONG + "...", RetrievalResult(3, scored), 0.1)
+    assert (ids(state.frozen), state.freezes) == ("abfed", 2)
 
 
-def test_new_best_passage_seen_once_does_not_freeze_anew() -> None:
-    assert ids(after(["a", "a", "b"]).frozen) == "a"
+def test_result_of_the_committed_text_moves_nothing_that_stands() -> None:
+    state = documents.observe(after(["ab"]), LONG, result("cd"), 0.1, "committed")
+    assert (ids(state.frozen), ids(state.last)) == ("ab", "cd")
+    state = documents.observe(DocumentState(), LONG, result("cd"), 0.1, "committed")
+    assert (ids(state.frozen), ids(state.last)) == (None, "cd")
 
 
-def test_third_change_of_mind_is_not_frozen() -> None:
-    state = after(["a", "a", "b", "b", "c", "c", "d", "d"])
-    assert (ids(state.frozen), state.refreezes) == ("c", 2)
+def test_result_that_comes_after_that_of_a_newer_text_is_disregarded() -> None:
+    state = after(["ab"])
+    late = RetrievalResult(6, passages("cd"))
+    assert documents.observe(state, "older", late, 0.1) == state
 
 
-@pytest.mark.parametrize(("ms_per_token", "frozen"), [(1.0, "abc"), (1.01, "ab"), (None, "ab")])
+@pytest.mark.parametrize(
+    ("ms_per_token", "frozen"), [(0.5, "cdef"), (0.51, "abcd"), (None, "abcd")]
+)
 def test_freeze_anew_only_within_the_cost_bound(ms_per_token: float | None, frozen: str) -> None:
-    # 4000 characters are 1000 tokens, the bound is 1000 ms
-    state = after(["ab", "ab", "cba", "cba"], ms_per_token, size=4000)
+    # two new ones of 4000 characters are 2000 tokens, the bound is 1000 ms
+    state = after(["abcd", "efcd"], ms_per_token, size=4000)
     assert ids(state.frozen) == frozen
 
 
@@ -92,11 +125,11 @@ def test_freeze_anew_only_within_the_cost_bound(ms_per_token: float | None, froz
 def test_freeze_anew_of_mostly_other_passages_is_not_bound_by_cost(
     ms_per_token: float | None,
 ) -> None:
-    assert ids(after(["ab", "ab", "cda", "cda"], ms_per_token).frozen) == "acd"
+    assert ids(after(["ab", "cda"], ms_per_token).frozen) == "acd"
 
 
 def test_first_freeze_is_not_bound_by_cost() -> None:
-    assert ids(after(["a", "a"], ms_per_token=1e6).frozen) == "a"
+    assert ids(after(["a"], ms_per_token=1e6).frozen) == "a"
 
 
 def test_degraded_result_keeps_the_last_passages_and_names_the_reason() -> None:
@@ -105,7 +138,7 @@ def test_degraded_result_keeps_the_last_passages_and_names_the_reason() -> None:
 
 
 def test_degraded_result_never_freezes() -> None:
-    state = documents.observe(after(["ab"]), "newer", result("ab", "timeout"), None)
+    state = documents.observe(DocumentState(), LONG, result("ab", "timeout"), None, "paused")
     assert state.frozen is None
 
 
@@ -117,30 +150,30 @@ def test_good_result_after_a_degraded_one_clears_the_reason() -> None:
 @pytest.mark.parametrize(
     ("results", "before", "behind"),
     [
-        ([], "", ""),
         (["abc"], "abc", ""),
         (["ab", "ab"], "ab", ""),
-        (["ab", "ab", "b"], "ab", ""),
-        (["ab", "ab", ""], "ab", ""),
-        (["ab", "ab", "ca"], "ab", "c"),
-        (["ab", "ab", "cad"], "cad", ""),
-        (["ab", "ab", "cd"], "cd", ""),
+        (["ab", "b"], "ab", ""),
+        (["ab", ""], "ab", ""),
+        (["ab", "ca"], "ab", "c"),
+        (["ab", "cad"], "cad", ""),
+        (["ab", "cd"], "cd", ""),
     ],
 )
 def test_passage_missing_from_the_frozen_ones_stands_behind_the_text(
     results: list[str], before: str, behind: str
 ) -> None:
-    frozen, late = documents.chosen(after(results))
+    frozen, late = documents.chosen(committed(results))
     assert (ids(frozen), ids(late)) == (before, behind)
 
 
-@pytest.mark.parametrize(
-    ("results", "stable"), [(["a"], False), (["a", "a"], True), (["a", "a", "b"], False)]
-)
-def test_event_is_stable_while_the_frozen_passages_hold_the_best(
-    results: list[str], stable: bool
-) -> None:
-    assert documents.event(after(results), result(results[-1])).stable is stable
+def test_nothing_found_yet_is_nothing_chosen() -> None:
+    assert documents.chosen(DocumentState()) == ((), ())
+
+
+def test_event_is_stable_while_the_frozen_passages_hold_the_best() -> None:
+    assert documents.event(after(["a"]), result("a")).stable is True
+    assert documents.event(after(["a"], text=""), result("a")).stable is False
+    assert documents.event(committed(["a", "b"]), result("b")).stable is False
 
 
 def test_event_names_passages_without_their_text() -> None:
@@ -151,9 +184,9 @@ def test_event_names_passages_without_their_text() -> None:
 
 
 def test_freeze_anew_keeps_what_stays_in_its_old_order_and_adds_the_rest() -> None:
-    state = after(["abc", "abc", "dcb", "dcb"])
+    state = after(["abc", "dcb"])
     assert ids(state.frozen) == "bcd"
 
 
 def test_used_passages_are_those_chosen_by_id() -> None:
-    assert documents.used(after(["ab", "ab", "ca"])) == DocumentsUsed(("a", "b"), ("c",))
+    assert documents.used(committed(["ab", "ca"])) == DocumentsUsed(("a", "b"), ("c",))

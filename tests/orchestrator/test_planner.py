@@ -257,6 +257,34 @@ def test_before_the_freeze_only_the_context_is_prefilled() -> None:
     assert prefill.messages == (Message("system", "be brief"), Message("user", ""))
 
 
+def test_pause_freezes_the_documents_of_the_whole_text_and_prefills_them() -> None:
+    docs = DocumentState(seen_text="one two", last=(passage("a"),))
+    policy = {"retrieval": True, "mode": "prefill"}
+    state = turn("one two", 1.0, policy=policy, docs=docs)
+    state, _ = planner.on_timer(state, 1.3)
+    assert state.docs.frozen is None
+    assert state.timer_s == 1.4
+    state, actions = planner.on_timer(state, 1.4)
+    assert state.docs.frozen == (passage("a"),)
+    assert [m.role for m in of(actions, Prefill)[0].messages] == ["documents", "user"]
+
+
+def test_pause_does_not_freeze_the_documents_of_an_older_text() -> None:
+    docs = DocumentState(seen_text="one", last=(passage("a"),), asked_text="one two")
+    state, _ = planner.on_timer(turn("one two", 1.0, policy={"retrieval": True}, docs=docs), 1.5)
+    assert state.docs.frozen is None
+
+
+@pytest.mark.parametrize(("text", "frozen"), [("one two", (passage("a"),)), ("one", None)])
+def test_result_that_comes_in_a_pause_freezes_if_it_is_of_the_whole_text(
+    text: str, frozen: tuple[Passage, ...] | None
+) -> None:
+    state = turn("one two ", 1.0, policy={"retrieval": True})
+    found = RetrievalResult(1, (passage("a"),))
+    assert planner.on_retrieval(state, text, found, None, 1.39)[0].docs.frozen is None
+    assert planner.on_retrieval(state, text, found, None, 1.4)[0].docs.frozen == frozen
+
+
 def test_after_the_freeze_documents_and_text_are_prefilled() -> None:
     docs = DocumentState(seen_text="one two", last=(passage("a"),), frozen=(passage("a"),))
     state = turn("one two", 1.0, policy={"retrieval": True}, docs=docs)

@@ -201,7 +201,7 @@ def test_routed_turn_prefills_the_fast_expert_then_the_routed_one(
     virtual_run(main())
 
 
-def test_documents_freeze_when_two_results_agree_and_stand_before_the_text(
+def test_documents_freeze_when_the_text_says_enough_and_stand_before_it(
     virtual_run: Any, live: SimpleNamespace
 ) -> None:
     async def main() -> None:
@@ -217,7 +217,7 @@ def test_documents_freeze_when_two_results_agree_and_stand_before_the_text(
             live.open_stage(strong(answer=record), retriever=retriever) as stage,
             stage.session(options) as session,
         ):
-            await live.type_text(session, "of kestrel give me the port number ")
+            await live.type_text(session, "of kestrel please give me the port number ")
             seen = await live.answer(session)
             stable = [e.stable for e in seen if isinstance(e, events.RetrievalUpdated)]
             assert stable[-1]
@@ -244,8 +244,8 @@ def test_passage_found_after_the_freeze_stands_behind_the_text(
             live.open_stage(strong(answer=record), retriever=retriever) as stage,
             stage.session(options) as session,
         ):
-            await live.type_text(session, "of kestrel give me the port number ")
-            await live.answer(session, "of kestrel give me the port number and of wren")
+            await live.type_text(session, "of kestrel please give me the port number ")
+            await live.answer(session, "of kestrel please give me the port number and of wren")
             assert [m.role for m in prompts[-1]] == ["documents", "user", "documents"]
             assert "[2] wren port 7" in prompts[-1][2].content
 
