@@ -39,9 +39,11 @@ MEANING = {
     "retrieval.recall5.final": "an answering page is in the five passages of the whole question",
     "retrieval.recall5.frozen": "the same in what stood before the text when the input ended",
     "retrieval.recall5.shown": "the same in all that an answer gets to see",
-    "retrieval.hidden_share_600ms": "questions whose rest hides 600 ms from the point of "
+    "retrieval.hideable_share_600ms": "questions whose rest hides 600 ms from the point of "
     "sufficiency on (arXiv 2606.20113), three words a second",
-    "retrieval.settled_share_ownms": "documents stood and stayed by the orchestrator's rule",
+    "retrieval.hidden_share_600ms": "passages of a sufficient text came back before the input "
+    "ended, as the orchestrator asks, if every retrieval takes 600 ms",
+    "retrieval.settled_share_ownms": "documents stood when the input ended, the final best among",
     "retrieval.settled_share_600ms": "the same if every retrieval took 600 ms",
     "retrieval.wasted_queries_per_turn": "retrievals while typing that changed no document",
     "retrieval.sufficient_at_share_of_input.p50": "share of the words at the point of sufficiency",

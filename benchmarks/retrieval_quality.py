@@ -9,28 +9,22 @@ from dataclasses import dataclass, field
 from ..orchestrator.planner import MIN_QUERY_WORDS
 from ..rag.base import Passage
 from ..rag.embed_worker import EmbedWorker
+from ..rag.fusion import Mode
 from ..rag.library import Library
-from ..rag.search import Mode, Progress, Question, search
+from ..rag.search import Progress, Question, search
 from ..rag.store.base import PassageStore
 from .report import Json, Number
 from .retrieval_docs import AskedQuestion
-from .retrieval_early import (
-    Lane,
-    Results,
-    equal_at,
-    hidden_part,
-    play,
-    prefix,
-    right,
-    sufficient_at,
-)
+from .retrieval_early import Results, equal_at, hidden_part, prefix, right, sufficient_at
+from .retrieval_play import Played, in_time, play
 from .stats import p50, p95, quantile, share
 
 TOP = 5
 LATENCIES_MS = (150, 300, 600)
 SUBSTANTIAL = 0.8  # the paper's theta
+HALVES = ("chosen_on", "held_out")
+"""The rule's one number was chosen on the first, third, fifth … question."""
 MODES: tuple[Mode, ...] = ("dense", "sparse", "hybrid")
-LANES: tuple[Lane, ...] = ("newest", "one_after_another")
 
 
 @dataclass(slots=True)
@@ -114,51 +108,60 @@ def summarise(
         own_s: how long this machine's retrieval takes.
     """
     pairs = list(zip(questions, results, strict=True))
-    count = len(pairs)
     last = [max(found) for found in results]
     enough = [sufficient_at(found, question.pages) for question, found in pairs]
     equal = [equal_at(found) for found in results]
-    summary: dict[str, Number] = {}
+    finals = [right(found[max(found)], question.pages) for question, found in pairs]
     case: Json = {"words": last, "sufficient_at": enough, "equal_at": equal, "played": {}}
-    answered = [p for p, (q, found) in enumerate(pairs) if right(found[max(found)], q.pages)]
+    summary: dict[str, Number] = {"retrieval.recall5.final": _share(finals)}
+    for name, at in (("sufficient", enough), ("equal", equal)):
+        parts = [a / b for a, b in zip(at, last, strict=True)]
+        summary[f"retrieval.{name}_at_share_of_input.p50"] = p50(parts)
     for latency in LATENCIES_MS:
         hidden = [
             hidden_part(at, words, latency / 1000.0) for at, words in zip(enough, last, strict=True)
         ]
-        summary[f"retrieval.hidden_share_{latency}ms"] = share(
-            sum(part >= 1.0 for part in hidden), count
-        )
-        case[f"substantial_{latency}ms"] = share(sum(h >= SUBSTANTIAL for h in hidden), count)
-        of_found = sum(hidden[p] >= 1.0 for p in answered)
-        case[f"hidden_{latency}ms_where_found"] = share(of_found, len(answered))
-    parts = [at / words for at, words in zip(enough, last, strict=True)]
-    summary["retrieval.sufficient_at_share_of_input.p50"] = p50(parts)
-    parts = [at / words for at, words in zip(equal, last, strict=True)]
-    summary["retrieval.equal_at_share_of_input.p50"] = p50(parts)
-    for lane in LANES:
-        for latency_s in (own_s, *(value / 1000.0 for value in LATENCIES_MS)):
-            played = [play(found, latency_s, lane, ms_per_token) for found in results]
-            name = "own" if latency_s == own_s else f"{latency_s * 1000.0:.0f}"
-            hits = sum(right(p.frozen, q.pages) for p, q in zip(played, questions, strict=True))
-            shown = sum(right(p.shown, q.pages) for p, q in zip(played, questions, strict=True))
-            told = {
-                "settled_share": share(sum(p.settled for p in played), count),
-                "frozen_recall5": share(hits, count),
-                "shown_recall5": share(shown, count),
-                "sent_per_turn": share(sum(p.sent for p in played), count),
-                "wasted_per_turn": share(sum(p.wasted for p in played), count),
-                "head_start_words.p50": p50([p.tail_words or 0.0 for p in played]),
-            }
-            case["played"][f"{lane}.{name}ms"] = told
-            if lane == "newest":
-                summary[f"retrieval.settled_share_{name}ms"] = told["settled_share"]
-            if (lane, name) == ("newest", "own"):
-                summary["retrieval.recall5.frozen"] = told["frozen_recall5"]
-                summary["retrieval.recall5.shown"] = told["shown_recall5"]
-                summary["retrieval.wasted_queries_per_turn"] = told["wasted_per_turn"]
-    finals = sum(right(found[max(found)], question.pages) for question, found in pairs)
-    summary["retrieval.recall5.final"] = share(finals, count)
+        summary[f"retrieval.hideable_share_{latency}ms"] = _share([h >= 1.0 for h in hidden])
+        case[f"substantial_{latency}ms"] = _share([h >= SUBSTANTIAL for h in hidden])
+    for name, latency_s in (
+        ("own", own_s),
+        *((str(latency), latency / 1000.0) for latency in LATENCIES_MS),
+    ):
+        played = [play(q.text, found, latency_s, ms_per_token) for q, found in pairs]
+        early = [in_time(p, at) for p, at in zip(played, enough, strict=True)]
+        told = _told(questions, played, early)
+        case["played"][f"{name}ms"] = told | {
+            half: _told(questions[place::2], played[place::2], early[place::2])
+            | {"final_recall5": _share(finals[place::2])}
+            for place, half in enumerate(HALVES)
+        }
+        summary[f"retrieval.hidden_share_{name}ms"] = told["hidden_share"]
+        summary[f"retrieval.settled_share_{name}ms"] = told["settled_share"]
+        if name == "own":
+            summary["retrieval.recall5.frozen"] = told["frozen_recall5"]
+            summary["retrieval.recall5.shown"] = told["shown_recall5"]
+            summary["retrieval.wasted_queries_per_turn"] = told["wasted_per_turn"]
     return case, summary
+
+
+def _told(
+    questions: Sequence[AskedQuestion], played: Sequence[Played], early: Sequence[bool]
+) -> Json:
+    """Return what became of questions at one latency."""
+    pairs = list(zip(played, questions, strict=True))
+    return {
+        "hidden_share": _share(early),
+        "settled_share": _share([p.settled for p in played]),
+        "frozen_recall5": _share([right(p.frozen, q.pages) for p, q in pairs]),
+        "shown_recall5": _share([right(p.shown, q.pages) for p, q in pairs]),
+        "sent_per_turn": share(sum(p.sent for p in played), len(played)),
+        "wasted_per_turn": share(sum(p.wasted for p in played), len(played)),
+        "head_start_words.p50": p50([p.tail_words or 0.0 for p in played]),
+    }
+
+
+def _share(flags: Sequence[bool]) -> float | None:
+    return share(sum(flags), len(flags))
 
 
 def stages(ms: dict[str, list[float]]) -> dict[str, dict[str, Number]]:

@@ -69,8 +69,8 @@ def observe(
     if result.revision < state.seen_revision:
         return state
     state = replace(state, seen_text=text, seen_revision=result.revision)
-    if result.degraded is not None:
-        return replace(state, degraded=result.degraded)
+    if result.degraded is not None:  # what there is may serve an answer, but is no reason to freeze
+        return replace(state, last=result.passages or state.last, degraded=result.degraded)
     state = replace(state, last=result.passages, degraded=None)
     if moment == "committed":
         return state

@@ -11,9 +11,10 @@ from aiohttp import web
 from .bridge_api import MAX_BODY_BYTES, BridgeRefusal, parse, read_body
 from .bridge_metrics import BridgeMetrics
 from .embed_worker import EmbedWorker
+from .fusion import Found
 from .library import Library
 from .rerank import Reranker
-from .search import Found, Progress, Question, search
+from .search import Progress, Question, search
 from .supersession import Superseded, Supersession
 from .wire import (
     RetrieveAnswer,

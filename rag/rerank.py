@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import httpx
 from pydantic import BaseModel, Field, ValidationError
 
-if TYPE_CHECKING:
-    from .search import Found
+from .fusion import Found
 
 
 class _Result(BaseModel):

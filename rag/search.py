@@ -1,7 +1,6 @@
 """One search: words and vectors side by side, fused by rank, reranked if there is time.
 
-Owns the stages and what is left when the deadline cuts one off. Reciprocal rank fusion after
-Cormack, Clarke and Buettcher, SIGIR 2009: the sum of 1 / (60 + rank), no scores to calibrate.
+Owns the stages and what is left when the deadline cuts one off, or the encoder fails.
 """
 
 from __future__ import annotations
@@ -11,31 +10,20 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypeVar
+from typing import TypeVar
 
 from .embed_worker import EmbedWorker
+from .embedder import EmbedderError
+from .fusion import Found, Fused, Mode, fuse, spread
 from .library import Library
 from .rerank import Reranker
-from .store.base import Key, PassageStore, Scored, StoredPassage
+from .store.base import PassageStore, Scored
 from .store.filters import Filter
 
 T = TypeVar("T")
-Mode = Literal["dense", "sparse", "hybrid"]
 
-RRF = 60
 CANDIDATES = 40
 RERANKED = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A passage with its place in each ranking; ``score`` is the one that ordered it."""
-
-    passage: StoredPassage
-    score: float
-    dense: float | None = None
-    sparse: float | None = None
-    rerank: float | None = None
 
 
 @dataclass(slots=True)
@@ -59,13 +47,6 @@ class Question:
     final: bool = False
 
 
-class _Fused(NamedTuple):
-    key: Key
-    score: float
-    dense: float | None
-    sparse: float | None
-
-
 async def search(
     library: Library,
     store: PassageStore,
@@ -76,11 +57,15 @@ async def search(
 ) -> None:
     """Fill ``progress``; may be cancelled at any time, what is there then is a valid answer.
 
+    A hybrid search whose encoder fails or is overloaded goes by the words alone: ``embed`` stays
+    in ``progress.pending``.
+
     Raises:
-        UnknownFilterKey, EmbedderError: see there.
+        UnknownFilterKey: see there.
+        EmbedderError: see there; the mode is dense.
     """
     width = max(CANDIDATES, 2 * asked.top_k)
-    stages: dict[str, asyncio.Task[list[Scored]]] = {}
+    stages: dict[str, asyncio.Task[list[Scored] | None]] = {}
     try:
         async with asyncio.TaskGroup() as group:
             if asked.mode != "dense":
@@ -97,22 +82,25 @@ async def search(
                     await first
                 done = {name: t for name, t in stages.items() if t.done() and not t.cancelled()}
                 if all(t.exception() is None for t in done.values()):
-                    lists = {name: t.result() for name, t in done.items()}
+                    results = {name: t.result() for name, t in done.items()}
+                    lists = {name: found for name, found in results.items() if found is not None}
                     began = time.perf_counter()
-                    fused = _fuse(lists, asked)
-                    wanted = max(asked.top_k, RERANKED if reranker and asked.final else 0)
-                    progress.found = await _fetch(library, store, fused[:wanted])
+                    fused = fuse(lists, asked.mode, asked.min_score)
+                    wanted = max(2 * asked.top_k, RERANKED if reranker and asked.final else 0)
+                    found = await _fetch(library, store, fused[:wanted])
+                    progress.found = spread(found) if asked.mode == "hybrid" else found
                     progress.ms["passages"] = (time.perf_counter() - began) * 1000.0
                     progress.pending = _unfinished(stages, lists, progress)
     except BaseExceptionGroup as failed:
         raise failed.exceptions[0] from None
     if reranker is not None and asked.final and progress.found:
-        progress.pending = ["rerank"]
+        missing = progress.pending
+        progress.pending = [*missing, "rerank"]
         began = time.perf_counter()
         reranked = await reranker.rerank(asked.query, progress.found)
         progress.ms["rerank"] = (time.perf_counter() - began) * 1000.0
         if reranked is not None:
-            progress.found, progress.pending = reranked, []
+            progress.found, progress.pending = reranked, missing
     progress.found = progress.found[: asked.top_k]
 
 
@@ -131,8 +119,14 @@ async def _dense(
     asked: Question,
     width: int,
     progress: Progress,
-) -> list[Scored]:
-    vector = await _timed(progress, "embed", embed.embed(asked.query))
+) -> list[Scored] | None:
+    """Return None when there is no vector and the words may do."""
+    try:
+        vector = await _timed(progress, "embed", embed.embed(asked.query))
+    except EmbedderError:
+        if asked.mode != "hybrid":
+            raise
+        return None
     progress.pending = ["dense" if name == "embed" else name for name in progress.pending]
     where = asked.where
     ask: Callable[[], list[Scored]] = lambda: store.dense(vector, width, where)  # noqa: E731
@@ -147,27 +141,8 @@ async def _timed(progress: Progress, name: str, work: Awaitable[T]) -> T:
     return found
 
 
-def _fuse(lists: dict[str, list[Scored]], asked: Question) -> list[_Fused]:
-    """Return the candidates, best first; a passage without a cosine does not reach a minimum."""
-    scores = {name: dict(found) for name, found in lists.items()}
-    dense, sparse = scores.get("dense", {}), scores.get("sparse", {})
-    ranked: dict[Key, float] = {}
-    for found in lists.values():
-        for rank, (key, _) in enumerate(found, 1):
-            ranked[key] = ranked.get(key, 0.0) + 1.0 / (RRF + rank)
-    if asked.mode != "hybrid":
-        ranked = dense or sparse
-    minimum = asked.min_score if "dense" in lists else float("-inf")
-    fused = [
-        _Fused(key, score, dense.get(key), sparse.get(key))
-        for key, score in ranked.items()
-        if (key in dense and dense[key] >= minimum) or (key not in dense and minimum <= 0.0)
-    ]
-    return sorted(fused, key=lambda f: (-f.score, str(f.key)))
-
-
 async def _fetch(
-    library: Library, store: PassageStore, fused: Sequence[_Fused]
+    library: Library, store: PassageStore, fused: Sequence[Fused]
 ) -> tuple[Found, ...]:
     keys = [entry.key for entry in fused]
     passages = await library.read(lambda: store.passages(keys)) if keys else {}

@@ -10,8 +10,15 @@ import pytest
 from livemind.benchmarks import retrieval_bench
 from livemind.benchmarks.bench import BenchmarkFailed
 from livemind.benchmarks.cli import main
-from livemind.benchmarks.retrieval_docs import answered_by, find_docs, load_questions, pages_of
-from livemind.benchmarks.retrieval_early import equal_at, hidden_part, play, sufficient_at
+from livemind.benchmarks.retrieval_docs import (
+    AskedQuestion,
+    answered_by,
+    find_docs,
+    load_questions,
+    pages_of,
+)
+from livemind.benchmarks.retrieval_early import equal_at, hidden_part, sufficient_at
+from livemind.benchmarks.retrieval_play import in_time, play
 from livemind.benchmarks.retrieval_quality import summarise
 from livemind.benchmarks.retrieval_scale import scale
 from livemind.rag.base import Passage
@@ -91,35 +98,50 @@ def test_hidden_part_two_words_hide_600_ms_and_one_word_half() -> None:
     assert hidden_part(10, 10, 0.6) == 0.0
 
 
-def test_play_results_that_agree_twice_stand_before_the_end() -> None:
-    results = {n: found("a", "b", "c") for n in range(2, 8)}
-    played = play(results, 0.02, "newest", 0.5)
+TEXT = "words of which every one has twelve characters in all"  # 40 with the eighth
+
+
+def test_play_documents_of_a_text_that_says_enough_stand_before_the_end() -> None:
+    results = {n: found("a", "b", "c") for n in range(2, 11)}
+    played = play(TEXT, results, 0.02, 0.5)
     assert played.settled
-    assert played.sent == 5
-    assert played.wasted == 4  # all but the one that agreed first
-    assert played.tail_words == pytest.approx(4 - 0.02 * 3)
+    assert played.came_back == (2, 3, 4, 5, 6, 7, 8, 9)
+    assert (played.sent, played.wasted) == (8, 7)
+    assert played.tail_words == pytest.approx(2 - 0.02 * 3)
+    assert [p.id for p in played.shown] == ["a", "b", "c"]
 
 
-def test_play_slow_retrieval_is_cancelled_by_each_word_unless_it_may_finish() -> None:
-    results = {n: found("a", "b", "c") for n in range(2, 10)}
-    cancelled = play(results, 0.6, "newest", 0.5)
-    assert (cancelled.settled, cancelled.wasted) == (False, cancelled.sent)
-    finished = play(results, 0.6, "one_after_another", 0.5)
-    assert finished.settled
-    assert finished.sent < cancelled.sent
+def test_play_slow_retrieval_comes_back_for_older_texts_while_the_newest_waits() -> None:
+    results = {n: found("a", "b", "c") for n in range(2, 11)}
+    played = play(TEXT, results, 0.6, 0.5)
+    assert played.came_back == (2, 3, 4, 5, 6, 7, 8)
+    assert played.sent == 8
+    assert played.settled
+    assert in_time(played, 8)
+    assert not in_time(played, 9)
+
+
+def test_play_retrieval_past_its_deadline_leaves_nothing_to_answer_with() -> None:
+    results = {n: found("a", "b", "c") for n in range(2, 11)}
+    played = play(TEXT, results, 0.7, 0.5)
+    assert (played.came_back, played.shown, played.settled) == ((), (), False)
 
 
 def test_summarise_names_every_latency_and_counts_frozen_apart_from_final() -> None:
-    question = load_questions()[0]
-    page = question.pages[0]
-    wrong_until_late = {n: found("x", "y") for n in range(2, 9)} | {9: found(page, "z")}
-    _, summary = summarise([question], [wrong_until_late], 0.5, 0.02)
+    page = "library/csv.html"
+    question = AskedQuestion(TEXT, (page,), ("x",))
+    wrong_until_late = {n: found("x", "y") for n in range(2, 10)} | {10: found(page, "z")}
+    case, summary = summarise([question], [wrong_until_late], 0.5, 0.02)
     assert summary["retrieval.recall5.final"] == 1.0
     assert summary["retrieval.recall5.frozen"] == 0.0
     assert summary["retrieval.recall5.shown"] == 1.0
     assert summary["retrieval.hidden_share_150ms"] == 0.0
-    early = {n: found(page, "z") for n in range(2, 10)}
-    assert summarise([question], [early], 0.5, 0.02)[1]["retrieval.hidden_share_600ms"] == 1.0
+    assert case["played"]["ownms"]["chosen_on"]["final_recall5"] == 1.0
+    assert case["played"]["ownms"]["held_out"]["final_recall5"] is None
+    early = {n: found(page, "z") for n in range(2, 11)}
+    summary = summarise([question], [early], 0.5, 0.02)[1]
+    assert summary["retrieval.hidden_share_600ms"] == 1.0
+    assert summary["retrieval.hideable_share_600ms"] == 1.0
 
 
 def test_bench_small_corpus_writes_every_number_of_the_summary(

@@ -137,6 +137,11 @@ def test_degraded_result_keeps_the_last_passages_and_names_the_reason() -> None:
     assert (ids(state.last), state.degraded, state.seen_text) == ("ab", "timeout", "newer")
 
 
+def test_degraded_result_with_passages_serves_the_answer() -> None:
+    state = documents.observe(DocumentState(), LONG, result("ab", "embed"), None, "committed")
+    assert documents.chosen(state) == (passages("ab"), ())
+
+
 def test_degraded_result_never_freezes() -> None:
     state = documents.observe(DocumentState(), LONG, result("ab", "timeout"), None, "paused")
     assert state.frozen is None

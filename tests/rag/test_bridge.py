@@ -217,6 +217,18 @@ async def test_retrieve_deadline_passed_while_embedding_is_degraded(
     assert answer["timings_ms"]["embed"] is None
 
 
+async def test_retrieve_failing_encoder_leaves_the_words_and_says_so(
+    http: httpx.AsyncClient, embedder: FakeEmbedder
+) -> None:
+    embedder.error = RuntimeError("broken")
+    response = await ask(http, mode="hybrid", min_score=0.2)
+    answer = response.json()
+    assert (response.status_code, answer["degraded"]) == (200, ["embed"])
+    assert "Kestrel" in answer["results"][0]["text"]
+    assert answer["results"][0]["scores"]["dense"] is None
+    assert (await ask(http, mode="dense", revision=2)).status_code == 503
+
+
 async def test_retrieve_deadline_passed_while_searching_is_degraded(
     http: httpx.AsyncClient, library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
