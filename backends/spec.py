@@ -28,7 +28,8 @@ class ExpertSpec:
         kv_cache_gib: KV cache size of a CPU engine, GiB; unused where the share of a GPU's memory
             (``gpu_memory_utilization``) decides.
         cpu_cores: cores the engine's threads are bound to, as ``0-3`` or ``0,2``; None = unbound.
-        enable_neon, neon_optimizations: settings of the kernel plugin.
+        enable_neon, neon_optimizations: whether, and which of, our kernels replace operators of the
+            engine; `kernels/vllm_plugin/choice.py` has their names.
         engine_log: file for the engine's own log; None = no log.
         base_urls, model, api_key_env: a remote expert's servers (without ``/v1``), the model name
             they serve, and the environment variable that holds the key.
@@ -49,7 +50,7 @@ class ExpertSpec:
     gpu_memory_utilization: float | None = None
     max_num_seqs: int = 16
     max_model_len: int | None = None
-    enable_neon: bool = False
+    enable_neon: bool = True
     neon_optimizations: Mapping[str, object] = field(default_factory=dict)
     base_urls: tuple[str, ...] = ()
     model: str | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..kernels.vllm_plugin import choice
 from .errors import ExpertUnavailable
 from .spec import ExpertSpec
 from .vllm_drafts import engine_arguments as draft_arguments
@@ -78,7 +79,7 @@ def is_local(path: str) -> bool:
 
 
 def engine_environment(spec: ExpertSpec, usable_cores: int) -> dict[str, str]:
-    """Return what the engine's processes need in their environment, beyond what they inherit.
+    """Return what the engine's processes need in their environment from the first import on.
 
     Without ``cpu_cores`` an engine is not bound and gets half of the usable cores: OpenMP threads
     wait for each other at every layer, so one thread too many on a busy machine costs far more than
@@ -86,7 +87,6 @@ def engine_environment(spec: ExpertSpec, usable_cores: int) -> dict[str, str]:
     """
     environment = {
         "VLLM_CONFIGURE_LOGGING": "1",
-        "VLLM_LOGGING_LEVEL": "INFO" if spec.engine_log else "ERROR",
         "VLLM_CPU_OMP_THREADS_BIND": spec.cpu_cores or "nobind",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
@@ -104,6 +104,23 @@ def engine_environment(spec: ExpertSpec, usable_cores: int) -> dict[str, str]:
     return environment
 
 
+def engine_log_level(spec: ExpertSpec) -> str:
+    """Return from which level on an engine logs: without a file only what ended it matters."""
+    return "INFO" if spec.engine_log else "ERROR"
+
+
+def late_environment(spec: ExpertSpec) -> dict[str, str]:
+    """Return what an engine reads of its environment only when it starts.
+
+    Apart from ``engine_environment``, which is read when vLLM and torch are imported, so that
+    engines which differ in this alone can be forked from one process.
+    """
+    return {
+        "VLLM_LOGGING_LEVEL": engine_log_level(spec),
+        **choice.environment(spec.enable_neon, spec.neon_optimizations),
+    }
+
+
 def usable_cores() -> int:
     """Number of cores this process may run on."""
     if hasattr(os, "sched_getaffinity"):
@@ -112,8 +129,9 @@ def usable_cores() -> int:
 
 
 def _refuse_unsupported(spec: ExpertSpec) -> None:
-    if spec.enable_neon or spec.neon_optimizations:
-        field = "enable_neon" if spec.enable_neon else "neon_optimizations"
-        raise ExpertUnavailable(
-            spec.expert_id, f"{field}: the kernel plugin is not part of this version"
-        )
+    for name, wanted in spec.neon_optimizations.items():
+        reason = choice.refusal(name, bool(wanted), eager=spec.enforce_eager)
+        if reason is not None:
+            raise ExpertUnavailable(spec.expert_id, f"neon_optimizations.{name}: {reason}")
+    if spec.neon_optimizations and not spec.enable_neon:
+        raise ExpertUnavailable(spec.expert_id, "neon_optimizations needs enable_neon")

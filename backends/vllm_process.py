@@ -29,7 +29,13 @@ from typing import Any
 
 from .errors import ExpertUnavailable
 from .spec import ExpertSpec
-from .vllm_args import engine_args, engine_environment, usable_cores
+from .vllm_args import (
+    engine_args,
+    engine_environment,
+    engine_log_level,
+    late_environment,
+    usable_cores,
+)
 from .vllm_fork_server import ForkServer, launched_by
 
 _SHARED_MEMORY = Path("/dev/shm")
@@ -139,7 +145,7 @@ class EngineProcess:
         resource_tracker.ensure_running()
         if self._stopping.is_set():
             raise self._unavailable("stopped while starting")
-        with self._children(on_cpu):
+        with self._children(on_cpu), _logging_in_the_engine(config, self._spec):
             self.engine = AsyncLLM(
                 vllm_config=config,
                 executor_class=Executor.get_class(config),
@@ -153,8 +159,9 @@ class EngineProcess:
         """Make vLLM start its processes as we want them: forked where that is possible."""
         assert self._folder is not None
         environment = engine_environment(self._spec, usable_cores())
-        settings = {
-            "environment": environment,
+        whole = {**environment, **late_environment(self._spec)}
+        settings: dict[str, Any] = {
+            "environment": whole,
             "log": str(self._log_path),
             "pid_file": str(self._folder / "pid"),
         }
@@ -164,8 +171,8 @@ class EngineProcess:
                 with launched_by(self._folder, settings):
                     yield
             else:
-                whole = {**settings, "environment": {**os.environ, **environment}}
-                with _forking(server, whole):
+                settings["environment"] = {**os.environ, **whole}
+                with _forking(server, settings):
                     yield
         except (OSError, EOFError) as error:
             raise self._unavailable(str(error) or "the fork server died") from error
@@ -286,6 +293,24 @@ def _forking(server: ForkServer, settings: Mapping[str, Any]) -> Iterator[None]:
         yield
     finally:
         utils.get_mp_context = context
+
+
+@contextlib.contextmanager
+def _logging_in_the_engine(config: Any, spec: ExpertSpec) -> Iterator[None]:
+    """Let the engine log although this process keeps vLLM silent: one configuration is for both."""
+    from vllm.v1.engine import async_llm
+
+    configure = getattr(async_llm, "configure_logging_if_needed", None)
+    if configure is None or os.environ["VLLM_CONFIGURE_LOGGING"] != "0":
+        yield
+        return
+    config.logging_config.configure_logging = True
+    config.logging_config.log_level = engine_log_level(spec)
+    async_llm.configure_logging_if_needed = lambda _: None
+    try:
+        yield
+    finally:
+        async_llm.configure_logging_if_needed = configure
 
 
 def _compute_in_the_core(config: Any) -> None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float32]
 ByteArray = npt.NDArray[np.uint8]
 
-__all__ = ["Q4Weight", "pack_q4", "quantize_q4"]
+__all__ = ["Q4Weight", "pack_q4", "q4_codes", "quantize_q4"]
 
 _BLOCK = 16  # outputs that the kernel computes together
 
@@ -110,6 +110,15 @@ def pack_q4(codes: ByteArray, scales: FloatArray, zeros: FloatArray | float = 8.
 
 
 def quantize_q4(weight: FloatArray, group: int = 128) -> Q4Weight:
+    """Quantise a weight matrix to 4 bits and pack it.
+
+    Args, Returns, Raises: as ``q4_codes``, packed by ``pack_q4``. Each weight differs from the
+    original by at most half its group's scale.
+    """
+    return pack_q4(*q4_codes(weight, group))
+
+
+def q4_codes(weight: FloatArray, group: int = 128) -> tuple[ByteArray, FloatArray, FloatArray]:
     """Quantise a weight matrix to 4 bits, each group by its smallest and largest element.
 
     Args:
@@ -117,8 +126,8 @@ def quantize_q4(weight: FloatArray, group: int = 128) -> Q4Weight:
         group: inputs that share a scale; a multiple of 8 that divides the inputs.
 
     Returns:
-        The packed weights; each differs from the original by at most half its group's scale,
-        which is the group's range (with 0) divided by 15.
+        Codes uint8 (outputs, inputs), scales and zero points float32 (outputs, inputs / group).
+        A scale is its group's range (with 0) divided by 15; zero points are whole, 0 to 15.
 
     Raises:
         TypeError: weight is not float32.
@@ -140,7 +149,7 @@ def quantize_q4(weight: FloatArray, group: int = 128) -> Q4Weight:
     safe = np.where(scales > 0.0, scales, np.float32(1.0))
     zeros = np.rint(-low / safe).astype(np.float32)
     codes = np.clip(np.rint(groups / safe[..., None]) + zeros[..., None], 0, 15)
-    return pack_q4(codes.astype(np.uint8).reshape(outputs, inputs), scales, zeros)
+    return codes.astype(np.uint8).reshape(outputs, inputs), scales, zeros
 
 
 def _blocked(values: FloatArray, blocks: int) -> FloatArray:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from ..backends.spec import ExpertSpec
 from ..backends.zoo import catalog
+from ..kernels.vllm_plugin import choice
 from .config_problems import Problem, got, raise_problems
 
 ROUTED_MODEL = "auto"
@@ -102,9 +103,14 @@ class ExpertConfig(Section):
     max_model_len: int | None = Field(
         None, ge=16, le=10_000_000, description="Context limit, tokens; null: the model's own."
     )
-    enable_neon: bool = Field(False, description="Let the kernel plugin replace engine operators.")
+    enable_neon: bool = Field(
+        True, description="Let the kernels replace operators of a CPU engine (docs/kernels.md)."
+    )
     neon_optimizations: dict[str, bool] = Field(
-        default_factory=dict, description="Operators of the kernel plugin, each on or off."
+        default_factory=dict,
+        description="Which operators, each on or off, the others on: "
+        + ", ".join(choice.OPERATORS)
+        + ". None given: LIVEMIND_VLLM_KERNELS decides.",
     )
     kv_cache_gib: float = Field(
         0.5, gt=0, le=4096, description="KV cache of a CPU engine, GiB; a GPU engine uses a share."
@@ -223,6 +229,10 @@ class ExpertConfig(Section):
             yield got("max_tokens_default", answer, f"< max_model_len, which is {limit}")
         if self.neon_optimizations and not self.enable_neon:
             yield Problem(("neon_optimizations",), "not used unless enable_neon is true")
+        for name, wanted in self.neon_optimizations.items():
+            reason = choice.refusal(name, wanted, eager=self.enforce_eager)
+            if reason is not None:
+                yield Problem(("neon_optimizations", name), reason)
 
     def to_spec(self) -> ExpertSpec:
         """Return the settings as the expert factory takes them, ``zoo:NAME`` as a folder."""

@@ -35,6 +35,8 @@ VLLM_ARGUMENTS = {
     "max_num_batched_tokens": "`max_num_batched_tokens`",
     "enforce_eager": "`enforce_eager`; true also sets `TORCHDYNAMO_DISABLE`",
     "cpu_cores": "environment `VLLM_CPU_OMP_THREADS_BIND`",
+    "enable_neon": "environment `LIVEMIND_VLLM_KERNELS`",
+    "neon_optimizations": "environment `LIVEMIND_VLLM_KERNELS`",
 }
 _HEAD = """\
 # Configuration reference
@@ -45,9 +47,10 @@ value outside its limits. `livemind config show FILE` prints all settings in for
 `livemind check FILE` says whether the models would run.
 
 The keys of the original system keep their names (`experts[]`, `lazy_loading`, `rag` with
-`bridge_url`). Each is obeyed, or refused by name where it cannot be: `enable_neon` and
-`neon_optimizations` by an engine that has no kernel plugin, keys of a local engine by a remote
-expert and the other way round.
+`bridge_url`). Each is obeyed, or refused by name where it cannot be: in `neon_optimizations` what
+is no operator, what stays with vLLM (`attention`, `gemm`, `rope` and others: kernels.md says why)
+and norms without `enforce_eager`; keys of a local engine by a remote expert and the other way
+round. An engine on a GPU, or of a vLLM that the kernels do not know, runs without them and logs it.
 
 """
 

@@ -52,13 +52,17 @@ def _dimensions(parameters: int, rows: int) -> tuple[int, int, int]:
     return best[1:]
 
 
-def write_random_model(directory: Path, parameters: int, seed: int = 0) -> int:
+def write_random_model(
+    directory: Path, parameters: int, seed: int = 0, *, rows: int | None = None, spread: float = 1.0
+) -> int:
     """Write a Llama with the shared tokenizer and seeded random bf16 weights.
 
     Args:
         directory: created if missing; a model already in it is replaced.
         parameters: 400,000 to 4,000,000,000; met within a few per cent.
         seed: of the weights.
+        rows: of the vocabulary; None: the tokenizer's own. Tokens beyond it decode to nothing.
+        spread: about the standard deviation of the logits; a trained model has 3 or more.
 
     Returns:
         The exact number of parameters.
@@ -75,21 +79,28 @@ def write_random_model(directory: Path, parameters: int, seed: int = 0) -> int:
 
     if not _SMALLEST <= parameters <= _LARGEST:
         raise ValueError(f"parameters: got {parameters}, need {_SMALLEST} to {_LARGEST}")
-    width, layers, inner = _dimensions(parameters, vocabulary_rows())
+    if rows is None:
+        rows = vocabulary_rows()
+    width, layers, inner = _dimensions(parameters, rows)
     size = Size(
         width=width, layers=layers, heads=width // _HEAD_DIM, head_dim=_HEAD_DIM, inner=inner
     )
     generator = torch.Generator().manual_seed(seed)
     tensors: dict[str, torch.Tensor] = {}
-    for name, shape in _shapes(size.width, layers, inner, vocabulary_rows()).items():
+    for name, shape in _shapes(size.width, layers, inner, rows).items():
         tensor = torch.ones(shape, dtype=torch.bfloat16)
         tensors[name] = (
             tensor if len(shape) == 1 else tensor.normal_(0, shape[1] ** -0.5, generator=generator)
         )
+    tensors["model.norm.weight"] *= spread
     directory.mkdir(parents=True, exist_ok=True)
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
     count = sum(tensor.numel() for tensor in tensors.values())
-    config = llama_config(size) | {"attention_bias": False, "livemind_random_weights": True}
+    config = llama_config(size) | {
+        "vocab_size": rows,
+        "attention_bias": False,
+        "livemind_random_weights": True,
+    }
     (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     (directory / "README.md").write_text(
         _NOTE.format(parameters=count, seed=seed), encoding="utf-8"

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "parallel.h"
 #include "tensor.h"
 
 namespace livemind {
@@ -150,20 +151,25 @@ py::object Q4Linear(const py::object& x_like, const py::object& weight, const py
     float* x_scales = static_cast<float*>(Scratch(m * Size(k) + 2 * m * groups * sizeof(float)));
     float* x_sums = x_scales + m * groups;
     auto* x_codes = reinterpret_cast<std::int8_t*>(x_sums + m * groups);
-    for (std::size_t row = 0; row < m; ++row) {
-      const char* at = static_cast<const char*>(x.data) +
-                       static_cast<std::ptrdiff_t>(row) * x.stride() * x.ItemSize();
-      Active().q4_quantize(x.type(), at, Size(k), Size(group), x_codes + row * Size(k),
-                           x_scales + row * groups, x_sums + row * groups);
-    }
+    const std::size_t parts = Parts(work, Size(blocks));
+    Split(m < parts ? 1 : parts, m, [&](std::size_t, std::size_t row, std::size_t last) {
+      for (; row < last; ++row) {
+        const char* at = static_cast<const char*>(x.data) +
+                         static_cast<std::ptrdiff_t>(row) * x.stride() * x.ItemSize();
+        Active().q4_quantize(x.type(), at, Size(k), Size(group), x_codes + row * Size(k),
+                             x_scales + row * groups, x_sums + row * groups);
+      }
+    });
     const Q4 packed{codes.As<std::uint8_t>(),
                     scales.As<float>(),
                     offsets.As<float>(),
                     Size(n),
                     Size(k),
                     Size(group)};
-    Active().q4_multiply(packed, x_codes, x_scales, x_sums, m, bias.As<float>(), x.type(),
-                         {out.data, out.stride()}, 0, Size(blocks));
+    Split(parts, Size(blocks), [&](std::size_t, std::size_t first, std::size_t last) {
+      Active().q4_multiply(packed, x_codes, x_scales, x_sums, m, bias.As<float>(), x.type(),
+                           {out.data, out.stride()}, first, last);
+    });
   });
   return result;
 }

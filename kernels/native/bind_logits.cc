@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "neighbours.h"
+#include "parallel.h"
 #include "penalties.h"
 #include "tensor.h"
 
@@ -79,13 +80,20 @@ py::array FilterLogits(const py::object& logits_like, const py::object& top_k,
   const PerRow least("min_p", min_p, rows, false, 0.0, 0.0, 1.0);
   py::array_t<std::int64_t> kept(rows);
   const std::size_t n = Size(logits.columns());
-  Run(static_cast<double>(rows) * static_cast<double>(n) * 0.3, [&, counts = kept.mutable_data()] {
-    float* scratch = static_cast<float*>(Scratch(FilterScratch(n) * sizeof(float)));
-    for (std::int64_t row = 0; row < rows; ++row) {
-      const Cut cut{static_cast<std::int64_t>(k[row]), static_cast<float>(p[row]),
-                    static_cast<float>(least[row])};
-      counts[row] = Active().filter(logits.As<float>() + row * logits.stride(), n, cut, scratch);
-    }
+  const double work = static_cast<double>(rows) * static_cast<double>(n) * 0.3;
+  Run(work, [&, counts = kept.mutable_data()] {
+    const std::size_t parts = Parts(work, Size(rows));
+    const std::size_t each = (FilterScratch(n) + 15) / 16 * 16;
+    float* scratch = static_cast<float*>(Scratch(parts * each * sizeof(float)));
+    Split(parts, Size(rows), [&](std::size_t part, std::size_t first, std::size_t last) {
+      for (auto row = static_cast<std::int64_t>(first); row < static_cast<std::int64_t>(last);
+           ++row) {
+        const Cut cut{static_cast<std::int64_t>(k[row]), static_cast<float>(p[row]),
+                      static_cast<float>(least[row])};
+        counts[row] = Active().filter(logits.As<float>() + row * logits.stride(), n, cut,
+                                      scratch + part * each);
+      }
+    });
   });
   return kept;
 }

@@ -4,34 +4,37 @@ namespace livemind {
 namespace LM_TIER {
 namespace {
 
+// v as it would be read back after being stored.
+template <Type kType>
+LM_INLINE F Rounded(F v) {
+  if (kType == Type::kF32) return v;
+  typename Element<kType>::Stored stored[kW];
+  Element<kType>::StoreN(stored, v);
+  return Element<kType>::LoadN(stored);
+}
+
+// Both sums are taken before rounding, and the row is rounded before it meets the weight: so do
+// vLLM's and transformers' own, whose results these are to equal.
 template <Type kType>
 void RmsNormRows(Rows<const void> x, Rows<void> residual, const void* weight, Rows<void> out,
                  size_t rows, size_t n, float epsilon) {
   typedef Element<kType> E;
   typedef typename E::Stored S;
   const S* w = static_cast<const S*>(weight);
+  const bool adds = residual.data != nullptr;
   for (size_t row = 0; row < rows; ++row) {
     const S* in = static_cast<const S*>(x.data) + (ptrdiff_t)row * x.stride;
-    S* added = residual.data == nullptr
-                   ? nullptr
-                   : static_cast<S*>(residual.data) + (ptrdiff_t)row * residual.stride;
+    S* added = adds ? static_cast<S*>(residual.data) + (ptrdiff_t)row * residual.stride : nullptr;
     S* to = static_cast<S*>(out.data) + (ptrdiff_t)row * out.stride;
     F squares[4] = {};
     size_t i = 0;
-    if (added != nullptr) {
+    if (adds) {
       for (; i + 4 * kW <= n; i += 4 * kW) {
         for (size_t part = 0; part < 4; ++part) {
           const size_t at = i + part * kW;
-          E::StoreN(added + at, E::LoadN(in + at) + E::LoadN(added + at));
-          const F v = E::LoadN(added + at);  // as it is stored: both outputs agree
+          const F v = E::LoadN(in + at) + E::LoadN(added + at);
           squares[part] += v * v;
         }
-      }
-      for (; i < n; i += kW) {
-        StoreSome<kType>(added + i, n - i,
-                         LoadSome<kType>(in + i, n - i) + LoadSome<kType>(added + i, n - i));
-        const F v = LoadSome<kType>(added + i, n - i);
-        squares[0] += v * v;
       }
     } else {
       for (; i + 4 * kW <= n; i += 4 * kW) {
@@ -40,21 +43,35 @@ void RmsNormRows(Rows<const void> x, Rows<void> residual, const void* weight, Ro
           squares[part] += v * v;
         }
       }
-      for (; i < n; i += kW) {
-        const F v = LoadSome<kType>(in + i, n - i);
-        squares[0] += v * v;
-      }
+    }
+    for (; i < n; i += kW) {
+      F v = LoadSome<kType>(in + i, n - i);
+      if (adds) v += LoadSome<kType>(added + i, n - i);
+      squares[0] += v * v;
     }
     const float mean = Sum((squares[0] + squares[1]) + (squares[2] + squares[3])) / (float)n;
     const F scale = Set(1.0f / __builtin_sqrtf(mean + epsilon));
-    const S* from = added != nullptr ? added : in;
-    for (i = 0; i + 2 * kW <= n; i += 2 * kW) {
-      E::StoreN(to + i, E::LoadN(from + i) * scale * E::LoadN(w + i));
-      E::StoreN(to + i + kW, E::LoadN(from + i + kW) * scale * E::LoadN(w + i + kW));
+    i = 0;
+    if (adds) {
+      for (; i + kW <= n; i += kW) {
+        const F v = E::LoadN(in + i) + E::LoadN(added + i);
+        E::StoreN(added + i, v);
+        E::StoreN(to + i, Rounded<kType>(v * scale) * E::LoadN(w + i));
+      }
+    } else {
+      for (; i + 2 * kW <= n; i += 2 * kW) {
+        const F v = E::LoadN(in + i), u = E::LoadN(in + i + kW);
+        E::StoreN(to + i, Rounded<kType>(v * scale) * E::LoadN(w + i));
+        E::StoreN(to + i + kW, Rounded<kType>(u * scale) * E::LoadN(w + i + kW));
+      }
     }
     for (; i < n; i += kW) {
-      StoreSome<kType>(to + i, n - i,
-                       LoadSome<kType>(from + i, n - i) * scale * LoadSome<kType>(w + i, n - i));
+      F v = LoadSome<kType>(in + i, n - i);
+      if (adds) {
+        v += LoadSome<kType>(added + i, n - i);
+        StoreSome<kType>(added + i, n - i, v);
+      }
+      StoreSome<kType>(to + i, n - i, Rounded<kType>(v * scale) * LoadSome<kType>(w + i, n - i));
     }
   }
 }

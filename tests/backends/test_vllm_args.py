@@ -10,7 +10,12 @@ import pytest
 
 from livemind.backends.errors import ExpertUnavailable
 from livemind.backends.spec import ExpertSpec
-from livemind.backends.vllm_args import engine_args, engine_environment, model_location
+from livemind.backends.vllm_args import (
+    engine_args,
+    engine_environment,
+    late_environment,
+    model_location,
+)
 from livemind.backends.vllm_drafts import MOST_TOKENS
 
 # setting -> value, engine argument, what the argument becomes
@@ -30,10 +35,18 @@ ARGUMENTS: dict[str, tuple[Any, str, Any]] = {
 # setting -> value, environment variable of the engine, what the variable becomes
 ENVIRONMENT: dict[str, tuple[Any, str, str | None]] = {
     "cpu_cores": ("0-1", "VLLM_CPU_OMP_THREADS_BIND", "0-1"),
-    "engine_log": ("engine.log", "VLLM_LOGGING_LEVEL", "INFO"),
     "enforce_eager": (False, "TORCHDYNAMO_DISABLE", None),
 }
-REFUSED = {"enable_neon": True, "neon_optimizations": {"rmsnorm": True}}
+# the same for variables that an engine reads after it was forked
+LATE_ENVIRONMENT: dict[str, tuple[Any, str, str | None]] = {
+    "engine_log": ("engine.log", "VLLM_LOGGING_LEVEL", "INFO"),
+    "enable_neon": (False, "LIVEMIND_VLLM_KERNELS", "off"),
+    "neon_optimizations": (
+        {"q4_linear": False, "rms_norm": False},
+        "LIVEMIND_VLLM_KERNELS",
+        "sampling,penalties,fused_add_rms_norm",
+    ),
+}
 # used by others: the router, the registry, the expert itself, the remote expert
 ELSEWHERE = {
     *("domain", "priority", "kind", "max_tokens_default", "start_timeout_s", "timeout_s"),
@@ -46,7 +59,7 @@ def spec(**settings: Any) -> ExpertSpec:
 
 
 def test_every_setting_has_a_place() -> None:
-    placed = {*ARGUMENTS, *ENVIRONMENT, *REFUSED, *ELSEWHERE}
+    placed = {*ARGUMENTS, *ENVIRONMENT, *LATE_ENVIRONMENT, *ELSEWHERE}
     assert {field.name for field in fields(ExpertSpec)} == placed
 
 
@@ -64,10 +77,28 @@ def test_engine_environment_setting_reaches_its_variable(setting: str) -> None:
     assert engine_environment(spec(), 4).get(variable) != expected
 
 
-@pytest.mark.parametrize("setting", REFUSED)
-def test_engine_args_setting_without_a_plugin_is_refused_by_name(setting: str) -> None:
-    with pytest.raises(ExpertUnavailable, match=setting):
-        engine_args(spec(**{setting: REFUSED[setting]}))
+@pytest.mark.parametrize("setting", LATE_ENVIRONMENT)
+def test_late_environment_setting_reaches_its_variable_without_another_fork_server(
+    setting: str,
+) -> None:
+    value, variable, expected = LATE_ENVIRONMENT[setting]
+    changed = spec(**{setting: value})
+    assert late_environment(changed).get(variable) == expected
+    assert late_environment(spec()).get(variable) != expected
+    assert engine_environment(changed, 4) == engine_environment(spec(), 4)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"neon_optimizations": {"rope": True}},
+        {"neon_optimizations": {"rms_norm": True}, "enforce_eager": False},
+        {"neon_optimizations": {"sampling": True}, "enable_neon": False},
+    ],
+)
+def test_engine_args_kernel_that_cannot_be_had_is_refused_by_name(settings: dict[str, Any]) -> None:
+    with pytest.raises(ExpertUnavailable, match="neon_optimizations"):
+        engine_args(spec(**settings))
 
 
 def test_engine_args_memory_share_given_decides_instead_of_the_cache_size() -> None:

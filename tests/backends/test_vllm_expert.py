@@ -570,7 +570,7 @@ def test_start_cancelled_leaves_no_process(run: Run, tiny_model: Path) -> None:
         ({"model_path": None}, "model_path is missing"),
         ({"quantization": "no-such-method"}, "no-such-method"),
         ({"dtype": "int3"}, "int3"),
-        ({"enable_neon": True}, "enable_neon"),
+        ({"neon_optimizations": {"rope": True}}, "neon_optimizations.rope: got true, but it stays"),
     ],
 )
 def test_start_impossible_setting_is_refused_by_name(

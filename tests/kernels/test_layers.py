@@ -51,10 +51,20 @@ def test_fused_add_rms_norm_changes_both_as_two_steps_would(
     total = read(from_float32((x + r).astype(np.float32), kind), kind)
     tier.fused_add_rms_norm(raw, raw_r, raw_w, 1e-6)
     np.testing.assert_array_equal(read(raw_r, kind), total)
-    exact = total / np.sqrt((total**2).mean(axis=1, keepdims=True) + 1e-6) * w
+    both = x + r  # the norm is of the sum before it is rounded
+    exact = both / np.sqrt((both**2).mean(axis=1, keepdims=True) + 1e-6) * w
     np.testing.assert_allclose(
         read(raw, kind), exact, rtol=UNIT[kind] + (2 + n / 8) * 2.0**-23, atol=1e-7
     )
+
+
+def test_rms_norm_bfloat16_row_is_rounded_before_it_meets_the_weight(tier: ModuleType) -> None:
+    """As transformers and vLLM do: the other order differs in a tenth of these elements."""
+    (raw, x), (raw_w, w) = stored(1, (4, 512), "bfloat16"), stored(2, (512,), "bfloat16")
+    row = (x / np.sqrt((x**2).mean(axis=1, keepdims=True) + 1e-6)).astype(np.float32)
+    rounded = to_float32(from_float32(row, "bfloat16"), "bfloat16") * w
+    expected = from_float32(rounded.astype(np.float32), "bfloat16")
+    assert np.mean(tier.rms_norm(raw, raw_w, 1e-6) != expected) < 0.002
 
 
 @kinds

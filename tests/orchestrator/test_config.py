@@ -94,8 +94,20 @@ def test_load_settings_smallest_file_has_all_defaults(tmp_path: Path) -> None:
             "experts[0].max_tokens_default: got 256, need < max_model_len, which is 256",
         ),
         (
-            expert(neon_optimizations={"rms_norm": True}),
+            expert(enable_neon=False, neon_optimizations={"rms_norm": True}),
             "experts[0].neon_optimizations: not used unless enable_neon is true",
+        ),
+        (
+            expert(neon_optimizations={"rms_norm": True}, enforce_eager=False),
+            "experts[0].neon_optimizations.rms_norm: got true, needs enforce_eager",
+        ),
+        (
+            expert(neon_optimizations={"sampling": True, "rope": True}),
+            "experts[0].neon_optimizations.rope: got true, but it stays with vLLM",
+        ),
+        (
+            expert(neon_optimizations={"rmsnorm": False}),
+            "experts[0].neon_optimizations.rmsnorm: unknown, need one of sampling, penalties",
         ),
         (
             expert(base_urls=["http://h"]),
@@ -257,7 +269,7 @@ def test_to_spec_every_field_reaches_the_factory() -> None:
         "max_num_seqs": 4,
         "max_model_len": 512,
         "enable_neon": True,
-        "neon_optimizations": {"rms_norm": True},
+        "neon_optimizations": {"q4_linear": False},
         "kv_cache_gib": 0.25,
         "block_size": 64,
         "max_num_batched_tokens": 128,

@@ -9,7 +9,7 @@ from typing import Any
 
 import livemind
 from livemind.backends.spec import ExpertSpec
-from livemind.backends.vllm_args import engine_args, engine_environment
+from livemind.backends.vllm_args import engine_args, engine_environment, late_environment
 from livemind.orchestrator.config_experts import ExpertConfig, Section
 from livemind.orchestrator.config_reference import VLLM_ARGUMENTS, reference
 
@@ -45,13 +45,15 @@ def test_reference_names_every_engine_argument_that_a_key_becomes(tmp_path: Path
         "max_num_batched_tokens": 128,
         "enforce_eager": False,
         "cpu_cores": "0-1",
+        "enable_neon": False,
+        "neon_optimizations": {"penalties": False},
     }
     assert set(changes) == set(VLLM_ARGUMENTS)
     plain = ExpertSpec("one", model_path="org/model")
     for key, value in changes.items():
         spec = replace(plain, **{key: value})
-        before = {**engine_args(plain), **engine_environment(plain, 4)}
-        after = {**engine_args(spec), **engine_environment(spec, 4)}
+        before = engine_args(plain) | engine_environment(plain, 4) | late_environment(plain)
+        after = engine_args(spec) | engine_environment(spec, 4) | late_environment(spec)
         changed = {name for name in before.keys() | after if before.get(name) != after.get(name)}
         named = set(re.findall(r"`(\w+)`", VLLM_ARGUMENTS[key])) - {"gpu_memory_utilization"}
         assert named & changed or key == "gpu_memory_utilization", (key, changed)

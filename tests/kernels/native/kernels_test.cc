@@ -257,13 +257,13 @@ void TestRows(const Kernels& k, Random& random) {
       k.rms_norm(type, {at(0), 0}, {at(1), 0}, at(2), {at(0), 0}, 1, n, 1e-6f);
       double squares = 0;
       for (std::size_t i = 0; i < n; ++i) {
-        const double total = value(1, i);
-        Near("residual", n, total, x[i] + r[i], unit * std::fabs(x[i] + r[i]) + 1e-30);
+        const double total = x[i] + r[i];
+        Near("residual", n, value(1, i), total, unit * std::fabs(total) + 1e-30);
         squares += total * total;
       }
       const double scale = 1 / std::sqrt(squares / static_cast<double>(n) + 1e-6);
       for (std::size_t i = 0; i < n; ++i) {
-        const double exact = value(1, i) * scale * w[i];
+        const double exact = (x[i] + r[i]) * scale * w[i];
         Near("rms_norm", n, value(0, i), exact,
              (unit + kEps * (2 + static_cast<double>(n) / 8)) * std::fabs(exact) + 1e-30);
       }
