@@ -155,6 +155,7 @@ class Capabilities:
         compute_group: experts of one group compete for the same hardware.
         max_tokens_default: answer length when a request names none; None = unknown.
         drafts: whether a draft is verified, several tokens per step; otherwise it is ignored.
+        continues: whether an answer can be begun for it; see ``Expert.render``.
     """
 
     tokenizer_id: str | None = None
@@ -166,6 +167,7 @@ class Capabilities:
     compute_group: str = "local"
     max_tokens_default: int | None = None
     drafts: bool = False
+    continues: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +205,9 @@ class Expert(Protocol):
 
         With ``open_turn`` the last user message is left open: no end-of-turn, no generation prompt,
         cut back to a boundary such that ``render(open)`` is a prefix of every ``render`` whose last
-        user text continues this one. Blocks for microseconds to a few milliseconds, no I/O.
+        user text continues this one. Without it a conversation that ends with the assistant is
+        rendered so that the answer goes on right after that text (``capabilities.continues``).
+        Blocks for microseconds to a few milliseconds, no I/O.
 
         Raises:
             PromptRejected: the prompt does not fit ``max_model_len`` or the template refuses it.

@@ -121,14 +121,15 @@ class FakeExpert:
         ids: list[int] = []
         for number, message in enumerate(messages):
             words = message.content.split()
-            is_open = open_turn and number == len(messages) - 1
-            if is_open and message.role != "user":
+            is_last = number == len(messages) - 1
+            if open_turn and is_last and message.role != "user":
                 raise PromptRejected(self.expert_id, "the open turn is not the user's")
-            if is_open and words and not message.content[-1].isspace():
+            if open_turn and is_last and words and not message.content[-1].isspace():
                 words.pop()
+            is_open = is_last and (open_turn or message.role == "assistant")
             words = [f"<|{message.role}|>", *words, *(() if is_open else ("<|end|>",))]
             ids += map(_token_id, words)
-        if not open_turn:
+        if not open_turn and messages[-1].role != "assistant":
             ids.append(_token_id("<|assistant|>"))
         return self._checked(TokenPrompt(tuple(ids), len(ids), tuple(messages), None, open_turn))
 
@@ -158,7 +159,7 @@ class FakeExpert:
         if prompt.open_turn:
             raise PromptRejected(self.expert_id, "an open turn can only be prefilled")
         messages = prompt.messages or (Message("user", prompt.text or ""),)
-        pieces, reason = self._script(self.answer(messages), prompt, params)
+        pieces, reason = self._script(_rest(self.answer, messages), prompt, params)
         ids = tuple(_token_id(piece.strip()) for piece in pieces)
         feed = self._feed(params, draft)
         count = DraftCount(feed)
@@ -298,6 +299,14 @@ def _steps(ids: tuple[int, ...], feed: DraftFeed | None) -> Iterator[tuple[int, 
 
 def _token_id(word: str) -> int:
     return zlib.crc32(word.encode()) & 0x7FFFFFFF
+
+
+def _rest(answer: Callable[[Sequence[Message]], str], messages: Sequence[Message]) -> str:
+    """Return the answer, without as many words as somebody has begun it with."""
+    if messages[-1].role != "assistant":
+        return answer(messages)
+    words = re.findall(r"\s*\S+", answer(messages[:-1]))
+    return "".join(words[len(messages[-1].content.split()) :])
 
 
 def _left(pieces: list[str], prompt: TokenPrompt) -> list[str]:

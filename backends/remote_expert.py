@@ -80,9 +80,11 @@ class RemoteExpert:
         self._servers.open()
         try:
             max_model_len = await self._find_model()
+            leaves_open = await self._probe_open_turn()
             self._capabilities = Capabilities(
                 max_model_len=max_model_len,
-                open_turn_prefill=await self._probe_open_turn(),
+                open_turn_prefill=leaves_open,
+                continues=leaves_open,
                 compute_group=f"remote:{self._servers.hosts}",
                 max_tokens_default=self._spec.max_tokens_default,
                 drafts=bool(self._spec.verify_drafts),
@@ -108,6 +110,9 @@ class RemoteExpert:
         if open_turn and messages[-1].role != "user":
             message = "the open turn is not the user's"
             raise PromptRejected(self.expert_id, message, param="messages")
+        if messages[-1].role == "assistant" and not self._capabilities.continues:
+            message = "this server cannot continue an answer"
+            raise PromptRejected(self.expert_id, message, param="messages")
         folded = fold_documents(messages)
         if open_turn:
             folded[-1] = Message("user", re.sub(r"\s*\S*$", "", folded[-1].content))
@@ -131,7 +136,7 @@ class RemoteExpert:
             raise PromptRejected(self.expert_id, "this server cannot prefill an open turn")
         began = time.perf_counter()
         params = GenerationParams(max_tokens=1, temperature=0.0)
-        body = self._body(prompt, params) | (_OPEN_TURN if prompt.open_turn else {})
+        body = self._body(prompt, params)
         answer = await self._servers.post_json(_path(prompt), body, key=_key(prompt))
         usage = usage_of(answer)
         tokens = usage.prompt_tokens if usage is not None else prompt.num_tokens
@@ -241,6 +246,8 @@ class RemoteExpert:
         body = request_body(self._model, prompt, params)
         if "max_tokens" not in body and self._default_fits(prompt):
             body["max_tokens"] = self._spec.max_tokens_default
+        if prompt.open_turn or (prompt.messages and prompt.messages[-1].role == "assistant"):
+            body |= _OPEN_TURN
         if self._capabilities.open_turn_prefill:  # vLLM
             body["return_token_ids"] = True
             if prompt.cache_salt is not None:

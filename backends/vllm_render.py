@@ -100,17 +100,18 @@ class Renderer:
             )
         folded = list(messages) if self._knows_documents else fold_documents(messages)
         turns = [{"role": message.role, "content": message.content} for message in folded]
-        if open_turn:
+        is_open = open_turn or turns[-1]["role"] == "assistant"
+        if is_open:
             turns[-1]["content"] += _SENTINEL
         try:
             text: str = self._tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=not open_turn
+                turns, tokenize=False, add_generation_prompt=not is_open
             )
         except Exception as error:  # a template is a program and raises what it likes
             cause = " ".join(str(error).split())[:200]
             message = f"the model's chat template refuses this conversation: {cause}"
             raise PromptRejected(self._expert_id, message, param="messages") from error
-        return text.partition(_SENTINEL)[0] if open_turn else text
+        return text.partition(_SENTINEL)[0] if is_open else text
 
     def _cut_open_end(self, text: str) -> str:
         """Drop the end that may still tokenize differently when more text arrives.

@@ -145,7 +145,14 @@ def make_team(settings: Settings) -> Team:
 def make_consensus(settings: Settings) -> Consensus:
     """Return how answers are settled where a request does not say."""
     consensus = settings.consensus
-    return Consensus(consensus.policy, consensus.experts, consensus.deadline_ms / 1000)
+    return Consensus(
+        consensus.policy,
+        consensus.experts,
+        consensus.deadline_ms / 1000,
+        quorum=consensus.quorum,
+        gate=consensus.gate,
+        verdict=consensus.verdict,
+    )
 
 
 def make_policy(settings: Settings) -> Policy:

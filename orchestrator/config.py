@@ -244,10 +244,11 @@ class SpeculationConfig(Section):
 class ConsensusConfig(Section):
     """How several experts settle an answer; requests may choose otherwise."""
 
-    policy: Literal["auto", "first", "draft", "vote"] = Field(
+    policy: Literal["auto", "first", "draft", "verify", "vote"] = Field(
         "auto",
         description="first: the routed expert alone; draft: the same answer sooner, drafts are "
-        "verified; vote: closed answers by weighted vote; auto: draft where it is possible.",
+        "verified; verify: the fast expert writes, the others judge; vote: closed answers by "
+        "weighted vote; auto: draft where it is possible.",
     )
     experts: tuple[str, ...] = Field(
         (),
@@ -257,6 +258,17 @@ class ConsensusConfig(Section):
     )
     deadline_ms: float = Field(
         2000, gt=0, le=600_000, description="Longest wait for them after the commit, ms."
+    )
+    quorum: int = Field(1, ge=1, le=64, description="verify: verdicts that a segment needs.")
+    gate: Literal["none", "auto", "first", "every"] = Field(
+        "auto",
+        description="verify: segments that wait for their verdicts; auto: those of which the fast "
+        "expert is unsure.",
+    )
+    verdict: Literal["ask", "continue"] = Field(
+        "ask",
+        description="verify: judges say yes or no, or their own continuation is compared (for "
+        "models that can answer but not judge).",
     )
     accuracy: dict[str, dict[str, Annotated[float, Field(ge=0, le=1)]]] = Field(
         default_factory=dict,

@@ -367,7 +367,11 @@ class LiveMind:
             choice = wanted
         lazy, known = settings.lazy_loading, [expert.expert_id for expert in settings.experts]
         most_loaded = lazy.max_loaded_experts if lazy.enabled else len(known)
-        return choice if wanted is None else check(choice, known, most_loaded)
+        return (
+            choice
+            if wanted is None
+            else check(choice, known, settings.router.fast_expert, most_loaded)
+        )
 
     def _admit(self) -> Callable[[], None]:
         limit = self.settings.server.max_concurrent_turns

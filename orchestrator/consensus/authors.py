@@ -14,6 +14,7 @@ from .panel import Panel, convene
 from .sole import write_alone
 from .task import Task
 from .team import Team
+from .verify import write_verified
 from .vote import write_voted
 
 if TYPE_CHECKING:
@@ -24,13 +25,18 @@ def convened(
     pool: Pool, team: Team, leader: str, choice: Consensus
 ) -> AbstractAsyncContextManager[Panel]:
     """Hold the experts that a choice needs beside its leader; see ``convene``."""
+    fast = (team.fast,) if team.fast is not None else ()
     match choice.policy:
         case "first":
-            return convene(pool, leader)
+            others: tuple[str, ...] = ()
         case "auto" | "draft":
-            fast = team.fast
-            return convene(pool, leader, (fast,) if fast not in (None, leader) else ())
-    return convene(pool, leader, choice.experts or team.others(leader), wake=bool(choice.experts))
+            others = fast
+        case "verify":
+            others = (*fast, *(choice.experts or team.others(leader)))
+        case "vote":
+            others = choice.experts or team.others(leader)
+    wanted = [expert for expert in dict.fromkeys(others) if expert != leader]
+    return convene(pool, leader, wanted, wake=bool(choice.experts))
 
 
 def policy_of(choice: Consensus, leader: Capabilities | None) -> PolicyName:
@@ -54,6 +60,8 @@ def write(task: Task, panel: Panel, shared: Shared) -> AsyncGenerator[Chunk, Non
             return write_voted(task, panel, shared.team)
         case "draft":
             return write_drafted(task, panel, shared)
+        case "verify":
+            return write_verified(task, panel, shared)
         case _:
             return write_alone(task, panel)
 

@@ -8,12 +8,13 @@ from ..errors import InvalidRequest
 from .choice import Consensus
 
 
-def check(choice: Consensus, known: Sequence[str], most_loaded: int) -> Consensus:
+def check(choice: Consensus, known: Sequence[str], fast: str | None, most_loaded: int) -> Consensus:
     """Return the choice.
 
     Args:
         choice: of a request.
         known: ids of all experts.
+        fast: id of the fast one.
         most_loaded: how many experts can be in memory at a time.
 
     Raises:
@@ -27,8 +28,15 @@ def check(choice: Consensus, known: Sequence[str], most_loaded: int) -> Consensu
     if len(choice.experts) > most_loaded:
         message = f"{len(choice.experts)} experts, but only {most_loaded} are loaded at a time"
         raise _wrong("experts", f"{message} (lazy_loading.max_loaded_experts)")
-    if choice.policy == "vote" and len(known) < 2:
-        raise _wrong("policy", '"vote" needs two experts, one is configured', "not_available")
+    if choice.policy in ("verify", "vote") and len(known) < 2:
+        message = f'"{choice.policy}" needs two experts, one is configured'
+        raise _wrong("policy", message, "not_available")
+    if choice.policy == "verify" and fast is None:
+        message = '"verify" needs router.fast_expert, which writes'
+        raise _wrong("policy", message, "not_available")
+    if choice.quorum > len(known) - 1 and choice.quorum > 1:
+        message = f"got {choice.quorum}, but there are {len(known) - 1} experts beside the author"
+        raise _wrong("quorum", message)
     if (choice.answer == "label") != bool(choice.labels):
         message = 'labels and answer "label" belong together'
         raise _wrong("labels" if choice.answer == "label" else "answer", message)

@@ -7,6 +7,8 @@ from typing import Literal
 
 PolicyName = Literal["auto", "first", "draft", "verify", "vote"]
 AnswerForm = Literal["text", "number", "option", "label", "json"]
+Gate = Literal["none", "auto", "first", "every"]
+Verdict = Literal["ask", "continue"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,10 @@ class Consensus:
         deadline_s: longest wait for other experts once the answer is wanted, seconds.
         answer: ``vote``: the form in which answers are compared.
         labels: ``vote`` with ``label``: the possible answers.
+        quorum: ``verify``: verdicts that a segment needs.
+        gate: ``verify``: which segments wait for their verdicts; ``auto`` = those of which their
+            author is unsure.
+        verdict: ``verify``: judges are asked, or their own continuation is compared.
     """
 
     policy: PolicyName = "auto"
@@ -26,3 +32,6 @@ class Consensus:
     deadline_s: float = 2.0
     answer: AnswerForm = "text"
     labels: tuple[str, ...] = ()
+    quorum: int = 1
+    gate: Gate = "auto"
+    verdict: Verdict = "ask"

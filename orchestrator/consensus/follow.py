@@ -86,7 +86,7 @@ class Follower:
         restarts = 0
         try:
             while restarts <= FREE_RESTARTS + self._accepted // ACCEPTED_PER_RESTART:
-                await self._draft(restarts)
+                await self._draft()
                 await self._lost.wait()
                 restarts += 1
         except ExpertError as error:
@@ -94,7 +94,7 @@ class Follower:
         finally:
             self.feed.close()
 
-    async def _draft(self, number: int) -> None:
+    async def _draft(self) -> None:
         self._lost.clear()
         self._base, self._drafted = len(self._answer), []
         self.feed.push(self._answer[-OVERLAP_TOKENS:])
@@ -112,7 +112,7 @@ class Follower:
             prompt,
             params,
             priority=self._task.priority,
-            request_id=f"{self._task.request_id}.fast{number}",
+            request_id=self._task.next_id(self.expert_id),
         )
         last_s: float | None = None
         async with aclosing(stream):

@@ -7,6 +7,7 @@ from contextlib import aclosing
 
 from ...backends.base import Chunk
 from ...backends.drafts import DraftFeed
+from ..events import Settled
 from .panel import Panel
 from .report import SettledSpan
 from .task import Task, now_s, tokens_of
@@ -32,6 +33,6 @@ async def write_alone(
                 began_s = now_s()
             report.generated += tokens_of(chunk)
             if chunk.finish_reason is not None:
-                how = "verified" if report.drafted else "author"
+                how: Settled = "verified" if report.drafted else "author"
                 report.spans.append(SettledSpan(task.leader, how, began_s, began_s))
             yield chunk

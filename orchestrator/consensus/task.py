@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ...backends.base import Chunk, Expert, GenerationParams, Message, Priority, TokenPrompt
 from .choice import Consensus
 from .guess import Guess
 from .report import Report
+
+log = logging.getLogger(__name__)
 
 Start = Callable[[Coroutine[None, None, None]], "asyncio.Task[None]"]
 
@@ -28,11 +31,12 @@ class Wanted:
             self._since_s = now_s()
             self._begun.set()
 
-    async def for_(self, seconds: float) -> None:
-        """Return once somebody has waited for so long."""
+    async def lasting(self, seconds: float) -> None:
+        """Return once somebody has waited for so long from now on."""
+        begun_s = now_s()
         await self._begun.wait()
         assert self._since_s is not None
-        await asyncio.sleep(self._since_s + seconds - now_s())
+        await asyncio.sleep(max(self._since_s, begun_s) + seconds - now_s())
 
 
 @dataclass(slots=True)
@@ -60,11 +64,29 @@ class Task:
     prompt: TokenPrompt | None = None
     begun: tuple[int, ...] = ()
     guess: Guess | None = None
+    _requests: int = field(default=0, init=False)
 
-    def rendered(self, expert: Expert) -> TokenPrompt:
-        """Return the whole prompt as this expert sees it."""
-        prompt = expert.render(self.messages, open_turn=False)
+    def next_id(self, expert: str) -> str:
+        """Return an id for one more request of this answer."""
+        self._requests += 1
+        return f"{self.request_id}.{expert}.{self._requests}"
+
+    def rendered(self, expert: Expert, *more: Message) -> TokenPrompt:
+        """Return the whole prompt, and perhaps more, as this expert sees it."""
+        prompt = expert.render((*self.messages, *more), open_turn=False)
         return replace(prompt, cache_salt=self.cache_salt)
+
+
+async def in_time(
+    tasks: set[asyncio.Task[None]], wanted: Wanted, deadline_s: float, start: Start
+) -> bool:
+    """Wait for all tasks, but not beyond the deadline; return whether they ended."""
+    late = start(wanted.lasting(deadline_s))
+    while tasks and not late.done():
+        await asyncio.wait({*tasks, late}, return_when=asyncio.FIRST_COMPLETED)
+        tasks = {task for task in tasks if not task.done()}
+    late.cancel()
+    return not tasks
 
 
 def tokens_of(chunk: Chunk) -> int:
@@ -90,7 +112,9 @@ async def helpers() -> AsyncIterator[Start]:
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for ended in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(ended, Exception):
+                log.error("a helper of an answer failed: %s", type(ended).__name__)
 
 
 def now_s() -> float:

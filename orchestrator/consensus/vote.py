@@ -89,7 +89,7 @@ async def write_voted(task: Task, panel: Panel, team: Team) -> AsyncGenerator[Ch
         voters = {
             start(_cast(ballot, task, panel.experts[ballot.expert])): ballot for ballot in ballots
         }
-        late = start(task.wanted.for_(task.choice.deadline_s))
+        late = start(task.wanted.lasting(task.choice.deadline_s))
         settled_by: Settled = "quorum"
         chosen = None
         while chosen is None and voters:
@@ -135,7 +135,7 @@ async def _answer(ballot: Ballot, task: Task, expert: Expert) -> None:
         (task.prompt if ballot.expert == task.leader else None) or task.rendered(expert),
         params,
         priority=task.priority,
-        request_id=f"{task.request_id}.{ballot.expert}",
+        request_id=task.next_id(ballot.expert),
     )
     chunks: list[Chunk] = []
     async with aclosing(stream):

@@ -349,6 +349,18 @@ def test_prefill_open_turn_asks_for_one_token_of_an_unfinished_message(
     assert body["messages"][0]["content"] == "what is the"
 
 
+def test_generate_begun_answer_goes_on_where_the_server_can(virtual_run: VirtualRun) -> None:
+    begun = [Message("user", "what is it?"), Message("assistant", "it is")]
+    servers = Servers(sse(STOPPED), open_turn=True)
+    check(virtual_run, servers, lambda e: answer(e, e.render(begun, open_turn=False)))
+    body = servers.asked[0][2]
+    assert (body["add_generation_prompt"], body["continue_final_message"]) == (False, True)
+    assert body["messages"][-1] == {"role": "assistant", "content": "it is"}
+    others = Servers(sse(STOPPED), open_turn=False)
+    with pytest.raises(PromptRejected, match="cannot continue"):
+        check(virtual_run, others, lambda e: answer(e, e.render(begun, open_turn=False)))
+
+
 def test_prefill_server_without_open_turns_is_not_asked(virtual_run: VirtualRun) -> None:
     servers = Servers(sse(STOPPED), open_turn=False)
 

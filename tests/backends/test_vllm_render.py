@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -134,6 +135,24 @@ def test_render_open_turn_keeps_all_but_the_growing_word(
     kept = hf_tokenizer(name)("<|user|>what is the", add_special_tokens=False)["input_ids"]
     assert list(opened.token_ids) == kept
     assert opened.open_turn
+
+
+@pytest.mark.parametrize("template", [None, "headers"])
+@pytest.mark.parametrize("name", NAMES)
+def test_render_begun_answer_goes_on_right_after_its_text(
+    renderer: Callable[..., Renderer],
+    hf_tokenizer: MakeTokenizer,
+    name: str,
+    template: str | None,
+) -> None:
+    made = renderer(name, template)
+    asked = [*HEAD, Message("user", "what is it?")]
+    begun = made.render([*asked, Message("assistant", "it is")], open_turn=False)
+    fresh = made.render(asked, open_turn=False)
+    assert begun.token_ids[: fresh.num_tokens] == fresh.token_ids
+    tokens = hf_tokenizer(name).convert_ids_to_tokens(begun.token_ids[fresh.num_tokens :])
+    assert re.sub(r"\W|_", "", "".join(tokens).replace("Ġ", "")) == "itis"
+    assert not begun.open_turn
 
 
 def test_render_open_turn_newlines_that_may_join_a_word_are_dropped_with_it(

@@ -50,7 +50,7 @@ modes = st.sampled_from(["off", "prefill", "draft"])
 params = st.sampled_from([GenerationParams(), GenerationParams(max_tokens=3, seed=7)])
 policies = st.builds(
     Consensus,
-    st.sampled_from(["auto", "first", "draft", "vote"]),
+    st.sampled_from(["auto", "first", "draft", "verify", "vote"]),
     st.sampled_from([(), ("wren",)]),
     st.sampled_from([0.05, 2.0]),
 )

@@ -1,0 +1,267 @@
+"""`verify`: the fast expert writes, the others judge its segments, the routed one takes over.
+
+Works on text, so across tokenizers and servers. What was sent stays: a takeover goes on from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ...backends.base import Chunk, Message, TokenLogprob
+from ...backends.errors import ExpertError, ExpertUnavailable
+from ..events import Settled
+from .jury import Jury, Verdict
+from .panel import Panel
+from .report import SettledSpan
+from .segments import Segment, segments
+from .sole import write_alone
+from .task import Start, Task, helpers, in_time, now_s, tokens_of
+
+if TYPE_CHECKING:
+    from ..shared import Shared
+
+LOOKAHEAD_SEGMENTS = 2
+DOUBT_NATS = 0.7  # two alternatives that are equally likely
+DOUBT_LOGPROBS = 5
+
+
+async def write_verified(task: Task, panel: Panel, shared: Shared) -> AsyncGenerator[Chunk, None]:
+    """Yield the fast expert's segments as they are accepted, and the routed one's text after."""
+    author, leader = shared.team.fast, panel.experts.get(task.leader)
+    report = task.report
+    report.abstained.update(panel.absent)
+    if author is None or author == task.leader or author not in panel.experts:
+        stream = write_alone(task, panel)
+    elif leader is not None and not leader.capabilities.continues:
+        report.abstained[author] = "the routed expert cannot continue another's text"
+        stream = write_alone(task, panel)
+    else:
+        stream = _verified(task, panel, shared, author)
+    async with aclosing(stream):
+        async for chunk in stream:
+            yield chunk
+
+
+async def _verified(
+    task: Task, panel: Panel, shared: Shared, author: str
+) -> AsyncGenerator[Chunk, None]:
+    judges = {name: expert for name, expert in panel.experts.items() if name != author}
+    domain = shared.team.domains.get(task.leader, "")
+    weights = {name: shared.team.weight(name, domain) for name in judges}
+    async with helpers() as start:
+        jury = Jury(task, judges, weights, start)
+        async with aclosing(_Verification(task, panel, author, jury, start).write()) as stream:
+            async for chunk in stream:
+                yield chunk
+
+
+class _Verification:
+    """One answer under way: what is settled, what is being judged."""
+
+    def __init__(self, task: Task, panel: Panel, author: str, jury: Jury, start: Start) -> None:
+        self._task = task
+        self._panel = panel
+        self._author = author
+        self._jury = jury
+        self._start = start
+        self._settled = ""
+        self._tokens = 0
+        self._is_judged = True
+        self._sent_ahead: dict[int, Verdict] = {}  # by span: of segments that did not wait
+
+    async def write(self) -> AsyncGenerator[Chunk, None]:
+        queue: asyncio.Queue[Segment | None] = asyncio.Queue(LOOKAHEAD_SEGMENTS)
+        self._start(self._produce(queue))
+        while True:
+            segment = await self._next(queue)
+            if segment is None or (self._is_judged and not await self._may_be_sent(segment)):
+                taken_over = False
+                async with aclosing(self._take_over()) as rest:
+                    async for chunk in rest:
+                        taken_over = True
+                        yield chunk
+                if taken_over:
+                    return
+                self._is_judged = False  # nobody else can go on: the author does
+                if segment is None:
+                    reason = self._task.report.abstained.get(self._task.leader, "not loaded")
+                    raise ExpertUnavailable(self._task.leader, reason)
+                self._record(segment, None)
+            elif not self._is_judged:
+                self._record(segment, None)
+            yield self._sent(segment)
+            if segment.finish_reason is not None:
+                return
+
+    # ---- the author
+
+    async def _produce(self, queue: asyncio.Queue[Segment | None]) -> None:
+        task, expert = self._task, self._panel.experts[self._author]
+        params = task.params
+        if expert.capabilities.logprobs:
+            params = replace(params, logprobs=max(params.logprobs or 0, DOUBT_LOGPROBS))
+        try:
+            stream = expert.generate(
+                task.rendered(expert),
+                params,
+                priority=task.priority,
+                request_id=task.next_id(self._author),
+            )
+            async with aclosing(stream), aclosing(segments(self._counted(stream))) as pieces:
+                async for piece in pieces:
+                    await queue.put(piece)
+        except ExpertError as error:
+            task.report.abstained[self._author] = error.message
+        await queue.put(None)
+
+    async def _counted(self, stream: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
+        report = self._task.report
+        async for chunk in stream:
+            report.generated += tokens_of(chunk)
+            report.aside += tokens_of(chunk)
+            yield chunk
+
+    async def _next(self, queue: asyncio.Queue[Segment | None]) -> Segment | None:
+        """Return the author's next segment, None if it fails or is too slow."""
+        found: list[Segment | None] = []
+
+        async def get() -> None:
+            found.append(await queue.get())
+
+        if not await self._in_time(self._start(get())):
+            self._task.report.abstained[self._author] = "too slow"
+            return None
+        return found[0]
+
+    async def _in_time(self, task: asyncio.Task[None]) -> bool:
+        deadline_s = self._task.choice.deadline_s
+        return await in_time({task}, self._task.wanted, deadline_s, self._start)
+
+    # ---- the judges
+
+    async def _may_be_sent(self, segment: Segment) -> bool:
+        """Let the segment be judged; wait for that where the gate says so."""
+        if self._was_wrong():
+            return False
+        verdict = self._jury.begin(self._settled, segment)
+        if not self._must_wait(segment):
+            self._sent_ahead[len(self._task.report.spans)] = verdict
+            self._record(segment, None)
+            return True
+        await self._jury.wait(verdict)
+        if self._is_refused(verdict):
+            return False
+        self._record(segment, verdict)
+        return True
+
+    def _must_wait(self, segment: Segment) -> bool:
+        match self._task.choice.gate:
+            case "none":
+                return False
+            case "first":
+                return not self._settled
+            case "every":
+                return True
+            case "auto":
+                doubt = segment.doubt()
+                return doubt is None or doubt >= DOUBT_NATS
+
+    def _is_refused(self, verdict: Verdict) -> bool:
+        """Whether the routed expert should go on instead: a no, or too few that could tell.
+
+        That one is not asked to go on if it failed or did not answer in time itself.
+        """
+        if self._jury.is_quorate(verdict):
+            return not self._jury.accepts(verdict)
+        return not self._jury.has_failed(self._task.leader)
+
+    def _was_wrong(self) -> bool:
+        """Look at the verdicts that have come on what was sent ahead of them."""
+        refused, spans = False, self._task.report.spans
+        for span, verdict in list(self._sent_ahead.items()):
+            if verdict.missing:
+                continue
+            del self._sent_ahead[span]
+            votes, agreement = self._jury.votes(verdict)
+            spans[span] = replace(spans[span], votes=votes, agreement=agreement)
+            refused |= self._jury.is_quorate(verdict) and not self._jury.accepts(verdict)
+        return refused
+
+    # ---- the text
+
+    def _record(self, segment: Segment, verdict: Verdict | None) -> None:
+        how: Settled = "author"
+        span = SettledSpan(
+            self._author, how, segment.began_s, now_s(), characters=len(segment.text)
+        )
+        if verdict is not None:
+            votes, agreement = self._jury.votes(verdict)
+            how = "quorum" if self._jury.is_quorate(verdict) else "deadline"
+            span = replace(span, settled_by=how, votes=votes, agreement=agreement)
+        self._task.report.spans.append(span)
+
+    def _sent(self, segment: Segment) -> Chunk:
+        self._settled += segment.text
+        self._tokens += segment.tokens
+        self._task.report.aside -= segment.tokens
+        usage = segment.usage
+        if usage is not None:
+            usage = replace(usage, completion_tokens=self._tokens)
+        logprobs = self._asked_for(segment.logprobs)
+        return Chunk(segment.text, segment.token_ids, logprobs, segment.finish_reason, usage)
+
+    def _asked_for(self, logprobs: tuple[TokenLogprob, ...]) -> tuple[TokenLogprob, ...] | None:
+        wanted = self._task.params.logprobs
+        if wanted is None or not logprobs:
+            return None
+        return tuple(replace(entry, top=entry.top[:wanted]) for entry in logprobs)
+
+    async def _take_over(self) -> AsyncGenerator[Chunk, None]:
+        """Let the routed expert go on from the settled text; nothing if it does not begin."""
+        task, expert = self._task, self._panel.experts.get(self._task.leader)
+        if expert is None:
+            return
+        more = (Message("assistant", self._settled),) if self._settled else ()
+        params = task.params
+        if params.max_tokens is not None:
+            params = replace(params, max_tokens=max(1, params.max_tokens - self._tokens))
+        stream = expert.generate(
+            task.rendered(expert, *more),
+            params,
+            priority=task.priority,
+            request_id=task.next_id(task.leader),
+        )
+        begun: list[Chunk] = []
+
+        async def begin() -> None:
+            try:
+                begun.append(await anext(stream))
+            except ExpertError as error:
+                task.report.abstained[task.leader] = error.message
+
+        async with aclosing(stream):
+            beginning = self._start(begin())
+            if not await self._in_time(beginning):
+                task.report.abstained[task.leader] = "too slow"
+                beginning.cancel()
+                await asyncio.wait({beginning})
+            if not begun:
+                return
+            began_s = now_s()
+            yield self._continued(begun[0], began_s)
+            async for chunk in stream:
+                yield self._continued(chunk, began_s)
+
+    def _continued(self, chunk: Chunk, began_s: float) -> Chunk:
+        report = self._task.report
+        report.generated += tokens_of(chunk)
+        if chunk.finish_reason is not None:
+            report.spans.append(SettledSpan(self._task.leader, "author", began_s, began_s))
+        if chunk.usage is None:
+            return chunk
+        tokens = chunk.usage.completion_tokens + self._tokens
+        return replace(chunk, usage=replace(chunk.usage, completion_tokens=tokens))

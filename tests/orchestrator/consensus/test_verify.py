@@ -1,0 +1,213 @@
+"""`verify` in whole turns on fakes: who writes, who judges, who takes over and when."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from livemind.backends.base import Capabilities, Message, TokenLogprob
+from livemind.backends.errors import ExpertUnavailable
+from livemind.backends.fake import FakeExpert
+from livemind.orchestrator.consensus.choice import Consensus
+from livemind.orchestrator.consensus.judge import score_of
+from livemind.orchestrator.session import SessionOptions
+
+EVERY = Consensus("verify", deadline_s=1.0, gate="every")
+OPTIONS = SessionOptions(pinned="strong", consensus=EVERY, speculation="off")
+GOOD = " ".join(f"w{n}" + ("," if n % 13 == 12 else "") for n in range(50))
+WRONG_AT_20 = GOOD.replace("w20 ", "nonsense ")
+
+
+def expert(name: str, text: str, doubt: str = "nonsense", **given: Any) -> FakeExpert:
+    """Answer with a text; asked to judge, say B where ``doubt`` stands in the segment."""
+
+    def answer(messages: Sequence[Message]) -> str:
+        asked = re.search("«(.*)»", messages[-1].content, re.DOTALL)
+        if asked is None:
+            return text
+        return "B" if doubt in asked[1] else "A"
+
+    return FakeExpert(name, answer=answer, **{"token_s": 0.01, **given})
+
+
+async def one_turn(
+    live: SimpleNamespace, experts: Sequence[FakeExpert], options: SessionOptions = OPTIONS
+) -> Any:
+    """Return (text, done, seconds) of one committed turn."""
+    async with live.open_stage(*experts) as stage:
+        async with stage.session(options) as session:
+            began = asyncio.get_running_loop().time()
+            seen = await live.answer(session, "tell me")
+            took_s = asyncio.get_running_loop().time() - began
+        assert all(each.running == 0 for each in experts)
+        return live.text_of(seen), live.done_of(seen), took_s
+
+
+def choose(**fields: Any) -> SessionOptions:
+    return replace(OPTIONS, consensus=replace(EVERY, **fields))
+
+
+def test_verify_accepted_segments_are_the_fast_experts_words(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    slow = expert("strong", "other " * 50, token_s=0.1)
+    text, done, took_s = virtual_run(one_turn(live, (expert("fast", GOOD), slow)))
+    spans = done.consensus.spans
+    assert (text, done.status) == (GOOD, "completed")
+    assert [(s.author, s.settled_by, s.agreement) for s in spans] == [("fast", "quorum", 1.0)] * 4
+    assert sum(span.characters for span in spans) == len(GOOD)
+    assert [(v.expert, v.choice) for v in spans[0].votes] == [("strong", "accept")]
+    assert done.usage.completion_tokens == 50
+    assert done.consensus.generated_tokens == 50 + 4
+    assert took_s < 1
+
+
+def test_verify_rejected_segment_is_written_by_the_routed_expert_from_the_settled_text(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    text, done, _ = virtual_run(
+        one_turn(live, (expert("fast", WRONG_AT_20), expert("strong", GOOD.upper())))
+    )
+    spans = done.consensus.spans
+    assert text == GOOD[: text.index("W")] + GOOD.upper()[text.index("W") :]
+    assert [span.author for span in spans] == ["fast", "strong"]
+    assert sum(span.characters for span in spans) == len(text)
+    assert done.usage.completion_tokens == 50
+
+
+@pytest.mark.parametrize(("gate", "sent"), [("none", True), ("auto", True), ("every", False)])
+def test_verify_gate_decides_what_waits_and_nothing_sent_is_taken_back(
+    virtual_run: Any, live: SimpleNamespace, gate: str, sent: bool
+) -> None:
+    text, done, _ = virtual_run(
+        one_turn(
+            live,
+            (expert("fast", WRONG_AT_20), expert("strong", GOOD.upper())),
+            choose(gate=gate),
+        )
+    )
+    assert ("nonsense" in text) is sent
+    assert done.consensus.spans[-1].author == "strong"
+    if sent:
+        rejected = [s for s in done.consensus.spans if s.votes and s.votes[0].choice == "reject"]
+        assert [span.agreement for span in rejected] == [0.0]
+
+
+def test_verify_compares_continuations_of_experts_that_cannot_judge(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    experts = (
+        expert("fast", WRONG_AT_20),
+        FakeExpert("strong", answer=lambda messages: GOOD, drafts=True, token_s=0.01),
+    )
+    text, done, _ = virtual_run(one_turn(live, experts, choose(verdict="continue")))
+    assert text == GOOD
+    assert [span.author for span in done.consensus.spans] == ["fast", "strong"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (lambda e: setattr(e, "refuse", ExpertUnavailable("strong", "dead")), "dead"),
+        (lambda e: setattr(e, "ttft_s", 1e6), "too slow"),
+        (lambda e: setattr(e, "crash_after_tokens", 0), "not running"),
+    ],
+    ids=["refuses", "hangs", "dies"],
+)
+def test_verify_without_its_routed_expert_ends_with_the_fast_ones_words(
+    virtual_run: Any, live: SimpleNamespace, broken: Any, reason: str
+) -> None:
+    strong = expert("strong", GOOD.upper())
+    broken(strong)
+    text, done, took_s = virtual_run(one_turn(live, (expert("fast", GOOD), strong)))
+    assert (text, done.status) == (GOOD, "completed")
+    assert {span.settled_by for span in done.consensus.spans} == {"deadline"}
+    (abstained,) = done.consensus.abstained
+    assert abstained.expert == "strong"
+    assert reason in abstained.reason
+    assert took_s < 2 * EVERY.deadline_s
+
+
+def test_verify_judge_that_answers_rubbish_leaves_the_answer_to_the_routed_expert(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    strong = FakeExpert("strong", answer=lambda messages: GOOD.upper())
+    text, done, _ = virtual_run(one_turn(live, (expert("fast", GOOD), strong)))
+    assert text == GOOD.upper()
+    assert done.consensus.abstained[0].reason == "no verdict in its answer"
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (lambda e: setattr(e, "refuse", ExpertUnavailable("fast", "dead")), "dead"),
+        (lambda e: setattr(e, "ttft_s", 1e6), "too slow"),
+        (lambda e: setattr(e, "crash_after_tokens", 30), "not running"),
+    ],
+    ids=["refuses", "hangs", "dies"],
+)
+def test_verify_without_its_author_the_routed_expert_goes_on(
+    virtual_run: Any, live: SimpleNamespace, broken: Any, reason: str
+) -> None:
+    author = expert("fast", GOOD)
+    broken(author)
+    text, done, took_s = virtual_run(one_turn(live, (author, expert("strong", GOOD))))
+    assert (text, done.status) == (GOOD, "completed")
+    assert done.consensus.spans[-1].author == "strong"
+    assert reason in {entry.expert: entry.reason for entry in done.consensus.abstained}["fast"]
+    assert took_s < 2 * EVERY.deadline_s
+
+
+def test_verify_everybody_fails_the_turn_fails_once(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    experts = (expert("fast", GOOD), expert("strong", GOOD))
+    for each in experts:
+        each.refuse = ExpertUnavailable(each.expert_id, "dead")
+    text, done, _ = virtual_run(one_turn(live, experts))
+    assert (text, done.status, done.error.code) == ("", "failed", "expert_unavailable")
+
+
+def test_verify_quorum_of_two_needs_two_verdicts(virtual_run: Any, live: SimpleNamespace) -> None:
+    experts = (expert("fast", GOOD), expert("third", "x"), expert("strong", GOOD.upper()))
+    experts[1].refuse = ExpertUnavailable("third", "dead")
+    one, _, _ = virtual_run(one_turn(live, experts, choose(quorum=1)))
+    two, _, _ = virtual_run(one_turn(live, experts, choose(quorum=2)))
+    assert (one, two) == (GOOD, GOOD.upper())
+
+
+def test_verify_server_that_cannot_continue_answers_alone(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    class Closed(FakeExpert):
+        @property
+        def capabilities(self) -> Capabilities:
+            return replace(super().capabilities, continues=False)
+
+    strong = Closed("strong", answer=lambda messages: GOOD.upper())
+    text, done, _ = virtual_run(one_turn(live, (expert("fast", GOOD), strong)))
+    assert text == GOOD.upper()
+    assert "cannot continue" in done.consensus.abstained[0].reason
+
+
+@pytest.mark.parametrize(
+    ("top", "expected"),
+    [
+        ([(" A", -0.1), ("B", -3.0)], 0.9478),
+        ([("A", -0.7), ("b", -0.7)], 0.5),
+        ([("B", -0.01)], 0.02),
+        ([("C", -0.2), ("A", -2.0)], None),
+        ([("The", -0.1), ("A", -3.0)], None),
+        ([], None),
+    ],
+)
+def test_score_of_a_verdict_is_its_share_of_yes(top: Any, expected: float | None) -> None:
+    logprob = TokenLogprob("A", 0, 0.0, tuple((text, 0, value) for text, value in top))
+    score = score_of(logprob)
+    assert score == (None if expected is None else pytest.approx(expected, abs=1e-3))
