@@ -199,6 +199,7 @@ class EngineProcess:
         _kill(self._processes)
         engine, self.engine = self.engine, None
         if engine is not None:
+            _await_deaths(engine)
             engine.shutdown(timeout=0)
         _free(self._shared_memory)
         _running.discard(self)
@@ -210,6 +211,13 @@ class EngineProcess:
 
     def _cause(self, error: BaseException) -> str:
         return self.death_cause() or one_line(f"{error}" or type(error).__name__)
+
+
+def _await_deaths(engine: Any) -> None:
+    """Wait until vLLM knows that its processes are dead; before that it fails to look for them."""
+    manager = engine.engine_core.resources.engine_manager
+    for process in manager.processes if manager is not None else ():
+        process.join(_KILL_GRACE_S)
 
 
 def first_error(log: Path, start: int = 0) -> str:

@@ -28,6 +28,7 @@ BENCHES = {
     "routing": ("routing_bench", "routes on partial input: right, calibrated, early, fast"),
     "retrieval": ("retrieval_bench", "recall on Python's documentation, how early, how fast"),
     "load": ("load_bench", "where the wait bends under load; what the gateway costs; peers"),
+    "pool": ("pool_bench", "experts on demand: random load, killed engines, starts, typing"),
     "report": ("reporting.report_bench", "page and plots from reports written before"),
     "compare": ("reporting.compare_bench", "two runs side by side, with intervals"),
 }
