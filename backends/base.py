@@ -134,6 +134,21 @@ class Chunk:
     usage: Usage | None = None
 
 
+def joined(chunks: Sequence[Chunk]) -> Chunk:
+    """Return consecutive chunks, at least one, as one."""
+    last = chunks[-1]
+    if len(chunks) == 1:
+        return last
+    logprobs = [entry for chunk in chunks for entry in chunk.logprobs or ()]
+    return Chunk(
+        "".join([chunk.text for chunk in chunks]),
+        tuple([token for chunk in chunks for token in chunk.token_ids]),
+        tuple(logprobs) if last.logprobs is not None else None,
+        last.finish_reason,
+        last.usage,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class PrefillResult:
     """What a prefill did: tokens found in the prefix cache, tokens computed, wall time."""

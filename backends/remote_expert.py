@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import aiohttp
 
@@ -29,6 +29,7 @@ from .base import (
     PrefillResult,
     Priority,
     TokenPrompt,
+    joined,
 )
 from .drafts import DraftCount, DraftFeed
 from .errors import ExpertError, ExpertTimeout, ExpertUnavailable, PromptRejected
@@ -37,7 +38,7 @@ from .remote_drafts import drafted_tokens
 from .remote_http import RemoteServers, error_fields, first_reachable, rejected
 from .remote_wire import chunk_of, request_body, usage_of
 from .spec import ExpertSpec
-from .sse import StreamTooLarge, data_lines
+from .sse import StreamTooLarge, data_blocks
 from .vllm_drafts import DRAFT
 
 CHARACTERS_PER_TOKEN = 4
@@ -154,7 +155,8 @@ class RemoteExpert:
     ) -> AsyncGenerator[Chunk, None]:
         """Stream the answer; see ``Expert.generate``. ``priority`` cannot be passed on.
 
-        Of a feed only what has been drafted by now is sent.
+        Events that arrive together make one chunk. Of a feed only what has been drafted by now is
+        sent.
         """
         if prompt.open_turn:
             raise PromptRejected(self.expert_id, "an open turn can only be prefilled")
@@ -169,17 +171,27 @@ class RemoteExpert:
         if drafted:
             body["vllm_xargs"] = {DRAFT: drafted}
         last: Chunk | None = None
-        async with aclosing(self._events(_path(prompt), body, _key(prompt))) as events:
-            async for event in events:
-                chunk = self._chunk(event, last)
-                if chunk is None:
-                    continue
-                if event.get("choices"):
-                    count.saw(chunk.token_ids)
-                if chunk.finish_reason is not None:
-                    last = chunk
-                else:
-                    yield chunk
+        async with aclosing(self._blocks(_path(prompt), body, _key(prompt))) as blocks:
+            async for lines in blocks:
+                chunks: list[Chunk] = []
+                try:
+                    for line in lines:
+                        event = self._event(line)
+                        chunk = self._chunk(event, last)
+                        if chunk is None:
+                            continue
+                        if event.get("choices"):
+                            count.saw(chunk.token_ids)
+                        if chunk.finish_reason is not None:
+                            last = chunk
+                        else:
+                            chunks.append(chunk)
+                except ExpertError:
+                    if chunks:
+                        yield joined(chunks)
+                    raise
+                if chunks:
+                    yield joined(chunks)
         if last is None:
             raise ExpertUnavailable(self.expert_id, f"{self._servers.hosts}: the answer broke off")
         if last.usage is not None:
@@ -202,27 +214,40 @@ class RemoteExpert:
             self._health = Health(reached, detail)
         return self._health
 
-    async def _events(
+    async def _blocks(
         self, path: str, body: Mapping[str, object], key: str
-    ) -> AsyncGenerator[Mapping[str, Any], None]:
-        """Yield the parsed events of a stream; closing it closes the connection."""
+    ) -> AsyncGenerator[list[str], None]:
+        """Yield the events of a stream as they arrive; closing it closes the connection."""
         async with self._servers.stream(path, body, key=key) as response:
             try:
-                blocks = response.content.iter_any()
-                async with aclosing(data_lines(blocks)) as lines:
-                    async for line in lines:
-                        event = json.loads(line)
-                        self._raise_error_event(event)
-                        yield event
+                content = response.content.iter_any()
+                async with aclosing(data_blocks(content)) as blocks:
+                    async for lines in blocks:
+                        yield lines
                 if not response.content.at_eof():
-                    await _drain(blocks)
+                    await _drain(content)
             except StreamTooLarge as error:
                 raise ExpertUnavailable(
                     self.expert_id, f"{self._servers.hosts}: {error}"
                 ) from error
-            except (ValueError, RecursionError) as error:
-                message = f"{self._servers.hosts}: an event is not JSON"
-                raise ExpertUnavailable(self.expert_id, message) from error
+
+    def _event(self, line: str) -> dict[str, Any]:
+        """Return a parsed event.
+
+        Raises:
+            ExpertError: it is no JSON object, or it reports an error.
+        """
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            message = f"{self._servers.hosts}: an event is not JSON"
+            raise ExpertUnavailable(self.expert_id, message) from error
+        if not isinstance(event, dict):
+            message = f"{self._servers.hosts}: an event is not an object"
+            raise ExpertUnavailable(self.expert_id, message)
+        if "error" in event:
+            self._raise_error_event(event)
+        return event
 
     def _chunk(self, event: Mapping[str, Any], last: Chunk | None) -> Chunk | None:
         try:
@@ -231,16 +256,12 @@ class RemoteExpert:
             message = f"{self._servers.hosts}: an event does not have the expected form"
             raise ExpertUnavailable(self.expert_id, message) from error
 
-    def _raise_error_event(self, event: Any) -> None:
-        if not isinstance(event, dict):
-            message = f"{self._servers.hosts}: an event is not an object"
-            raise ExpertUnavailable(self.expert_id, message)
-        if "error" in event:
-            message, param, code = error_fields(event)
-            status = event["error"].get("code") if isinstance(event["error"], dict) else None
-            if isinstance(status, int) and 400 <= status < 500:
-                raise rejected(self.expert_id, message, param, code)
-            raise ExpertUnavailable(self.expert_id, f"{self._servers.hosts}: {message}")
+    def _raise_error_event(self, event: dict[str, Any]) -> NoReturn:
+        message, param, code = error_fields(event)
+        status = event["error"].get("code") if isinstance(event["error"], dict) else None
+        if isinstance(status, int) and 400 <= status < 500:
+            raise rejected(self.expert_id, message, param, code)
+        raise ExpertUnavailable(self.expert_id, f"{self._servers.hosts}: {message}")
 
     def _body(self, prompt: TokenPrompt, params: GenerationParams) -> dict[str, object]:
         body = request_body(self._model, prompt, params)

@@ -136,14 +136,13 @@ class RemoteServers:
         Raises:
             ExpertError: also from the block, when reading the response fails.
         """
-        retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(self._worth_a_retry),
-            wait=lambda state: self._wait_s(),
-            stop=tenacity.stop_before_delay(self._timeout_s)
-            | tenacity.stop_after_attempt(max(MIN_ATTEMPTS, 2 * len(self.nodes))),
-            reraise=True,
-        )
-        response: aiohttp.ClientResponse = await retrying(self._send, path, body, key)
+        content = _encoded(body)
+        try:
+            response = await self._send(path, content, key)
+        except ExpertError as error:
+            if not self._worth_a_retry(error):
+                raise
+            response = await self._send_again(path, content, key, error)
         try:
             yield response
         except aiohttp.ClientError as error:
@@ -151,14 +150,33 @@ class RemoteServers:
         finally:
             response.release()  # closes the connection unless the answer was read to its end
 
-    async def _send(
-        self, path: str, body: Mapping[str, object], key: str
+    async def _send_again(
+        self, path: str, content: bytes, key: str, failure: ExpertError
     ) -> aiohttp.ClientResponse:
+        """Repeat a request that failed once; ``failure`` is raised where there is no time left."""
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(self._worth_a_retry),
+            wait=lambda state: self._wait_s(),
+            stop=tenacity.stop_before_delay(self._timeout_s)
+            | tenacity.stop_after_attempt(max(MIN_ATTEMPTS, 2 * len(self.nodes))),
+            reraise=True,
+        )
+        failures = [failure]
+
+        async def send() -> aiohttp.ClientResponse:
+            if failures:
+                raise failures.pop()
+            return await self._send(path, content, key)
+
+        response: aiohttp.ClientResponse = await retrying(send)
+        return response
+
+    async def _send(self, path: str, content: bytes, key: str) -> aiohttp.ClientResponse:
         client = self._running()
         node = self._choose(key)
         try:
             response = await client.post(
-                f"{node}{path}", data=_encoded(body), allow_redirects=False
+                f"{node}{path}", data=_payload(content), allow_redirects=False
             )
         except _NOT_CONNECTED as error:
             self._rest(node, NODE_REST_S)
@@ -277,7 +295,10 @@ def first_reachable(results: Sequence[object]) -> object:
     raise next(result for result in results if isinstance(result, BaseException))
 
 
-def _encoded(body: Mapping[str, object]) -> bytes | io.BytesIO:
-    """Return the JSON of a body in the form aiohttp wants for its size."""
-    content = json.dumps(dict(body), ensure_ascii=False, separators=(",", ":")).encode()
+def _encoded(body: Mapping[str, object]) -> bytes:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _payload(content: bytes) -> bytes | io.BytesIO:
+    """Return a body in the form aiohttp wants for its size."""
     return content if len(content) <= _LARGE_BODY_BYTES else io.BytesIO(content)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from ..backends.base import Capabilities, Chunk, GenerationParams, TokenPrompt, Usage
+from ..backends.base import Capabilities, Chunk, GenerationParams, TokenPrompt, Usage, joined
 from .consensus.report import Report
 from .consensus.task import Wanted, tokens_of
 from .prefill import PrefillLane
@@ -76,15 +76,7 @@ class Draft:
 
     def joined(self) -> Chunk:
         """Return everything drafted as one chunk."""
-        logprobs = [entry for chunk in self.chunks for entry in chunk.logprobs or ()]
-        last = self.chunks[-1]
-        return Chunk(
-            "".join(chunk.text for chunk in self.chunks),
-            self.token_ids(),
-            tuple(logprobs) if last.logprobs is not None else None,
-            last.finish_reason,
-            last.usage,
-        )
+        return joined(self.chunks)
 
     def token_ids(self) -> tuple[int, ...]:
         """Return all tokens drafted so far."""

@@ -205,7 +205,9 @@ class LiveMind:
         limit = self.settings.server.max_sessions
         if len(self._sessions) >= limit:
             raise Overloaded(
-                f"{limit} sessions are open, the limit", code="too_many_sessions", retry_after_s=5.0
+                f"{limit} sessions are open (server.max_sessions)",
+                code="too_many_sessions",
+                retry_after_s=5.0,
             )
         options = SessionOptions(
             pinned=self._pinned(model),

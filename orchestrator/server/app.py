@@ -35,7 +35,6 @@ def create_app(mind: LiveMind) -> web.Application:
     metrics = Metrics()
     registry = SessionRegistry(
         mind,
-        max_sessions=limits.max_sessions,
         idle_timeout_s=limits.session_idle_timeout_s,
         observe=metrics.event,
     )

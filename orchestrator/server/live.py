@@ -61,7 +61,7 @@ async def live(request: web.Request) -> web.WebSocketResponse:
     )
     if not socket.can_prepare(request):
         raise InvalidRequest("/v1/live needs a WebSocket upgrade", code="upgrade_required")
-    session = await state.registry.open(findable=True, owner=request.get(OWNER))
+    session = await state.registry.open(request.get(OWNER))
     try:
         await socket.prepare(request)
         try:

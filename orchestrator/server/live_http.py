@@ -23,7 +23,7 @@ async def create_session(request: web.Request) -> web.Response:
     state = request.app[STATE]
     raw = await request.read() or b"{}"
     config = parse(CONFIG, raw, max_text_chars=state.limits.max_text_chars)
-    live = await state.registry.open(findable=True, owner=request.get(OWNER))
+    live = await state.registry.open(request.get(OWNER))
     try:
         live.configure(reconfigured(state, live, config))
     except BaseException:

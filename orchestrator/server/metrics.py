@@ -122,7 +122,7 @@ class Metrics:
             ["stage", "outcome"],
             registry=self.registry,
         )
-        self.sessions = Gauge("livemind_sessions", "Open sessions", registry=self.registry)
+        self.sessions = Gauge("livemind_sessions", "Open live sessions", registry=self.registry)
         self.in_flight = Gauge(
             "livemind_requests_in_flight", "HTTP requests being answered", registry=self.registry
         )

@@ -1,4 +1,4 @@
-"""Owns every session of the server: one task each, all in one TaskGroup, bounded and expiring.
+"""Owns the live sessions of the server: one task each, all in one TaskGroup, expiring.
 
 A ``Session`` is entered and left in its own task; the doors only borrow it. Whatever happens to the
 request that opened a session, its task ends it, and its last events are counted.
@@ -11,9 +11,9 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..errors import LiveMindError, NotFound, Overloaded, Unavailable
+from ..errors import LiveMindError, NotFound, Unavailable
 from ..events import Event
 from .live_session import LiveSession
 
@@ -31,8 +31,6 @@ class _Opening:
     """A session that was asked for; ``done`` is it, or why there is none."""
 
     owner: str | None
-    findable: bool
-    options: dict[str, Any]
     done: asyncio.Future[LiveSession] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -42,8 +40,7 @@ class SessionRegistry:
     """Opens, finds, expires and closes sessions.
 
     Args:
-        mind: makes the sessions.
-        max_sessions: sessions open at once, the short-lived ones of the chat door included.
+        mind: makes the sessions and limits how many are open.
         idle_timeout_s: a live session without use for this long is closed.
         observe: called with every event of every session, in the order of its session.
     """
@@ -52,12 +49,10 @@ class SessionRegistry:
         self,
         mind: LiveMind,
         *,
-        max_sessions: int,
         idle_timeout_s: float,
         observe: Callable[[Event], None],
     ) -> None:
         self._mind = mind
-        self._max_sessions = max_sessions
         self._idle_timeout_s = idle_timeout_s
         self._observe = observe
         self._group: asyncio.TaskGroup | None = None
@@ -80,25 +75,16 @@ class SessionRegistry:
             stop.set()
             await owner
 
-    async def open(self, *, findable: bool, owner: str | None, **options: Any) -> LiveSession:
-        """Open a session in a task of its own.
-
-        Args:
-            findable: whether ``find`` knows it and idleness ends it.
-            owner: who may find it.
-            options: arguments of ``LiveMind.session``.
+    async def open(self, owner: str | None) -> LiveSession:
+        """Open a session in a task of its own; ``owner`` alone finds it.
 
         Raises:
-            Overloaded: ``max_sessions`` are open.
+            Overloaded: ``server.max_sessions`` are open.
             Unavailable: the server is shutting down.
         """
         if self._group is None:
             raise _shutting_down()
-        if len(self._tasks) + len(self._opening) >= self._max_sessions:
-            raise Overloaded(
-                f"{self._max_sessions} sessions are open (server.max_sessions)", retry_after_s=1.0
-            )
-        opening = _Opening(owner, findable, options)
+        opening = _Opening(owner)
         task = self._group.create_task(self._run(opening), name="session")
         self._opening[task] = opening
         task.add_done_callback(self._not_opened)
@@ -149,7 +135,7 @@ class SessionRegistry:
     async def _run(self, opening: _Opening) -> None:
         live: LiveSession | None = None
         try:
-            session = self._mind.session(**opening.options)
+            session = self._mind.session()
             try:
                 async with session:
                     live = self._entered(session, opening)
@@ -171,8 +157,7 @@ class SessionRegistry:
         assert task is not None
         del self._opening[task]
         self._tasks[live] = task
-        if opening.findable:
-            self._by_id[live.id] = live
+        self._by_id[live.id] = live
         if not opening.done.cancelled():
             opening.done.set_result(live)
         return live

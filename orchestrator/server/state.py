@@ -93,8 +93,8 @@ class ServerState:
         """
         if name is None or name == "auto":
             return None
-        known = [info.expert_id for info in self.mind.experts()]
-        if name not in known:
+        if self.mind.settings.expert(name) is None:
+            known = [expert.expert_id for expert in self.mind.settings.experts]
             raise NotFound(
                 f"model: no such model; there are {', '.join([*known, 'auto'])}",
                 param="model",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 
 from ..errors import ErrorInfo, LiveMindError, Unavailable
 from ..events import Event, ResponseCreated, ResponseDone
 from ..prompt import without_documents
+from ..session import Session
 from .live_session import LiveSession
 from .mailbox import Mailbox, MailboxClosed, MailboxFull
 from .middleware import TurnFailed
@@ -23,12 +24,11 @@ CANCEL_TIMEOUT_S = 5.0
 class Turn:
     """A committed turn. Leaving ``open_turn`` cancels it if it has not ended."""
 
-    def __init__(self, live: LiveSession, mailbox: Mailbox[Event], response_id: str) -> None:
+    def __init__(self, response_id: str, events: AsyncGenerator[Event, None]) -> None:
         self.expert: str | None = None
         self.done: ResponseDone | None = None
-        self._live = live
-        self._mailbox = mailbox
         self._response_id = response_id
+        self._events = events
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """Yield this turn's response events; the last one is a completed ResponseDone.
@@ -38,37 +38,21 @@ class Turn:
             ConnectionResetError: the client read so slowly that the event limit was reached.
             LiveMindError: the session ended before the turn did.
         """
-        while self.done is None:
-            event = await self._next()
-            if getattr(event, "response_id", None) != self._response_id:
-                continue
-            if isinstance(event, ResponseCreated):
-                self.expert = event.expert
-            elif isinstance(event, ResponseDone):
-                self.done = event
-                self.expert = event.expert or self.expert
-                if event.status != "completed":
-                    raise TurnFailed(event.error or _cancelled())
-            yield event
-
-    async def end(self) -> None:
-        """Cancel the turn unless it has ended, and wait for its end."""
-        if not self._live.is_open(self._response_id):
-            return
-        with suppress(TimeoutError, LiveMindError):
-            self._live.session.cancel()
-            async with asyncio.timeout(CANCEL_TIMEOUT_S):
-                await self._live.idle.wait()
-
-    async def _next(self) -> Event:
-        try:
-            return await self._mailbox.get()
-        except MailboxFull:
-            raise ConnectionResetError("the client reads too slowly") from None
-        except MailboxClosed as exc:
-            if isinstance(exc.reason, LiveMindError):
-                raise exc.reason from None
-            raise Unavailable("the session ended before the answer was complete") from None
+        async with aclosing(self._events) as events:
+            async for event in events:
+                if getattr(event, "response_id", None) != self._response_id:
+                    continue
+                if isinstance(event, ResponseCreated):
+                    self.expert = event.expert
+                elif isinstance(event, ResponseDone):
+                    self.done = event
+                    self.expert = event.expert or self.expert
+                    if event.status != "completed":
+                        raise TurnFailed(event.error or _cancelled())
+                yield event
+                if self.done is not None:
+                    return
+        raise Unavailable("the session ended before the answer was complete")
 
 
 @asynccontextmanager
@@ -88,32 +72,28 @@ async def open_turn(
         Overloaded: a limit is reached.
     """
     if session_id is None:
-        live = await _open(state, body, owner)
-    else:
-        live = state.registry.find(session_id, owner, param=SESSION_HEADER)
-        _adopt(state, live, body)
+        async with _own_turn(state, body) as turn:
+            yield turn
+        return
+    live = state.registry.find(session_id, owner, param=SESSION_HEADER)
+    _adopt(state, live, body)
     mailbox: Mailbox[Event] = Mailbox(state.limits.max_queued_events)
-    try:
-        with live.listen(mailbox):
-            params = body.params(live.session.options.params)
-            turn = Turn(live, mailbox, live.commit(body.text, None, params))
-            try:
-                yield turn
-            finally:
-                await turn.end()
-    finally:
-        if session_id is None:
-            await state.registry.close(live)
+    with live.listen(mailbox):
+        response_id = live.commit(body.text, None, body.params(live.session.options.params))
+        try:
+            yield Turn(response_id, received(mailbox))
+        finally:
+            await _end(live, response_id)
 
 
-async def _open(state: ServerState, body: ChatRequest, owner: str | None) -> LiveSession:
-    return await state.registry.open(
-        findable=False,
-        owner=owner,
+@asynccontextmanager
+async def _own_turn(state: ServerState, body: ChatRequest) -> AsyncIterator[Turn]:
+    """Run the turn in a session that lives in the request's own task."""
+    session = state.mind.session(
         model=state.resolve_model(body.model),
         instructions=body.instructions,
         history=body.history,
-        documents=tuple(body.documents or ()),
+        documents=body.documents or (),
         speculation=body.speculation,
         retrieval=body.retrieval,
         cache_salt=body.cache_salt,
@@ -121,6 +101,50 @@ async def _open(state: ServerState, body: ChatRequest, owner: str | None) -> Liv
         on_cold=body.on_cold,
         affinity=body.user,
     )
+    try:
+        async with session:
+            params = body.params(session.options.params)
+            response_id = session.request_commit(body.text, params=params)
+            yield Turn(response_id, _observed(state, session))
+    finally:
+        async for event in session.events():  # what nobody read any more, the terminal event too
+            state.metrics.event(event)
+
+
+async def _observed(state: ServerState, session: Session) -> AsyncGenerator[Event, None]:
+    async with aclosing(session.events()) as events:
+        async for event in events:
+            state.metrics.event(event)
+            yield event
+
+
+async def received(mailbox: Mailbox[Event]) -> AsyncGenerator[Event, None]:
+    """Yield what arrives in a mailbox until its session ends.
+
+    Raises:
+        ConnectionResetError: the reader fell behind by more than the mailbox holds.
+        LiveMindError: why the session ended, if there is a reason.
+    """
+    while True:
+        try:
+            event = await mailbox.get()
+        except MailboxFull:
+            raise ConnectionResetError("the client reads too slowly") from None
+        except MailboxClosed as exc:
+            if isinstance(exc.reason, LiveMindError):
+                raise exc.reason from None
+            return
+        yield event
+
+
+async def _end(live: LiveSession, response_id: str) -> None:
+    """Cancel the turn unless it has ended, and wait for its end."""
+    if not live.is_open(response_id):
+        return
+    with suppress(TimeoutError, LiveMindError):
+        live.session.cancel()
+        async with asyncio.timeout(CANCEL_TIMEOUT_S):
+            await live.idle.wait()
 
 
 def _adopt(state: ServerState, live: LiveSession, body: ChatRequest) -> None:

@@ -20,10 +20,11 @@ from livemind.orchestrator.server.registry import SessionRegistry
 SETTINGS = Settings.model_validate({"experts": [{"expert_id": "fake", "model_path": "fake"}]})
 
 
-def stage(expert: FakeExpert, seen: list[Event], **limits: Any) -> tuple[LiveMind, SessionRegistry]:
-    mind = LiveMind(SETTINGS, create=lambda spec: expert)
-    given = {"max_sessions": 10, "idle_timeout_s": 60.0, **limits}
-    return mind, SessionRegistry(mind, observe=seen.append, **given)
+def stage(
+    expert: FakeExpert, seen: list[Event], settings: Settings = SETTINGS
+) -> tuple[LiveMind, SessionRegistry]:
+    mind = LiveMind(settings, create=lambda spec: expert)
+    return mind, SessionRegistry(mind, idle_timeout_s=60.0, observe=seen.append)
 
 
 async def last(mailbox: Mailbox[Event]) -> MailboxClosed:
@@ -38,7 +39,7 @@ def test_registry_idle_session_ends_after_the_timeout_and_not_before(virtual_run
     async def main() -> None:
         mind, registry = stage(FakeExpert("fake"), [])
         async with mind, registry.running():
-            live = await registry.open(findable=True, owner=None)
+            live = await registry.open(None)
             mailbox: Mailbox[Event] = Mailbox(10)
             with live.listen(mailbox):
                 await asyncio.sleep(50)
@@ -59,7 +60,7 @@ def test_registry_session_with_a_running_turn_does_not_expire(virtual_run: Any) 
     async def main() -> None:
         mind, registry = stage(FakeExpert("fake", token_s=100), [])
         async with mind, registry.running():
-            live = await registry.open(findable=True, owner=None, speculation="off")
+            live = await registry.open(None)
             live.commit("one two", None)
             await asyncio.sleep(90)
             assert registry.find(live.id, None) is live
@@ -76,7 +77,7 @@ def test_registry_close_counts_the_end_of_a_running_turn_once(virtual_run: Any) 
         expert = FakeExpert("fake", token_s=100)
         mind, registry = stage(expert, seen)
         async with mind, registry.running():
-            live = await registry.open(findable=False, owner=None, speculation="off")
+            live = await registry.open(None)
             live.commit("one two", None)
             await asyncio.sleep(1)
             assert expert.running == 1
@@ -96,27 +97,29 @@ def test_registry_end_closes_every_session_and_opens_none(virtual_run: Any) -> N
         async with mind:
             mailbox: Mailbox[Event] = Mailbox(10)
             async with registry.running():
-                live = await registry.open(findable=True, owner=None)
+                live = await registry.open(None)
                 listening = live.listen(mailbox)
                 listening.__enter__()
             ended = await last(mailbox)
             assert isinstance(ended.reason, Unavailable)
             with pytest.raises(Unavailable):
-                await registry.open(findable=True, owner=None)
+                await registry.open(None)
 
     virtual_run(main())
 
 
 def test_registry_full_refuses_and_has_room_again_after_a_close(virtual_run: Any) -> None:
     async def main() -> None:
-        mind, registry = stage(FakeExpert("fake"), [], max_sessions=1)
+        server = SETTINGS.server.model_copy(update={"max_sessions": 1})
+        settings = SETTINGS.model_copy(update={"server": server})
+        mind, registry = stage(FakeExpert("fake"), [], settings)
         async with mind, registry.running():
-            live = await registry.open(findable=True, owner=None)
+            live = await registry.open(None)
             with pytest.raises(Overloaded) as refused:
-                await registry.open(findable=True, owner=None)
+                await registry.open(None)
             assert refused.value.retry_after_s is not None
             await registry.close(live)
-            await registry.open(findable=True, owner=None)
+            await registry.open(None)
 
     virtual_run(main())
 
@@ -125,7 +128,7 @@ def test_registry_open_that_is_cancelled_leaves_no_session(virtual_run: Any) -> 
     async def main() -> None:
         mind, registry = stage(FakeExpert("fake"), [])
         async with mind, registry.running():
-            opening = asyncio.create_task(registry.open(findable=True, owner=None))
+            opening = asyncio.create_task(registry.open(None))
             await asyncio.sleep(0)
             opening.cancel()
             await asyncio.wait([opening])
@@ -140,7 +143,7 @@ def test_registry_listener_of_an_ended_session_is_closed_at_once(virtual_run: An
     async def main() -> None:
         mind, registry = stage(FakeExpert("fake"), [])
         async with mind, registry.running():
-            live: LiveSession = await registry.open(findable=True, owner=None)
+            live: LiveSession = await registry.open(None)
             await registry.close(live)
             mailbox: Mailbox[Event] = Mailbox(10)
             with live.listen(mailbox):
@@ -163,14 +166,10 @@ class NeverOpen:
 def test_registry_end_refuses_a_session_that_is_still_opening(virtual_run: Any) -> None:
     async def main() -> None:
         mind: Any = SimpleNamespace(session=NeverOpen)
-        registry = SessionRegistry(
-            mind, max_sessions=1, idle_timeout_s=60, observe=lambda event: None
-        )
+        registry = SessionRegistry(mind, idle_timeout_s=60, observe=lambda event: None)
         async with registry.running():
-            opening = asyncio.create_task(registry.open(findable=True, owner=None))
+            opening = asyncio.create_task(registry.open(None))
             await asyncio.sleep(1)
-            with pytest.raises(Overloaded):
-                await registry.open(findable=True, owner=None)
         with pytest.raises(Unavailable):
             await opening
         assert asyncio.get_running_loop().time() < 60

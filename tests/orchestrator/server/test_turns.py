@@ -10,15 +10,14 @@ from livemind.orchestrator.errors import ErrorInfo, NotFound, Unavailable
 from livemind.orchestrator.events import Event, ResponseCreated, ResponseDone, RouteUpdated
 from livemind.orchestrator.server.mailbox import Mailbox
 from livemind.orchestrator.server.middleware import TurnFailed
-from livemind.orchestrator.server.turns import Turn
+from livemind.orchestrator.server.turns import Turn, received
 
 
 def turn_with(*events: Event, limit: int = 10) -> tuple[Turn, Mailbox[Event]]:
     mailbox: Mailbox[Event] = Mailbox(limit)
     for event in events:
         mailbox.put(event)
-    unused: Any = None
-    return Turn(unused, mailbox, "mine"), mailbox
+    return Turn("mine", received(mailbox)), mailbox
 
 
 async def test_turn_skips_what_belongs_to_another_turn() -> None:
