@@ -69,6 +69,8 @@ class LiveMind:
     ) -> None:
         self.settings = settings
         self.embed_worker: EmbedWorker | None = None
+        self._policy = assembly.make_policy(settings)
+        self._limits = assembly.make_limits(settings)
         self._create = create
         self._embedder = embedder
         self._given_retriever = retriever
@@ -223,9 +225,9 @@ class LiveMind:
         session = Session(
             session_id or new_session_id(),
             shared,
-            assembly.make_policy(self.settings),
+            self._policy,
             options,
-            assembly.make_limits(self.settings),
+            self._limits,
             history=history,
             affinity=affinity,
             admit=self._admit,

@@ -81,6 +81,7 @@ class Session:
         self._policy = policy
         self._options = options
         self._limits = limits
+        self._turn_policy = self._policy_in_force()
         self._history = tuple(history)
         self._admit = admit
         self._release: Callable[[], None] = lambda: None
@@ -158,6 +159,7 @@ class Session:
         self._refuse_while_answering()
         same = options == self._options
         self._options = options
+        self._turn_policy = self._policy_in_force()
         if history is not None and tuple(history) != without_documents(self._history):
             self._history, same = tuple(history), False
         if same:
@@ -167,7 +169,7 @@ class Session:
         loop.params = options.params
         loop.engine.cache_salt = options.cache_salt
         loop.engine.consensus = options.consensus
-        loop.state = replace(loop.state, policy=self._turn_policy(), context=self._context())
+        loop.state = replace(loop.state, policy=self._turn_policy, context=self._context())
 
     def append(self, text: str, revision: int | None = None) -> None:
         """Add typed or spoken text at the end of the input."""
@@ -269,9 +271,9 @@ class Session:
 
     def _fresh(self) -> TurnState:
         response_id = f"resp_{uuid.uuid4().hex[:24]}"
-        return TurnState(self._turn_policy(), self._context(), response_id, self._revision)
+        return TurnState(self._turn_policy, self._context(), response_id, self._revision)
 
-    def _turn_policy(self) -> Policy:
+    def _policy_in_force(self) -> Policy:
         options = self._options
         return replace(
             self._policy,

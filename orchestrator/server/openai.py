@@ -19,7 +19,7 @@ from .openai_format import ChatFormat, CompletionFormat, Json, timing_headers
 from .schema import ChatRequest, CompletionRequest
 from .sse import EventStream
 from .state import OWNER, REQUEST_ID, SHUTTING_DOWN, STATE, ServerState
-from .turns import SESSION_HEADER, Turn, open_turn
+from .turns import SESSION_HEADER, Turn, adopting_turn, own_turn
 from .validation import parse
 
 CHAT = TypeAdapter(ChatRequest)
@@ -33,10 +33,15 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     state = request.app[STATE]
     body = parse(CHAT, await request.read(), max_text_chars=state.limits.max_text_chars)
     session_id = request.headers.get(SESSION_HEADER)
-    async with open_turn(state, body, owner=request.get(OWNER), session_id=session_id) as turn:
+    opening = (
+        own_turn(state, body)
+        if session_id is None
+        else adopting_turn(state, body, owner=request.get(OWNER), session_id=session_id)
+    )
+    async with opening as turn:
         answer = ChatFormat(body.include_usage, body.prediction is not None, bool(body.livemind))
         if not body.stream:
-            return await _whole_chat(turn, answer)
+            return await _sent(request, await _whole_chat(turn, answer))
         frames = _chat_frames(turn, answer)
         return await _stream(request, state, frames, lambda: {EXPERT_HEADER: turn.expert or ""})
 
@@ -227,6 +232,14 @@ async def _stream(
                 log_failure(f"request {request[REQUEST_ID]}", exc)
             await stream.send(info.envelope())
     return stream.response
+
+
+async def _sent(request: web.Request, response: web.Response) -> web.Response:
+    """Send a response now: what its turn leaves behind is cleaned up while the client reads."""
+    response.headers["X-Request-Id"] = request[REQUEST_ID]
+    await response.prepare(request)
+    await response.write_eof()
+    return response
 
 
 def _models(state: ServerState) -> list[Json]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 
 from ..errors import ErrorInfo, LiveMindError, Unavailable
 from ..events import Event, ResponseCreated, ResponseDone
 from ..prompt import without_documents
-from ..session import Session
 from .live_session import LiveSession
 from .mailbox import Mailbox, MailboxClosed, MailboxFull
 from .middleware import TurnFailed
@@ -22,13 +21,19 @@ CANCEL_TIMEOUT_S = 5.0
 
 
 class Turn:
-    """A committed turn. Leaving ``open_turn`` cancels it if it has not ended."""
+    """A committed turn; ``observe`` sees every event that is read."""
 
-    def __init__(self, response_id: str, events: AsyncGenerator[Event, None]) -> None:
+    def __init__(
+        self,
+        response_id: str,
+        events: AsyncGenerator[Event, None],
+        observe: Callable[[Event], None] = lambda event: None,
+    ) -> None:
         self.expert: str | None = None
         self.done: ResponseDone | None = None
         self._response_id = response_id
         self._events = events
+        self._observe = observe
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """Yield this turn's response events; the last one is a completed ResponseDone.
@@ -40,6 +45,7 @@ class Turn:
         """
         async with aclosing(self._events) as events:
             async for event in events:
+                self._observe(event)
                 if getattr(event, "response_id", None) != self._response_id:
                     continue
                 if isinstance(event, ResponseCreated):
@@ -56,25 +62,17 @@ class Turn:
 
 
 @asynccontextmanager
-async def open_turn(
-    state: ServerState, body: ChatRequest, *, owner: str | None, session_id: str | None
+async def adopting_turn(
+    state: ServerState, body: ChatRequest, *, owner: str | None, session_id: str
 ) -> AsyncIterator[Turn]:
-    """Commit the request's last message and yield the turn.
+    """Commit the request's last message in the live session that prepared for it.
 
-    Args:
-        state: of the application.
-        body: the request.
-        owner: of the API key.
-        session_id: a live session whose preparation is adopted, or None.
+    ``owner``: of the API key. Leaving the block cancels the turn if it has not ended.
 
     Raises:
         NotFound: unknown model or session.
         Overloaded: a limit is reached.
     """
-    if session_id is None:
-        async with _own_turn(state, body) as turn:
-            yield turn
-        return
     live = state.registry.find(session_id, owner, param=SESSION_HEADER)
     _adopt(state, live, body)
     mailbox: Mailbox[Event] = Mailbox(state.limits.max_queued_events)
@@ -87,8 +85,15 @@ async def open_turn(
 
 
 @asynccontextmanager
-async def _own_turn(state: ServerState, body: ChatRequest) -> AsyncIterator[Turn]:
-    """Run the turn in a session that lives in the request's own task."""
+async def own_turn(state: ServerState, body: ChatRequest) -> AsyncIterator[Turn]:
+    """Commit the request's last message in a session that lives in the request's own task.
+
+    Leaving the block ends the session, and with it the turn.
+
+    Raises:
+        NotFound: unknown model.
+        Overloaded: a limit is reached.
+    """
     session = state.mind.session(
         model=state.resolve_model(body.model),
         instructions=body.instructions,
@@ -105,17 +110,10 @@ async def _own_turn(state: ServerState, body: ChatRequest) -> AsyncIterator[Turn
         async with session:
             params = body.params(session.options.params)
             response_id = session.request_commit(body.text, params=params)
-            yield Turn(response_id, _observed(state, session))
+            yield Turn(response_id, session.events(), state.metrics.event)
     finally:
         async for event in session.events():  # what nobody read any more, the terminal event too
             state.metrics.event(event)
-
-
-async def _observed(state: ServerState, session: Session) -> AsyncGenerator[Event, None]:
-    async with aclosing(session.events()) as events:
-        async for event in events:
-            state.metrics.event(event)
-            yield event
 
 
 async def received(mailbox: Mailbox[Event]) -> AsyncGenerator[Event, None]:
