@@ -15,4 +15,6 @@ def ranked(nodes: Sequence[str], key: str) -> list[str]:
 
     When a node goes, only its own keys move, each to the node that was next in its order.
     """
+    if len(nodes) == 1:
+        return list(nodes)
     return sorted(nodes, key=lambda node: sha256(f"{key}\0{node}".encode()).digest(), reverse=True)

@@ -45,7 +45,9 @@ class GatewayPlan:
     Attributes:
         users: requests in flight: on average, arriving at random, when latencies are compared; at
             any time (closed loop) when rates are.
-        latency_ms: of the fake when latencies are compared; it has none when rates are.
+        latency_ms: from request to last token of the fake when latencies are compared; it has none
+            when rates are.
+        itl_ms: between its tokens when latencies are compared.
         tokens: of every answer.
         rounds: how often every arm is measured.
         seconds, warm_up_s: of one measurement.
@@ -53,6 +55,7 @@ class GatewayPlan:
 
     users: int = 64
     latency_ms: float = 1000.0
+    itl_ms: float = 20.0
     tokens: int = 16
     rounds: int = 5
     seconds: float = 3.0
@@ -207,10 +210,11 @@ async def _fake(
     stack: AsyncExitStack, plan: GatewayPlan, aim: Aim, cores: Cores, folder: Path
 ) -> str:
     port = free_port()
-    latency_ms = plan.latency_ms if aim == "latency" else 0.0
+    latency_ms, itl_ms = (plan.latency_ms, plan.itl_ms) if aim == "latency" else (0.0, 0.0)
     module = f"{__package__}.gateway_fake"
-    options = ("--latency-ms", str(latency_ms), "--tokens", str(plan.tokens))
-    command = (*pinned(cores.load), sys.executable, "-m", module, "--port", str(port), *options)
+    options = {"port": port, "latency-ms": latency_ms, "itl-ms": itl_ms, "tokens": plan.tokens}
+    given = (text for name, value in options.items() for text in (f"--{name}", str(value)))
+    command = (*pinned(cores.load), sys.executable, "-m", module, *given)
     return await stack.enter_async_context(serving(command, port, folder / f"fake-{aim}.log"))
 
 

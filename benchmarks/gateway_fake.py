@@ -1,10 +1,11 @@
 """An OpenAI-compatible backend of known latency, so that what stands before it can be measured.
 
-    python -m livemind.benchmarks.gateway_fake --port 9000 --latency-ms 250 --tokens 16
+    python -m livemind.benchmarks.gateway_fake --port 9000 --latency-ms 250 --itl-ms 10 --tokens 16
 
-Every chat completion begins ``latency`` after its request was read and has ``tokens`` tokens, all
-at once. Written on bare sockets so that it costs little beside what is measured. Only for trusted
-clients on this machine: it believes ``Content-Length`` and reads only what it needs of a request.
+Every chat completion ends ``latency`` after its request was read and has ``tokens`` tokens, in a
+stream ``itl`` apart. Written on bare sockets so that it costs little beside what is measured. Only
+for trusted clients on this machine: it believes ``Content-Length`` and reads only what it needs of
+a request.
 """
 
 from __future__ import annotations
@@ -48,12 +49,15 @@ class FakeExpert(asyncio.Protocol):
     """One connection; requests are answered one after the other.
 
     Args:
-        latency_s: from the last byte of the request to the first of the answer.
+        latency_s: from the last byte of the request to the last token.
         tokens: words of every answer.
+        itl_s: between two tokens of a stream.
     """
 
-    def __init__(self, latency_s: float, tokens: int) -> None:
+    def __init__(self, latency_s: float, tokens: int, itl_s: float = 0.0) -> None:
         self._latency_s = latency_s
+        self._itl_s = itl_s
+        self._before_first_s = latency_s - (tokens - 1) * itl_s
         self._whole = whole_answer(tokens)
         self._streams = {flag: stream_parts(tokens, usage=flag) for flag in (True, False)}
         self._rest = b""
@@ -76,12 +80,12 @@ class FakeExpert(asyncio.Protocol):
                 self._write(_json({"object": "list", "data": [{"id": MODEL, "object": "model"}]}))
                 continue
             asked = json.loads(body)
-            answer: tuple[bytes, ...] = (self._whole,)
-            if asked.get("stream"):
-                options = asked.get("stream_options") or {}
-                answer = self._streams[bool(options.get("include_usage"))]
             loop = asyncio.get_running_loop()
-            loop.call_later(self._latency_s, self._write, *answer)
+            if not asked.get("stream"):
+                loop.call_later(self._latency_s, self._write, self._whole)
+                continue
+            options = asked.get("stream_options") or {}
+            self._stream(loop, self._streams[bool(options.get("include_usage"))])
 
     def _take(self) -> tuple[bytes, bytes] | None:
         """Return request line and body of the next whole request, None if there is none yet."""
@@ -98,17 +102,29 @@ class FakeExpert(asyncio.Protocol):
         self._rest = rest[length:]
         return head.partition(b"\r\n")[0], rest[:length]
 
+    def _stream(self, loop: asyncio.AbstractEventLoop, parts: tuple[bytes, ...]) -> None:
+        """Write the head with the first token and the end with the last."""
+        if self._itl_s == 0:
+            loop.call_later(self._latency_s, self._write, *parts)
+            return
+        head, *words, end = parts
+        first_s = loop.time() + self._before_first_s
+        loop.call_at(first_s, self._write, head)
+        for number, word in enumerate(words):
+            loop.call_at(first_s + number * self._itl_s, self._write, word)
+        loop.call_at(first_s + (len(words) - 1) * self._itl_s, self._write, end)
+
     def _write(self, *parts: bytes) -> None:
         for part in parts:
             if self._transport is not None:
                 self._transport.write(part)
 
 
-async def serve(port: int, latency_s: float, tokens: int) -> None:
+async def serve(port: int, latency_s: float, tokens: int, itl_s: float) -> None:
     """Serve on 127.0.0.1 until cancelled."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
-        partial(FakeExpert, latency_s, tokens), "127.0.0.1", port, backlog=1024
+        partial(FakeExpert, latency_s, tokens, itl_s), "127.0.0.1", port, backlog=1024
     )
     async with server:
         await server.serve_forever()
@@ -153,10 +169,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--latency-ms", type=float, default=0.0)
+    parser.add_argument("--itl-ms", type=float, default=0.0)
     parser.add_argument("--tokens", type=int, default=16)
     options = parser.parse_args()
+    latency_s, itl_s = options.latency_ms / 1000.0, options.itl_ms / 1000.0
     gc.freeze()
-    asyncio.run(serve(options.port, options.latency_ms / 1000.0, options.tokens))
+    asyncio.run(serve(options.port, latency_s, options.tokens, itl_s))
 
 
 if __name__ == "__main__":

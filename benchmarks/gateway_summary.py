@@ -42,6 +42,7 @@ def report(result: GatewayResult) -> Json:
     return {
         "users": result.plan.users,
         "fake_latency_ms": result.plan.latency_ms,
+        "fake_itl_ms": result.plan.itl_ms,
         "tokens": result.plan.tokens,
         "cores": {"proxy": result.cores.proxy, "generator_and_fake": result.cores.load},
         "generator_processes": 1,

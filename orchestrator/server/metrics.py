@@ -164,8 +164,9 @@ class Metrics:
             ("draft", "adopted", ledger.draft_adopted),
             ("draft", "wasted", ledger.draft_wasted),
         ):
-            self._speculation.labels(stage, outcome).inc(tokens)
-            self._tally[f"{stage}_tokens_{outcome}"] += tokens
+            if tokens:
+                self._speculation.labels(stage, outcome).inc(tokens)
+                self._tally[f"{stage}_tokens_{outcome}"] += tokens
 
     def completion_done(
         self, expert: str, status: str, ttft_s: float | None, usage: Usage | None

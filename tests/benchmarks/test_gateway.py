@@ -19,9 +19,9 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 
 @asynccontextmanager
-async def fake(latency_s: float = LATENCY_S) -> AsyncGenerator[str, None]:
+async def fake(latency_s: float = LATENCY_S, *, itl_s: float = 0.0) -> AsyncGenerator[str, None]:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(partial(FakeExpert, latency_s, 4), "127.0.0.1", 0)
+    server = await loop.create_server(partial(FakeExpert, latency_s, 4, itl_s), "127.0.0.1", 0)
     async with server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
@@ -51,6 +51,17 @@ async def test_generator_every_answer_takes_at_least_the_known_latency(
     # timers may be early by the loop's clock resolution
     assert min(found.ttft_ms) >= LATENCY_S * 1000.0 - 2.0
     assert all(first <= total for first, total in zip(found.ttft_ms, found.total_ms, strict=True))
+
+
+async def test_fake_stream_spreads_its_tokens_up_to_the_known_latency() -> None:
+    async with fake(itl_s=0.01) as url:
+        streamed = await generate(spec(url, stream=True))
+        whole = await generate(spec(url))
+    assert streamed.errors == whole.errors == {}
+    assert min(streamed.total_ms) >= LATENCY_S * 1000.0 - 2.0
+    assert min(whole.total_ms) >= LATENCY_S * 1000.0 - 2.0
+    pairs = zip(streamed.ttft_ms, streamed.total_ms, strict=True)
+    assert max(total - first for first, total in pairs) >= 3 * 10.0 - 2.0
 
 
 async def test_generator_closed_loop_never_has_more_requests_than_users() -> None:
