@@ -108,11 +108,11 @@ class FakeExpert(asyncio.Protocol):
             loop.call_later(self._latency_s, self._write, *parts)
             return
         head, *words, end = parts
+        words[0] = head + words[0]
+        words[-1] += end
         first_s = loop.time() + self._before_first_s
-        loop.call_at(first_s, self._write, head)
         for number, word in enumerate(words):
             loop.call_at(first_s + number * self._itl_s, self._write, word)
-        loop.call_at(first_s + (len(words) - 1) * self._itl_s, self._write, end)
 
     def _write(self, *parts: bytes) -> None:
         for part in parts:
