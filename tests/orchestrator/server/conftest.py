@@ -90,10 +90,11 @@ class Doors:
             yield connection
 
     async def quiet(self) -> None:
-        """Wait until no session is open and no expert is at work."""
+        """Wait until no request or session is open and no expert is at work."""
         await eventually(
             lambda: (
-                not len(self.state.registry)
+                not len(self.state.in_flight)
+                and not len(self.state.registry)
                 and not any(expert.running for expert in self.experts.values())
             )
         )
