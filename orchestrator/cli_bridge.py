@@ -17,8 +17,8 @@ def serve(options: argparse.Namespace) -> int:
     """Serve a folder of passages, or the collections of a data folder, until a signal."""
     from ..rag.bridge import run_bridge
 
-    if options.corpus is not None and options.data is not None:
-        raise CommandError("--corpus and --data: give one of them", 2)
+    if sum(one is not None for one in (options.corpus, options.data, options.milvus)) > 1:
+        raise CommandError("--corpus, --data and --milvus: give one of them", 2)
     if (options.rerank_url is None) != (options.rerank_model is None):
         raise CommandError("--rerank-url and --rerank-model: give both or neither", 2)
     options.corpus = options.corpus or HANDBOOK
@@ -31,8 +31,8 @@ def ingest(options: argparse.Namespace) -> int:
     from ..rag.ingest import IngestError, find_files
     from ..rag.store.base import StoreError
 
-    if (options.data is None) == (options.url is None):
-        raise CommandError("--data or --url: give one of them", 2)
+    if sum(one is not None for one in (options.data, options.url, options.milvus)) != 1:
+        raise CommandError("--data, --url or --milvus: give one of them", 2)
     try:
         files = find_files(options.folder)
         return asyncio.run(_ingest(options, files))
@@ -49,9 +49,10 @@ async def _ingest(options: argparse.Namespace, files: list[Path]) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from ..rag.bridge import data_library
+    from ..rag.bridge import data_library, milvus_library
     from ..rag.embedder import MiniLMEmbedder
     from ..rag.ingest import BridgeSink, Sink, ingest_folder
+    from ..rag.store.milvus_schema import address_of
 
     console = Console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -62,7 +63,11 @@ async def _ingest(options: argparse.Namespace, files: list[Path]) -> int:
             stack.push_async_callback(bridge.aclose)
         else:
             embedder = await asyncio.to_thread(MiniLMEmbedder)
-            kept = data_library(options.data, embedder, options.tokenizer)
+            kept = (
+                data_library(options.data, embedder, options.tokenizer)
+                if options.milvus is None
+                else milvus_library(address_of(options.milvus), embedder, options.tokenizer)
+            )
             sink = await stack.enter_async_context(kept)
         with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
             task = progress.add_task("files", total=len(files))
@@ -147,12 +152,13 @@ def add_arguments(actions: Any, port: Any) -> None:
         "serve",
         help="answer from a folder of text, or from stored collections",
         description="Serve a folder of .md and .txt files, or the collections of a data folder, "
-        "until Ctrl-C. Only --data takes new documents.",
+        "until Ctrl-C. --data and --milvus take new documents.",
         epilog="examples:\n  livemind bridge serve --corpus docs/\n"
         "  livemind bridge serve --data var/bridge",
     )
     serve_.add_argument("--corpus", type=Path, metavar="DIR", help="folder; default: the handbook")
     serve_.add_argument("--data", type=Path, metavar="DIR", help="folder of collections")
+    _milvus(serve_)
     serve_.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     serve_.add_argument("--port", type=port, default=8001, help="port (%(default)s)")
     serve_.add_argument("--rerank-url", metavar="URL", help="a /v1/rerank for final queries")
@@ -169,6 +175,7 @@ def add_arguments(actions: Any, port: Any) -> None:
     ingest_.add_argument("folder", type=Path, metavar="FOLDER")
     ingest_.add_argument("--data", type=Path, metavar="DIR", help="folder of collections")
     ingest_.add_argument("--url", help="a running bridge that has the data folder open")
+    _milvus(ingest_)
     _tokenizer(ingest_)
     search_ = actions.add_parser("search", help="ask a bridge", description="Ask a bridge.")
     search_.add_argument("query", metavar="QUERY")
@@ -183,6 +190,15 @@ def add_arguments(actions: Any, port: Any) -> None:
     parsers = {"serve": serve_, "ingest": ingest_, "search": search_, "stats": stats_}
     for name, parser in parsers.items():
         parser.set_defaults(module="cli_bridge", function=name)
+
+
+def _milvus(parser: Any) -> None:
+    parser.add_argument(
+        "--milvus",
+        metavar="URI",
+        help="collections in Milvus: http://host:19530 (token: LIVEMIND_MILVUS_TOKEN), or "
+        "file.db for Milvus Lite",
+    )
 
 
 def _tokenizer(parser: Any) -> None:

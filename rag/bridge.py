@@ -30,6 +30,8 @@ from .library import DEFAULT, Library
 from .parse_process import ParseProcess
 from .rerank import Reranker
 from .store.base import StoreError
+from .store.milvus import MilvusStore, collection_names
+from .store.milvus_schema import MilvusAddress, address_of
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8001
@@ -177,12 +179,35 @@ async def data_library(
         await library.aclose()
 
 
+@asynccontextmanager
+async def milvus_library(
+    address: MilvusAddress, embedder: Embedder, tokenizer: Path | None = None
+) -> AsyncIterator[Library]:
+    """Yield the collections of a Milvus database, closed afterwards. Raises StoreError."""
+
+    def opened() -> Library:
+        names = collection_names(address)
+        return Library(
+            lambda name: MilvusStore(address, name, embedder.name, embedder.dim),
+            names,
+            embedder,
+            ParseProcess(tokenizer),
+        )
+
+    library = await asyncio.to_thread(opened)
+    try:
+        yield library
+    finally:
+        await library.aclose()
+
+
 def run_bridge(args: Namespace, say: Callable[[str], None] = print) -> int:
     """Serve until SIGINT or SIGTERM: the command ``livemind bridge serve``.
 
     Args:
-        args: ``corpus`` (folder) or ``data`` (folder of collections), ``host``, ``port``; optional
-            ``tokenizer``, ``rerank_url`` and ``rerank_model``.
+        args: ``corpus`` (folder), ``data`` (folder of collections) or ``milvus`` (address of a
+            database), ``host``, ``port``; optional ``tokenizer``, ``rerank_url`` and
+            ``rerank_model``.
         say: prints a line for the user.
 
     Returns:
@@ -204,12 +229,15 @@ async def _run(args: Namespace, say: Callable[[str], None]) -> None:
         loop.add_signal_handler(number, stop.set)
     embedder = await asyncio.to_thread(MiniLMEmbedder)
     data: Path | None = getattr(args, "data", None)
+    milvus: str | None = getattr(args, "milvus", None)
+    tokenizer: Path | None = getattr(args, "tokenizer", None)
     async with AsyncExitStack() as stack:
-        kept = (
-            folder_library(Path(args.corpus), embedder)
-            if data is None
-            else data_library(data, embedder, getattr(args, "tokenizer", None))
-        )
+        if milvus is not None:
+            kept = milvus_library(address_of(milvus), embedder, tokenizer)
+        elif data is not None:
+            kept = data_library(data, embedder, tokenizer)
+        else:
+            kept = folder_library(Path(args.corpus), embedder)
         library = await stack.enter_async_context(kept)
         embed = EmbedWorker(embedder)
         stack.push_async_callback(embed.aclose)
@@ -217,7 +245,7 @@ async def _run(args: Namespace, say: Callable[[str], None]) -> None:
         if getattr(args, "rerank_url", None):
             reranker = Reranker(args.rerank_url, args.rerank_model)
             stack.push_async_callback(reranker.aclose)
-        settings = BridgeSettings(writable=data is not None)
+        settings = BridgeSettings(writable=data is not None or milvus is not None)
         serving = serve_bridge(
             library, embed, host=args.host, port=args.port, settings=settings, reranker=reranker
         )

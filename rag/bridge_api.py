@@ -16,7 +16,7 @@ from .embed_worker import EmbedQueueFull
 from .embedder import EmbedderError
 from .library import UnknownCollection
 from .parsing import UnreadableFile
-from .store.base import StoreError, UnknownFilterKey
+from .store.base import StoreError, StoreUnavailable, UnknownFilterKey
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_UPSERT_BYTES = 48 * 1024 * 1024
@@ -104,6 +104,8 @@ async def errors_as_envelopes(request: web.Request, handler: Handler) -> web.Str
         return BridgeRefusal(400, "unknown_filter_key", str(exc), param="filter").response()
     except UnreadableFile as exc:
         return BridgeRefusal(422, "unreadable_document", str(exc), param="documents").response()
+    except StoreUnavailable as exc:
+        return BridgeRefusal(503, "store_unavailable", str(exc), retry_after_s=1).response()
     except StoreError as exc:
         return BridgeRefusal(400, "store_refused", str(exc)).response()
     except EmbedQueueFull as exc:

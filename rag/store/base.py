@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
+import numpy as np
+
 from ..base import FloatArray
 from ..chunking import Chunk
 from .filters import Filter
@@ -24,6 +26,10 @@ Metadata: TypeAlias = Mapping[str, MetaValue]
 
 class StoreError(Exception):
     """The store cannot do it; the message is fit to be shown."""
+
+
+class StoreUnavailable(StoreError):
+    """A database elsewhere does not answer, or failed; retryable."""
 
 
 class UnknownFilterKey(StoreError):
@@ -52,6 +58,17 @@ class Document:
     chunks: tuple[Chunk, ...]
     vectors: FloatArray
     metadata: Metadata = field(default_factory=dict)
+
+
+def check_document(document: Document, dim: int) -> None:
+    """Raise ValueError unless each chunk has a vector of ``dim`` numbers and length 1."""
+    vectors = document.vectors
+    if vectors.shape != (len(document.chunks), dim):
+        need = (len(document.chunks), dim)
+        raise ValueError(f"document {document.id!r}: vectors {vectors.shape}, need {need}")
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    if not (np.abs(lengths - 1.0) < 1e-2).all():
+        raise ValueError(f"document {document.id!r}: a vector is not of length 1")
 
 
 @dataclass(frozen=True, slots=True)

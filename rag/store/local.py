@@ -17,7 +17,16 @@ import numpy as np
 
 from ..base import FloatArray
 from . import graph_files
-from .base import Document, DocumentInfo, Key, Scored, StoredPassage, StoreError, StoreStats
+from .base import (
+    Document,
+    DocumentInfo,
+    Key,
+    Scored,
+    StoredPassage,
+    StoreError,
+    StoreStats,
+    check_document,
+)
 from .filters import Filter
 from .snapshot import EXACT_BELOW, Rows, Segment, Snapshot
 from .tables import Tables
@@ -91,7 +100,7 @@ class LocalStore:
         """Store or replace documents in one transaction; durable and searchable on return."""
         documents = list({document.id: document for document in documents}.values())
         for document in documents:
-            _check(document, self._dim)
+            check_document(document, self._dim)
         with self._writing:
             self._refuse_when_closed()
             removed, added = self._tables.upsert(documents)
@@ -251,16 +260,6 @@ def _live(snapshot: Snapshot) -> tuple[Rows, FloatArray]:
     parts = [(part.rows[part.alive], part.vectors[part.alive])
              for part in (snapshot.base, snapshot.tail)]  # fmt: skip
     return np.concatenate([r for r, _ in parts]), np.concatenate([v for _, v in parts])
-
-
-def _check(document: Document, dim: int) -> None:
-    vectors = document.vectors
-    if vectors.shape != (len(document.chunks), dim):
-        need = (len(document.chunks), dim)
-        raise ValueError(f"document {document.id!r}: vectors {vectors.shape}, need {need}")
-    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-    if not (np.abs(lengths - 1.0) < 1e-2).all():
-        raise ValueError(f"document {document.id!r}: a vector is not of length 1")
 
 
 def _claim(folder: Path) -> IO[str]:
