@@ -19,6 +19,7 @@ from ...backends.base import Usage
 from ...backends.pool import ExpertState
 from ...backends.pool_rules.state import STATES
 from ..events import Event, ResponseDone
+from .consensus_metrics import ConsensusMetrics
 
 TTFT_BUCKETS_S = (
     0.001,
@@ -122,6 +123,7 @@ class Metrics:
             ["stage", "outcome"],
             registry=self.registry,
         )
+        self._consensus = ConsensusMetrics(self.registry)
         self.sessions = Gauge("livemind_sessions", "Open live sessions", registry=self.registry)
         self.in_flight = Gauge(
             "livemind_requests_in_flight", "HTTP requests being answered", registry=self.registry
@@ -155,6 +157,8 @@ class Metrics:
         if done.timings.ttft_ms is not None:
             self._ttft.labels(expert).observe(done.timings.ttft_ms / 1000)
         self._count_usage(expert, done.usage)
+        if done.consensus is not None:
+            self._consensus.saw(done.consensus)
         ledger = done.ledger
         for stage, outcome, tokens in (
             ("prefill", "speculated", ledger.prefill_speculated),
