@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import random
 
-from ..orchestrator.router import Candidate, Router, TextEmbedding
+from ..orchestrator.router import Router, TextEmbedding
+from ..orchestrator.routing.choice import Candidate
 from ..orchestrator.routing.dataset import DOMAINS, Prompt, load_prompts
 from ..orchestrator.routing.model import load_model
 from .report import Json, Number

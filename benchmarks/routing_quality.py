@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..orchestrator.router import Candidate, Router, TextEmbedding
+from ..orchestrator.router import Router, TextEmbedding
+from ..orchestrator.routing.choice import Candidate
 from ..orchestrator.routing.dataset import DOMAINS, Prompt, prefixes
 from ..orchestrator.routing.model import load_model
 from ..orchestrator.turn import RouteEstimate
@@ -85,6 +86,7 @@ def quality(routed: Sequence[Routed]) -> tuple[Json, dict[str, Number]]:
             "fired_before_the_end_share": share(len(early), len(routed)),
             "correct_of_those_before_the_end": share(sum(early), len(early)),
             "domain_right_share": share(sum(truly), len(truly)),
+            "share_of_words": at_share,
         },
     }
     summary = {

@@ -20,7 +20,8 @@ from .config_experts import ZOO_PREFIX
 from .consensus.choice import Consensus
 from .consensus.team import Team
 from .gate import SpeculationGate
-from .router import Candidate, Router, TextEmbedding
+from .router import Router, TextEmbedding
+from .routing.choice import Candidate
 from .routing.model import RouteModel, load_model
 from .session import Limits
 from .turn import Policy

@@ -27,7 +27,7 @@ from .errors import ErrorInfo, from_exception
 from .events import Status
 from .prefill import PrefillLane
 from .retrievals import Retrievals
-from .router import NO_CONTEXT, RouteContext
+from .routing.choice import NO_CONTEXT, RouteContext
 from .shared import Listener, Shared
 from .turn import Answer, DraftState, Prefill, Retrieve, Route
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -66,4 +66,13 @@ class Embedder(Protocol):
 
     def embed(self, texts: Sequence[str]) -> FloatArray:
         """Return float32 (len(texts), dim), C-contiguous, rows of Euclidean length 1."""
+        ...
+
+
+@runtime_checkable
+class LayeredEmbedder(Embedder, Protocol):
+    """An embedder that also shows a layer below its last one."""
+
+    def embed_layers(self, texts: Sequence[str]) -> FloatArray:
+        """Return float32 (len(texts), 2 * dim): ``embed``, then unit rows of that layer."""
         ...

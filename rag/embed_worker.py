@@ -15,10 +15,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .base import Embedder, FloatArray
+from .base import Embedder, FloatArray, LayeredEmbedder
 from .embedder import EmbedderError
 
 Key = bytes
+AT_A_TIME = 4
+"""Texts of a batch whose waiters resume in one round of the event loop."""
 
 
 class EmbedQueueFull(EmbedderError):
@@ -72,6 +74,9 @@ class EmbedWorker:
                 f"cache_size {cache_size} >= 0"
             )
         self._embedder = embedder
+        layered = isinstance(embedder, LayeredEmbedder)
+        self._encode = embedder.embed_layers if layered else embedder.embed
+        self._width = 2 * embedder.dim if layered else embedder.dim
         self._max_queue = max_queue
         self._cache_size = cache_size
         self._max_batch = max_batch
@@ -119,6 +124,13 @@ class EmbedWorker:
             EmbedWorkerClosed: the worker is closed.
             EmbedderError: the encoder failed on this batch.
         """
+        return (await self.embed_layers(text))[: self.dim]
+
+    async def embed_layers(self, text: str) -> FloatArray:
+        """Return the text's vector and, from a ``LayeredEmbedder``, its middle layer behind it.
+
+        Float32 (dim,) or (2 * dim,); for the rest see ``embed``.
+        """
         if self._closed:
             raise EmbedWorkerClosed("the embedding worker is closed")
         key = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
@@ -160,7 +172,7 @@ class EmbedWorker:
         self._batches += 1
         texts = [job.text for job in self._working.values()]
         loop = asyncio.get_running_loop()
-        self._running = loop.run_in_executor(self._executor, self._embedder.embed, texts)
+        self._running = loop.run_in_executor(self._executor, self._encode, texts)
         self._running.add_done_callback(self._finish_batch)
 
     def _finish_batch(self, running: asyncio.Future[FloatArray]) -> None:
@@ -168,10 +180,8 @@ class EmbedWorker:
         self._running = None
         try:
             vectors = running.result()
-            if vectors.shape != (len(jobs), self.dim):
-                raise EmbedderError(
-                    f"the encoder returned {vectors.shape}, need {(len(jobs), self.dim)}"
-                )
+            if vectors.shape != (wanted := (len(jobs), self._width)):
+                raise EmbedderError(f"the encoder returned {vectors.shape}, need {wanted}")
         except EmbedderError as exc:
             _fail(jobs, exc)
         except Exception as exc:
@@ -179,9 +189,17 @@ class EmbedWorker:
             error.__cause__ = exc
             _fail(jobs, error)
         else:
-            for (key, job), row in zip(jobs.items(), vectors, strict=True):
-                self._deliver(key, job, row)
+            self._deliver_some(
+                [(*one, row) for one, row in zip(jobs.items(), vectors, strict=True)]
+            )
         self._start_batch()
+
+    def _deliver_some(self, found: list[tuple[Key, _Job, FloatArray]]) -> None:
+        """Deliver a few, the rest in the loop's next rounds: what waiters do then takes time."""
+        for key, job, row in found[:AT_A_TIME]:
+            self._deliver(key, job, row)
+        if rest := found[AT_A_TIME:]:
+            asyncio.get_running_loop().call_soon(self._deliver_some, rest)
 
     def _deliver(self, key: Key, job: _Job, row: FloatArray) -> None:
         vector = np.array(row, np.float32)  # a copy: a view would keep its whole batch alive

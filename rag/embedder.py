@@ -76,7 +76,11 @@ class MiniLMEmbedder:
 
         Batches texts of like length; a text's vector depends on the others by rounding only.
         """
-        vectors = np.empty((len(texts), self.dim), np.float32)
+        return np.ascontiguousarray(self.embed_layers(texts)[:, : self.dim])
+
+    def embed_layers(self, texts: Sequence[str]) -> FloatArray:
+        """Return float32 (len(texts), 768): ``embed``, then the same of a layer in the middle."""
+        vectors = np.empty((len(texts), 2 * self.dim), np.float32)
         encodings = self._tokenizer.encode_batch([_readable(text) for text in texts])
         tokens = [encoding.ids for encoding in encodings]
         order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))

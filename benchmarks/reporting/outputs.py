@@ -22,8 +22,12 @@ from .reports import Report, read
 if TYPE_CHECKING:
     from .style import Chart
 
-CHARTS = {"ttft": "ttft_charts", "load": "load_charts"}
-"""Benchmark -> module whose ``charts(content)`` draws its report."""
+CHARTS = {
+    "ttft": ("ttft_charts", "turns"),
+    "load": ("load_charts", "turns"),
+    "routing": ("routing_charts", "cases"),
+}
+"""Benchmark -> module whose ``charts(content)`` draws its report, and the part that it draws."""
 _NEEDED = ("matplotlib", "jinja2")
 
 
@@ -104,9 +108,10 @@ def write(reports: Sequence[Report], options: argparse.Namespace, console: Conso
 
 
 def _charts(report: Report) -> Iterator[Chart]:
-    if report.name not in CHARTS or "turns" not in report.content:
+    name, part = CHARTS.get(report.name, ("", ""))
+    if part not in report.content:
         return
-    module = import_module(f".{CHARTS[report.name]}", __package__)
+    module = import_module(f".{name}", __package__)
     try:
         yield from module.charts(report.content)
     except (KeyError, TypeError, ValueError, AttributeError) as exc:

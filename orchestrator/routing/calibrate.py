@@ -1,4 +1,4 @@
-"""What probabilities mean: temperature, the chance that a route lasts, and when it is stable.
+"""What probabilities mean: sharpness, the chance that a route lasts, and when it is stable.
 
 Everything here is fitted on predictions for prompts that the classifier was not fitted on.
 """
@@ -6,13 +6,15 @@ Everything here is fitted on predictions for prompts that the classifier was not
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 from .dataset import DOMAINS, FOREIGN_DOMAIN
-from .model import NEAREST, final_features
+from .model import final_features, sharpness_features
+from .scorer import NEAREST
 from .signals import HARD_LANGUAGE_NATS, SURE, spread
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.floating]
 
 RIGHT_SHARE = 0.97
-MARGIN_SHARE = 0.005
+MARGIN_SHARE = 0.01
 """The threshold is set where the share was this much above RIGHT_SHARE."""
 OWN_EXAMPLES = 10
 FOREIGN = DOMAINS.index(FOREIGN_DOMAIN)
@@ -41,11 +43,28 @@ class Final(TypedDict):
     stable_at: float
 
 
-def fit_temperature(logits: Floats, labels: npt.NDArray[np.int64], weights: Floats) -> float:
-    """Return the divisor of the logits that gives the labels the highest likelihood."""
-    tried = np.geomspace(0.5, 4.0, 61)
-    losses = [_loss(logits / value, labels, weights) for value in tried]
-    return float(tried[int(np.argmin(losses))])
+def fit_sharpness(
+    logits: Floats, texts: Sequence[str], labels: npt.NDArray[np.int64], weights: Floats
+) -> tuple[float, ...]:
+    """Return ``Calibration.sharpness`` that gives the labels the highest likelihood (L-BFGS)."""
+    import torch
+
+    rows = torch.tensor([sharpness_features(text) for text in texts])
+    scores, wanted = torch.tensor(logits, dtype=torch.float32), torch.from_numpy(labels)
+    scale = torch.tensor(weights / weights.sum(), dtype=torch.float32)
+    found = torch.zeros(rows.shape[1], requires_grad=True)
+    search = torch.optim.LBFGS([found], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        search.zero_grad()
+        sharp = scores * torch.exp(rows @ found)[:, None]
+        wrong = torch.nn.functional.cross_entropy(sharp, wanted, reduction="none")
+        total = (wrong * scale).sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        return total
+
+    search.step(loss)  # type: ignore[no-untyped-call]
+    return tuple(found.tolist())
 
 
 def fit_own(logits: Floats, asked: Texts, whole: npt.NDArray[np.bool_]) -> Own:

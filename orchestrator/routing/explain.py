@@ -17,8 +17,9 @@ from typing import Any
 
 from ..cli_errors import CommandError
 from ..config import Settings, load_settings
-from ..router import NO_CONTEXT, RouteContext, Router
+from ..router import Router
 from ..turn import RouteEstimate
+from .choice import NO_CONTEXT, RouteContext
 from .dataset import prefixes
 
 AT_A_TIME = 128

@@ -129,9 +129,9 @@ def test_page_of_another_benchmark_has_its_summary_and_measurements(tmp_path: Pa
     report = content(conversations=1)
     kept = ("schema", "commit", "machine", "versions", "seed", "config")
     other = {key: report[key] for key in kept}
-    other |= {"name": "routing", "summary": {"routing.ece": 0.04}, "cases": [{"question": EVIL}]}
+    other |= {"name": "kernels", "summary": {"kernels.x": 0.04}, "cases": [{"question": EVIL}]}
     _, page = _page(tmp_path, other)
-    assert "routing.ece" in page.text
+    assert "kernels.x" in page.text
     assert "0.0400" in page.text
     assert "alert(1)" in page.text
     assert page.tags["script"] == 0

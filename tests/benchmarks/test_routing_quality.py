@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import argparse
+import json
+from pathlib import Path
 
+import pytest
+from rich.console import Console
+
+from livemind.benchmarks.reporting import outputs, reports
 from livemind.benchmarks.routing_quality import Routed, quality
 from livemind.orchestrator.routing.dataset import Prompt
 from livemind.orchestrator.turn import RouteEstimate
@@ -50,3 +56,17 @@ def test_quality_ece_is_the_gap_between_confidence_and_accuracy() -> None:
 def test_quality_confusion_counts_where_whole_texts_went() -> None:
     details, _ = quality([routed("coding", ("coding", 0.2, False), ("general", 0.5, False))])
     assert details["confusion"]["coding"]["general"] == 1
+
+
+@pytest.mark.parametrize(("measured", "drawn"), [(True, 4), (False, 0)])
+def test_quality_is_drawn_as_four_plots_if_it_was_measured(
+    tmp_path: Path, measured: bool, drawn: int
+) -> None:
+    details, summary = quality([RIGHT, TURNED])
+    cases = {"quality": json.loads(json.dumps(details))} if measured else {}
+    parts = {"machine": {}, "versions": {}, "config": {}, "summary": summary, "cases": cases}
+    content = {"schema": "livemind.bench/1", "name": "routing", **parts}
+    options = argparse.Namespace(html=tmp_path / "page.html", plots=tmp_path / "plots")
+    outputs.write([reports.checked(tmp_path / "in.json", content)], options, Console(quiet=True))
+    assert len(list(options.plots.glob("routing-*.png"))) == drawn
+    assert options.html.read_text().count("<svg") == drawn

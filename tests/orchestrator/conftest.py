@@ -16,7 +16,8 @@ from livemind.backends.spec import ExpertSpec
 from livemind.orchestrator.consensus.team import Team
 from livemind.orchestrator.events import Event, ExpertUpdated, ResponseDone, ResponseTextDelta
 from livemind.orchestrator.gate import SpeculationGate
-from livemind.orchestrator.router import NO_CONTEXT, Candidate, RouteContext, Router
+from livemind.orchestrator.router import Router
+from livemind.orchestrator.routing.choice import NO_CONTEXT, Candidate, RouteContext
 from livemind.orchestrator.session import Limits, Session, SessionOptions
 from livemind.orchestrator.shared import Shared
 from livemind.orchestrator.turn import Policy, RouteEstimate

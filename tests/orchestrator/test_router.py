@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from livemind.orchestrator.router import LEAST_COSINE, Candidate, RouteContext, Router
-from livemind.orchestrator.routing.model import NEARNESS_ALONE
+from livemind.orchestrator.router import LEAST_COSINE, Router
+from livemind.orchestrator.routing.choice import Candidate, RouteContext
+from livemind.orchestrator.routing.scorer import NEARNESS_ALONE
 from livemind.orchestrator.turn import RouteEstimate
 from livemind.rag.base import FloatArray
 
@@ -32,6 +33,9 @@ class Compass:
             raise self.error
         vector = np.array(self.known[text], np.float32)
         return vector / np.float32(np.linalg.norm(vector))
+
+    async def embed_layers(self, text: str) -> FloatArray:
+        return await self.embed(text)
 
 
 async def started(

@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from livemind.rag.base import FloatArray
-from livemind.rag.embed_worker import EmbedQueueFull, EmbedWorker, EmbedWorkerClosed
+from livemind.rag.embed_worker import (
+    AT_A_TIME,
+    EmbedQueueFull,
+    EmbedWorker,
+    EmbedWorkerClosed,
+)
 from livemind.rag.embedder import EmbedderError
 from livemind.rag.fake import FakeEmbedder
 
@@ -57,7 +62,7 @@ async def test_embed_worker_same_text_twice_is_encoded_once(
     embedder.gate.set()
     vectors = await asyncio.gather(*tasks)
     assert [text for batch in embedder.batches for text in batch].count("a") == 1
-    assert vectors[-1] is vectors[-2]
+    assert np.shares_memory(vectors[-1], vectors[-2])
 
 
 async def test_embed_worker_cache_forgets_the_least_recently_used(
@@ -180,3 +185,31 @@ def test_embed_worker_limit_out_of_range_is_refused(limits: dict[str, int]) -> N
     (value,) = limits.values()
     with pytest.raises(ValueError, match=f"{next(iter(limits))} {value}"):
         EmbedWorker(FakeEmbedder(), **limits)
+
+
+async def test_embed_worker_waiters_of_a_batch_resume_a_few_per_round_of_the_loop(
+    embedder: FakeEmbedder,
+) -> None:
+    worker = EmbedWorker(embedder)
+    embedder.gate.clear()
+    first = asyncio.ensure_future(worker.embed("first"))
+    await asyncio.sleep(0)
+    rounds, resumed = [0], list[int]()
+
+    async def ask(number: int) -> None:
+        await worker.embed(f"text {number}")
+        resumed.append(rounds[0])
+
+    async def count() -> None:
+        while len(resumed) < 12:
+            rounds[0] += 1
+            await asyncio.sleep(0)
+
+    asked = [asyncio.ensure_future(ask(number)) for number in range(12)]
+    await asyncio.sleep(0)
+    counting = asyncio.ensure_future(count())
+    embedder.gate.set()
+    await asyncio.gather(first, *asked, counting)
+    assert len(embedder.batches) == 2
+    assert max(resumed.count(number) for number in set(resumed)) == AT_A_TIME
+    await worker.aclose()

@@ -1,0 +1,54 @@
+"""How the classifier and the examples of the configuration make one ranking."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from livemind.orchestrator.routing.dataset import DOMAINS
+from livemind.orchestrator.routing.features import LAYERS
+from livemind.orchestrator.routing.model import load_model
+from livemind.orchestrator.routing.scorer import DomainScorer
+from livemind.rag.base import FloatArray
+
+MODEL = load_model()
+
+
+def towards(domain: str) -> FloatArray:
+    """A vector in the middle of a domain's prototypes."""
+    middle = MODEL.prototypes[domain].mean(0)
+    found: FloatArray = middle / np.linalg.norm(middle)
+    return found
+
+
+def layered(vector: FloatArray) -> FloatArray:
+    """What the classifier reads of a sentence vector whose middle layer says nothing."""
+    found = np.zeros(LAYERS, np.float32)
+    found[: len(vector)] = vector
+    return found
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_scorer_middle_of_a_domain_is_that_domain(domain: str) -> None:
+    ranked = DomainScorer(MODEL, DOMAINS, {})(layered(towards(domain)), "x", 0.0)
+    assert ranked[0][1] == domain
+    assert sum(probability for probability, _ in ranked) == pytest.approx(1.0)
+
+
+def test_scorer_domain_that_is_not_configured_gets_nothing() -> None:
+    ranked = DomainScorer(MODEL, ("general", "coding"), {})(layered(towards("technical")), "x", 0.0)
+    assert {domain for _, domain in ranked} == {"general", "coding"}
+
+
+def test_scorer_users_domain_wins_where_its_examples_are() -> None:
+    law = towards("technical") + np.float32(0.5) * towards("multimodal")
+    law /= np.linalg.norm(law)
+    scorer = DomainScorer(MODEL, (*DOMAINS, "law"), {"law": np.stack([law] * 3)})
+    assert scorer(layered(law), "x", 0.0)[0][1] == "law"
+    assert scorer(layered(MODEL.prototypes["coding"][0]), "x", 0.0)[0][1] == "coding"
+
+
+def test_scorer_own_domain_of_a_built_in_name_is_known_by_examples_alone() -> None:
+    mine = towards("general")[None, :]
+    scorer = DomainScorer(MODEL, ("coding", "general"), {"coding": mine}, frozenset({"coding"}))
+    assert scorer(layered(mine[0]), "x", 0.0)[0][1] == "coding"
