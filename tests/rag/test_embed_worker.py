@@ -213,3 +213,17 @@ async def test_embed_worker_waiters_of_a_batch_resume_a_few_per_round_of_the_loo
     assert len(embedder.batches) == 2
     assert max(resumed.count(number) for number in set(resumed)) == AT_A_TIME
     await worker.aclose()
+
+
+async def test_embed_worker_layers_and_vector_of_a_text_are_encoded_once() -> None:
+    class Layered(FakeEmbedder):
+        def embed_layers(self, texts: Sequence[str]) -> FloatArray:
+            vectors = self.embed(texts)
+            return np.hstack([vectors, -vectors])
+
+    embedder = Layered()
+    worker = EmbedWorker(embedder)
+    layers, vector = await asyncio.gather(worker.embed_layers("a"), worker.embed("a"))
+    np.testing.assert_array_equal(layers, np.concatenate([vector, -vector]))
+    assert embedder.batches == [("a",)]
+    await worker.aclose()

@@ -132,3 +132,14 @@ def test_rag_import_loads_neither_torch_nor_the_index_library() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout == "set()\n"
+
+
+def test_minilm_layers_are_the_vector_and_another_unit_vector_behind_it(
+    embedder: MiniLMEmbedder,
+) -> None:
+    layers = embedder.embed_layers(TEXTS)
+    assert layers.shape == (len(TEXTS), 2 * embedder.dim)
+    np.testing.assert_allclose(layers[:, : embedder.dim], embedder.embed(TEXTS), rtol=0, atol=1e-6)
+    middle = layers[:, embedder.dim :]
+    np.testing.assert_allclose(np.linalg.norm(middle, axis=1), 1.0, rtol=0, atol=1e-5)
+    assert (middle * layers[:, : embedder.dim]).sum(1).max() < 0.9

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from livemind.orchestrator.routing import model as module
-from livemind.orchestrator.routing.model import RouteModel, load_model
+from livemind.orchestrator.routing.model import RouteModel, load_model, sharpness
 
 MODEL = load_model()
 
@@ -19,6 +19,13 @@ def test_final_probability_grows_with_confidence_and_words() -> None:
     sure = MODEL.final_probability([0.99, 0.005], "what is")
     late = MODEL.final_probability([0.99, 0.005], "what is the port of the server in the rack")
     assert 0 < early < sure < late < 1
+
+
+def test_sharpness_grows_with_what_has_been_typed() -> None:
+    weights = MODEL.calibration.sharpness
+    typed = ("what", "what is the", "what is the port", "what is the port?")
+    found = [sharpness(weights, text) for text in typed]
+    assert found == sorted(set(found))
 
 
 def test_model_saved_and_loaded_is_the_same(
