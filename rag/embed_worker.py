@@ -74,9 +74,9 @@ class EmbedWorker:
                 f"cache_size {cache_size} >= 0"
             )
         self._embedder = embedder
-        layered = isinstance(embedder, LayeredEmbedder)
-        self._encode = embedder.embed_layers if layered else embedder.embed
-        self._width = 2 * embedder.dim if layered else embedder.dim
+        self._encode, self._width = embedder.embed, embedder.dim
+        if isinstance(embedder, LayeredEmbedder):
+            self._encode, self._width = embedder.embed_layers, 2 * embedder.dim
         self._max_queue = max_queue
         self._cache_size = cache_size
         self._max_batch = max_batch

@@ -151,8 +151,8 @@ def sharpness(weights: Sequence[float], text: str) -> float:
 
 def silu(values: FloatArray) -> FloatArray:
     """Return x / (1 + exp(-x)); see Elfwing et al. 2018, "Sigmoid-Weighted Linear Units"."""
-    found: FloatArray = values / (1.0 + np.exp(-np.clip(values, -30.0, 30.0)))
-    return found
+    found = values / (1.0 + np.exp(-np.clip(values, -30.0, 30.0)))
+    return found.astype(np.float32, copy=False)
 
 
 def log_sum(logits: npt.NDArray[np.floating]) -> float:

@@ -144,7 +144,7 @@ def fit(
     steps = EPOCHS * -(-len(rows) // BATCH)
     pace = torch.optim.lr_scheduler.OneCycleLR(search, RATE, total_steps=steps)
     for _ in range(EPOCHS):
-        for batch in torch.randperm(len(rows)).split(BATCH):
+        for batch in torch.split(torch.randperm(len(rows)), BATCH):
             sums = f.dropout(rows[batch], ROW_DROPOUT) @ inner + inner_bias
             hidden = f.dropout(f.silu(sums[:, :HIDDEN]), HIDDEN_DROPOUT)
             wrong = f.cross_entropy(
