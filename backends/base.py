@@ -18,8 +18,16 @@ Draft = Sequence[int] | DraftFeed | str
 
 
 @dataclass(frozen=True, slots=True)
+class Image:
+    """A picture as it came, encoded: ``media_type`` is ``image/png`` and the like."""
+
+    media_type: str
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a conversation.
+    """One message of a conversation; its images stand before its text.
 
     ``documents`` is LiveMind's own role: a block of passages that stands beside the user's turn.
     Experts whose chat template does not know it fold the block into the neighbouring user message
@@ -28,6 +36,7 @@ class Message:
 
     role: Role
     content: str
+    images: tuple[Image, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +49,8 @@ class TokenPrompt:
         text: the plain prompt of ``tokenize``, else None.
         open_turn: the prompt ends inside the last user turn and can only be prefilled.
         cache_salt: only prompts with the same salt share prefix cache blocks; None shares with all.
+        images: in the order of the conversation; each has one mark in ``token_ids``, in whose place
+            the engine puts as many tokens as the image takes.
         num_tokens: ``len(token_ids)``, or an estimate (characters / 4) without a local tokenizer.
     """
 
@@ -49,6 +60,7 @@ class TokenPrompt:
     text: str | None = None
     open_turn: bool = False
     cache_salt: str | None = None
+    images: tuple[Image, ...] = ()
 
     def slice(self, num_tokens: int) -> TokenPrompt:
         """Return the first ``num_tokens`` tokens as an open prompt (local tokenizer only)."""
@@ -169,6 +181,7 @@ class Capabilities:
         open_turn_prefill: whether a prompt that ends inside the user turn can be prefilled.
         compute_group: experts of one group compete for the same hardware.
         max_tokens_default: answer length when a request names none; None = unknown.
+        images: whether messages may hold images; others are refused by ``render``.
         drafts: whether a draft is verified, several tokens per step; otherwise it is ignored.
         continues: whether an answer can be begun for it; see ``Expert.render``.
     """
@@ -225,7 +238,8 @@ class Expert(Protocol):
         Blocks for microseconds to a few milliseconds, no I/O.
 
         Raises:
-            PromptRejected: the prompt does not fit ``max_model_len`` or the template refuses it.
+            PromptRejected: the prompt does not fit ``max_model_len``, the template refuses it, or
+                it holds images and the expert takes none.
         """
         ...
 

@@ -52,6 +52,7 @@ class FakeExpert:
         compute_group: see ``Capabilities``.
         drafts: verify drafts: a step of ``token_s`` yields the drafted tokens that are right, up to
             eight, and one more.
+        images: take images, one token each.
 
     Switches, to be set at any time: ``start_error`` and ``refuse`` are raised by ``start`` and by
     requests; ``crash_after_tokens`` kills the engine in mid-answer, ``start`` brings it back;
@@ -73,6 +74,7 @@ class FakeExpert:
         max_model_len: int | None = None,
         compute_group: str = "local",
         drafts: bool = False,
+        images: bool = False,
     ) -> None:
         self.expert_id = expert_id
         self.answer = answer
@@ -90,7 +92,12 @@ class FakeExpert:
         self._alive = False
         self._blocks: set[tuple[str | None, tuple[int, ...]]] = set()
         self._capabilities = Capabilities(
-            "words", max_model_len, block_tokens, compute_group=compute_group, drafts=drafts
+            "words",
+            max_model_len,
+            block_tokens,
+            images=images,
+            compute_group=compute_group,
+            drafts=drafts,
         )
 
     @property
@@ -120,7 +127,13 @@ class FakeExpert:
         """Render roles as marker words; an open turn drops the word that may still grow."""
         ids: list[int] = []
         for number, message in enumerate(messages):
-            words = message.content.split()
+            if message.images and not self._capabilities.images:
+                text = f"expert {self.expert_id!r} takes no images"
+                raise PromptRejected(
+                    self.expert_id, text, param="messages", code="unsupported_content"
+                )
+            words = [f"<|image {zlib.crc32(image.data)}|>" for image in message.images]
+            words += message.content.split()
             is_last = number == len(messages) - 1
             if open_turn and is_last and message.role != "user":
                 raise PromptRejected(self.expert_id, "the open turn is not the user's")

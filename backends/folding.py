@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from .base import Message
 
@@ -19,13 +20,14 @@ def fold_documents(messages: Sequence[Message]) -> list[Message]:
         if message.role == "documents":
             follower = next((m.role for m in messages[number + 1 :] if m.role != "documents"), None)
             if follower != "user" and folded and folded[-1].role == "user" and not pending:
-                folded[-1] = Message("user", f"{folded[-1].content}\n\n{message.content}")
+                text = f"{folded[-1].content}\n\n{message.content}"
+                folded[-1] = replace(folded[-1], content=text)
             elif follower == "user":
                 pending += f"{message.content}\n\n"
             else:
                 folded.append(Message("user", message.content))
         elif message.role == "user":
-            folded.append(Message("user", pending + message.content))
+            folded.append(replace(message, content=pending + message.content))
             pending = ""
         else:
             folded.append(message)

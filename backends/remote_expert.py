@@ -88,6 +88,7 @@ class RemoteExpert:
                 continues=leaves_open,
                 compute_group=f"remote:{self._servers.hosts}",
                 max_tokens_default=self._spec.max_tokens_default,
+                images=self._spec.images,
                 drafts=bool(self._spec.verify_drafts),
             )
         except BaseException:
@@ -114,9 +115,15 @@ class RemoteExpert:
         if messages[-1].role == "assistant" and not self._capabilities.continues:
             message = "this server cannot continue an answer"
             raise PromptRejected(self.expert_id, message, param="messages")
+        if any(message.images for message in messages) and not self._spec.images:
+            message = f"expert {self.expert_id!r} takes no images"
+            raise PromptRejected(
+                self.expert_id, message, param="messages", code="unsupported_content"
+            )
         folded = fold_documents(messages)
         if open_turn:
-            folded[-1] = Message("user", re.sub(r"\s*\S*$", "", folded[-1].content))
+            text = re.sub(r"\s*\S*$", "", folded[-1].content)
+            folded[-1] = replace(folded[-1], content=text)
         characters = sum(len(message.content) for message in folded)
         estimate = characters // CHARACTERS_PER_TOKEN + 4 * len(folded)
         return TokenPrompt((), estimate, messages=tuple(folded), open_turn=open_turn)

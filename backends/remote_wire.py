@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from typing import Any
 
-from .base import Chunk, FinishReason, GenerationParams, TokenLogprob, TokenPrompt, Usage
+from .base import (
+    Chunk,
+    FinishReason,
+    GenerationParams,
+    Image,
+    Message,
+    TokenLogprob,
+    TokenPrompt,
+    Usage,
+)
 
 # Fields that the API and GenerationParams call by the same name; the last three are vLLM's own and
 # a server that does not know them refuses them by name.
@@ -35,7 +45,7 @@ def request_body(model: str, prompt: TokenPrompt, params: GenerationParams) -> d
     if prompt.text is not None:
         body["prompt"] = prompt.text
     else:
-        body["messages"] = [{"role": m.role, "content": m.content} for m in prompt.messages]
+        body["messages"] = [{"role": m.role, "content": _content(m)} for m in prompt.messages]
     for name in _SAME_NAMES:
         value = getattr(params, name)
         if value is not None:
@@ -52,6 +62,20 @@ def request_body(model: str, prompt: TokenPrompt, params: GenerationParams) -> d
         else:
             body |= {"logprobs": True, "top_logprobs": params.logprobs}
     return body
+
+
+def _content(message: Message) -> str | list[dict[str, object]]:
+    """Return a message's text, or its parts if it has images."""
+    if not message.images:
+        return message.content
+    images: list[dict[str, object]] = [
+        {"type": "image_url", "image_url": {"url": _data_url(image)}} for image in message.images
+    ]
+    return [*images, {"type": "text", "text": message.content}]
+
+
+def _data_url(image: Image) -> str:
+    return f"data:{image.media_type};base64,{base64.b64encode(image.data).decode('ascii')}"
 
 
 def chunk_of(event: Mapping[str, Any], last: Chunk | None) -> Chunk | None:

@@ -35,6 +35,7 @@ class ExpertSpec:
             they serve, and the environment variable that holds the key.
         verify_drafts: drafts are verified several tokens per step; None: by a vLLM of this machine,
             not by a server. A server must have been started for it.
+        images: the model takes images.
         max_tokens_default: answer length when a request names none.
         start_timeout_s: longest time a start may take.
         timeout_s: longest silence of a request: time to the first token, and between two.
@@ -62,6 +63,7 @@ class ExpertSpec:
     cpu_cores: str | None = None
     enforce_eager: bool = True
     verify_drafts: bool | None = None
+    images: bool = False
     max_tokens_default: int = 512
     engine_log: str | None = None
     start_timeout_s: float = 180.0

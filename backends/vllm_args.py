@@ -14,6 +14,8 @@ from .spec import ExpertSpec
 from .vllm_drafts import engine_arguments as draft_arguments
 
 GIB = 2**30
+# Of one request; the configuration may allow fewer.
+MOST_IMAGES = 16
 ZOO_PREFIX = "zoo:"
 ZOO_MODELS = Path(__file__).parent / "zoo" / "models"
 
@@ -45,6 +47,8 @@ def engine_args(spec: ExpertSpec) -> dict[str, object]:
         value = getattr(spec, name)
         if value is not None:
             args[name] = value
+    if spec.images:
+        args["limit_mm_per_prompt"] = {"image": MOST_IMAGES}
     if spec.verify_drafts is not False:
         args |= draft_arguments(spec.max_num_seqs)
     if spec.gpu_memory_utilization is not None:

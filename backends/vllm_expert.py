@@ -34,6 +34,7 @@ from .errors import ExpertTimeout, ExpertUnavailable, PromptRejected
 from .spec import ExpertSpec
 from .vllm_drafts import DRAFT, DRAFT_ID, is_ours, missing_hook
 from .vllm_errors import translate
+from .vllm_images import engine_input, image_mark
 from .vllm_process import EngineProcess
 from .vllm_render import Renderer
 
@@ -148,7 +149,7 @@ class VllmExpert:
                         cause = f"the engine ended the request: {answer.finish_reason}"
                         raise ExpertUnavailable(self.expert_id, cause)
                     usage = Usage(
-                        len(prompt.token_ids),
+                        len(output.prompt_token_ids or prompt.token_ids),
                         completion_tokens,
                         output.num_cached_tokens,
                         *count.accepted_and_rejected(),
@@ -218,11 +219,9 @@ class VllmExpert:
     ) -> AsyncGenerator[Any, None]:
         """Yield vLLM's outputs of one request; abort it when closed, translate what it raises."""
         engine = self._running_engine()
-        from vllm.inputs.engine import tokens_input
-
-        token_input = tokens_input(list(prompt.token_ids), cache_salt=prompt.cache_salt)
         try:
-            sampling = self._sampling(prompt, params)
+            token_input = await self._input(engine, prompt)
+            sampling = self._sampling(len(token_input["prompt_token_ids"]), params)
             known = 0
             if feed is not None:
                 known = len(feed.tokens)
@@ -241,15 +240,33 @@ class VllmExpert:
         except Exception as error:
             raise translate(self.expert_id, error) from error
 
-    def _sampling(self, prompt: TokenPrompt, params: GenerationParams) -> Any:
+    async def _input(self, engine: Any, prompt: TokenPrompt) -> Any:
+        """Return what vLLM takes."""
+        from vllm.inputs.engine import tokens_input
+
+        if not prompt.images:
+            return tokens_input(list(prompt.token_ids), cache_salt=prompt.cache_salt)
+        found = await engine_input(engine, self.expert_id, prompt)
+        tokens, limit = len(found["prompt_token_ids"]), self._capabilities.max_model_len or 0
+        if tokens + 1 > limit:
+            message = (
+                f"the prompt has {tokens} tokens with its images; with one token of answer that is "
+                f"more than the context limit of {limit} tokens"
+            )
+            raise PromptRejected(
+                self.expert_id, message, param="messages", code="context_length_exceeded"
+            )
+        return found
+
+    def _sampling(self, prompt_tokens: int, params: GenerationParams) -> Any:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
         limit = self._capabilities.max_model_len or 0
-        room = limit - len(prompt.token_ids)
+        room = limit - prompt_tokens
         if params.max_tokens is not None and params.max_tokens > room:
             message = (
-                f"max_tokens={params.max_tokens} and the prompt of {len(prompt.token_ids)} tokens "
+                f"max_tokens={params.max_tokens} and the prompt of {prompt_tokens} tokens "
                 f"are together more than the context limit of {limit} tokens"
             )
             raise PromptRejected(self.expert_id, message, param="max_tokens")
@@ -277,14 +294,21 @@ class VllmExpert:
             # vLLM refuses min_p and logit_bias beside speculative decoding. Here a request with
             # them gets no proposals, and vllm_drafts gives the engine what obeys them.
             self._engine.input_processor.speculative_config = None
+        mark = image_mark(config.model_config) if self._spec.images else None
+        if self._spec.images and mark is None:
+            raise ExpertUnavailable(self.expert_id, "images: the model takes no images")
         self._renderer = Renderer(
-            self._engine.get_tokenizer(), expert_id=self.expert_id, max_model_len=max_model_len
+            self._engine.get_tokenizer(),
+            expert_id=self.expert_id,
+            max_model_len=max_model_len,
+            image_mark=mark,
         )
         self._capabilities = Capabilities(
             tokenizer_id=self._renderer.tokenizer_id,
             max_model_len=max_model_len,
             prefix_block_tokens=config.cache_config.block_size,
             max_tokens_default=self._spec.max_tokens_default,
+            images=mark is not None,
             drafts=drafts,
         )
 

@@ -12,6 +12,7 @@ import json
 import re
 from array import array
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -36,15 +37,25 @@ class Renderer:
         tokenizer: a Hugging Face tokenizer with a chat template.
         expert_id: for error messages.
         max_model_len: context limit in tokens.
+        image_mark: what stands in a text for an image; None = the model takes none.
     """
 
-    def __init__(self, tokenizer: Any, *, expert_id: str, max_model_len: int) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        expert_id: str,
+        max_model_len: int,
+        image_mark: str | None = None,
+    ) -> None:
         self._tokenizer = tokenizer
+        self._image_mark = image_mark
         self._expert_id = expert_id
         self._max_model_len = max_model_len
         self._backend = getattr(tokenizer, "backend_tokenizer", None)
         self._encode_piece = functools.lru_cache(_CACHED_PIECES)(self._encode_array)
         self._knows_documents = self._probe_documents()
+        self._knows_parts = image_mark is not None and self._probe_parts()
         self._starts_piece: re.Pattern[str] | None = self._piece_starts()
         if not self._pieces_are_independent():
             self._starts_piece = None
@@ -66,7 +77,13 @@ class Renderer:
             text = self._cut_open_end(text)
         ids = self._encode(text)
         return self._checked(
-            TokenPrompt(ids, len(ids), messages=tuple(messages), open_turn=open_turn)
+            TokenPrompt(
+                ids,
+                len(ids),
+                messages=tuple(messages),
+                open_turn=open_turn,
+                images=tuple(image for message in messages for image in message.images),
+            )
         )
 
     def tokenize(self, text: str) -> TokenPrompt:
@@ -99,10 +116,10 @@ class Renderer:
                 self._expert_id, "the open turn is not the user's", param="messages"
             )
         folded = list(messages) if self._knows_documents else fold_documents(messages)
-        turns = [{"role": message.role, "content": message.content} for message in folded]
-        is_open = open_turn or turns[-1]["role"] == "assistant"
+        is_open = open_turn or folded[-1].role == "assistant"
         if is_open:
-            turns[-1]["content"] += _SENTINEL
+            folded[-1] = replace(folded[-1], content=folded[-1].content + _SENTINEL)
+        turns = [{"role": message.role, "content": self._content(message)} for message in folded]
         try:
             text: str = self._tokenizer.apply_chat_template(
                 turns, tokenize=False, add_generation_prompt=not is_open
@@ -112,6 +129,24 @@ class Renderer:
             message = f"the model's chat template refuses this conversation: {cause}"
             raise PromptRejected(self._expert_id, message, param="messages") from error
         return text.partition(_SENTINEL)[0] if is_open else text
+
+    def _content(self, message: Message) -> str | list[dict[str, str]]:
+        """Return a message's content as the template wants it, its images before its text."""
+        mark = self._image_mark
+        if mark is None:
+            if message.images:
+                raise self._unsupported(f"expert {self._expert_id!r} takes no images")
+            return message.content
+        if mark in message.content:
+            raise self._unsupported(f"the text holds {mark}, the mark of an image")
+        if self._knows_parts:
+            parts = [{"type": "image"} for _ in message.images]
+            return [*parts, {"type": "text", "text": message.content}]
+        return "".join(f"{mark}\n" for _ in message.images) + message.content
+
+    def _unsupported(self, message: str) -> PromptRejected:
+        code = "unsupported_content"
+        return PromptRejected(self._expert_id, message, param="messages", code=code)
 
     def _cut_open_end(self, text: str) -> str:
         """Drop the end that may still tokenize differently when more text arrives.
@@ -178,6 +213,16 @@ class Renderer:
 
     def _is_start(self, token: str) -> bool:
         return self._starts_piece is not None and self._starts_piece.fullmatch(token) is not None
+
+    def _probe_parts(self) -> bool:
+        """Whether the template wants content in parts, and puts a mark where an image stands."""
+        parts = [{"type": "image"}, {"type": "text", "text": _PROBE}]
+        turn = {"role": "user", "content": parts}
+        try:
+            text: str = self._tokenizer.apply_chat_template([turn], tokenize=False)
+        except Exception:  # the template joins strings
+            return False
+        return _PROBE in text and "'type'" not in text and str(self._image_mark) in text
 
     def _probe_documents(self) -> bool:
         """Whether the model was made for a documents role, by its template or a special token."""

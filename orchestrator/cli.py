@@ -204,10 +204,12 @@ def _add_zoo(commands: Commands) -> None:
     random = actions.add_parser(
         "random",
         help="write a model with random weights",
-        description="Write a Llama model with random weights: for timing, it knows nothing.",
+        description="Write a Llama model with random weights, for timing, or a tiny one that takes "
+        "images, to try their way in; it knows nothing.",
         epilog="example:\n  livemind zoo random --params 100m var/100m",
     )
-    random.add_argument("--params", required=True, metavar="N", help="size, for example 5m or 1b")
+    random.add_argument("--params", metavar="N", help="size, for example 5m or 1b")
+    random.add_argument("--images", action="store_true", help="a tiny model that takes images")
     random.add_argument("folder", type=Path, metavar="DIR", help="folder, empty or new")
     random.set_defaults(module="cli_commands", function="zoo_random")
 

@@ -51,16 +51,22 @@ def zoo_list(options: argparse.Namespace) -> int:
 
 def zoo_random(options: argparse.Namespace) -> int:
     """Write a random-weight model."""
+    from ..backends.zoo.random_images import write_random_image_model
     from ..backends.zoo.random_weights import parse_parameters, write_random_model
 
+    if (options.params is None) != options.images:
+        raise CommandError("give either --params N or --images", 2)
     folder: Path = options.folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise CommandError(f"{folder}: exists and is not an empty folder", 2)
     try:
-        count = write_random_model(folder, parse_parameters(options.params))
+        if options.images:
+            count = write_random_image_model(folder)
+        else:
+            count = write_random_model(folder, parse_parameters(options.params))
     except ValueError as exc:
         raise CommandError(f"--params: {exc}", 2) from None
     except ImportError:
         raise CommandError("needs torch: install livemind with the cpu or gpu extra") from None
-    print(f"{folder}: {count:,} random parameters, for timing only")
+    print(f"{folder}: {count:,} random parameters; it knows nothing")
     return 0

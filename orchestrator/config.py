@@ -22,6 +22,7 @@ from pydantic import (
 from rich.console import Console
 from rich.markup import escape
 
+from ..backends.vllm_args import MOST_IMAGES
 from .config_experts import ExpertConfig, Section, from_folder, url_problem
 from .config_file import read_json
 from .config_problems import Problem, got, problem_lines, raise_problems
@@ -40,7 +41,10 @@ class ServerConfig(Section):
         (), max_length=10_000, description="Keys of which a request needs one; empty: none needed."
     )
     max_body_bytes: int = Field(
-        1_048_576, ge=1024, le=1 << 30, description="Largest request body or frame, bytes."
+        1_048_576,
+        ge=1024,
+        le=1 << 30,
+        description="Largest request body or frame, bytes; images come on top.",
     )
     max_text_chars: int = Field(
         100_000, ge=1, le=10_000_000, description="Longest text of one turn, characters."
@@ -94,6 +98,27 @@ class LazyLoadingConfig(Section):
     queue_timeout_s: float = Field(
         120, gt=0, le=86_400, description="Longest wait for an expert to be loaded, seconds."
     )
+
+
+class ImagesConfig(Section):
+    """Images in chat requests, for experts with ``images``."""
+
+    max_images: int = Field(
+        8, ge=0, le=MOST_IMAGES, description="Images of one request, its history included."
+    )
+    max_bytes: int = Field(
+        8_388_608, ge=1024, le=1 << 30, description="Largest image as it comes, bytes."
+    )
+    max_pixels: int = Field(
+        16_777_216, ge=1, le=1 << 30, description="Largest image decoded, pixels."
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        (),
+        max_length=1024,
+        description="Hosts that http(s) URLs may name: names, *.example.org, addresses, networks. "
+        "An address that is not public must be listed itself. Empty: data: URLs alone.",
+    )
+    timeout_s: float = Field(5, gt=0, le=600, description="Longest time to fetch one, seconds.")
 
 
 class RagConfig(Section):
@@ -286,6 +311,9 @@ class Settings(Section):
     )
     lazy_loading: LazyLoadingConfig = Field(
         default_factory=LazyLoadingConfig, description="Which experts are in memory."
+    )
+    images: ImagesConfig = Field(
+        default_factory=ImagesConfig, description="Images in chat requests."
     )
     rag: RagConfig = Field(default_factory=RagConfig, description="Retrieval.")
     router: RouterConfig = Field(default_factory=RouterConfig, description="Routing.")

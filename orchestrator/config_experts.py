@@ -236,7 +236,7 @@ class ExpertConfig(Section):
 
     def to_spec(self) -> ExpertSpec:
         """Return the settings as the expert factory takes them, ``zoo:NAME`` as a folder."""
-        values = self.model_dump(exclude={"cost", "images"})  # of interest to the router alone
+        values = self.model_dump(exclude={"cost"})  # of interest to the router alone
         if self.engine_log is not None:
             values["engine_log"] = str(self.engine_log)
         if self.model_path is not None and self.model_path.startswith(ZOO_PREFIX):

@@ -33,6 +33,7 @@ VLLM_ARGUMENTS = {
     "kv_cache_dtype": "`kv_cache_dtype`",
     "block_size": "`block_size`",
     "max_num_batched_tokens": "`max_num_batched_tokens`",
+    "images": "`limit_mm_per_prompt`",
     "enforce_eager": "`enforce_eager`; true also sets `TORCHDYNAMO_DISABLE`",
     "cpu_cores": "environment `VLLM_CPU_OMP_THREADS_BIND`",
     "enable_neon": "environment `LIVEMIND_VLLM_KERNELS`",

@@ -83,7 +83,10 @@ class Engine:
         rates = self._shared.rates[current] if current is not None else None
         lost_ms = tokens_before * ((rates and rates.prefill_ms_per_token) or 0.0)
         self._route_context = RouteContext(
-            tokens_before=tokens_before, current=current, lost_s=lost_ms / 1000
+            images=action.images,
+            tokens_before=tokens_before,
+            current=current,
+            lost_s=lost_ms / 1000,
         )
         if self._routing is not None and not self._routing.done():
             self._route_next = action.text

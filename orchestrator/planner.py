@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..backends.base import Message
+from ..backends.base import Image, Message
 from ..rag.base import RetrievalResult
 from . import documents
 from .errors import ErrorInfo
@@ -152,17 +152,23 @@ def on_draft_counted(state: TurnState, wasted: int, adopted: int) -> Step:
     return replace(state, draft_tokens_wasted=wasted, draft_tokens_adopted=adopted), []
 
 
-def on_commit(state: TurnState, text: str, revision: int, now_s: float) -> Step:
-    """The input is final."""
+def on_commit(
+    state: TurnState, text: str, revision: int, now_s: float, images: tuple[Image, ...] = ()
+) -> Step:
+    """The input is final; images come with it, and only some experts take them."""
     first = state.first_input_s if state.first_input_s is not None else now_s
     state = replace(
         state, text=text, revision=revision, first_input_s=first, phase="resolving", timer_s=None
     )
     actions: list[Action] = [SetTimer(None)]
+    if images:  # what was routed before knew nothing of them
+        state = replace(_nothing_under_way(state), context=replace(state.context, images=images))
+        state = replace(state, route=None)
+        actions.append(StopSpeculation())
     key, policy = _key(text), state.policy
     if _needs_route(state) and state.routing != key:
         state = replace(state, routing=key)
-        actions.append(Route(key))
+        actions.append(Route(key, state.context.image_count))
     if state.docs.degraded is not None:
         state = replace(state, docs=replace(state.docs, seen_text=None))
     if _needs_documents(state):
@@ -231,7 +237,8 @@ def _stand_in(state: TurnState, expert: str) -> str | None:
     """Return the fast expert if it may answer for one that is not loaded, and is loaded itself."""
     fast = state.policy.fast
     allowed = state.policy.on_cold == "fallback" and expert not in state.loaded
-    return fast if allowed and fast in state.loaded else None
+    sees = not state.context.image_count
+    return fast if allowed and sees and fast in state.loaded else None
 
 
 def _final_messages(state: TurnState) -> tuple[Message, ...]:
@@ -244,7 +251,7 @@ def _look_ahead(state: TurnState, actions: list[Action]) -> TurnState:
     key = _key(state.text)
     if _needs_route(state) and state.routing != key:
         state = replace(state, routing=key)
-        actions.append(Route(key))
+        actions.append(Route(key, state.context.image_count))
     wanted = _needs_documents(state) and state.docs.asked_text != key
     if wanted and len(key.split()) >= MIN_QUERY_WORDS:
         state = replace(state, docs=replace(state.docs, asked_text=key))
@@ -257,7 +264,9 @@ def _look_ahead(state: TurnState, actions: list[Action]) -> TurnState:
 def _prefill(state: TurnState, actions: list[Action]) -> None:
     """Prefill the fast expert until the route settles, the routed one from then on.
 
-    Until the documents are frozen only what stands before them is safe to compute.
+    Until the documents are frozen only what stands before them is safe to compute. A conversation
+    with images is not computed ahead, as its tokens are known to the engine alone: its expert is
+    only woken.
     """
     policy = state.policy
     budget = policy.max_prefill_tokens - state.tokens_spent
@@ -266,6 +275,10 @@ def _prefill(state: TurnState, actions: list[Action]) -> None:
     settled = policy.pinned or (
         state.route.estimate.expert if state.route is not None and state.route.stable else None
     )
+    if state.context.image_count:
+        if settled is not None:
+            actions.append(Wake(settled))
+        return
     expert = settled or policy.fast
     if expert is None:
         return
@@ -281,6 +294,8 @@ def _maybe_draft(state: TurnState, actions: list[Action], now_s: float) -> TurnS
     """Start a draft when the typist pauses and nothing it depends on is still open."""
     policy = state.policy
     if policy.mode != "draft" or state.draft is not None or state.phase != "typing":
+        return state
+    if state.context.image_count:
         return state
     if not _paused(state, now_s) or _needs_route(state) or _needs_documents(state):
         return state

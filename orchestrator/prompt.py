@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..backends.base import Message
+from ..backends.base import Image, Message
 from ..rag.base import Passage
 
 
@@ -22,6 +22,7 @@ class Context:
         history: earlier turns, their document blocks included, oldest first.
         attached: documents that the caller gave for this turn.
         frozen: retrieved passages in first-seen order.
+        images: of the current turn; they stand before its text.
         late: passages that arrived after the freeze; they stand behind the user's text.
     """
 
@@ -30,6 +31,12 @@ class Context:
     attached: tuple[str, ...] = ()
     frozen: tuple[Passage, ...] = ()
     late: tuple[Passage, ...] = ()
+    images: tuple[Image, ...] = ()
+
+    @property
+    def image_count(self) -> int:
+        """How many images the conversation holds, earlier turns included."""
+        return len(self.images) + sum(len(message.images) for message in self.history)
 
     @property
     def messages_before(self) -> int:
@@ -52,7 +59,7 @@ def turn_messages(context: Context, text: str, *, open_turn: bool = False) -> tu
     messages = []
     if before:
         messages.append(Message("documents", render_documents(before)))
-    messages.append(Message("user", text if open_turn else text.rstrip()))
+    messages.append(Message("user", text if open_turn else text.rstrip(), context.images))
     if context.late and not open_turn:
         late = [passage.text for passage in context.late]
         messages.append(Message("documents", render_documents(late, len(before) + 1)))

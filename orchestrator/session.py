@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
-from ..backends.base import GenerationParams, Message
+from ..backends.base import GenerationParams, Image, Message
 from .consensus.choice import Consensus
 from .errors import ErrorInfo, InvalidRequest, Overloaded, PayloadTooLarge, RevisionConflict
 from .events import Event, ExpertUpdated, ResponseDone
@@ -195,6 +195,7 @@ class Session:
         revision: int | None = None,
         *,
         params: GenerationParams | None = None,
+        images: Sequence[Image] = (),
     ) -> str:
         """Declare the input final; the answer arrives as events. Returns the response id.
 
@@ -202,6 +203,7 @@ class Session:
             text: the final text, None = the input as it is.
             revision: see the class.
             params: sampling of this turn alone, None = the session's.
+            images: stand before the text; only an expert that takes images may answer.
 
         Raises:
             InvalidRequest: the text is empty, or a response is in progress.
@@ -222,7 +224,7 @@ class Session:
                 self._loop.lose_draft("sampling differs")
             self._loop.params = params
         response_id = self._loop.state.response_id
-        self._loop.commit(final, revision)
+        self._loop.commit(final, revision, tuple(images))
         return response_id
 
     def cancel(self, error: ErrorInfo | None = None) -> None:
@@ -244,10 +246,14 @@ class Session:
         return self._outbox.read()
 
     async def commit(
-        self, text: str | None = None, revision: int | None = None
+        self,
+        text: str | None = None,
+        revision: int | None = None,
+        *,
+        images: Sequence[Image] = (),
     ) -> AsyncGenerator[Event, None]:
         """Commit and yield events up to and including this turn's ``ResponseDone``."""
-        response_id = self.request_commit(text, revision)
+        response_id = self.request_commit(text, revision, images=images)
         async with aclosing(self._outbox.read()) as events:
             async for event in events:
                 yield event

@@ -126,9 +126,13 @@ class TurnState:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Estimate the route of this text; a newer Route replaces one that has not begun."""
+    """Estimate the route of this text; a newer Route replaces one that has not begun.
+
+    ``images``: of the conversation; only an expert that takes them may answer then.
+    """
 
     text: str
+    images: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..backends.base import Chunk, GenerationParams, Message, PrefillResult
+from ..backends.base import Chunk, GenerationParams, Image, Message, PrefillResult
 from ..rag.base import RetrievalResult
 from . import planner, turn
 from .consensus.report import Report
@@ -92,13 +92,13 @@ class TurnLoop:
         self._apply(planner.on_text(self.state, text, revision, self.now()))
         self.record.first_input_s = self.state.first_input_s
 
-    def commit(self, text: str, revision: int) -> None:
+    def commit(self, text: str, revision: int, images: tuple[Image, ...] = ()) -> None:
         """The input is final."""
         self.record.commit_s = now_s = self.now()
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_at(now_s + self._turn_timeout_s, self._too_late)
         self.state = replace(self.state, loaded=self._shared.pool.loaded())
-        self._apply(planner.on_commit(self.state, text, revision, now_s))
+        self._apply(planner.on_commit(self.state, text, revision, now_s, images))
 
     def cancel(self, error: ErrorInfo | None = None) -> None:
         """Stop the turn, whatever it is doing."""

@@ -7,8 +7,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, TypeAdapter, ValidationInfo, model_validator
 
 from ..errors import ErrorInfo
+from .content import refusal
 from .live_schema import SessionConfig
-from .schema import INT64_MAX, check_length, refusal
+from .schema import INT64_MAX, check_length
 from .strict import Strict
 
 EventId = Annotated[str, Field(max_length=128)]

@@ -8,7 +8,8 @@ from pydantic import Field, ValidationInfo, model_validator
 
 from ..turn import OnCold
 from .consensus_schema import ConsensusField
-from .schema import INT64_MAX, MAX_DOCUMENTS, CacheSalt, Sampling, check_length, refusal
+from .content import refusal
+from .schema import INT64_MAX, MAX_DOCUMENTS, CacheSalt, Sampling, check_length
 from .strict import Strict
 
 

@@ -6,11 +6,11 @@ The task that owns it lives in ``registry.py``. All methods belong to the event 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from ...backends.base import GenerationParams
+from ...backends.base import GenerationParams, Image
 from ..errors import InvalidRequest, LiveMindError
 from ..events import (
     DraftAdopted,
@@ -85,11 +85,15 @@ class LiveSession:
         self.configured = True
 
     def commit(
-        self, text: str | None, revision: int | None, params: GenerationParams | None = None
+        self,
+        text: str | None,
+        revision: int | None,
+        params: GenerationParams | None = None,
+        images: Sequence[Image] = (),
     ) -> str:
         """Commit the turn and return its response id; it stays open until its ResponseDone."""
         self.touch()
-        response_id = self.session.request_commit(text, revision, params=params)
+        response_id = self.session.request_commit(text, revision, params=params, images=images)
         self._open_turns.add(response_id)
         self.idle.clear()
         return response_id

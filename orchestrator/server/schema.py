@@ -5,21 +5,24 @@ Owns types and limits; what the fields do is decided by the doors.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Literal, LiteralString, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BeforeValidator,
     Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
     ValidationInfo,
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
-from ...backends.base import GenerationParams, Message
+from ...backends.base import GenerationParams, Image, Message
 from ..turn import OnCold
 from .consensus_schema import ConsensusField
+from .content import refusal, split, texts_of
 from .strict import Strict
 
 INT32_MAX = 2**31 - 1
@@ -109,17 +112,33 @@ class StreamOptions(Strict):
 
 
 class ChatMessage(Strict):
-    """One message; text parts are joined with newlines, other parts are refused by name."""
+    """One message; text parts are joined with newlines, images come before the text."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str
+    _urls: tuple[tuple[int, str], ...] = PrivateAttr(())
 
-    @field_validator("content", mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _join_parts(cls, value: object) -> object:
-        if not isinstance(value, list):
-            return value
-        return "\n".join(_part_text(number, part) for number, part in enumerate(value))
+    def _split_parts(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        parts = value.get("content") if isinstance(value, dict) else None
+        if not isinstance(parts, list):
+            return handler(value)
+        text, urls = split(parts)
+        message = handler({**value, "content": text})
+        if urls and message.role != "user":
+            place = f"content[{urls[0][0]}]"
+            raise refusal("unsupported_content", place, "only a user message may hold images")
+        message._urls = urls
+        return message
+
+    def image_urls(self) -> tuple[tuple[int, str], ...]:
+        """Return (place among the parts, URL) of each image."""
+        return self._urls
+
+    def images(self, loaded: Mapping[str, Image]) -> tuple[Image, ...]:
+        """Return its images, given those of all URLs."""
+        return tuple(loaded[url] for _, url in self._urls)
 
 
 class Prediction(Strict):
@@ -133,7 +152,7 @@ class Prediction(Strict):
     def _join_parts(cls, value: object) -> object:
         if not isinstance(value, list):
             return value
-        return "".join(_part_text(number, part) for number, part in enumerate(value))
+        return "".join(texts_of(value))
 
 
 class GenerationRequest(Sampling):
@@ -229,12 +248,24 @@ class ChatRequest(GenerationRequest):
         texts = [message.content for message in self.messages[: self._opening]]
         return "\n\n".join(texts) if texts else None
 
-    @property
-    def history(self) -> tuple[Message, ...]:
-        """The messages between the instructions and the last one."""
+    def history(self, loaded: Mapping[str, Image]) -> tuple[Message, ...]:
+        """Return the messages between the instructions and the last one, with their images."""
         return tuple(
-            Message("system" if message.role == "developer" else message.role, message.content)
+            Message(
+                "system" if message.role == "developer" else message.role,
+                message.content,
+                message.images(loaded),
+            )
             for message in self.messages[self._opening : -1]
+        )
+
+    @property
+    def image_urls(self) -> tuple[tuple[str, str], ...]:
+        """(request field, URL) of every image, in order."""
+        return tuple(
+            (f"messages[{number}].content[{place}].image_url.url", url)
+            for number, message in enumerate(self.messages)
+            for place, url in message.image_urls()
         )
 
     @property
@@ -265,12 +296,6 @@ class CompletionRequest(GenerationRequest):
         return params if self.logprobs is None else replace(params, logprobs=self.logprobs)
 
 
-def refusal(code: LiteralString, param: str, message: str) -> PydanticCustomError:
-    """Return a validation error of our own; ``param`` continues the path of what is validated."""
-    path = param if param.startswith("[") else f".{param}"
-    return PydanticCustomError(code, "{message}", {"message": message, "param": path})
-
-
 def check_length(info: ValidationInfo, param: str, texts: list[str]) -> None:
     """Refuse texts that together exceed ``server.max_text_chars``."""
     limit = (info.context or {}).get("max_text_chars")
@@ -278,19 +303,3 @@ def check_length(info: ValidationInfo, param: str, texts: list[str]) -> None:
     if limit is not None and total > limit:
         message = f"got {total} characters, the limit is {limit} (server.max_text_chars)"
         raise refusal("text_too_long", param, message)
-
-
-def _part_text(number: int, part: object) -> str:
-    where = f"[{number}]"
-    if not isinstance(part, dict) or not isinstance(part.get("type"), str):
-        raise refusal("unsupported_content", where, "need an object with a type")
-    kind = part["type"]
-    if kind != "text":
-        named = kind if kind.isidentifier() and len(kind) <= 32 else "such"
-        message = f"{named} parts are not supported: no expert here can read them"
-        raise refusal("unsupported_content", where, message)
-    if set(part) != {"type", "text"} or not isinstance(part["text"], str):
-        message = "a text part has type and text (a string), nothing else"
-        raise refusal("unsupported_content", where, message)
-    text: str = part["text"]
-    return text

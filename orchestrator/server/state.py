@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from ..errors import NotFound, Unavailable
+from .image_door import ImageDoor
 from .metrics import Metrics
 from .registry import SessionRegistry
 
@@ -72,11 +73,12 @@ class InFlight:
 
 @dataclass(slots=True)
 class ServerState:
-    """The engine, the sessions, the counters and the limits."""
+    """The engine, the sessions, the counters, the way in for images and the limits."""
 
     mind: LiveMind
     registry: SessionRegistry
     metrics: Metrics
+    images: ImageDoor
     in_flight: InFlight = field(default_factory=InFlight)
     started_at: int = field(default_factory=lambda: int(time.time()))
 

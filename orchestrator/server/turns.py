@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 
+from ...backends.base import Image
 from ..errors import ErrorInfo, LiveMindError, Unavailable
 from ..events import Event, ResponseCreated, ResponseDone
 from ..prompt import without_documents
@@ -71,13 +72,17 @@ async def adopting_turn(
 
     Raises:
         NotFound: unknown model or session.
+        InvalidRequest: an image that cannot be used.
         Overloaded: a limit is reached.
     """
+    images = await state.images.load(body.image_urls)
     live = state.registry.find(session_id, owner, param=SESSION_HEADER)
-    _adopt(state, live, body)
+    _adopt(state, live, body, images)
     mailbox: Mailbox[Event] = Mailbox(state.limits.max_queued_events)
     with live.listen(mailbox):
-        response_id = live.commit(body.text, None, body.params(live.session.options.params))
+        params = body.params(live.session.options.params)
+        shown = body.messages[-1].images(images)
+        response_id = live.commit(body.text, None, params, shown)
         try:
             yield Turn(response_id, received(mailbox))
         finally:
@@ -92,12 +97,14 @@ async def own_turn(state: ServerState, body: ChatRequest) -> AsyncIterator[Turn]
 
     Raises:
         NotFound: unknown model.
+        InvalidRequest: an image that cannot be used.
         Overloaded: a limit is reached.
     """
+    images = await state.images.load(body.image_urls)
     session = state.mind.session(
         model=state.resolve_model(body.model),
         instructions=body.instructions,
-        history=body.history,
+        history=body.history(images),
         documents=body.documents or (),
         speculation=body.speculation,
         retrieval=body.retrieval,
@@ -109,7 +116,8 @@ async def own_turn(state: ServerState, body: ChatRequest) -> AsyncIterator[Turn]
     try:
         async with session:
             params = body.params(session.options.params)
-            response_id = session.request_commit(body.text, params=params)
+            shown = body.messages[-1].images(images)
+            response_id = session.request_commit(body.text, params=params, images=shown)
             yield Turn(response_id, session.events(), state.metrics.event)
     finally:
         async for event in session.events():  # what nobody read any more, the terminal event too
@@ -145,7 +153,9 @@ async def _end(live: LiveSession, response_id: str) -> None:
             await live.idle.wait()
 
 
-def _adopt(state: ServerState, live: LiveSession, body: ChatRequest) -> None:
+def _adopt(
+    state: ServerState, live: LiveSession, body: ChatRequest, images: Mapping[str, Image]
+) -> None:
     """Give the live session what the request says, so that the request decides the answer."""
     options, given = live.session.options, body.consensus
     options = state.mind.options(
@@ -165,8 +175,9 @@ def _adopt(state: ServerState, live: LiveSession, body: ChatRequest) -> None:
     if body.documents is not None:
         options = replace(options, documents=tuple(body.documents))
     spoken = without_documents(live.session.conversation)
-    if options != live.session.options or body.history != spoken:
-        live.session.update(options, body.history)
+    history = body.history(images)
+    if options != live.session.options or history != spoken:
+        live.session.update(options, history)
 
 
 def _cancelled() -> ErrorInfo:

@@ -20,6 +20,7 @@ from livemind.backends.base import (
     Chunk,
     Draft,
     GenerationParams,
+    Image,
     Message,
     Priority,
     TokenPrompt,
@@ -259,6 +260,30 @@ def test_generate_every_parameter_reaches_the_body(virtual_run: VirtualRun) -> N
     assert body["top_logprobs"] == 2
     assert (body["model"], body["stream"]) == ("m", True)
     assert body["messages"] == [{"role": "user", "content": "Hi"}]
+
+
+def test_generate_images_are_sent_as_parts_before_the_text(virtual_run: VirtualRun) -> None:
+    servers = Servers(sse(delta("x"), STOPPED))
+    message = Message("user", "What is this?", (Image("image/png", b"red"),))
+
+    async def then(expert: RemoteExpert) -> None:
+        assert expert.capabilities.images
+        prompt = expert.render([Message("documents", "facts"), message], open_turn=False)
+        await answer(expert, prompt)
+
+    check(virtual_run, servers, then, images=True)
+    url = {"type": "image_url", "image_url": {"url": "data:image/png;base64,cmVk"}}
+    text = {"type": "text", "text": "facts\n\nWhat is this?"}
+    assert servers.asked[0][2]["messages"] == [{"role": "user", "content": [url, text]}]
+
+
+def test_render_images_for_servers_that_take_none_are_refused(virtual_run: VirtualRun) -> None:
+    async def then(expert: RemoteExpert) -> None:
+        assert not expert.capabilities.images
+        with pytest.raises(PromptRejected, match="takes no images"):
+            expert.render([Message("user", "a", (Image("image/png", b"x"),))], open_turn=False)
+
+    check(virtual_run, Servers(sse(STOPPED)), then)
 
 
 def test_generate_nothing_set_sends_only_the_default_length(virtual_run: VirtualRun) -> None:

@@ -31,6 +31,7 @@ ARGUMENTS: dict[str, tuple[Any, str, Any]] = {
     "enforce_eager": (False, "enforce_eager", False),
     "block_size": (64, "block_size", 64),
     "kv_cache_dtype": ("fp8", "kv_cache_dtype", "fp8"),
+    "images": (True, "limit_mm_per_prompt", {"image": 16}),
 }
 # setting -> value, environment variable of the engine, what the variable becomes
 ENVIRONMENT: dict[str, tuple[Any, str, str | None]] = {

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from livemind.backends import zoo
-from livemind.backends.base import Message
+from livemind.backends.base import Image, Message
 from livemind.backends.errors import PromptRejected
 from livemind.backends.folding import fold_documents
 from livemind.backends.vllm_render import Renderer
@@ -304,3 +304,39 @@ def test_tokenizer_id_equal_only_for_equal_tokenizers(renderer: Callable[..., Re
     ids = {name: renderer(name).tokenizer_id for name in NAMES}
     assert len(set(ids.values())) == len(NAMES)
     assert renderer("unigram", "headers").tokenizer_id == ids["unigram"]
+
+
+MARK = "<|system|>"  # any special token will do
+IN_PARTS = (
+    "{% for m in messages %}{{ m['role'] + ': ' }}{% for p in m['content'] %}"
+    "{% if p['type'] == 'image' %}{{ '<|system|>' }}{% else %}{{ p['text'] }}{% endif %}"
+    "{% endfor %}{{ '\n' }}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize("template", [PLAIN, IN_PARTS], ids=["strings", "parts"])
+def test_render_image_has_one_mark_before_its_text(
+    hf_tokenizer: MakeTokenizer, template: str
+) -> None:
+    tokenizer = hf_tokenizer("gpt2_like", template)
+    renderer = Renderer(tokenizer, expert_id="e", max_model_len=1000, image_mark=MARK)
+    images = (Image("image/png", b"a"), Image("image/png", b"b"))
+    messages = [
+        Message("user", "look", images),
+        Message("assistant", "seen"),
+        Message("user", "so"),
+    ]
+    prompt = renderer.render(messages, open_turn=False)
+    mark = tokenizer.convert_tokens_to_ids(MARK)
+    text = tokenizer.decode(prompt.token_ids)
+    assert prompt.token_ids.count(mark) == 2
+    assert text.rindex(MARK) < text.index("look") < text.index("seen")
+    assert prompt.images == images
+    with pytest.raises(PromptRejected, match="the mark of an image"):
+        renderer.render([Message("user", f"a {MARK} b")], open_turn=False)
+
+
+def test_render_image_without_a_mark_is_refused(hf_tokenizer: MakeTokenizer) -> None:
+    renderer = Renderer(hf_tokenizer("gpt2_like"), expert_id="e", max_model_len=1000)
+    with pytest.raises(PromptRejected, match="'e' takes no images"):
+        renderer.render([Message("user", "a", (Image("image/png", b"x"),))], open_turn=False)

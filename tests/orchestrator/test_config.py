@@ -277,12 +277,13 @@ def test_to_spec_every_field_reaches_the_factory() -> None:
         "enforce_eager": False,
         "verify_drafts": False,
         "max_tokens_default": 7,
+        "images": True,
         "engine_log": "e.log",
         "start_timeout_s": 9.0,
         "timeout_s": 8.0,
     }
     assert ExpertConfig(**values).to_spec() == ExpertSpec(**values)
-    routing_alone = {"cost", "images"}
+    routing_alone = {"cost"}
     assert set(ExpertConfig.model_fields) - routing_alone == set(ExpertSpec.__dataclass_fields__)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from livemind.backends.base import Message
+from livemind.backends.base import Image, Message
 from livemind.orchestrator import planner
 from livemind.orchestrator.documents import DocumentState
 from livemind.orchestrator.errors import ErrorInfo
@@ -587,6 +587,40 @@ def test_planner_any_calls_end_the_turn_at_most_once(script: list[tuple[Any, ...
         state, actions = getattr(planner, name)(state, *args)
         ended += len(of(actions, EndTurn))
         assert ended == (state.phase == "ended")
+
+
+PICTURE = Image("image/png", b"red")
+
+
+def test_commit_with_an_image_is_routed_again_and_tells_how_many() -> None:
+    state = drafted(routed(turn("one two")))
+    state, actions = planner.on_commit(state, "one two", 2, 1.0, (PICTURE,))
+    assert Route("one two", 1) in actions
+    assert not [action for action in actions if isinstance(action, Answer)]
+    state, actions = planner.on_route(state, "one two", RouteEstimate("eye", "eye", 1.0), 1.1)
+    [answer] = [action for action in actions if isinstance(action, Answer)]
+    assert (answer.expert, answer.draft_id) == ("eye", None)
+    assert answer.messages == (Message("user", "one two", (PICTURE,)),)
+
+
+def test_conversation_with_an_image_is_not_computed_ahead_but_its_expert_is_woken() -> None:
+    seen = Context(history=(Message("user", "look", (PICTURE,)), Message("assistant", "red")))
+    state = routed(turn("one two ", context=seen))
+    state, actions = planner.on_text(state, "one two three ", 2, 1.0)
+    state, more = planner.on_route(state, "one two three", RouteEstimate("eye", "e", 1.0), 1.1)
+    state, last = planner.on_timer(replace(routed(state), timer_s=9.0), 9.0)
+    kinds = {type(action) for action in (*actions, *more, *last)}
+    assert Route("one two three", 1) in actions
+    assert Wake in kinds
+    assert not kinds & {Prefill, StartDraft}
+
+
+def test_commit_with_an_image_the_fast_expert_does_not_stand_in() -> None:
+    policy = {"on_cold": "fallback", "pinned": "eye"}
+    state = turn("one", policy=policy, loaded=frozenset({"fast"}))
+    _, actions = planner.on_commit(state, "one", 2, 1.0, (PICTURE,))
+    [answer] = [action for action in actions if isinstance(action, Answer)]
+    assert answer.expert == "eye"
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,8 @@ async def serving(
     *fakes: FakeExpert,
     lazy_loading: dict[str, Any] | None = None,
     fast: str | None = None,
+    experts_given: dict[str, dict[str, Any]] | None = None,
+    images: dict[str, Any] | None = None,
     **server: Any,
 ) -> AsyncIterator[Doors]:
     """Serve these experts (one called ``fake`` if none is given) with these server settings."""
@@ -125,7 +127,11 @@ async def serving(
     settings = Settings.model_validate(
         {
             "server": server,
-            "experts": [{"expert_id": name, "model_path": "fake"} for name in experts],
+            "experts": [
+                {"expert_id": name, "model_path": "fake", **(experts_given or {}).get(name, {})}
+                for name in experts
+            ],
+            "images": images or {},
             "lazy_loading": lazy_loading or {"enabled": False},
             "router": {"fast_expert": fast},
         }

@@ -1,0 +1,69 @@
+"""From the image URLs of a request to images that an expert may be given."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ...backends.base import Image
+from ..errors import InvalidRequest
+from ..image_fetch import ImageFetcher
+from ..images import ImageLimits, checked, from_data_url
+
+if TYPE_CHECKING:
+    from ..config import Settings
+
+BASE64_GROWTH = 4 / 3
+
+
+class ImageDoor:
+    """Loads images within the limits of the configuration."""
+
+    def __init__(self, settings: Settings) -> None:
+        rules = settings.images
+        self._limits = ImageLimits(rules.max_images, rules.max_bytes, rules.max_pixels)
+        self._fetcher = ImageFetcher(rules.allowed_hosts, self._limits, rules.timeout_s)
+        self._somebody_sees = any(expert.images for expert in settings.experts)
+
+    async def load(self, wanted: Sequence[tuple[str, str]]) -> Mapping[str, Image]:
+        """Return the image of every URL.
+
+        Args:
+            wanted: (request field, URL) of each image.
+
+        Raises:
+            InvalidRequest: no expert takes images, too many, or one that cannot be used.
+            PayloadTooLarge: one of too many bytes.
+        """
+        if not wanted:
+            return {}
+        param = wanted[0][0]
+        if not self._somebody_sees:
+            message = f"{param}: image_url parts are not supported: no expert here takes images"
+            raise InvalidRequest(message, param=param, code="unsupported_content")
+        limit = self._limits.max_images
+        if len(wanted) > limit:
+            param = wanted[limit][0]
+            message = f"{param}: got {len(wanted)} images, the limit is {limit} (images.max_images)"
+            raise InvalidRequest(message, param=param, code="too_many_images")
+        found: dict[str, Image] = {}
+        for param, url in wanted:
+            if url not in found:
+                found[url] = await self._one(url, param)
+        return found
+
+    async def _one(self, url: str, param: str) -> Image:
+        if url[:5].lower() == "data:":
+            data = from_data_url(url, param, self._limits)
+        else:
+            data = await self._fetcher.fetch(url, param)
+        return await asyncio.to_thread(checked, data, param, self._limits)
+
+
+def largest_body(settings: Settings) -> int:
+    """Return the bytes of the largest request: its text, and its images if any expert sees."""
+    if not any(expert.images for expert in settings.experts):
+        return settings.server.max_body_bytes
+    images = settings.images.max_images * settings.images.max_bytes
+    return settings.server.max_body_bytes + int(images * BASE64_GROWTH)
