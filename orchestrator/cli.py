@@ -208,8 +208,9 @@ def _add_zoo(commands: Commands) -> None:
         "images, to try their way in; it knows nothing.",
         epilog="example:\n  livemind zoo random --params 100m var/100m",
     )
-    random.add_argument("--params", metavar="N", help="size, for example 5m or 1b")
-    random.add_argument("--images", action="store_true", help="a tiny model that takes images")
+    kind = random.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--params", metavar="N", help="size, for example 5m or 1b")
+    kind.add_argument("--images", action="store_true", help="a tiny model that takes images")
     random.add_argument("folder", type=Path, metavar="DIR", help="folder, empty or new")
     random.set_defaults(module="cli_commands", function="zoo_random")
 

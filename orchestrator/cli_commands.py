@@ -54,8 +54,6 @@ def zoo_random(options: argparse.Namespace) -> int:
     from ..backends.zoo.random_images import write_random_image_model
     from ..backends.zoo.random_weights import parse_parameters, write_random_model
 
-    if (options.params is None) != options.images:
-        raise CommandError("give either --params N or --images", 2)
     folder: Path = options.folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise CommandError(f"{folder}: exists and is not an empty folder", 2)

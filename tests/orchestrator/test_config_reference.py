@@ -42,6 +42,7 @@ def test_reference_names_every_engine_argument_that_a_key_becomes(tmp_path: Path
         "kv_cache_gib": 2.0,
         "kv_cache_dtype": "fp8",
         "block_size": 64,
+        "images": True,
         "max_num_batched_tokens": 128,
         "enforce_eager": False,
         "cpu_cores": "0-1",
