@@ -15,6 +15,7 @@ from livemind.backends.spec import ExpertSpec
 from livemind.backends.vllm_expert import VllmExpert
 from livemind.backends.zoo.random_images import write_random_image_model
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 GREEDY = GenerationParams(max_tokens=6, temperature=0.0)
 
 

@@ -8,6 +8,8 @@ import random
 import signal
 from collections import Counter
 
+import pytest
+
 from livemind.backends.base import GenerationParams, Message, Priority
 from livemind.backends.errors import ExpertError
 from livemind.backends.pool import ExpertState, Pool
@@ -15,6 +17,7 @@ from livemind.backends.spec import ExpertSpec
 from livemind.backends.vllm_args import ZOO_MODELS
 from livemind.backends.vllm_expert import VllmExpert
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 IN_MEMORY = ("loading", "ready", "draining", "unloading")
 MODELS = {"a": "fast", "b": "general", "c": "coding"}
 ASKED, CLIENTS, KILLS, MAX_LOADED = 20, 6, 2, 2
