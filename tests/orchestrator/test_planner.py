@@ -595,7 +595,7 @@ PICTURE = Image("image/png", b"red")
 def test_commit_with_an_image_is_routed_again_and_tells_how_many() -> None:
     state = drafted(routed(turn("one two")))
     state, actions = planner.on_commit(state, "one two", 2, 1.0, (PICTURE,))
-    assert Route("one two", 1) in actions
+    assert actions.index(StopSpeculation()) < actions.index(Route("one two", 1))
     assert not [action for action in actions if isinstance(action, Answer)]
     state, actions = planner.on_route(state, "one two", RouteEstimate("eye", "eye", 1.0), 1.1)
     [answer] = [action for action in actions if isinstance(action, Answer)]
