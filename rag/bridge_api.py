@@ -5,6 +5,7 @@ Owns the texts and codes of refusals. ``wire.py`` says what a request may hold.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -20,6 +21,8 @@ from .store.base import StoreError, StoreUnavailable, UnknownFilterKey
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_UPSERT_BYTES = 48 * 1024 * 1024
+BODY_GRACE_S = 5.0
+MIN_BODY_BYTES_PER_S = 65_536
 
 _LOG = logging.getLogger(__name__)
 
@@ -79,16 +82,31 @@ def parse(model: type[Model], body: bytes) -> Model:
 
 
 async def read_body(request: web.Request, limit: int) -> bytes:
-    """Return the body. Raises BridgeRefusal 413 as soon as it is known to be larger, unpacked."""
+    """Return the body.
+
+    Raises:
+        BridgeRefusal: 413 as soon as it is known to be larger, unpacked; 408 when it comes more
+            slowly than ``MIN_BODY_BYTES_PER_S`` after ``BODY_GRACE_S`` seconds.
+    """
     too_large = BridgeRefusal(413, "payload_too_large", f"the body is larger than {limit} bytes")
     if (request.content_length or 0) > limit:
         raise too_large
     body = bytearray()
-    async for part in request.content.iter_chunked(65_536):
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    while True:
+        by_s = began_s + BODY_GRACE_S + len(body) / MIN_BODY_BYTES_PER_S
+        try:
+            async with asyncio.timeout_at(by_s):
+                part = await request.content.readany()
+        except TimeoutError:
+            slow = f"{len(body)} bytes of the body in {loop.time() - began_s:.0f} s are too few"
+            raise BridgeRefusal(408, "body_too_slow", slow) from None
+        if not part:
+            return bytes(body)
         body += part
         if len(body) > limit:
             raise too_large
-    return bytes(body)
 
 
 @web.middleware

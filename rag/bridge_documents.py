@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 
 from aiohttp import web
@@ -16,6 +18,7 @@ from .parsing import UnreadableFile, format_of
 from .wire import DeleteRequest, DocumentBody, UpsertRequest
 
 MAX_WRITES = 4
+MAX_BODIES = 8  # of 48 MiB at most; a slow one gives its place back
 MAX_PAGE = 1_000
 
 
@@ -26,31 +29,29 @@ class DocumentRoutes:
         self._library = library
         self._metrics = metrics
         self._writable = writable
-        self._active = 0
+        self._bodies: set[object] = set()
+        self._writes: set[object] = set()
 
     async def upsert(self, request: web.Request) -> web.Response:
         """``POST /v1/collections/{name}/documents``: all of them, or none and a reason."""
-        self._enter()
-        try:
+        self._refuse_when_read_only()
+        with self._one_of(self._bodies, MAX_BODIES, "bodies are being read"):
             body = await read_body(request, MAX_UPSERT_BYTES)
+        with self._one_of(self._writes, MAX_WRITES, "writes are running"):
             asked = await asyncio.to_thread(parse, UpsertRequest, body)
             incoming = await asyncio.to_thread(_all_incoming, asked)
             stored = await self._library.ingest(request.match_info["name"], incoming)
-        finally:
-            self._active -= 1
         self._metrics.wrote("upsert", len(stored))
         shown = [{"id": name, "passages": count} for name, count in stored.items()]
         return web.json_response({"documents": shown})
 
     async def delete(self, request: web.Request) -> web.Response:
         """``DELETE /v1/collections/{name}/documents``: ids that are not there are no error."""
-        self._enter()
-        try:
-            asked = parse(DeleteRequest, await read_body(request, 16 * MAX_BODY_BYTES))
+        self._refuse_when_read_only()
+        asked = parse(DeleteRequest, await read_body(request, 16 * MAX_BODY_BYTES))
+        with self._one_of(self._writes, MAX_WRITES, "writes are running"):
             store = self._library.store(request.match_info["name"])
             count = await self._library.write(lambda: store.delete(asked.ids))
-        finally:
-            self._active -= 1
         self._metrics.wrote("delete", count)
         return web.json_response({"deleted": count})
 
@@ -69,20 +70,27 @@ class DocumentRoutes:
 
     async def create(self, request: web.Request) -> web.Response:
         """``PUT /v1/collections/{name}``: make it if it is new."""
-        self._enter()
-        try:
+        self._refuse_when_read_only()
+        with self._one_of(self._writes, MAX_WRITES, "writes are running"):
             await self._library.create(request.match_info["name"])
-        finally:
-            self._active -= 1
         return web.json_response({"name": request.match_info["name"]})
 
-    def _enter(self) -> None:
+    def _refuse_when_read_only(self) -> None:
         if not self._writable:
             raise BridgeRefusal(403, "read_only", "this bridge serves a folder and takes no writes")
-        if self._active >= MAX_WRITES:
-            limit = f"{MAX_WRITES} writes are running, the limit"
+
+    @contextmanager
+    def _one_of(self, running: set[object], most: int, what: str) -> Iterator[None]:
+        """Count what runs; refuse one too many."""
+        if len(running) >= most:
+            limit = f"{most} {what}, the limit"
             raise BridgeRefusal(429, "overloaded", limit, retry_after_s=1)
-        self._active += 1
+        mine = object()
+        running.add(mine)
+        try:
+            yield
+        finally:
+            running.remove(mine)
 
 
 def _all_incoming(asked: UpsertRequest) -> list[Incoming]:

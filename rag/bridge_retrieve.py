@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -64,37 +66,32 @@ class RetrieveRoutes:
 
     async def retrieve(self, request: web.Request) -> web.Response:
         """``POST /v1/retrieve``: passages for one revision of a session's text."""
-        self._enter()
-        try:
-            asked = parse(RetrieveRequest, await read_body(request, MAX_BODY_BYTES))
+        asked = parse(RetrieveRequest, await read_body(request, MAX_BODY_BYTES))
+        with self._slot():
             return await self._retrieve(asked)
-        finally:
-            self._active -= 1
 
     async def vector_store_search(self, request: web.Request) -> web.Response:
         """``POST /v1/vector_stores/{id}/search``: the same search for OpenAI's clients."""
-        self._enter()
-        try:
-            asked = parse(SearchRequest, await read_body(request, MAX_BODY_BYTES))
-            if not asked.query.strip():
-                raise BridgeRefusal(400, "invalid_value", "query: the text is empty", param="query")
-            least = asked.ranking_options.score_threshold
-            question = Question(
-                asked.query, asked.max_num_results, "hybrid", least, asked.filters, final=True
-            )
-            progress = Progress()
-            store = self._library.store(request.match_info["id"])
+        asked = parse(SearchRequest, await read_body(request, MAX_BODY_BYTES))
+        if not asked.query.strip():
+            raise BridgeRefusal(400, "invalid_value", "query: the text is empty", param="query")
+        least = asked.ranking_options.score_threshold
+        question = Question(
+            asked.query, asked.max_num_results, "hybrid", least, asked.filters, final=True
+        )
+        progress = Progress()
+        store = self._library.store(request.match_info["id"])
+        limit_s = self._settings.search_deadline_s
+        with self._slot():
             try:
-                async with asyncio.timeout(self._settings.search_deadline_s):
+                async with asyncio.timeout(limit_s):
                     await search(
                         self._library, store, self._embed, question, progress, self._reranker
                     )
             except TimeoutError:
                 if not progress.found:
-                    why = f"nothing found within {self._settings.search_deadline_s:g} s"
+                    why = f"nothing found within {limit_s:g} s"
                     raise BridgeRefusal(503, "deadline", why, retry_after_s=1) from None
-        finally:
-            self._active -= 1
         data = [
             {
                 "file_id": found.passage.document_id,
@@ -114,11 +111,17 @@ class RetrieveRoutes:
         }
         return web.json_response(page)
 
-    def _enter(self) -> None:
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
+        """Count a retrieval, from when its body is there; refuse it when too many run."""
         if self._active >= self._settings.max_concurrent:
             limit = f"{self._settings.max_concurrent} retrievals are running, the limit"
             raise BridgeRefusal(429, "overloaded", limit, retry_after_s=1)
         self._active += 1
+        try:
+            yield
+        finally:
+            self._active -= 1
 
     async def _retrieve(self, asked: RetrieveRequest) -> web.Response:
         began = time.perf_counter()

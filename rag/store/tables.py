@@ -7,7 +7,6 @@ returned survives the process and the machine. One connection writes, readers ha
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -19,15 +18,11 @@ import numpy as np
 from ..base import FloatArray
 from .base import Document, DocumentInfo, StoredPassage, StoreError, UnknownFilterKey
 from .filters import Filter, keys_of, to_sql
+from .words import match_expression
 
 Embed = Callable[[Sequence[str]], FloatArray]
 
 SCHEMA = 1
-MAX_TERMS = 24
-COMMON_SHARE = 0.1  # of the passages: words in more of them do not tell any two apart
-POSTINGS = 6_000  # rows that BM25 scores for one query, rarest words first
-
-_WORDS = re.compile(r"\w+")
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE documents (id TEXT PRIMARY KEY, source TEXT NOT NULL, hash TEXT NOT NULL,
@@ -48,7 +43,11 @@ CREATE TRIGGER chunk_removed AFTER DELETE ON chunks BEGIN
 
 
 class Tables:
-    """One SQLite file. Thread-safe for readers; writes are the caller's to serialise."""
+    """One SQLite file. Thread-safe for readers; writes are the caller's to serialise.
+
+    Attributes:
+        passage_count: how many passages there are: counting them reads the whole table.
+    """
 
     def __init__(self, file: Path, model: str, dim: int, embed: Embed | None = None) -> None:
         """Open or make it.
@@ -87,6 +86,8 @@ class Tables:
                     f"the encoder is {model} ({dim})"
                 )
             self._embed_anew(model, dim, embed)
+        counted = self.reader.execute("SELECT count(*) FROM vectors").fetchone()
+        self.passage_count = int(counted[0])
 
     def _embed_anew(self, model: str, dim: int, embed: Embed) -> None:
         """Replace all vectors in one transaction."""
@@ -159,6 +160,7 @@ class Tables:
                     writer.execute("INSERT INTO vectors VALUES (?, ?)", (row, vector.tobytes()))
                     added.append(row or 0)
             _next_version(writer)
+        self.passage_count += len(added) - len(removed)
         return removed, added
 
     def delete(self, ids: Sequence[str]) -> tuple[int, list[int]]:
@@ -172,6 +174,7 @@ class Tables:
                 rows += self._remove(writer, identity)
             if count:
                 _next_version(writer)
+        self.passage_count -= len(rows)
         return count, rows
 
     def _remove(self, writer: sqlite3.Connection, identity: str) -> list[int]:
@@ -182,7 +185,7 @@ class Tables:
 
     def vectors(self, dim: int) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], FloatArray]:
         """Return all rows, ascending, with their vectors: int64 (n,), float32 (n, dim)."""
-        count = int(self.reader.execute("SELECT count(*) FROM vectors").fetchone()[0])
+        count = self.passage_count
         rows, vectors = np.empty(count, np.int64), np.empty((count, dim), np.float32)
         cursor = self.reader.execute(
             "SELECT row, vector FROM vectors ORDER BY row LIMIT ?", (count,)
@@ -208,11 +211,8 @@ class Tables:
         return np.sort(np.fromiter((row for (row,) in found), np.int64))
 
     def sparse(self, query: str, k: int, where: Filter | None) -> list[tuple[int, float]]:
-        """Return the k best rows by BM25; the score is higher for better ones.
-
-        Words that very many passages have are left out unless there is no other.
-        """
-        match = self._match(query)
+        """Return the k best rows by BM25; the score is higher for better ones."""
+        match = match_expression(self.reader, query, self.passage_count)
         if match is None:
             return []
         condition, values = ("", []) if where is None else to_sql(where)
@@ -226,29 +226,6 @@ class Tables:
             [match, *values, k],
         )
         return [(row, -rank) for row, rank in found]
-
-    def _match(self, query: str) -> str | None:
-        total = self.passage_count()
-        frequency: dict[str, int] = {}
-        for word in dict.fromkeys(_WORDS.findall(query.lower()[-1000:])):
-            if len(frequency) < MAX_TERMS and (count := self._frequency(word)):
-                frequency[word] = count
-        by_rarity = sorted(frequency, key=lambda word: frequency[word])
-        chosen, scored = by_rarity[:1], frequency[by_rarity[0]] if by_rarity else 0
-        for word in by_rarity[1:]:
-            scored += frequency[word]
-            if scored > POSTINGS or frequency[word] > max(COMMON_SHARE * total, 50):
-                break
-            chosen.append(word)
-        return " OR ".join(f'"{word}"' for word in chosen) or None
-
-    def _frequency(self, word: str) -> int:
-        """Return in how many passages the stemmed word is, up to a little above the limit."""
-        found = self.reader.execute(
-            "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)",
-            (f'"{word}"', POSTINGS + 1),
-        )
-        return int(found.fetchone()[0])
 
     def passages(self, rows: Sequence[int]) -> dict[int, StoredPassage]:
         """Return the passages of those rows that are still there."""
@@ -281,10 +258,6 @@ class Tables:
     def document_count(self) -> int:
         """Return how many documents there are."""
         return int(self.reader.execute("SELECT count(*) FROM documents").fetchone()[0])
-
-    def passage_count(self) -> int:
-        """Return how many passages there are."""
-        return int(self.reader.execute("SELECT count(*) FROM vectors").fetchone()[0])
 
     def close(self) -> None:
         """Close every connection; no other thread may be using one."""

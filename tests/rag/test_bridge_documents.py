@@ -15,6 +15,7 @@ import pytest
 
 from livemind.rag.bridge import serve_bridge
 from livemind.rag.bridge_api import MAX_UPSERT_BYTES
+from livemind.rag.bridge_documents import MAX_WRITES
 from livemind.rag.bridge_retrieve import BridgeSettings
 from livemind.rag.client import BridgeClient
 from livemind.rag.embed_worker import EmbedWorker
@@ -303,3 +304,31 @@ async def test_ingest_file_with_an_unprintable_name_is_reported_and_the_rest_sto
     assert report.stored == 1
     assert len(report.refused) == 2
     assert all(line.isprintable() for line in report.refused)
+
+
+async def test_upsert_slow_uploads_are_cut_off_and_hold_no_write_back(
+    notes: httpx.AsyncClient, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("livemind.rag.bridge_api.BODY_GRACE_S", 0.5)
+    address = httpx.URL(url)
+    slow = []
+    for _ in range(MAX_WRITES):
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        head = f"POST {DOCUMENTS} HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n"
+        writer.write(head.encode() + b'{"documents": [')
+        slow.append((reader, writer))
+    body = {"documents": [{"id": "c.md", "text": "falcon nest"}]}
+    assert (await notes.post(DOCUMENTS, json=body)).status_code == 200
+    for reader, writer in slow:
+        assert b" 408 " in await reader.readline()
+        writer.close()
+    assert (await notes.post(DOCUMENTS, json=body)).status_code == 200
+
+
+async def test_upsert_more_bodies_than_places_is_refused(
+    notes: httpx.AsyncClient, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("livemind.rag.bridge_documents.MAX_BODIES", 0)
+    refused = await notes.post(DOCUMENTS, json={"documents": [{"id": "c.md", "text": "x"}]})
+    assert refused.status_code == 429
+    assert "bodies are being read" in refused.json()["error"]["message"]

@@ -1,0 +1,49 @@
+"""Which words of a query BM25 is asked for.
+
+Words that very many passages have tell no two of them apart and cost the most; they are left out
+unless there is no other.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+
+MAX_TERMS = 24
+QUERY_CHARS = 1_000
+COMMON_SHARE = 0.1  # of the passages: words in more of them do not tell any two apart
+COMMON_LEAST = 50
+POSTINGS = 6_000  # rows that BM25 scores for one query, rarest words first
+
+_WORDS = re.compile(r"\w+")
+
+
+def match_expression(reader: sqlite3.Connection, query: str, passages: int) -> str | None:
+    """Return an FTS5 expression over the table ``words``, None when no word of the query is in it.
+
+    Args:
+        reader: connection of this thread.
+        query: any text; its last characters count.
+        passages: how many there are.
+    """
+    frequency: dict[str, int] = {}
+    for word in dict.fromkeys(_WORDS.findall(query.lower()[-QUERY_CHARS:])):
+        if len(frequency) < MAX_TERMS and (count := _frequency(reader, word)):
+            frequency[word] = count
+    by_rarity = sorted(frequency, key=lambda word: frequency[word])
+    chosen, scored = by_rarity[:1], frequency[by_rarity[0]] if by_rarity else 0
+    for word in by_rarity[1:]:
+        scored += frequency[word]
+        if scored > POSTINGS or frequency[word] > max(COMMON_SHARE * passages, COMMON_LEAST):
+            break
+        chosen.append(word)
+    return " OR ".join(f'"{word}"' for word in chosen) or None
+
+
+def _frequency(reader: sqlite3.Connection, word: str) -> int:
+    """Return in how many passages the stemmed word is, up to a little above the limit."""
+    found = reader.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)",
+        (f'"{word}"', POSTINGS + 1),
+    )
+    return int(found.fetchone()[0])
