@@ -15,6 +15,7 @@ from .bridge_metrics import BridgeMetrics
 from .embed_worker import EmbedWorker
 from .fusion import Found
 from .library import Library
+from .loop_cost import LoopCost
 from .rerank import Reranker
 from .search import Progress, Question, search
 from .supersession import Superseded, Supersession
@@ -62,6 +63,7 @@ class RetrieveRoutes:
         self._metrics = metrics
         self._reranker = reranker
         self._supersession = Supersession(settings.max_sessions)
+        self._cost = LoopCost()
         self._active = 0
 
     async def retrieve(self, request: web.Request) -> web.Response:
@@ -131,7 +133,7 @@ class RetrieveRoutes:
         question = Question(
             asked.query, asked.top_k, asked.mode, asked.min_score, asked.filter, not asked.partial
         )
-        deadline_s = asked.deadline_ms / 1000.0
+        deadline_s = self._cost.time_left(asked.deadline_ms / 1000.0, self._active)
         try:
             async with self._supersession.turn(asked.session_id, asked.revision, deadline_s):
                 await search(self._library, store, self._embed, question, progress, self._reranker)
@@ -145,6 +147,7 @@ class RetrieveRoutes:
             degraded += progress.pending
         progress.ms["total"] = (time.perf_counter() - began) * 1000.0
         self._metrics.answered(progress.ms, degraded)
+        self._cost.answered()
         known = frozenset(asked.known)
         answer = RetrieveAnswer(
             revision=asked.revision,

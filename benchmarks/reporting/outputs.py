@@ -26,6 +26,7 @@ CHARTS = {
     "ttft": ("ttft_charts", "turns"),
     "load": ("load_charts", "turns"),
     "routing": ("routing_charts", "cases"),
+    "retrieval": ("retrieval_charts", "cases"),
 }
 """Benchmark -> module whose ``charts(content)`` draws its report, and the part that it draws."""
 _NEEDED = ("matplotlib", "jinja2")

@@ -159,7 +159,9 @@ def test_bench_small_corpus_writes_every_number_of_the_summary(
     monkeypatch.setattr(retrieval_bench, "MiniLMEmbedder", FakeEmbedder)
     monkeypatch.setattr("livemind.benchmarks.retrieval_load.ROUNDS", 1)
     out = tmp_path / "report.json"
-    assert main(["retrieval", "--docs", str(docs), "--json", str(out)]) == 0
+    shown = tmp_path / "page.html"
+    plots = ["--html", str(shown), "--plots", str(tmp_path / "plots")]
+    assert main(["retrieval", "--docs", str(docs), "--json", str(out), *plots]) == 0
     written = json.loads(out.read_text())
     summary = written["summary"]
     assert summary["retrieval.recall5.hybrid"] == 1.0
@@ -167,6 +169,9 @@ def test_bench_small_corpus_writes_every_number_of_the_summary(
     assert written["cases"]["build"]["pages"] == 3
     slow = written["cases"]["slow_disk"]
     assert slow["said_degraded"] == slow["answers"] == 50
+    drawn = {plot.name for plot in (tmp_path / "plots").iterdir()}
+    assert drawn == {"retrieval-early.png", "retrieval-latency.png"}
+    assert "What a retrieval" in shown.read_text()
     missing = {name for name in retrieval_bench.MEANING if name not in summary}
     assert missing == {
         "retrieval.hnsw_recall10", "retrieval.dense_ms.p50_100k", "retrieval.hybrid_ms.p50_100k",
