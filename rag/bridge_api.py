@@ -64,7 +64,7 @@ def parse(model: type[Model], body: bytes) -> Model:
     try:
         return model.model_validate_json(body)
     except ValidationError as exc:
-        first = exc.errors(include_url=False, include_context=False, include_input=False)[0]
+        first = exc.errors(include_url=False, include_context=False)[0]
         where = first["loc"]
         if where[:1] in (("filter",), ("filters",)):
             where = where[:1]  # what follows names the alternatives of a union
@@ -77,7 +77,11 @@ def parse(model: type[Model], body: bytes) -> Model:
             case "missing":
                 message, code = f"field {param!r} is missing", "missing_field"
             case _:
-                message, code = f"{param or 'body'}: {first['msg']}", "invalid_value"
+                given = first["input"]  # texts are not repeated
+                got = f"got {given}, " if isinstance(given, int | float) else ""
+                told = first["msg"].removeprefix("Value error, ")
+                told = told[:1].lower() + told[1:]
+                message, code = f"{param or 'body'}: {got}{told}", "invalid_value"
         raise BridgeRefusal(400, code, message, param=param) from None
 
 

@@ -217,6 +217,23 @@ async def test_retrieve_deadline_passed_while_embedding_is_degraded(
     assert answer["timings_ms"]["embed"] is None
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"top_k": 0}, "top_k: got 0, input should be greater than or equal to 1"),
+        ({"top_k": 10**6}, "top_k: got 1000000, input should be less than or equal to 50"),
+        ({"query": "  "}, "query: the text is empty"),
+        ({"mode": "secret words"}, "mode: input should be 'dense', 'sparse' or 'hybrid'"),
+    ],
+)
+async def test_retrieve_bad_value_is_named_with_its_limit_and_texts_are_not_repeated(
+    http: httpx.AsyncClient, fields: dict[str, object], message: str
+) -> None:
+    response = await ask(http, **fields)
+    assert response.status_code == 400
+    assert response.json()["error"]["message"] == message
+
+
 async def test_retrieve_failing_encoder_leaves_the_words_and_says_so(
     http: httpx.AsyncClient, embedder: FakeEmbedder
 ) -> None:
