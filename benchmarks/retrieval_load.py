@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from http import HTTPStatus
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import cast
-
-import aiohttp
 
 from ..rag.base import Embedder
 from ..rag.bridge import serve_bridge
@@ -21,6 +22,7 @@ from ..rag.store.base import Key, PassageStore, Scored, StoredPassage
 from ..rag.store.filters import Filter
 from .loop_watch import watch_loop
 from .report import Json, Number
+from .retrieval_clients import ask
 from .retrieval_quality import TOP, Searcher
 from .stats import p50, p95, quantile, ratio
 
@@ -73,45 +75,25 @@ async def slow_disk(
 ) -> tuple[Json, dict[str, Number]]:
     """Fifty clients with 50 ms each against a store whose every read takes 200 ms.
 
-    Clients and bridge share this process: ``late_ms`` has the clients' own work in it,
-    ``inside_late_ms`` is what the bridge says of itself.
+    The clients have a process of their own; ``inside_late_ms`` is what the bridge says of itself.
+    The first round is not counted: it warms up.
     """
     slow = cast(PassageStore, _SlowStore(store))
     library = Library(lambda _: slow, [DEFAULT], embedder)
-    answers: list[tuple[float, bool, int]] = []
-    inside_ms: list[float] = []
-
-    async def client(number: int, http: aiohttp.ClientSession) -> None:
-        for turn in range(ROUNDS):
-            body = {
-                "query": f"client {number} asks how to read a file in round {turn}",
-                "session_id": f"client-{number}",
-                "revision": turn,
-                "deadline_ms": DEADLINE_MS,
-            }
-            began = time.perf_counter()
-            async with http.post("/v1/retrieve", json=body) as response:
-                status, answer = response.status, await response.json()
-            took_ms = (time.perf_counter() - began) * 1000.0
-            told = status == HTTPStatus.OK and bool(answer["degraded"])
-            if status == HTTPStatus.OK:
-                inside_ms.append(answer["timings_ms"]["total"])
-            answers.append((took_ms, told, status))
-            await asyncio.sleep(0.1)
-
+    loop = asyncio.get_running_loop()
     try:
-        async with (
-            serve_bridge(library, embed, port=0) as url,
-            aiohttp.ClientSession(url) as http,
-        ):
-            await asyncio.gather(*(client(number, http) for number in range(CLIENTS)))
+        with _switching(), ProcessPoolExecutor(1, get_context("spawn")) as apart:
+            async with serve_bridge(library, embed, port=0) as url:
+                asked = partial(ask, url, CLIENTS, ROUNDS + 1, DEADLINE_MS)
+                found = (await loop.run_in_executor(apart, asked))[CLIENTS:]
     finally:
         await library.aclose()
-    late = [took - DEADLINE_MS for took, _, _ in answers]
+    late = [one.took_ms - DEADLINE_MS for one in found]
+    inside_ms = [one.inside_ms for one in found if one.inside_ms is not None]
     case: Json = {
-        "answers": len(answers),
-        "statuses": {str(s): sum(a[2] == s for a in answers) for s in {a[2] for a in answers}},
-        "said_degraded": sum(told for _, told, _ in answers),
+        "answers": len(found),
+        "statuses": dict(Counter(str(one.status) for one in found)),
+        "said_degraded": sum(one.degraded for one in found),
         "late_ms.p50": p50(late),
         "late_ms.p95": p95(late),
         "inside_late_ms.p50": p50([took - DEADLINE_MS for took in inside_ms]),
