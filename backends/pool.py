@@ -176,6 +176,8 @@ class Pool:
         granted: asyncio.Future[Expert] = asyncio.get_running_loop().create_future()
         self._granted[ticket.number] = granted
         self._apply(plan.on_acquire(self._state, ticket, _now()))
+        if granted.done():
+            return granted.result()
         limit_s = self._state.rules.queue_timeout_s
         try:
             async with asyncio.timeout(limit_s):

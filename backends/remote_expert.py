@@ -201,7 +201,7 @@ class RemoteExpert:
                     yield joined(chunks)
         if last is None:
             raise ExpertUnavailable(self.expert_id, f"{self._servers.hosts}: the answer broke off")
-        if last.usage is not None:
+        if last.usage is not None and drafted is not None:
             accepted, rejected = count.accepted_and_rejected()
             usage = replace(
                 last.usage, accepted_draft_tokens=accepted, rejected_draft_tokens=rejected

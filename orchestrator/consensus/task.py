@@ -74,7 +74,7 @@ class Task:
     def rendered(self, expert: Expert, *more: Message) -> TokenPrompt:
         """Return the whole prompt, and perhaps more, as this expert sees it."""
         prompt = expert.render((*self.messages, *more), open_turn=False)
-        return replace(prompt, cache_salt=self.cache_salt)
+        return prompt if self.cache_salt is None else replace(prompt, cache_salt=self.cache_salt)
 
 
 async def in_time(
