@@ -13,6 +13,7 @@ from itertools import accumulate, pairwise
 from .answer import Answer, Json
 from .stats import quantile
 from .ttft import Turn
+from .verdicts import misrouted
 
 STAGES = ("route", "retrieval", "prefill", "draft")
 _SENTENCE_END = re.compile(r"[.!?…](?=\s)|[。！？\n]")  # noqa: RUF001
@@ -95,11 +96,6 @@ def books(answer: Answer) -> dict[str, int | None]:
         name: _sum(ledger.get(f"prefill_{name}"), ledger.get(f"draft_{name}"))
         for name in ("speculated", "adopted", "wasted")
     }
-
-
-def misrouted(turn: Turn, expert_id: str) -> bool:
-    """Whether the router chose another expert than the one under test."""
-    return turn.arm.routed and turn.answer.expert not in (None, expert_id)
 
 
 def row(case: str, block: int, expert_id: str, turn: Turn) -> Json:

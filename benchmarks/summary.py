@@ -22,7 +22,6 @@ from .measure import (
     first_sentence_ms,
     gaps_ms,
     leads_ms,
-    misrouted,
     row,
     tokens_per_s,
     total,
@@ -30,6 +29,7 @@ from .measure import (
 )
 from .stats import bootstrap, p50, ratio, share
 from .ttft import BlockResult, CaseResult, Turn
+from .verdicts import misrouted
 
 Json = dict[str, Any]
 Number = float | None

@@ -2,7 +2,7 @@
 
 Answers are compared only when they answer the same prompt. What a retrieving arm answered from is
 rarely what the reference was given, so the reference is asked once more with exactly those
-documents; where the prompts still differ there is no verdict.
+documents; where the prompts still differ, or another expert answered, there is no verdict.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ class Verdicts:
         for turn in result.turns:
             base = answers.get((self._reference.id, turn.conversation, turn.turn))
             if turn.arm == self._reference or base is None:
+                continue
+            if misrouted(turn, self._case.expert.expert_id):
                 continue
             if base.outcome == turn.answer.outcome == "completed":
                 earlier = range(turn.turn)
@@ -103,6 +105,11 @@ class Verdicts:
                     if answer.outcome != "completed":
                         return None
         return answer
+
+
+def misrouted(turn: Turn, expert_id: str) -> bool:
+    """Whether the router chose another expert than the one under test."""
+    return turn.arm.routed and turn.answer.expert not in (None, expert_id)
 
 
 def _same_prompt(one: Answer, other: Answer) -> bool:

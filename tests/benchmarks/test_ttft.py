@@ -215,10 +215,11 @@ async def test_ablation_other_prompt_has_no_verdict_and_a_shorter_one_no_ratio(
     assert len(pair["ratios"]) == 2 - other_work
 
 
-async def test_ablation_misrouted_turns_are_counted_and_leave_the_ratios() -> None:
-    case, _, _ = await _ablation(FakeServer(), arms=(L, E), experts=(EMBEDDED,))
+async def test_ablation_misrouted_turns_are_counted_and_leave_ratios_and_verdicts() -> None:
+    case, summary, _ = await _ablation(FakeServer(tie=0.0), arms=(L, E), experts=(EMBEDDED,))
     assert case["arms"]["E"]["misrouted"] == 2  # the fake always says random-100m
     assert case["pairs"]["L"]["E"]["ratios"] == []
+    assert summary["ttft.identical_share"] is None
 
 
 async def test_ablation_conversation_goes_on_in_one_session_with_its_history() -> None:
