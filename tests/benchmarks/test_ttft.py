@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestServer
 
-from livemind.benchmarks.arms import ARMS, B, E, L, P, V
+from livemind.benchmarks.arms import ARMS, B, C, E, L, P, V
 from livemind.benchmarks.arrivals import Arrivals
 from livemind.benchmarks.bench import BenchmarkFailed
 from livemind.benchmarks.client import Client
@@ -216,9 +216,9 @@ async def test_ablation_other_prompt_has_no_verdict_and_a_shorter_one_no_ratio(
 
 
 async def test_ablation_misrouted_turns_are_counted_and_leave_ratios_and_verdicts() -> None:
-    case, summary, _ = await _ablation(FakeServer(tie=0.0), arms=(L, E), experts=(EMBEDDED,))
-    assert case["arms"]["E"]["misrouted"] == 2  # the fake always says random-100m
-    assert case["pairs"]["L"]["E"]["ratios"] == []
+    case, summary, _ = await _ablation(FakeServer(), arms=(L, C), experts=(EMBEDDED,))
+    assert case["arms"]["C"]["misrouted"] == 2  # the fake always says random-100m
+    assert case["pairs"]["L"]["C"]["ratios"] == []
     assert summary["ttft.identical_share"] is None
 
 
