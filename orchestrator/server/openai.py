@@ -17,7 +17,7 @@ from ..events import ResponseDone, ResponseTextDelta
 from .middleware import TurnFailed, error_info, log_failure
 from .openai_format import ChatFormat, CompletionFormat, Json, timing_headers
 from .schema import ChatRequest, CompletionRequest
-from .sse import EventStream
+from .sse import EventStream, dropped_after
 from .state import OWNER, REQUEST_ID, SHUTTING_DOWN, STATE, ServerState
 from .turns import SESSION_HEADER, Turn, adopting_turn, own_turn
 from .validation import parse
@@ -41,7 +41,9 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     async with opening as turn:
         answer = ChatFormat(body.include_usage, body.prediction is not None, bool(body.livemind))
         if not body.stream:
-            return await _sent(request, await _whole_chat(turn, answer))
+            response = await _whole_chat(turn, answer)
+            await _send(request, response, state.limits.send_timeout_s)
+            return response
         frames = _chat_frames(turn, answer)
         return await _stream(request, state, frames, lambda: {EXPERT_HEADER: turn.expert or ""})
 
@@ -234,12 +236,16 @@ async def _stream(
     return stream.response
 
 
-async def _sent(request: web.Request, response: web.Response) -> web.Response:
-    """Send a response now: what its turn leaves behind is cleaned up while the client reads."""
+async def _send(request: web.Request, response: web.Response, timeout_s: float) -> None:
+    """Send a response now: what its turn leaves behind is cleaned up while the client reads.
+
+    Raises:
+        ConnectionResetError: the client did not read for ``timeout_s``; its connection is closed.
+    """
     response.headers["X-Request-Id"] = request[REQUEST_ID]
-    await response.prepare(request)
-    await response.write_eof()
-    return response
+    async with dropped_after(request, timeout_s):
+        await response.prepare(request)
+        await response.write_eof()
 
 
 def _models(state: ServerState) -> list[Json]:

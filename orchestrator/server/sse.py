@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 
 from aiohttp import web
 
@@ -17,6 +18,22 @@ def encode(payload: object) -> bytes:
     """Return one event: ``data:``, compact JSON, a blank line."""
     text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
     return b"data: " + text.encode() + b"\n\n"
+
+
+@asynccontextmanager
+async def dropped_after(request: web.Request, seconds: float) -> AsyncIterator[None]:
+    """Drop a client that has not taken what the block writes after ``seconds``.
+
+    Raises:
+        ConnectionResetError: it had to be dropped.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError("the client stopped reading") from None
 
 
 class EventStream:
@@ -57,13 +74,8 @@ class EventStream:
         if self._fits(data):
             await self.response.write(data)
             return
-        try:
-            async with asyncio.timeout(self._send_timeout_s):
-                await self.response.write(data)
-        except TimeoutError:
-            if self._request.transport is not None:
-                self._request.transport.abort()
-            raise ConnectionResetError("the client stopped reading") from None
+        async with dropped_after(self._request, self._send_timeout_s):
+            await self.response.write(data)
 
     def _fits(self, data: bytes) -> bool:
         """Whether the socket takes this without waiting, so that no timeout is needed.

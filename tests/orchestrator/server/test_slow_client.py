@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
+from yarl import URL
 
 from livemind.backends.fake import FakeExpert
+
+from .conftest import eventually
 
 
 @pytest.mark.parametrize(
@@ -30,3 +34,18 @@ async def test_stream_to_a_client_that_stops_reading_is_dropped(
             response.connection.transport.abort()
         assert expert.aborted == 1
         assert doors.state.metrics.stats()["turns_cancelled"] == 1
+
+
+async def test_whole_answer_to_a_client_that_does_not_read_frees_its_session(
+    serve: Any, body: Any
+) -> None:
+    expert = FakeExpert("fake", answer=lambda messages: "x" * 30_000_000)
+    async with serve(expert, send_timeout_s=0.3) as doors:
+        payload = json.dumps(body("go")).encode()
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(payload)}"
+        host, port = URL(doors.url).host, URL(doors.url).port
+        _, writer = await asyncio.open_connection(host, port, limit=1024)
+        writer.write(f"{head}\r\n\r\n".encode() + payload)
+        await eventually(lambda: doors.mind.stats()["sessions"] == 1)
+        await eventually(lambda: doors.mind.stats()["sessions"] == 0)
+        writer.transport.abort()
