@@ -276,6 +276,8 @@ class Pool:
                 await expert.stop()
         except ExpertError as error:
             logger.warning("expert %s: stop: %s", expert.expert_id, error.message)
+        except Exception:  # it must not end the whole pool
+            logger.exception("expert %s: unexpected error while stopping", expert.expert_id)
 
     @asynccontextmanager
     async def _alone(self, spec: ExpertSpec) -> AsyncIterator[None]:
@@ -291,12 +293,21 @@ class Pool:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(self._check_interval_s)
-            for expert_id, expert in list(self._experts.items()):
-                health = await expert.health()
-                if not health.ok:
-                    cause = health.detail or "the engine died"
-                    self._crashed(expert_id, expert, ExpertUnavailable(expert_id, cause))
+            for expert in list(self._experts.values()):
+                await self._look_at(expert)
             self._apply(plan.on_tick(self._state, _now()))
+
+    async def _look_at(self, expert: Expert) -> None:
+        """Notice whether an expert died."""
+        name = expert.expert_id
+        try:
+            health = await expert.health()
+        except Exception:  # it must not end the whole pool
+            logger.exception("expert %s: unexpected error while looking at its health", name)
+            return
+        if not health.ok:
+            cause = health.detail or "the engine died"
+            self._crashed(name, expert, ExpertUnavailable(name, cause))
 
     def _crashed(self, expert_id: str, expert: Expert, error: ExpertError) -> None:
         if self._experts.get(expert_id) is expert:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from livemind.backends.base import GenerationParams, Message, Priority
+from livemind.backends.base import GenerationParams, Health, Message, Priority
 from livemind.backends.errors import ExpertOverloaded, ExpertUnavailable
 from livemind.backends.fake import FakeExpert
 from livemind.backends.pool import ExpertState, Pool
@@ -503,6 +503,34 @@ def test_pool_expert_with_a_bug_reports_failed_instead_of_ending_the_pool(
         async with factory.pool() as pool:
             with pytest.raises(ExpertUnavailable, match="unexpected ZeroDivisionError"):
                 await hold(pool, "a", 0)
+
+    virtual_run(main())
+
+
+def test_pool_expert_with_a_bug_in_stop_or_health_does_not_end_the_pool(
+    virtual_run: VirtualRun,
+) -> None:
+    class Faulty(FakeExpert):
+        async def stop(self) -> None:
+            await super().stop()
+            raise ProcessLookupError
+
+        async def health(self) -> Health:
+            raise RuntimeError("a bug")
+
+    async def main() -> None:
+        specs = [ExpertSpec("a"), ExpertSpec("b")]
+        pool = Pool(
+            specs,
+            create=lambda spec: Faulty(spec.expert_id, start_s=1.0),
+            free_memory=lambda share: None,
+            max_loaded=1,
+            check_interval_s=5.0,
+        )
+        async with pool:
+            await hold(pool, "a", 20.0)
+            await hold(pool, "b", 1.0)
+            assert states(pool) == {"a": "unloaded", "b": "ready"}
 
     virtual_run(main())
 
