@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from decimal import Decimal
+from decimal import Context, Decimal
 
 from .choice import AnswerForm
 
 LONGEST_CHARS = 2000
-_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?")
+LARGEST_EXPONENT = 30
+_EXACT = Context(prec=LONGEST_CHARS)
+_NUMBER = re.compile(r"(?:(?<!\w)[-+])?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?")
 _OPTION_ALONE = re.compile(r"^\W*([A-Za-z])\W*$")
-_OPTION_NAMED = re.compile(r"(?:answer|option|choice)(?:\s+is)?\s*:?\s*\W?([A-Z])\b", re.IGNORECASE)
+_OPTION_NAMED = re.compile(r"(?i:(?:answer|option|choice)(?:\s+is)?)\s*:?\s*\W?([A-Z])\b")
 _OPTION_MARKED = re.compile(r"(?:^|\s)\(?([A-Z])[).:]")
 _FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL)
 
@@ -48,7 +50,7 @@ def _number(text: str) -> str | None:
     found = _NUMBER.findall(text)
     if not found:
         return None
-    value = Decimal(found[-1].replace(",", "")).normalize()
+    value = Decimal(found[-1].replace(",", "")).normalize(_EXACT)
     return "0" if value == 0 else str(value)
 
 
@@ -57,7 +59,7 @@ def _option(text: str) -> str | None:
     if alone is not None:
         return alone[1].upper()
     for pattern in (_OPTION_NAMED, _OPTION_MARKED):
-        letters = {letter.upper() for letter in pattern.findall(text)}
+        letters = set(pattern.findall(text))
         if letters:
             return letters.pop() if len(letters) == 1 else None
     return None
@@ -77,12 +79,15 @@ def _label(text: str, labels: Sequence[str]) -> str | None:
 def _json(text: str) -> str | None:
     fenced = _FENCE.search(text)
     try:
-        value = json.loads(fenced[1] if fenced is not None else text, parse_float=Decimal)
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
-    except (ValueError, RecursionError):
+        value = json.loads(fenced[1] if fenced is not None else text, parse_float=_plain)
+        return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    except (ValueError, ArithmeticError, RecursionError):
         return None
 
 
-def _plain(value: object) -> object:
-    assert isinstance(value, Decimal)
+def _plain(number: str) -> int | float:
+    """Raise ValueError for a number that would be long written out: ``1e999999`` is not."""
+    value = Decimal(number)
+    if abs(value.adjusted()) > LARGEST_EXPONENT:
+        raise ValueError
     return int(value) if value == value.to_integral_value() else float(value)
