@@ -245,10 +245,12 @@ class _Verification:
 
         async with aclosing(stream):
             beginning = self._start(begin())
-            if not await self._in_time(beginning):
-                task.report.abstained[task.leader] = "too slow"
+            try:
+                if not await self._in_time(beginning):
+                    task.report.abstained[task.leader] = "too slow"
+            finally:
                 beginning.cancel()
-                await asyncio.wait({beginning})
+                await asyncio.wait({beginning})  # a generator at work cannot be closed
             if not begun:
                 return
             began_s = now_s()

@@ -16,7 +16,7 @@ from livemind.backends.errors import ExpertUnavailable
 from livemind.backends.fake import FakeExpert
 from livemind.orchestrator.consensus.choice import Consensus
 from livemind.orchestrator.consensus.judge import score_of
-from livemind.orchestrator.session import SessionOptions
+from livemind.orchestrator.session import Limits, SessionOptions
 
 EVERY = Consensus("verify", deadline_s=1.0, gate="every")
 OPTIONS = SessionOptions(pinned="strong", consensus=EVERY, speculation="off")
@@ -211,3 +211,26 @@ def test_score_of_a_verdict_is_its_share_of_yes(top: Any, expected: float | None
     logprob = TokenLogprob("A", 0, 0.0, tuple((text, 0, value) for text, value in top))
     score = score_of(logprob)
     assert score == (None if expected is None else pytest.approx(expected, abs=1e-3))
+
+
+@pytest.mark.parametrize(
+    ("limit_s", "status", "error"), [(9.0, "cancelled", None), (0.3, "failed", "timeout")]
+)
+def test_verify_stopped_while_the_routed_expert_takes_over_ends_as_it_was_stopped(
+    virtual_run: Any, live: SimpleNamespace, limit_s: float, status: str, error: str | None
+) -> None:
+    async def main() -> None:
+        experts = (expert("fast", GOOD), expert("strong", GOOD, ttft_s=5.0))
+        experts[0].refuse = ExpertUnavailable("fast", "dead")
+        async with live.open_stage(*experts) as stage:
+            limits = Limits(turn_timeout_s=limit_s)
+            async with stage.session(choose(deadline_s=10.0), limits) as session:
+                session.request_commit("tell me")
+                await asyncio.sleep(0.5)
+                session.cancel()
+                await asyncio.sleep(0.1)
+                assert experts[1].running == 0
+        (done,) = stage.done
+        assert (done.status, done.error and done.error.code) == (status, error)
+
+    virtual_run(main())
