@@ -190,7 +190,9 @@ class Engine:
                 draft.task.cancel()
             self._answer_in(self._spawn(self._answer(action, params, request_id, None), "answer"))
             return
-        was, draft.status = draft.status, "adopted"
+        was = draft.status
+        if was != "complete":  # its task has nothing to say any more
+            draft.status = "adopted"
         draft.wanted.begin()
         if was != "paused":
             self._listener.answer_begun(draft.report)

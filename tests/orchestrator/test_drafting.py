@@ -176,6 +176,31 @@ def test_adopted_running_draft_is_foreground_work_until_it_ends(
     virtual_run(main())
 
 
+def test_adopted_complete_draft_whose_expert_is_slow_to_let_go_ends_one_turn(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    class Clinging(Wire):
+        closing = asyncio.Event()
+
+        async def generate(self, *args: Any, **given: Any) -> AsyncGenerator[Chunk, None]:
+            async with aclosing(super().generate(*args, **given)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+            self.closing.set()
+            await asyncio.sleep(1)
+
+    async def main() -> None:
+        expert = Clinging()
+        async with live.open_stage(expert) as stage, stage.session(PINNED) as session:
+            session.replace("a b?")
+            await expert.closing.wait()
+            first = await live.answer(session)
+            second = await live.answer(session, words(60))
+            assert (live.text_of(first), live.text_of(second)) == ("A B?", words(60).upper())
+
+    virtual_run(main())
+
+
 def test_draft_of_an_unloaded_expert_unloads_no_warm_one(
     virtual_run: Any, live: SimpleNamespace
 ) -> None:
