@@ -75,23 +75,25 @@ class _Verification:
 
     async def write(self) -> AsyncGenerator[Chunk, None]:
         queue: asyncio.Queue[Segment | None] = asyncio.Queue(LOOKAHEAD_SEGMENTS)
-        self._start(self._produce(queue))
+        author = self._start(self._produce(queue))
         while True:
             segment = await self._next(queue)
-            if segment is None or (self._is_judged and not await self._may_be_sent(segment)):
+            if self._is_judged and (segment is None or not await self._may_be_sent(segment)):
                 taken_over = False
-                async with aclosing(self._take_over()) as rest:
+                async with aclosing(self._take_over(is_last=segment is None)) as rest:
                     async for chunk in rest:
                         taken_over = True
+                        author.cancel()
                         yield chunk
                 if taken_over:
                     return
                 self._is_judged = False  # nobody else can go on: the author does
-                if segment is None:
-                    reason = self._task.report.abstained.get(self._task.leader, "not loaded")
-                    raise ExpertUnavailable(self._task.leader, reason)
-                self._record(segment, None)
-            elif not self._is_judged:
+            if segment is None:
+                if not author.done():
+                    continue
+                reason = self._task.report.abstained.get(self._task.leader, "not loaded")
+                raise ExpertUnavailable(self._task.leader, reason)
+            if not self._is_judged:
                 self._record(segment, None)
             yield self._sent(segment)
             if segment.finish_reason is not None:
@@ -126,16 +128,18 @@ class _Verification:
             yield chunk
 
     async def _next(self, queue: asyncio.Queue[Segment | None]) -> Segment | None:
-        """Return the author's next segment, None if it fails or is too slow."""
+        """Return the author's next segment, None if it fails or another need not wait for it."""
+        if not self._is_judged:
+            return await queue.get()
         found: list[Segment | None] = []
 
         async def get() -> None:
             found.append(await queue.get())
 
-        if not await self._in_time(self._start(get())):
-            self._task.report.abstained[self._author] = "too slow"
-            return None
-        return found[0]
+        getting = self._start(get())
+        if not await self._in_time(getting):
+            getting.cancel()
+        return found[0] if found else None
 
     async def _in_time(self, task: asyncio.Task[None]) -> bool:
         deadline_s = self._task.choice.deadline_s
@@ -207,12 +211,13 @@ class _Verification:
     def _sent(self, segment: Segment) -> Chunk:
         self._settled += segment.text
         self._tokens += segment.tokens
-        self._task.report.aside -= segment.tokens
         usage = segment.usage
         if usage is not None:
             usage = replace(usage, completion_tokens=self._tokens)
         logprobs = self._asked_for(segment.logprobs)
-        return Chunk(segment.text, segment.token_ids, logprobs, segment.finish_reason, usage)
+        chunk = Chunk(segment.text, segment.token_ids, logprobs, segment.finish_reason, usage)
+        self._task.report.aside -= tokens_of(chunk)
+        return chunk
 
     def _asked_for(self, logprobs: tuple[TokenLogprob, ...]) -> tuple[TokenLogprob, ...] | None:
         wanted = self._task.params.logprobs
@@ -220,8 +225,11 @@ class _Verification:
             return None
         return tuple(replace(entry, top=entry.top[:wanted]) for entry in logprobs)
 
-    async def _take_over(self) -> AsyncGenerator[Chunk, None]:
-        """Let the routed expert go on from the settled text; nothing if it does not begin."""
+    async def _take_over(self, *, is_last: bool) -> AsyncGenerator[Chunk, None]:
+        """Let the routed expert go on from the settled text; nothing if it does not begin.
+
+        ``is_last``: there is no segment to fall back on, so it may take its time.
+        """
         task, expert = self._task, self._panel.experts.get(self._task.leader)
         if expert is None:
             return
@@ -246,13 +254,17 @@ class _Verification:
         async with aclosing(stream):
             beginning = self._start(begin())
             try:
-                if not await self._in_time(beginning):
+                if is_last:
+                    await asyncio.wait({beginning})
+                elif not await self._in_time(beginning):
                     task.report.abstained[task.leader] = "too slow"
             finally:
                 beginning.cancel()
                 await asyncio.wait({beginning})  # a generator at work cannot be closed
             if not begun:
                 return
+            if is_last:
+                task.report.abstained.setdefault(self._author, "too slow")
             began_s = now_s()
             yield self._continued(begun[0], began_s)
             async for chunk in stream:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from livemind.backends.base import Capabilities, Message, TokenLogprob
+from livemind.backends.base import Capabilities, Chunk, Message, TokenLogprob
 from livemind.backends.errors import ExpertUnavailable
 from livemind.backends.fake import FakeExpert
 from livemind.orchestrator.consensus.choice import Consensus
@@ -232,5 +233,58 @@ def test_verify_stopped_while_the_routed_expert_takes_over_ends_as_it_was_stoppe
                 assert experts[1].running == 0
         (done,) = stage.done
         assert (done.status, done.error and done.error.code) == (status, error)
+
+    virtual_run(main())
+
+
+@pytest.mark.parametrize(("dead", "author"), [(False, "strong"), (True, "fast")])
+def test_verify_where_nobody_begins_within_the_deadline_the_last_one_left_is_waited_for(
+    virtual_run: Any, live: SimpleNamespace, dead: bool, author: str
+) -> None:
+    experts = (expert("fast", GOOD, ttft_s=3.0), expert("strong", GOOD, ttft_s=3.0))
+    if dead:
+        experts[1].refuse = ExpertUnavailable("strong", "dead")
+    text, done, _ = virtual_run(one_turn(live, experts))
+    assert (text, done.status, done.error) == (GOOD, "completed", None)
+    assert {span.author for span in done.consensus.spans} == {author}
+    assert author not in {entry.expert for entry in done.consensus.abstained}
+
+
+def test_verify_taken_over_stops_the_author(virtual_run: Any, live: SimpleNamespace) -> None:
+    async def main() -> None:
+        experts = (
+            expert("fast", WRONG_AT_20 + " word" * 400),
+            expert("strong", GOOD.upper() + " WORD" * 400),
+        )
+        async with live.open_stage(*experts) as stage, stage.session(OPTIONS) as session:
+            session.request_commit("tell me")
+            await asyncio.sleep(1)
+            assert [each.running for each in experts] == [0, 1]
+
+    virtual_run(main())
+
+
+@pytest.mark.parametrize("gate", ["none", "every"])
+def test_verify_of_servers_that_name_no_tokens_balances_its_books(
+    virtual_run: Any, live: SimpleNamespace, gate: Any
+) -> None:
+    class Nameless(FakeExpert):
+        async def generate(self, *args: Any, **given: Any) -> AsyncGenerator[Chunk, None]:
+            async with aclosing(super().generate(*args, **given)) as chunks:
+                async for chunk in chunks:
+                    yield replace(chunk, token_ids=())
+
+    async def main() -> None:
+        experts = [
+            Nameless(name, answer=expert(name, GOOD).answer, token_s=0.01)
+            for name in ("fast", "strong")
+        ]
+        async with live.open_stage(*experts) as stage:
+            async with stage.session(replace(choose(gate=gate), speculation="draft")) as session:
+                session.replace("tell me. ")
+                await asyncio.sleep(5)
+                ledger = live.done_of(await live.answer(session)).ledger
+            assert ledger.draft_speculated == sum(each.generated_tokens for each in experts)
+            assert ledger.draft_adopted == 4
 
     virtual_run(main())
