@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack, aclosing
 
-from ..backends.base import Chunk, GenerationParams, Priority
+from ..backends.base import Chunk, GenerationParams
 from ..backends.errors import ExpertError
 from .consensus.authors import convened, is_continuable, write
 from .consensus.choice import Consensus
@@ -61,7 +61,6 @@ class Drafter:
             plan.expert,
             plan.messages,
             params,
-            Priority.SPECULATIVE,
             plan.draft_id,
             cache_salt,
             choice,

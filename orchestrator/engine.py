@@ -14,7 +14,7 @@ from contextlib import ExitStack, aclosing
 from dataclasses import replace
 
 from ..backends.affinity import affinity_key
-from ..backends.base import GenerationParams, Priority
+from ..backends.base import GenerationParams
 from ..backends.errors import ExpertError
 from ..rag.base import RetrievalResult, Retriever
 from .consensus.authors import convened, is_continuable, write
@@ -247,7 +247,6 @@ class Engine:
             action.expert,
             action.messages,
             params,
-            Priority.FOREGROUND,
             request_id,
             self.cache_salt,
             self.consensus,

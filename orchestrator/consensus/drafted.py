@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from ...backends.base import Chunk, Priority
+from ...backends.base import Chunk
 from ...backends.drafts import DraftFeed
 from .follow import Follower, pays
 from .guess import may_be_drafted
@@ -64,7 +64,7 @@ def _follower(task: Task, panel: Panel, shared: Shared) -> Follower | None:
         task.report.abstained[name] = reason
     if fast is None or reason is not None:
         return None
-    rates, hidden = shared.rates, task.priority is Priority.SPECULATIVE
+    rates, hidden = shared.rates, not task.wanted.begun
     acceptance = shared.acceptances[name, task.leader]
     if not pays(rates[name], rates[task.leader], acceptance, hidden=hidden):
         return None

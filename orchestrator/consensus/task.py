@@ -25,6 +25,11 @@ class Wanted:
         self._since_s: float | None = None
         self._begun = asyncio.Event()
 
+    @property
+    def begun(self) -> bool:
+        """Whether somebody waits."""
+        return self._begun.is_set()
+
     def begin(self) -> None:
         """The input was committed, now. Idempotent."""
         if self._since_s is None:
@@ -55,7 +60,6 @@ class Task:
     leader: str
     messages: tuple[Message, ...]
     params: GenerationParams
-    priority: Priority
     request_id: str
     cache_salt: str | None
     choice: Consensus
@@ -65,6 +69,11 @@ class Task:
     begun: tuple[int, ...] = ()
     guess: Guess | None = None
     _requests: int = field(default=0, init=False)
+
+    @property
+    def priority(self) -> Priority:
+        """Of requests that begin now."""
+        return Priority.FOREGROUND if self.wanted.begun else Priority.SPECULATIVE
 
     def next_id(self, expert: str) -> str:
         """Return an id for one more request of this answer."""

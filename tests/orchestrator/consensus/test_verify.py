@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from livemind.backends.base import Capabilities, Chunk, Message, TokenLogprob
+from livemind.backends.base import Capabilities, Chunk, Message, Priority, TokenLogprob
 from livemind.backends.errors import ExpertUnavailable
 from livemind.backends.fake import FakeExpert
 from livemind.orchestrator.consensus.choice import Consensus
@@ -286,5 +286,22 @@ def test_verify_of_servers_that_name_no_tokens_balances_its_books(
                 ledger = live.done_of(await live.answer(session)).ledger
             assert ledger.draft_speculated == sum(each.generated_tokens for each in experts)
             assert ledger.draft_adopted == 4
+
+    virtual_run(main())
+
+
+def test_verify_draft_adopted_while_it_runs_is_judged_in_the_foreground(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        experts = (expert("fast", GOOD, token_s=0.1), expert("strong", GOOD))
+        async with live.open_stage(*experts) as stage:
+            async with stage.session(replace(OPTIONS, speculation="draft")) as session:
+                session.replace("tell me. ")
+                await asyncio.sleep(2)
+                before = len(experts[1].priorities)
+                await live.answer(session)
+        assert Priority.FOREGROUND not in experts[1].priorities[:before]
+        assert set(experts[1].priorities[before:]) == {Priority.FOREGROUND}
 
     virtual_run(main())
