@@ -85,8 +85,7 @@ class Drafter:
             return 0
         self._remember(draft)
         draft.status = "dropped"
-        if draft.task is not None and draft.task is not asyncio.current_task():
-            draft.task.cancel()
+        self._stop(draft)
         return draft.spent
 
     def drop_all(self) -> None:
@@ -142,10 +141,16 @@ class Drafter:
         task.guess = self.guess
         draft.status = "running"
 
-        def stand_aside() -> None:
+        def stand_aside(reason: str = "foreground work came first") -> None:
             if draft.status == "running":
-                self._pause(draft, may_pause)
+                self._pause(draft, may_pause, reason)
 
+        def stay_within_limit() -> None:
+            if draft.spent >= shared.max_draft_tokens * len(panel.experts):
+                stand_aside("draft limit reached")
+
+        if not is_continuable(task.choice):
+            task.report.on_aside = stay_within_limit
         stream = write(task, panel, shared)
         with ExitStack() as stack:
             for group in panel.groups:
@@ -157,8 +162,13 @@ class Drafter:
                         continue
                     self._keep(draft, chunk)
                     if draft.status == "running" and draft.tokens >= shared.max_draft_tokens:
-                        self._pause(draft, may_pause, cancel=False)
+                        stand_aside("draft limit reached")
                         return
+
+    @staticmethod
+    def _stop(draft: Draft) -> None:
+        if draft.task is not None and draft.task is not asyncio.current_task():
+            draft.task.cancel()
 
     @staticmethod
     def _is_adopted(draft: Draft) -> bool:
@@ -179,16 +189,15 @@ class Drafter:
         draft.delivered(tokens_of(chunk))
         self._listener.answer_chunk(chunk)
 
-    def _pause(self, draft: Draft, may_pause: bool, *, cancel: bool = True) -> None:
+    def _pause(self, draft: Draft, may_pause: bool, reason: str) -> None:
         self._remember(draft)
         if may_pause:
             self._listener.draft_cut(draft.cut())
         if may_pause and draft.tokens:
             draft.status = "paused"
-            if cancel and draft.task is not None:
-                draft.task.cancel()
+            self._stop(draft)
         else:
-            self._lose(draft, "foreground work came first" if cancel else "draft limit reached")
+            self._lose(draft, reason)
 
     def _lose(self, draft: Draft, reason: str) -> None:
         if draft.status != "dropped":

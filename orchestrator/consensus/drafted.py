@@ -64,7 +64,7 @@ def _follower(task: Task, panel: Panel, shared: Shared) -> Follower | None:
         task.report.abstained[name] = reason
     if fast is None or reason is not None:
         return None
-    rates, hidden = shared.rates, not task.wanted.begun
+    rates, hidden = shared.rates, not task.wanted.has_begun
     acceptance = shared.acceptances[name, task.leader]
     if not pays(rates[name], rates[task.leader], acceptance, hidden=hidden):
         return None

@@ -120,9 +120,7 @@ class Follower:
                 if last_s is not None and len(chunk.token_ids) == 1:
                     self._rates.saw_decode((now_s() - last_s) * 1000)
                 last_s = now_s()
-                report = self._task.report
-                report.generated += len(chunk.token_ids)
-                report.aside += len(chunk.token_ids)
+                self._task.report.saw_aside(len(chunk.token_ids))
                 self._accept_late(chunk.token_ids)
                 self.feed.push(chunk.token_ids)
                 if self._lost.is_set():

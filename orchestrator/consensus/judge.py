@@ -98,9 +98,7 @@ async def _say(
     )
     async with aclosing(stream):
         async for chunk in stream:
-            tokens = tokens_of(chunk)
-            task.report.generated += tokens
-            task.report.aside += tokens
+            task.report.saw_aside(tokens_of(chunk))
             text += chunk.text
             logprobs += chunk.logprobs or ()
     return text, logprobs

@@ -26,7 +26,7 @@ class Wanted:
         self._begun = asyncio.Event()
 
     @property
-    def begun(self) -> bool:
+    def has_begun(self) -> bool:
         """Whether somebody waits."""
         return self._begun.is_set()
 
@@ -73,7 +73,7 @@ class Task:
     @property
     def priority(self) -> Priority:
         """Of requests that begin now."""
-        return Priority.FOREGROUND if self.wanted.begun else Priority.SPECULATIVE
+        return Priority.FOREGROUND if self.wanted.has_begun else Priority.SPECULATIVE
 
     def next_id(self, expert: str) -> str:
         """Return an id for one more request of this answer."""

@@ -121,10 +121,8 @@ class _Verification:
         await queue.put(None)
 
     async def _counted(self, stream: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
-        report = self._task.report
         async for chunk in stream:
-            report.generated += tokens_of(chunk)
-            report.aside += tokens_of(chunk)
+            self._task.report.saw_aside(tokens_of(chunk))
             yield chunk
 
     async def _next(self, queue: asyncio.Queue[Segment | None]) -> Segment | None:

@@ -143,9 +143,7 @@ async def _answer(ballot: Ballot, task: Task, expert: Expert) -> None:
             if not chunks:
                 ballot.began_s = now_s()
             chunks.append(chunk)
-            tokens = tokens_of(chunk)
-            task.report.generated += tokens
-            task.report.aside += tokens
+            task.report.saw_aside(tokens_of(chunk))
     text = "".join(chunk.text for chunk in chunks)
     logprobs = [entry for chunk in chunks for entry in chunk.logprobs or ()]
     last = chunks[-1]

@@ -14,6 +14,7 @@ import pytest
 from livemind.backends.base import Capabilities, Chunk, GenerationParams, TokenPrompt
 from livemind.backends.fake import FakeExpert
 from livemind.orchestrator import events
+from livemind.orchestrator.consensus.choice import Consensus
 from livemind.orchestrator.session import Limits, SessionOptions
 
 PINNED = SessionOptions(pinned="strong")
@@ -232,5 +233,31 @@ def test_draft_of_an_unloaded_expert_is_tried_again_once_it_is_ready(
             assert lost[:1] == ["the expert is not loaded"]
             assert live.done_of(seen).ledger.draft_adopted == 2
             assert live.done_of(seen).timings.ttft_ms == 0.0
+
+    virtual_run(main())
+
+
+@pytest.mark.parametrize("policy", ["verify", "vote"])
+def test_draft_of_several_experts_is_bounded_in_what_all_of_them_generate(
+    virtual_run: Any, live: SimpleNamespace, policy: Any
+) -> None:
+    async def main() -> None:
+        experts = [
+            FakeExpert(name, answer=lambda messages: words(2000), token_s=0.01)
+            for name in ("fast", "third", "strong")
+        ]
+        options = replace(PINNED, consensus=Consensus(policy))
+        async with (
+            live.open_stage(*experts, max_draft_tokens=16) as stage,
+            stage.session(options) as session,
+        ):
+            session.replace("tell me.")
+            await asyncio.sleep(60)
+            spent = sum(expert.generated_tokens for expert in experts)
+            seen = await live.answer(session, "something else")
+            lost = {e.reason for e in seen if isinstance(e, events.DraftDiscarded)}
+            ledger = live.done_of(seen).ledger
+            assert (lost, ledger.draft_wasted) == ({"draft limit reached"}, spent)
+            assert spent <= ledger.drafts * len(experts) * 16
 
     virtual_run(main())
