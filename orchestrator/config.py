@@ -248,7 +248,9 @@ class SpeculationConfig(Section):
         16_384, ge=0, le=10_000_000, description="Prompt tokens computed ahead in one turn."
     )
     max_drafts: int = Field(3, ge=0, le=100, description="Drafts of one turn.")
-    max_draft_tokens: int = Field(256, ge=1, le=65_536, description="Length of a draft, tokens.")
+    max_draft_tokens: int = Field(
+        256, ge=1, le=65_536, description="Length of a draft, tokens of each of its experts."
+    )
     max_waste_ratio: float = Field(
         4.0, ge=0, le=1000, description="Tokens wasted per token adopted before it stops."
     )
@@ -282,7 +284,11 @@ class ConsensusConfig(Section):
         "domain.",
     )
     deadline_ms: float = Field(
-        2000, gt=0, le=600_000, description="Longest wait for them after the commit, ms."
+        2000,
+        gt=0,
+        le=600_000,
+        description="Longest wait after the commit; vote: for all votes; verify: for each segment, "
+        "its verdicts and a takeover, ms.",
     )
     quorum: int = Field(1, ge=1, le=64, description="verify: verdicts that a segment needs.")
     gate: Literal["none", "auto", "first", "every"] = Field(

@@ -18,7 +18,8 @@ class Consensus:
     Attributes:
         policy: ``auto`` = ``draft`` where the routed expert verifies drafts, else ``first``.
         experts: who is asked beside the routed expert; empty = chosen by measured accuracy.
-        deadline_s: longest wait for other experts once the answer is wanted, seconds.
+        deadline_s: longest wait once the answer is wanted, seconds. ``vote``: for all votes;
+            ``verify``: for each segment, its verdicts and a takeover.
         answer: ``vote``: the form in which answers are compared.
         labels: ``vote`` with ``label``: the possible answers.
         quorum: ``verify``: verdicts that a segment needs.

@@ -13,12 +13,13 @@ from .task import now_s, tokens_of
 
 MIN_TOKENS = 12
 MAX_TOKENS = 24
-CLAUSE_ENDS = (".", "!", "?", ";", ":", ",", "\n", "。", "！", "？")  # noqa: RUF001
+CLAUSE_ENDS = (".", "!", "?", ";", ":", ",", "\n")
+CLOSED_ENDS = ("。", "！", "？", "；", "，", "、")  # noqa: RUF001 - nothing white follows these
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A piece of an answer that ends before white space, or where the answer ends.
+    """A piece of an answer that ends before white space, after a CJK mark, or with the answer.
 
     Attributes:
         tokens: how many.
@@ -67,9 +68,11 @@ async def segments(chunks: AsyncIterator[Chunk]) -> AsyncGenerator[Segment, None
 
 def _ends_before(chunk: Chunk, held: list[Chunk]) -> bool:
     tokens = sum(map(tokens_of, held))
-    if tokens < MIN_TOKENS or not chunk.text[:1].isspace():
+    if tokens < MIN_TOKENS:
         return False
     text = "".join(piece.text for piece in held)
+    if not chunk.text[:1].isspace():
+        return text.endswith(CLOSED_ENDS)
     return tokens >= MAX_TOKENS or text.endswith(CLAUSE_ENDS)
 
 

@@ -295,13 +295,13 @@ def test_verify_draft_adopted_while_it_runs_is_judged_in_the_foreground(
 ) -> None:
     async def main() -> None:
         experts = (expert("fast", GOOD, token_s=0.1), expert("strong", GOOD))
-        async with live.open_stage(*experts) as stage:
-            async with stage.session(replace(OPTIONS, speculation="draft")) as session:
-                session.replace("tell me. ")
-                await asyncio.sleep(2)
-                before = len(experts[1].priorities)
-                await live.answer(session)
-        assert Priority.FOREGROUND not in experts[1].priorities[:before]
-        assert set(experts[1].priorities[before:]) == {Priority.FOREGROUND}
+        options = replace(OPTIONS, speculation="draft")
+        async with live.open_stage(*experts) as stage, stage.session(options) as session:
+            session.replace("tell me. ")
+            await asyncio.sleep(2)
+            before = len(experts[1].priorities)
+            await live.answer(session)
+            assert Priority.FOREGROUND not in experts[1].priorities[:before]
+            assert set(experts[1].priorities[before:]) == {Priority.FOREGROUND}
 
     virtual_run(main())
