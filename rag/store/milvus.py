@@ -100,6 +100,8 @@ class MilvusStore:
         documents = list({document.id: document for document in documents}.values())
         for document in documents:
             check_document(document, self._dim)
+            if document.id == IDENTITY:
+                raise ValueError(f"document {IDENTITY!r}: this id is the store's own")
             for chunk in document.chunks:
                 if (size := len(chunk.text.encode())) > MAX_TEXT_BYTES:
                     most = f"a passage of {size} bytes, the limit is {MAX_TEXT_BYTES}"
@@ -117,10 +119,12 @@ class MilvusStore:
                 for start in range(0, len(passages), BATCH):
                     portion = passages[start : start + BATCH]
                     self._client.insert(self._passages, portion, timeout=TIMEOUT_S)
-                self._client.upsert(self._documents, rows, timeout=TIMEOUT_S)
             except BaseException:
                 self._remove_quietly(f"edition == {literal(edition)}")
                 raise
+            # When this fails the rows may have been written all the same: the new passages stay,
+            # and the next write of these documents removes those that no row names.
+            self._client.upsert(self._documents, rows, timeout=TIMEOUT_S)
             self._writes += 1
             self._remove_older([document.id for document in documents], edition)
 

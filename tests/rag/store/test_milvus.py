@@ -14,7 +14,7 @@ from livemind.rag.fake import FakeEmbedder
 from livemind.rag.store import milvus, milvus_schema
 from livemind.rag.store.base import Document, StoreError, StoreUnavailable
 from livemind.rag.store.milvus import MilvusStore
-from livemind.rag.store.milvus_schema import TOKEN_VARIABLE, MilvusAddress, address_of
+from livemind.rag.store.milvus_schema import IDENTITY, TOKEN_VARIABLE, MilvusAddress, address_of
 
 EMBEDDER = FakeEmbedder()
 
@@ -64,6 +64,30 @@ def test_milvus_write_that_breaks_off_before_its_moment_changes_nothing(
     store.upsert([doc("a", "osprey"), doc("b", "osprey")])
     assert store.sparse("falcon kestrel", 9) == []
     assert milvus.collection_names(address) == ["a-b_c"]
+
+
+def test_milvus_write_whose_answer_is_lost_is_whole(
+    store: MilvusStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pymilvus import MilvusException
+
+    real = store._client.upsert
+
+    def written_but_not_heard_of(*given: Any, **named: Any) -> None:
+        real(*given, **named)
+        raise MilvusException(code=4, message="deadline exceeded")
+
+    with monkeypatch.context() as lossy:
+        lossy.setattr(store._client, "upsert", written_but_not_heard_of)
+        with pytest.raises(StoreUnavailable):
+            store.upsert([doc("a", "falcon nest")])
+    (found,) = store.passages([key for key, _ in store.sparse("falcon kestrel", 9)]).values()
+    assert found.text == "falcon nest"
+
+
+def test_milvus_document_with_the_identitys_id_is_refused(store: MilvusStore) -> None:
+    with pytest.raises(ValueError, match="the store's own"):
+        store.upsert([doc(IDENTITY, "falcon")])
 
 
 def test_milvus_nothing_answers_is_said_without_hanging(monkeypatch: pytest.MonkeyPatch) -> None:
