@@ -176,3 +176,15 @@ def test_store_write_between_two_compactions_at_once_stays_searchable(
     second.join()
     (query,) = EMBEDDER.embed(["kestrel again"])
     assert ids(store, store.dense(query, 1)) == ["d"]
+
+
+def test_local_passages_are_counted_through_writes_and_an_opening(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path, "fake", 64)
+    store.upsert([doc("a", "kestrel"), doc("b", "osprey"), doc("c", "heron")])
+    store.upsert([doc("a", "falcon")])
+    store.delete(["b", "nobody"])
+    assert store._tables.passage_count == 2
+    store.close()
+    again = LocalStore(tmp_path, "fake", 64)
+    assert again._tables.passage_count == 2
+    again.close()
