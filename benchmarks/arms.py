@@ -6,11 +6,12 @@ OpenAI-compatible server by the standard protocol alone, ``chat`` and ``live`` =
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 DoorName = Literal["bare", "openai", "chat", "live"]
 Speculation = Literal["off", "prefill", "draft"]
+Policy = Literal["first", "auto"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Arm:
         speculation: what may happen before the commit.
         pasted: the text appears with the commit, without any typing.
         pause_s: wait between the last key and the commit; None = the cadence's own.
+        consensus: the policy that settles the answer; None = as the server is configured.
     """
 
     id: str
@@ -35,28 +37,32 @@ class Arm:
     speculation: Speculation = "off"
     pasted: bool = False
     pause_s: float | None = None
+    consensus: Policy | None = None
 
     @property
     def typed(self) -> bool:
         """Whether the text arrives over time."""
         return self.door == "live" and not self.pasted
 
+    @property
+    def needs_a_second_expert(self) -> bool:
+        """Whether it shows nothing with an expert whose tokenizer no other one shares."""
+        return self.consensus == "auto"
+
 
 A = Arm("A", "request at end, bare engine in process", "bare")
 V = Arm("V", "request at end, OpenAI-compatible server", "openai")
-L = Arm("L", "request at end, LiveMind", "chat")
-B = Arm("B", "typed: prefill", "live", speculation="prefill")
-C = Arm("C", "typed: prefill, routed", "live", routed=True, speculation="prefill")
-D = Arm("D", "typed: prefill, routed, retrieval", "live", True, True, "prefill")
-E = Arm("E", "typed: prefill, routed, retrieval, draft", "live", True, True, "draft")
+L = Arm("L", "request at end, LiveMind", "chat", consensus="first")
+B = Arm("B", "typed: prefill", "live", speculation="prefill", consensus="first")
+C = replace(B, id="C", title="typed: prefill, routed", routed=True)
+D = replace(C, id="D", title="typed: prefill, routed, retrieval", retrieves=True)
+E = replace(D, id="E", title="typed: prefill, routed, retrieval, draft", speculation="draft")
+F = replace(E, id="F", title=f"{E.title}, consensus", consensus="auto")
 P = Arm("P", "pasted: no time ahead", "live", speculation="draft", pasted=True)
 
-ARMS = {arm.id: arm for arm in (A, V, L, B, C, D, E, P)}
+ARMS = {arm.id: arm for arm in (A, V, L, B, C, D, E, F, P)}
 REFERENCES = ("A", "L", "V", "request-at-end")
 """Arms that begin with the whole text, best reference first; the others are held against them."""
-UNAVAILABLE = {"F": "consensus is not part of this version"}
-"""Arms that have a name and a place in the summary, and why they cannot run."""
-LETTERS = (*ARMS, *UNAVAILABLE)
 
 
 def reference_of(arms: tuple[Arm, ...]) -> Arm | None:

@@ -27,6 +27,7 @@ BENCHES = {
     "ttft": ("ttft_bench", "time to first token from Enter, typed live against sent at the end"),
     "routing": ("routing_bench", "routes on partial input: right, calibrated, early, fast"),
     "retrieval": ("retrieval_bench", "recall on Python's documentation, how early, how fast"),
+    "consensus": ("consensus_bench", "several experts against one: right answers, times, costs"),
     "load": ("load_bench", "where the wait bends under load; what the gateway costs; peers"),
     "pool": ("pool_bench", "experts on demand: random load, killed engines, starts, typing"),
     "report": ("reporting.report_bench", "page and plots from reports written before"),

@@ -23,6 +23,7 @@ RANDOM = ExpertCase(
     "100M parameters, random weights",
     "",
     random_weights=True,
+    alone=True,
     foreground_tokens=200,
 )
 EMBEDDED = ExpertCase(
@@ -35,6 +36,7 @@ EMBEDDED = ExpertCase(
     foreground_tokens=400,
 )
 EXPERTS = {"random": RANDOM, "embedded": EMBEDDED}
+FAST = "fast"
 EXAMPLES = 24
 """Questions by which the router knows a domain, none of which is asked."""
 PASSAGE_CHARS = 900
@@ -76,6 +78,18 @@ def server_config(experts: Iterable[ExpertCase]) -> dict[str, Any]:
         "experts": listed,
         "lazy_loading": {"warmup_pool_size": len(listed), "max_loaded_experts": len(listed)},
         "rag": {"enabled": False},
+    }
+
+
+def with_fast_expert(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration with the embedded fast expert beside the others, warm."""
+    fast = {"expert_id": FAST, "model_path": f"zoo:{FAST}", "domain": "all", "kv_cache_gib": 0.5}
+    count = len(config["experts"]) + 1
+    return {
+        **config,
+        "experts": [*config["experts"], fast],
+        "lazy_loading": {"warmup_pool_size": count, "max_loaded_experts": count},
+        "router": {"fast_expert": FAST},
     }
 
 

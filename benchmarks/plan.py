@@ -35,6 +35,7 @@ class ExpertCase:
         label: what tables call it.
         suffix: of its summary keys.
         random_weights: answers mean nothing; end-of-sequence is ignored.
+        alone: no other expert shares its tokenizer.
         foreground_tokens: length of the foreground stream in the interference case.
     """
 
@@ -44,6 +45,7 @@ class ExpertCase:
     label: str
     suffix: str
     random_weights: bool
+    alone: bool = False
     foreground_tokens: int = 0
 
 
@@ -60,6 +62,10 @@ class Case:
     def name(self) -> str:
         """Unique in a run."""
         return f"{self.expert.name}/{self.cadence}/{self.documents_tokens}"
+
+    def asks(self, arm: Arm) -> bool:
+        """Whether an arm can show anything with this expert."""
+        return not (self.expert.alone and arm.needs_a_second_expert)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,12 @@ class Plan:
         """Whether an arm needs the bridge."""
         return any(arm.retrieves for arm in self.arms)
 
+    @property
+    def has_consensus(self) -> bool:
+        """Whether an arm needs a second expert beside one that is asked."""
+        asked = [arm for case in self.cases() for arm in self.arms if case.asks(arm)]
+        return any(arm.needs_a_second_expert for arm in asked)
+
     def cases(self) -> tuple[Case, ...]:
         """Return the cases; the first one of each expert has only the expert's suffix."""
         found = []
@@ -124,9 +136,12 @@ class Plan:
 
     def steps(self) -> int:
         """Return how many conversations and streams all of it asks for."""
-        asked = sum(len(block.conversations) * len(block.arms) for block in self.blocks)
-        streams = 2 * self.interference_pairs * len(self.experts)
-        return asked * len(self.cases()) + streams
+        asked = sum(
+            len(block.conversations) * sum(map(case.asks, block.arms))
+            for block in self.blocks
+            for case in self.cases()
+        )
+        return asked + 2 * self.interference_pairs * len(self.experts)
 
 
 def ablation_blocks(arms: Sequence[Arm], conversations: int, per_block: int) -> tuple[Block, ...]:

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from .answer import OUTCOMES, Answer
-from .arms import ARMS, LETTERS, REFERENCES, Arm
+from .arms import ARMS, REFERENCES, Arm
 from .identity import VERDICTS, Verdict, identical_share
 from .measure import (
     STAGES,
@@ -38,6 +38,7 @@ LESS_WORK = 0.05
 """A prompt that is shorter than the reference's by more than this share is not the same work.
 
 A longer one is: what an arm puts into its prompt is its own cost."""
+ALONE = "no other expert shares this one's tokenizer"
 
 
 def report_cases(
@@ -66,7 +67,7 @@ def ablation_summary(cases: Sequence[Json]) -> dict[str, Number]:
     for case in cases:
         suffix = case["suffix"]
         for reference in REFERENCES[:2]:
-            for arm in LETTERS:
+            for arm in ARMS:
                 if arm == reference:
                     continue
                 pair = case["pairs"].get(reference, {}).get(arm)
@@ -76,11 +77,11 @@ def ablation_summary(cases: Sequence[Json]) -> dict[str, Number]:
             draft = case["pairs"].get(reference, {}).get("E")
             key = f"ttft.E_adopted_over_{reference}.p50{suffix}"
             found[key] = draft and draft["ratio_adopted"]["p50"]
-        for arm in LETTERS:
+        for arm in ARMS:
             one = case["arms"].get(arm)
             for level in ("p50", "p95"):
                 found[f"ttft.ms.{arm}.{level}{suffix}"] = one and one["ttft_ms"][level]
-            if arm in ARMS and ARMS[arm].door == "live":
+            if ARMS[arm].door == "live":
                 multiplier = one and one["cost_multiplier"]
                 found[f"waste.cost_multiplier.{arm}{suffix}"] = multiplier
         drafts = case["arms"].get("E")
@@ -108,8 +109,9 @@ def _identical(cases: Iterable[Json]) -> dict[str, Number]:
 def _case(result: CaseResult, slo: Slo, *, overlap: bool, seed: int) -> Json:
     case, blocks = result.case, result.blocks
     expert_id = case.expert.expert_id
-    arms = list(dict.fromkeys(arm for block in blocks for arm in block.block.arms))
-    order = [*LETTERS, *(arm.id for arm in arms)]
+    asked_for = dict.fromkeys(arm for block in blocks for arm in block.block.arms)
+    arms = [arm for arm in asked_for if case.asks(arm)]
+    order = [*ARMS, *(arm.id for arm in arms)]
     arms.sort(key=lambda arm: order.index(arm.id))
     asked = {arm: [t for b in blocks for t in b.turns if t.arm == arm] for arm in arms}
     spans = {
@@ -123,6 +125,7 @@ def _case(result: CaseResult, slo: Slo, *, overlap: bool, seed: int) -> Json:
         "random_weights": case.expert.random_weights,
         "cadence": case.cadence,
         "documents_tokens": case.documents_tokens,
+        "not_asked": {arm.id: ALONE for arm in asked_for if not case.asks(arm)},
         "arms": {arm.id: arm_figures(asked[arm], expert_id, slo, spans[arm]) for arm in arms},
         "pairs": {
             name: {

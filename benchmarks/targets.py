@@ -19,6 +19,7 @@ from .experts import (
     expert_config,
     prepare,
     server_config,
+    with_fast_expert,
     with_retrieval,
     with_routing,
     write_corpus,
@@ -89,6 +90,8 @@ class OwnServers:
         config = server_config(self._served())
         if self._routed():
             config = with_routing(config, self._served(), plan.seed)
+        if plan.has_consensus:
+            config = with_fast_expert(config)
         if plan.retrieves and documents_tokens:
             corpus = self.folder / f"corpus-{documents_tokens}"
             top_k = write_corpus(corpus, plan.experts, plan.seed, documents_tokens)

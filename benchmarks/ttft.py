@@ -126,6 +126,7 @@ class TtftRun:
             documents=() if arm.retrieves and case.documents_tokens else talk.documents,
             retrieval=arm.retrieves and case.documents_tokens > 0,
             speculation=arm.speculation,
+            consensus=arm.consensus,
         )
 
     def conversation(self, case: Case, index: int) -> Conversation:
@@ -150,6 +151,8 @@ class TtftRun:
         talks = {n: await self._with_documents(targets, case, n) for n in block.conversations}
         starts_s = self.plan.arrivals.starts_s(len(talks), self._rng)
         for arm in self._rng.sample(block.arms, len(block.arms)):
+            if not case.asks(arm):
+                continue
             self._say(f"{case.name}: block {block.index + 1}, {arm.id}", self.done)
             await asyncio.sleep(self.plan.settle_s)
             began = asyncio.get_running_loop().time()
@@ -243,7 +246,7 @@ class TtftRun:
             sent = sum(map(len, (talk.questions[0], *talk.documents)))
             self._chars_per_token[case.expert.expert_id] = sent / answer.prompt_tokens
         talk = await self._with_documents(targets, case, -2)
-        for arm in self.plan.arms:
+        for arm in filter(case.asks, self.plan.arms):
             keys = TypingModel(WARM_UP_CPM).keys(talk.questions[0], self._rng) if arm.typed else ()
             said = Said(talk.questions[0], keys, WARM_UP_PAUSE_S if arm.typed else 0.0)
             with suppress(*UNREACHABLE):  # the first block reports it

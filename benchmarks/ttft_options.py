@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .answer import Json
-from .arms import ARMS, LETTERS, UNAVAILABLE, Arm
+from .arms import ARMS, Arm
 from .arrivals import KINDS, Arrivals
 from .bench import UsageError
 from .experts import EXPERTS
@@ -22,8 +22,8 @@ QUICK_TURNS, TURNS, SELF_CHECK_TURNS = 5, 20, 500
 MAX_TURNS, MAX_DOCUMENTS_TOKENS = 100_000, 1_000_000
 INTERFERENCE_PAIRS = 3
 UNKNOWN_SERVER = "the server is not LiveMind; only V (request at end) can be asked of it"
-_OWN_ARMS = "A,V,L,B,C,D,E,P"
-_LIVEMIND_ARMS = "L,B,C,D,E,P"
+_OWN_ARMS = "A,V,L,B,C,D,E,F,P"
+_LIVEMIND_ARMS = "L,B,C,D,E,F,P"
 _FOREIGN_ARMS = "V"
 
 
@@ -222,10 +222,8 @@ def _arms(options: argparse.Namespace) -> tuple[Arm, ...]:
         default = _LIVEMIND_ARMS if options.model is None else _FOREIGN_ARMS
     names = (options.arms or default).split(",")
     for name in names:
-        if name in UNAVAILABLE:
-            raise UsageError(f"--arms: {name}: {UNAVAILABLE[name]}")
         if name not in ARMS:
-            raise UsageError(f"--arms: got {name!r}, need some of {','.join(LETTERS)}")
+            raise UsageError(f"--arms: got {name!r}, need some of {','.join(ARMS)}")
         if options.base_url is not None and name == "A":
             raise UsageError("--arms: A: the bare engine runs here, not at --base-url")
     return tuple(arm for name, arm in ARMS.items() if name in names)

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from .arms import ARMS, UNAVAILABLE
+from .arms import ARMS
 from .plan import QUICK_ARMS
 from .report import Json, Number, number, summary_table, table
 
@@ -93,7 +93,7 @@ def _shown(name: str, content: Json) -> bool:
 
 
 def _title(arm: str) -> str:
-    return ARMS[arm].title if arm in ARMS else UNAVAILABLE.get(arm, arm)
+    return ARMS[arm].title if arm in ARMS else arm
 
 
 def _arms(case: Json) -> Table:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .arms import Speculation
+from .arms import Policy, Speculation
 from .identity import TokenChoice
 
 TOP_LOGPROBS = 5
@@ -25,6 +25,7 @@ class Ask:
         ignore_eos: always ``max_tokens`` tokens; for random weights.
         documents: passages that stand before the first question.
         retrieval: the server fetches documents itself.
+        consensus: how the answer is settled; None = as the server is configured.
         logprobs: ask for the best tokens at each place; a live session cannot.
     """
 
@@ -36,12 +37,22 @@ class Ask:
     documents: tuple[str, ...] = ()
     retrieval: bool = False
     speculation: Speculation = "off"
+    consensus: Policy | None = None
     logprobs: bool = False
 
     def sampling(self) -> Json:
         """Return greedy sampling in the field names that all doors share."""
         fields: Json = {"max_tokens": self.max_tokens, "temperature": 0.0}
         return {**fields, "ignore_eos": True} if self.ignore_eos else fields
+
+    def own(self) -> Json:
+        """Return LiveMind's own fields that both of its doors have."""
+        found: Json = {
+            "cache_salt": self.salt,
+            "retrieval": self.retrieval,
+            "speculation": self.speculation,
+        }
+        return found if self.consensus is None else {**found, "consensus": self.consensus}
 
 
 def openai_body(ask: Ask, messages: Sequence[Mapping[str, str]]) -> Json:
@@ -61,13 +72,7 @@ def chat_body(
     ask: Ask, messages: Sequence[Mapping[str, str]], documents: Sequence[str] = ()
 ) -> Json:
     """Return the same for LiveMind, with its own fields."""
-    own = {
-        "documents": list(documents),
-        "cache_salt": ask.salt,
-        "retrieval": ask.retrieval,
-        "speculation": ask.speculation,
-    }
-    return {**openai_body(ask, messages), **own}
+    return {**openai_body(ask, messages), "documents": list(documents), **ask.own()}
 
 
 def session_update(ask: Ask) -> Json:
@@ -77,10 +82,8 @@ def session_update(ask: Ask) -> Json:
         "type": "session.update",
         "model": ask.model,
         "documents": list(ask.documents),
-        "cache_salt": ask.salt,
-        "retrieval": ask.retrieval,
-        "speculation": ask.speculation,
         "sampling": ask.sampling(),
+        **ask.own(),
         **instructions,
     }
 

@@ -27,6 +27,7 @@ CHARTS = {
     "load": ("load_charts", "turns"),
     "routing": ("routing_charts", "cases"),
     "retrieval": ("retrieval_charts", "cases"),
+    "consensus": ("consensus_charts", "turns"),
 }
 """Benchmark -> module whose ``charts(content)`` draws its report, and the part that it draws."""
 _NEEDED = ("matplotlib", "jinja2")

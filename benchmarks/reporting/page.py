@@ -21,7 +21,7 @@ from .short import short
 from .style import DARK, Chart, variable
 from .ttft_tables import Table, failures, tables
 
-MEANINGS = {"ttft": "..ttft_show"}
+MEANINGS = {"ttft": "..ttft_show", "consensus": "..consensus_meaning"}
 """Benchmark -> module whose ``meaning(key)`` says what a summary number is; the others have a
 table ``MEANING`` in the module that ``livemind bench`` calls, or nothing."""
 RAW_CHARACTERS = 200_000

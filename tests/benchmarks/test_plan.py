@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from livemind.benchmarks.arms import ARMS, LETTERS, UNAVAILABLE, A, B, L, V, reference_of
+from livemind.benchmarks.arms import ARMS, A, B, F, L, V, reference_of
 from livemind.benchmarks.experts import EMBEDDED, RANDOM
 from livemind.benchmarks.plan import (
     DRAFT,
@@ -51,7 +51,12 @@ def test_reference_is_the_barest_arm_that_is_asked() -> None:
     assert reference_of((B,)) is None
 
 
-def test_arms_have_letters_of_their_own_and_absent_ones_a_reason() -> None:
-    assert not ARMS.keys() & UNAVAILABLE.keys()
-    assert set(LETTERS) == set("AVLBCDEFP")
-    assert all(UNAVAILABLE.values())
+def test_arms_have_letters_of_their_own() -> None:
+    assert set(ARMS) == set("AVLBCDEFP")
+
+
+def test_plan_asks_for_consensus_only_where_experts_share_a_tokenizer() -> None:
+    plan = Plan((RANDOM, EMBEDDED), ablation_blocks((A, F), 3, 1))
+    assert [case.asks(F) for case in plan.cases()] == [False, True]
+    assert all(case.asks(A) for case in plan.cases())
+    assert plan.steps() == 3 + 2 * 3

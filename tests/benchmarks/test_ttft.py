@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestServer
 
-from livemind.benchmarks.arms import ARMS, B, C, E, L, P, V
+from livemind.benchmarks.arms import ARMS, B, C, E, F, L, P, V
 from livemind.benchmarks.arrivals import Arrivals
 from livemind.benchmarks.bench import BenchmarkFailed
 from livemind.benchmarks.client import Client
@@ -168,17 +168,32 @@ async def test_ablation_plain_server_gets_standard_fields_and_a_first_line_of_it
 
 async def test_ablation_arms_differ_in_one_thing_each() -> None:
     server = FakeServer()
-    await _ablation(server, 1, arms=tuple(ARMS[name] for name in "LBCDE"))
+    await _ablation(server, 1, arms=tuple(ARMS[name] for name in "LBCDEF"), experts=(EMBEDDED,))
     asked = {
-        (u["model"] == "auto", u["retrieval"], u["speculation"], bool(u["documents"]))
+        (
+            u["model"] == "auto",
+            u["retrieval"],
+            u["speculation"],
+            u["consensus"],
+            bool(u["documents"]),
+        )
         for u in server.updates
     }
     assert asked == {
-        (False, False, "prefill", True),
-        (True, False, "prefill", True),
-        (True, True, "prefill", False),
-        (True, True, "draft", False),
+        (False, False, "prefill", "first", True),
+        (True, False, "prefill", "first", True),
+        (True, True, "prefill", "first", False),
+        (True, True, "draft", "first", False),
+        (True, True, "draft", "auto", False),
     }
+
+
+async def test_ablation_consensus_is_not_asked_of_a_lone_expert_and_the_case_says_why() -> None:
+    server = FakeServer()
+    case, summary, _ = await _ablation(server, 1, arms=(L, E, F))
+    assert {update["consensus"] for update in server.updates} == {"first"}
+    assert case["not_asked"] == {"F": "no other expert shares this one's tokenizer"}
+    assert summary["ttft.F_over_L.p50"] is None
 
 
 async def test_ablation_failed_turns_are_counted_and_leave_the_ratios() -> None:

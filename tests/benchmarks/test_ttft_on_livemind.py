@@ -20,6 +20,7 @@ from livemind.benchmarks.experts import (
     RANDOM,
     random_model_folder,
     server_config,
+    with_fast_expert,
     with_retrieval,
     with_routing,
 )
@@ -129,9 +130,9 @@ async def test_ablation_retrieving_arms_are_judged_on_the_documents_they_found(
     folder = tmp_path / "corpus"
     folder.mkdir()
     (folder / "filler.md").write_text(corpus("filler", 1, 2, 80))
-    arms = tuple(ARMS[name] for name in "ALBCDEP")
+    arms = tuple(ARMS[name] for name in "ALBCDEFP")
     plan = Plan(
-        experts=(RANDOM,),
+        experts=(replace(RANDOM, alone=False),),
         blocks=ablation_blocks(arms, 1, 1),
         cadences=("typing-6000",),
         documents_tokens=(50,),
@@ -141,8 +142,10 @@ async def test_ablation_retrieving_arms_are_judged_on_the_documents_they_found(
     await bare.start()
     async with TestServer(_bridge(folder)) as bridge_server:
         url = str(bridge_server.make_url("")).rstrip("/")
-        full = with_retrieval(with_routing(server_config(experts), experts, 1), url, folder, 2)
-        settings = Settings.model_validate({**full, "router": {"stable_confidence": 0.0}})
+        routed = with_fast_expert(with_routing(server_config(experts), experts, 1))
+        full = with_retrieval(routed, url, folder, 2)
+        router = {**full["router"], "stable_confidence": 0.0}
+        settings = Settings.model_validate({**full, "router": router})
         async with (
             LiveMind(settings, create=_expert, embedder=FakeEmbedder) as mind,
             TestServer(create_app(mind)) as server,
@@ -158,12 +161,12 @@ async def test_ablation_retrieving_arms_are_judged_on_the_documents_they_found(
     assert {(row["outcome"], row["error"]) for row in rows} == {("completed", None)}
     summary = ablation_summary([case])
     assert summary["ttft.identical_share"] == 1.0
-    for arm in "BCDEP":
+    for arm in "BCDEFP":
         pair = case["pairs"]["A"][arm]
         assert (pair["identical"], pair["other_prompt"]) == (1, 0), arm
     assert case["arms"]["C"]["lead_ms"]["route"]["n"] > 0
     assert case["arms"]["C"]["lead_ms"]["retrieval"]["n"] == 0
-    assert all(len(row["documents"]) == 2 for row in rows if row["arm"] in "DE")
+    assert all(len(row["documents"]) == 2 for row in rows if row["arm"] in "DEF")
 
 
 def test_server_config_of_both_experts_is_valid_and_loads_both() -> None:
@@ -172,3 +175,11 @@ def test_server_config_of_both_experts_is_valid_and_loads_both() -> None:
     assert [expert.expert_id for expert in settings.experts] == ["random-100m", "technical"]
     assert settings.lazy_loading.warmup_pool_size == 2
     assert settings.domains.keys() == {"travel", "technical"}
+
+
+def test_server_config_with_the_fast_expert_is_valid_and_loads_it_too() -> None:
+    config = with_fast_expert(with_routing(server_config([EMBEDDED]), [EMBEDDED], 1))
+    settings = Settings.model_validate(config)
+    assert [expert.expert_id for expert in settings.experts] == ["technical", "fast"]
+    assert settings.router.fast_expert == "fast"
+    assert settings.lazy_loading.warmup_pool_size == 2
