@@ -14,7 +14,8 @@ from .consensus_plan import POLICIES, Recorder, batches
 from .consensus_questions import VALIDATION_SEED, Question
 from .consensus_rows import Row, row
 
-AT_A_TIME = 16
+AT_A_TIME = 8
+"""Questions of validation; each goes to every expert, and a LiveMind takes 64 answers at a time."""
 SAMPLED = GenerationParams(max_tokens=MAX_TOKENS, temperature=0.7)
 
 
