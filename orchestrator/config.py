@@ -351,6 +351,13 @@ class Settings(Section):
             if value is not None and value not in first:
                 problem = got(key, value, f"the id of an expert: {names}")
                 yield Problem(("router", key), problem.text)
+        policy, fast = self.consensus.policy, self.router.fast_expert
+        if policy in ("verify", "vote") and len(first) < 2:
+            problem = got("policy", policy, "two experts for it")
+            yield Problem(("consensus", "policy"), problem.text)
+        elif policy == "verify" and fast is None:
+            problem = got("policy", policy, "router.fast_expert for it")
+            yield Problem(("consensus", "policy"), problem.text)
         for key in ("experts", "accuracy"):
             for name in getattr(self.consensus, key):
                 if name not in first:

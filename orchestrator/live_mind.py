@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from ..backends.base import Chunk, Expert, GenerationParams, Message, Priority
+from ..backends.base import Capabilities, Chunk, Expert, GenerationParams, Message, Priority
 from ..backends.pool import ExpertState
 from ..backends.registry import create_expert, release
 from ..backends.spec import ExpertSpec
@@ -56,6 +56,9 @@ class LiveMind:
     """The engine with everything it needs; an async context manager.
 
     For one event loop. ``on_expert`` is called at every change of an expert's state.
+
+    Attributes:
+        consensus: how answers are settled where nobody says otherwise.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class LiveMind:
     ) -> None:
         self.settings = settings
         self.embed_worker: EmbedWorker | None = None
+        self.consensus = assembly.make_consensus(settings)
         self._policy = assembly.make_policy(settings)
         self._limits = assembly.make_limits(settings)
         self._create = create
@@ -211,15 +215,16 @@ class LiveMind:
                 code="too_many_sessions",
                 retry_after_s=5.0,
             )
+        pinned = self._pinned(model)
         options = SessionOptions(
-            pinned=self._pinned(model),
+            pinned=pinned,
             instructions=instructions,
             documents=tuple(documents),
             speculation=speculation or self.settings.speculation.mode,
             retrieval=self._may_retrieve(retrieval),
             params=params or GenerationParams(),
             cache_salt=cache_salt,
-            consensus=self._settled_by(consensus),
+            consensus=self._settled_by(consensus, pinned),
             on_cold=on_cold,
         )
         session = Session(
@@ -237,11 +242,6 @@ class LiveMind:
         self._sessions.add(session)
         return session
 
-    @property
-    def consensus(self) -> Consensus:
-        """How answers are settled where nobody says otherwise."""
-        return assembly.make_consensus(self.settings)
-
     def options(
         self,
         options: SessionOptions,
@@ -251,11 +251,12 @@ class LiveMind:
         consensus: Consensus | PolicyName | None = None,
     ) -> SessionOptions:
         """Return options with these three checked against this configuration; None = as it says."""
+        pinned = self._pinned(model)
         return replace(
             options,
-            pinned=self._pinned(model),
+            pinned=pinned,
             retrieval=self._may_retrieve(retrieval),
-            consensus=self._settled_by(consensus),
+            consensus=self._settled_by(consensus, pinned),
         )
 
     async def complete(
@@ -362,20 +363,15 @@ class LiveMind:
             )
         return available if wanted is None else wanted
 
-    def _settled_by(self, wanted: Consensus | PolicyName | None) -> Consensus:
-        settings = self.settings
-        choice = self.consensus
-        if isinstance(wanted, str):
-            choice = replace(choice, policy=wanted)
-        elif wanted is not None:
-            choice = wanted
-        lazy, known = settings.lazy_loading, [expert.expert_id for expert in settings.experts]
-        most_loaded = lazy.max_loaded_experts if lazy.enabled else len(known)
-        return (
-            choice
-            if wanted is None
-            else check(choice, known, settings.router.fast_expert, most_loaded)
-        )
+    def _settled_by(self, wanted: Consensus | PolicyName | None, pinned: str | None) -> Consensus:
+        if wanted is None:
+            return self.consensus
+        choice = replace(self.consensus, policy=wanted) if isinstance(wanted, str) else wanted
+        return check(choice, self.settings, pinned, self._capabilities)
+
+    def _capabilities(self, expert_id: str) -> Capabilities | None:
+        expert = self._running().pool.ready(expert_id)
+        return expert.capabilities if expert is not None else None
 
     def _admit(self) -> Callable[[], None]:
         limit = self.settings.server.max_concurrent_turns

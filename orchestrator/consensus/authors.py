@@ -36,7 +36,8 @@ def convened(
         case "vote":
             others = choice.experts or team.others(leader)
     wanted = [expert for expert in dict.fromkeys(others) if expert != leader]
-    return convene(pool, leader, wanted, wake=bool(choice.experts))
+    patience_s = None if is_continuable(choice) else choice.deadline_s
+    return convene(pool, leader, wanted, wake=bool(choice.experts), patience_s=patience_s)
 
 
 def policy_of(choice: Consensus, leader: Capabilities | None) -> PolicyName:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
+from ...backends.base import Capabilities
+from ..config import Settings
+from ..config_experts import ExpertConfig
 from ..errors import InvalidRequest
 from .choice import Consensus
 
 
-def check(choice: Consensus, known: Sequence[str], fast: str | None, most_loaded: int) -> Consensus:
-    """Return the choice.
-
-    Args:
-        choice: of a request.
-        known: ids of all experts.
-        fast: id of the fast one.
-        most_loaded: how many experts can be in memory at a time.
+def check(
+    choice: Consensus,
+    settings: Settings,
+    pinned: str | None,
+    loaded: Callable[[str], Capabilities | None],
+) -> Consensus:
+    """Return the choice of a request; for the other arguments see ``draft_problem``.
 
     Raises:
         InvalidRequest: with the field that is wrong.
     """
+    lazy, known = settings.lazy_loading, [expert.expert_id for expert in settings.experts]
+    fast = settings.router.fast_expert
+    most_loaded = lazy.max_loaded_experts if lazy.enabled else len(known)
     for name in choice.experts:
         if name not in known:
             raise _wrong("experts", f"no expert {name!r}; there are {', '.join(known)}")
@@ -31,6 +36,10 @@ def check(choice: Consensus, known: Sequence[str], fast: str | None, most_loaded
     if choice.policy in ("verify", "vote") and len(known) < 2:
         message = f'"{choice.policy}" needs two experts, one is configured'
         raise _wrong("policy", message, "not_available")
+    if choice.policy == "draft":
+        problem = draft_problem(settings, pinned, loaded)
+        if problem is not None:
+            raise _wrong("policy", f'"draft": {problem}', "not_available")
     if choice.policy == "verify" and fast is None:
         message = '"verify" needs router.fast_expert, which writes'
         raise _wrong("policy", message, "not_available")
@@ -41,6 +50,37 @@ def check(choice: Consensus, known: Sequence[str], fast: str | None, most_loaded
         message = 'labels and answer "label" belong together'
         raise _wrong("labels" if choice.answer == "label" else "answer", message)
     return choice
+
+
+def draft_problem(
+    settings: Settings, pinned: str | None, loaded: Callable[[str], Capabilities | None]
+) -> str | None:
+    """Return why ``draft`` is impossible here, None if it is possible as far as is known.
+
+    Args:
+        settings: the configuration.
+        pinned: the expert that answers, None = routed.
+        loaded: what a loaded expert can do, None for another one.
+    """
+    fast = settings.router.fast_expert
+    answering = [e for e in settings.experts if e.expert_id == pinned or pinned is None]
+    if not any(_may_verify(e, loaded(e.expert_id)) for e in answering):
+        if pinned is None:
+            return "no expert verifies drafts (verify_drafts)"
+        return f"expert {pinned!r} does not verify drafts (verify_drafts)"
+    of_fast = loaded(fast) if fast is not None else None
+    of_pinned = loaded(pinned) if pinned is not None else None
+    if of_fast is not None and of_pinned is not None:
+        ids = {of_fast.tokenizer_id, of_pinned.tokenizer_id}
+        if None not in ids and len(ids) > 1:
+            return f"expert {pinned!r} and the fast expert {fast!r} have different tokenizers"
+    return None
+
+
+def _may_verify(config: ExpertConfig, loaded: Capabilities | None) -> bool:
+    if loaded is not None:
+        return loaded.drafts
+    return config.verify_drafts is True or (config.verify_drafts is None and config.kind == "vllm")
 
 
 def _wrong(field: str, message: str, code: str = "invalid_value") -> InvalidRequest:

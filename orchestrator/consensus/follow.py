@@ -16,10 +16,10 @@ from ...backends.errors import ExpertError
 from ..ledger import ExpertRates
 from .task import Task, now_s
 
-# Drafting beside a decoding expert takes processor time from it. On two cores it gained from
-# a fast expert of a third of the decode time on.
+# Drafting beside a decoding expert takes processor time from it.
 WORTHWHILE_SPEED = 0.4
 WORTHWHILE_ACCEPTANCE = 0.5
+MEASURED_ANSWERS = 3
 OVERLAP_TOKENS = 8
 FREE_RESTARTS = 2
 ACCEPTED_PER_RESTART = 8
@@ -28,13 +28,18 @@ SMOOTHING = 0.3
 
 @dataclass(slots=True)
 class Acceptance:
-    """The share of a fast expert's drafted tokens that another expert takes over: its mean."""
+    """The share of a fast expert's drafted tokens that another expert takes over: its mean.
+
+    ``answers`` counts what it was learned from.
+    """
 
     share: float | None = None
+    answers: int = 0
 
     def saw(self, accepted: int, rejected: int) -> None:
         """Learn from one answer."""
         if accepted + rejected:
+            self.answers += 1
             share = accepted / (accepted + rejected)
             self.share = (
                 share if self.share is None else (1 - SMOOTHING) * self.share + SMOOTHING * share
@@ -46,10 +51,13 @@ def pays(fast: ExpertRates, strong: ExpertRates, acceptance: Acceptance, *, hidd
 
     While somebody waits only what was measured counts; in hiding it is tried to be measured.
     """
-    if fast.decode_ms is None or strong.decode_ms is None or acceptance.share is None:
+    if fast.decode_ms is None or strong.decode_ms is None:
         return hidden
-    is_fast = fast.decode_ms <= WORTHWHILE_SPEED * strong.decode_ms
-    return is_fast and acceptance.share >= WORTHWHILE_ACCEPTANCE
+    if fast.decode_ms > WORTHWHILE_SPEED * strong.decode_ms:
+        return False
+    if acceptance.share is None or acceptance.answers < MEASURED_ANSWERS:
+        return hidden
+    return acceptance.share >= WORTHWHILE_ACCEPTANCE
 
 
 class Follower:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from ...backends.base import Expert
-from ...backends.errors import ExpertError
+from ...backends.errors import ExpertError, ExpertUnavailable
 from ...backends.pool import Pool
 
 
@@ -26,12 +27,17 @@ class Panel:
 
 @asynccontextmanager
 async def convene(
-    pool: Pool, leader: str, others: Iterable[str] = (), *, wake: bool = False
+    pool: Pool,
+    leader: str,
+    others: Sequence[str] = (),
+    *,
+    wake: bool = False,
+    patience_s: float | None = None,
 ) -> AsyncIterator[Panel]:
     """Hold the leader, loading it if need be, and those of the others that are loaded.
 
-    An expert that is not loaded is absent; with ``wake`` it is loaded for the next time. Without a
-    leader the others have to do.
+    An expert that is not loaded is absent; with ``wake`` it is loaded for the next time. A leader
+    that cannot be loaded, or not within ``patience_s``, is absent if there are others.
 
     Raises:
         ExpertError: the leader cannot be loaded and there is no other.
@@ -40,10 +46,15 @@ async def convene(
     absent: dict[str, str] = {}
     async with AsyncExitStack() as stack:
         failure: ExpertError | None = None
+        alone = not any(pool.ready(expert) for expert in others)
         try:
-            experts[leader] = await stack.enter_async_context(pool.acquire(leader))
+            async with asyncio.timeout(None if alone else patience_s):
+                experts[leader] = await stack.enter_async_context(pool.acquire(leader))
         except ExpertError as error:
             absent[leader], failure = error.message, error
+        except TimeoutError:
+            absent[leader] = "not loaded in time"
+            failure = ExpertUnavailable(leader, absent[leader])
         for expert in others:
             if pool.ready(expert) is not None:
                 experts[expert] = await stack.enter_async_context(pool.acquire(expert))

@@ -36,6 +36,12 @@ class Wanted:
             self._since_s = now_s()
             self._begun.set()
 
+    async def reached(self, seconds: float) -> None:
+        """Return so long after the commit."""
+        await self._begun.wait()
+        assert self._since_s is not None
+        await asyncio.sleep(self._since_s + seconds - now_s())
+
     async def lasting(self, seconds: float) -> None:
         """Return once somebody has waited for so long from now on."""
         begun_s = now_s()

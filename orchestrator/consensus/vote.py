@@ -89,7 +89,7 @@ async def write_voted(task: Task, panel: Panel, team: Team) -> AsyncGenerator[Ch
         voters = {
             start(_cast(ballot, task, panel.experts[ballot.expert])): ballot for ballot in ballots
         }
-        late = start(task.wanted.lasting(task.choice.deadline_s))
+        late = start(task.wanted.reached(task.choice.deadline_s))
         settled_by: Settled = "quorum"
         chosen = None
         while chosen is None and voters:

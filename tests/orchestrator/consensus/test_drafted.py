@@ -14,7 +14,7 @@ from livemind.backends.base import Capabilities, GenerationParams, Message
 from livemind.backends.errors import ExpertUnavailable
 from livemind.backends.fake import FakeExpert
 from livemind.orchestrator.consensus.choice import Consensus
-from livemind.orchestrator.consensus.follow import Acceptance, pays
+from livemind.orchestrator.consensus.follow import MEASURED_ANSWERS, Acceptance, pays
 from livemind.orchestrator.consensus.guess import Guess, may_be_drafted
 from livemind.orchestrator.ledger import ExpertRates
 from livemind.orchestrator.session import SessionOptions
@@ -48,7 +48,8 @@ async def measured(stage: Any) -> None:
     """Let the stage know what it would have learned from earlier answers."""
     stage.shared.rates["strong"].saw_decode(30.0)
     stage.shared.rates["fast"].saw_decode(3.0)
-    stage.shared.acceptances["fast", "strong"].saw(9, 1)
+    for _ in range(MEASURED_ANSWERS):
+        stage.shared.acceptances["fast", "strong"].saw(9, 1)
 
 
 async def paste(live: SimpleNamespace, stage: Any, options: SessionOptions = OFF) -> Any:
@@ -234,6 +235,7 @@ def test_pays_by_what_was_measured(
     fast_ms: float | None, accepted: tuple[int, int], hidden: bool, expected: bool
 ) -> None:
     acceptance = Acceptance()
-    acceptance.saw(*accepted)
+    for _ in range(MEASURED_ANSWERS):
+        acceptance.saw(*accepted)
     rates = ExpertRates(decode_ms=fast_ms), ExpertRates(decode_ms=10.0)
     assert pays(*rates, acceptance, hidden=hidden) is expected

@@ -113,6 +113,24 @@ def test_vote_without_its_leader_is_settled_by_the_others_who_name_it(
     assert reason in abstained.reason
 
 
+def test_vote_leader_that_is_loading_is_not_waited_for_beyond_the_deadline(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        experts = (expert("strong", "4", start_s=20.0), expert("fast", "5"))
+        async with live.open_stage(*experts, warm=["fast"]) as stage:
+            stage.shared.team = team(experts)
+            async with stage.session(OFF) as session:
+                began = asyncio.get_running_loop().time()
+                seen = await live.answer(session, "how many?")
+                took_s = asyncio.get_running_loop().time() - began
+            assert (live.text_of(seen), live.done_of(seen).status) == ("5", "completed")
+            assert took_s <= NUMBER.deadline_s + 0.1
+            assert live.done_of(seen).consensus.abstained[0].reason == "not loaded in time"
+
+    virtual_run(main())
+
+
 def test_vote_nobody_says_a_number_the_leader_is_shown(
     virtual_run: Any, live: SimpleNamespace
 ) -> None:
