@@ -24,13 +24,11 @@ if TYPE_CHECKING:
 def convened(
     pool: Pool, team: Team, leader: str, choice: Consensus
 ) -> AbstractAsyncContextManager[Panel]:
-    """Hold the experts that a choice needs beside its leader; see ``convene``."""
+    """Hold the leader and the experts that have a say in the answer; see ``convene``."""
     fast = (team.fast,) if team.fast is not None else ()
     match choice.policy:
-        case "first":
+        case "auto" | "first" | "draft":  # a drafting fast expert is held while it drafts
             others: tuple[str, ...] = ()
-        case "auto" | "draft":
-            others = fast
         case "verify":
             others = (*fast, *(choice.experts or team.others(leader)))
         case "vote":

@@ -54,10 +54,10 @@ def _follower(task: Task, panel: Panel, shared: Shared) -> Follower | None:
     name = shared.team.fast
     if name is None or name == task.leader:
         return None
-    fast, leader = panel.experts.get(name), panel.experts[task.leader].capabilities
+    fast, leader = shared.pool.ready(name), panel.experts[task.leader].capabilities
     reason = None
     if fast is None:
-        reason = panel.absent.get(name)
+        reason = "not loaded"
     elif leader.tokenizer_id is None or fast.capabilities.tokenizer_id != leader.tokenizer_id:
         reason = "another tokenizer"
     if reason is not None and task.choice.policy == "draft":
@@ -68,4 +68,7 @@ def _follower(task: Task, panel: Panel, shared: Shared) -> Follower | None:
     acceptance = shared.acceptances[name, task.leader]
     if not pays(rates[name], rates[task.leader], acceptance, hidden=hidden):
         return None
-    return Follower(task, fast, rates[name])
+    group = fast.capabilities.compute_group
+    if group != leader.compute_group and shared.gate.busy(group):
+        return None
+    return Follower(task, name, shared.pool, rates[name])

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from ...backends.base import Expert, GenerationParams
 from ...backends.drafts import DraftFeed
 from ...backends.errors import ExpertError
+from ...backends.pool import Pool
 from ..ledger import ExpertRates
 from .task import Task, now_s
 
@@ -63,11 +64,11 @@ def pays(fast: ExpertRates, strong: ExpertRates, acceptance: Acceptance, *, hidd
 class Follower:
     """Writes a feed for an answer that others decode, and begins anew where it was wrong."""
 
-    def __init__(self, task: Task, expert: Expert, rates: ExpertRates) -> None:
+    def __init__(self, task: Task, expert_id: str, pool: Pool, rates: ExpertRates) -> None:
         self.feed = DraftFeed()
-        self.expert_id = expert.expert_id
+        self.expert_id = expert_id
         self._task = task
-        self._expert = expert
+        self._pool = pool
         self._rates = rates
         self._answer: list[int] = []
         self._drafted: list[int] = []  # since the last beginning, at ``_base`` of the answer
@@ -94,19 +95,20 @@ class Follower:
         restarts = 0
         try:
             while restarts <= FREE_RESTARTS + self._accepted // ACCEPTED_PER_RESTART:
-                await self._draft()
+                async with self._pool.acquire(self.expert_id) as expert:
+                    await self._draft(expert)
                 await self._lost.wait()
                 restarts += 1
         except ExpertError as error:
-            self._task.report.abstained[self._expert.expert_id] = error.message
+            self._task.report.abstained[self.expert_id] = error.message
         finally:
             self.feed.close()
 
-    async def _draft(self) -> None:
+    async def _draft(self, expert: Expert) -> None:
         self._lost.clear()
         self._base, self._drafted = len(self._answer), []
         self.feed.push(self._answer[-OVERLAP_TOKENS:])
-        prompt = self._task.rendered(self._expert)
+        prompt = self._task.rendered(expert)
         ids = prompt.token_ids + self._task.begun + tuple(self._answer)
         prompt = replace(prompt, token_ids=ids, num_tokens=len(ids))
         limit = self._task.params.max_tokens
@@ -116,7 +118,7 @@ class Follower:
             stop=self._task.params.stop,
             ignore_eos=self._task.params.ignore_eos,
         )
-        stream = self._expert.generate(
+        stream = expert.generate(
             prompt,
             params,
             priority=self._task.priority,

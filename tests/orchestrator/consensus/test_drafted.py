@@ -147,6 +147,24 @@ def test_draft_unmeasured_is_tried_in_hiding_only(virtual_run: Any, live: Simple
     virtual_run(main())
 
 
+def test_draft_fast_expert_that_does_not_draft_may_be_unloaded_meanwhile(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        async with live.open_stage(fast(), strong()) as stage, stage.session(OFF) as session:
+            users = {}
+            for known in (False, True):
+                if known:
+                    await measured(stage)
+                session.request_commit(WORDS)
+                await asyncio.sleep(0.05)
+                users[known] = {s.expert_id: s.users for s in stage.shared.pool.states()}
+                await asyncio.sleep(5)
+            assert users == {False: {"fast": 0, "strong": 1}, True: {"fast": 1, "strong": 1}}
+
+    virtual_run(main())
+
+
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [
