@@ -17,7 +17,6 @@ from ..backends.zoo import catalog
 from ..rag.client import BridgeClient
 from .config import Settings
 from .config_experts import ZOO_PREFIX
-from .consensus.choice import Consensus
 from .consensus.team import Team
 from .gate import SpeculationGate
 from .router import Router, TextEmbedding
@@ -140,19 +139,6 @@ def make_team(settings: Settings) -> Team:
         {expert.expert_id: expert.domain for expert in settings.experts},
         settings.router.fast_expert,
         {**measured, **settings.consensus.accuracy},
-    )
-
-
-def make_consensus(settings: Settings) -> Consensus:
-    """Return how answers are settled where a request does not say."""
-    consensus = settings.consensus
-    return Consensus(
-        consensus.policy,
-        consensus.experts,
-        consensus.deadline_ms / 1000,
-        quorum=consensus.quorum,
-        gate=consensus.gate,
-        verdict=consensus.verdict,
     )
 
 

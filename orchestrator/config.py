@@ -26,6 +26,8 @@ from ..backends.vllm_args import MOST_IMAGES
 from .config_experts import ExpertConfig, Section, from_folder, url_problem
 from .config_file import read_json
 from .config_problems import Problem, got, problem_lines, raise_problems
+from .consensus.checks import problems as consensus_problems
+from .consensus.choice import Consensus
 from .errors import ConfigError
 from .turn import OnCold
 
@@ -307,6 +309,17 @@ class ConsensusConfig(Section):
         "Embedded experts are measured already.",
     )
 
+    def choice(self) -> Consensus:
+        """Return how answers are settled where a request does not say."""
+        return Consensus(
+            self.policy,
+            self.experts,
+            self.deadline_ms / 1000,
+            quorum=self.quorum,
+            gate=self.gate,
+            verdict=self.verdict,
+        )
+
 
 class Settings(Section):
     """The whole configuration."""
@@ -351,23 +364,22 @@ class Settings(Section):
             if value is not None and value not in first:
                 problem = got(key, value, f"the id of an expert: {names}")
                 yield Problem(("router", key), problem.text)
-        policy, fast = self.consensus.policy, self.router.fast_expert
-        if policy in ("verify", "vote") and len(first) < 2:
-            problem = got("policy", policy, "two experts for it")
-            yield Problem(("consensus", "policy"), problem.text)
-        elif policy == "verify" and fast is None:
-            problem = got("policy", policy, "router.fast_expert for it")
-            yield Problem(("consensus", "policy"), problem.text)
-        for key in ("experts", "accuracy"):
-            for name in getattr(self.consensus, key):
-                if name not in first:
-                    problem = got(key, name, f"the id of an expert: {names}")
-                    yield Problem(("consensus", key), problem.text)
+        for field, text in consensus_problems(self.consensus.choice(), self):
+            yield Problem(("consensus", field), text)
+        for name in self.consensus.accuracy:
+            if name not in first:
+                problem = got("accuracy", name, f"the id of an expert: {names}")
+                yield Problem(("consensus", "accuracy"), problem.text)
         used = {expert.domain for expert in self.experts}
-        for domain in self.domains:
-            if domain not in used:
+        measured = self.consensus.accuracy.items()
+        places: list[tuple[str, ...]] = [
+            *(("domains", domain) for domain in self.domains),
+            *(("consensus", "accuracy", name, domain) for name, of in measured for domain in of),
+        ]
+        for place in places:
+            if place[-1] not in used:
                 listed = ", ".join(f'"{name}"' for name in sorted(used))
-                yield Problem(("domains", domain), f"no expert has this domain, only {listed}")
+                yield Problem(place, f"no expert has this domain, only {listed}")
 
     def _pool_problems(self) -> Iterator[Problem]:
         pool, total = self.lazy_loading, len(self.experts)

@@ -72,7 +72,7 @@ class LiveMind:
     ) -> None:
         self.settings = settings
         self.embed_worker: EmbedWorker | None = None
-        self.consensus = assembly.make_consensus(settings)
+        self.consensus = settings.consensus.choice()
         self._policy = assembly.make_policy(settings)
         self._limits = assembly.make_limits(settings)
         self._create = create

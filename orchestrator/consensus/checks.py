@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from ...backends.base import Capabilities
-from ..config import Settings
 from ..config_experts import ExpertConfig
 from ..errors import InvalidRequest
 from .choice import Consensus
+
+if TYPE_CHECKING:
+    from ..config import Settings
 
 
 def check(
@@ -22,34 +25,38 @@ def check(
     Raises:
         InvalidRequest: with the field that is wrong.
     """
-    lazy, known = settings.lazy_loading, [expert.expert_id for expert in settings.experts]
-    fast = settings.router.fast_expert
-    most_loaded = lazy.max_loaded_experts if lazy.enabled else len(known)
-    for name in choice.experts:
-        if name not in known:
-            raise _wrong("experts", f"no expert {name!r}; there are {', '.join(known)}")
-    if len(set(choice.experts)) < len(choice.experts):
-        raise _wrong("experts", "an expert is named twice")
-    if len(choice.experts) > most_loaded:
-        message = f"{len(choice.experts)} experts, but only {most_loaded} are loaded at a time"
-        raise _wrong("experts", f"{message} (lazy_loading.max_loaded_experts)")
-    if choice.policy in ("verify", "vote") and len(known) < 2:
-        message = f'"{choice.policy}" needs two experts, one is configured'
-        raise _wrong("policy", message, "not_available")
+    for field, message in problems(choice, settings):
+        raise _wrong(field, message, "not_available" if field == "policy" else "invalid_value")
     if choice.policy == "draft":
         problem = draft_problem(settings, pinned, loaded)
         if problem is not None:
             raise _wrong("policy", f'"draft": {problem}', "not_available")
-    if choice.policy == "verify" and fast is None:
-        message = '"verify" needs router.fast_expert, which writes'
-        raise _wrong("policy", message, "not_available")
-    if choice.quorum > len(known) - 1 and choice.quorum > 1:
-        message = f"got {choice.quorum}, but there are {len(known) - 1} experts beside the author"
-        raise _wrong("quorum", message)
     if (choice.answer == "label") != bool(choice.labels):
         message = 'labels and answer "label" belong together'
         raise _wrong("labels" if choice.answer == "label" else "answer", message)
     return choice
+
+
+def problems(choice: Consensus, settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield (field, why it is wrong) for what no request can change."""
+    lazy, known = settings.lazy_loading, [expert.expert_id for expert in settings.experts]
+    strangers = [name for name in choice.experts if name not in known]
+    local = [e.expert_id for e in settings.experts if e.kind == "vllm"]
+    wanted = len(set(choice.experts).intersection(local))
+    if strangers:
+        yield "experts", f"no expert {strangers[0]!r}; there are {', '.join(known)}"
+    if len(set(choice.experts)) < len(choice.experts):
+        yield "experts", "an expert is named twice"
+    if lazy.enabled and wanted > lazy.max_loaded_experts:
+        message = f"{wanted} experts of this machine, but only {lazy.max_loaded_experts} are loaded"
+        yield "experts", f"{message} at a time (lazy_loading.max_loaded_experts)"
+    if choice.policy in ("verify", "vote") and len(known) < 2:
+        yield "policy", f'"{choice.policy}" needs two experts, one is configured'
+    elif choice.policy == "verify" and settings.router.fast_expert is None:
+        yield "policy", '"verify" needs router.fast_expert, which writes'
+    if choice.quorum > len(known) - 1 and choice.quorum > 1:
+        message = f"got {choice.quorum}, but there are {len(known) - 1} experts beside the author"
+        yield "quorum", message
 
 
 def draft_problem(

@@ -24,7 +24,7 @@ class ConsensusRequest(Strict):
     verdict: Literal["ask", "continue"] | None = None
     answer: Literal["text", "number", "option", "label", "json"] | None = None
     labels: list[Annotated[str, Field(min_length=1, max_length=256)]] | None = Field(
-        None, min_length=1, max_length=MAX_LABELS
+        None, max_length=MAX_LABELS
     )
 
     def onto(self, base: Consensus) -> Consensus:
@@ -49,4 +49,5 @@ ConsensusField = Annotated[ConsensusRequest | None, BeforeValidator(_named)]
 def consensus_json(choice: Consensus) -> dict[str, object]:
     """Return the choice as a request would say it."""
     values = asdict(choice)
-    return {**values, "deadline_ms": values.pop("deadline_s") * 1000}
+    deadline_s = values.pop("deadline_s")
+    return {**values, "deadline_ms": deadline_s * 1000}

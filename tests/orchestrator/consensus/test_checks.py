@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from livemind.backends.base import Capabilities
 from livemind.orchestrator.config import Settings
@@ -68,8 +70,28 @@ def test_check_more_experts_than_fit_into_memory_are_refused() -> None:
         check(Consensus("vote", ("fast", "strong")), small, None, NOTHING.get)
 
 
-@pytest.mark.parametrize("policy", ["verify", "vote"])
-def test_settings_policy_that_needs_two_experts_is_refused_with_one(policy: str) -> None:
-    experts = [{"expert_id": "only", "model_path": "./o"}]
-    with pytest.raises(ValueError, match=r"consensus\.policy"):
-        Settings.model_validate({"experts": experts, "consensus": {"policy": policy}})
+def test_check_experts_of_other_machines_fit_into_memory() -> None:
+    servers = [{"expert_id": name, **REMOTE} for name in ("a", "b", "c")]
+    remote = Settings.model_validate({"experts": servers})
+    check(Consensus("vote", ("a", "b", "c")), remote, None, NOTHING.get)
+
+
+@pytest.mark.parametrize(
+    ("experts", "consensus", "field"),
+    [
+        ("a", {"policy": "vote"}, "policy"),
+        ("a", {"policy": "verify"}, "policy"),
+        ("ab", {"policy": "verify"}, "policy"),
+        ("ab", {"experts": ["a", "a"]}, "experts"),
+        ("ab", {"experts": ["c"]}, "experts"),
+        ("abc", {"quorum": 3}, "quorum"),
+        ("ab", {"accuracy": {"a": {"alchemy": 0.9}}}, "accuracy.a.alchemy"),
+    ],
+    ids=["one votes", "one verifies", "no author", "twice", "stranger", "quorum", "domain"],
+)
+def test_settings_default_that_is_impossible_is_refused_by_name(
+    experts: str, consensus: dict[str, Any], field: str
+) -> None:
+    given = {"experts": [{"expert_id": name, **REMOTE} for name in experts], "consensus": consensus}
+    with pytest.raises(ValidationError, match=re.escape(f"consensus.{field}: ")):
+        Settings.model_validate(given)

@@ -14,6 +14,8 @@ import pytest
 
 from livemind.backends.base import Message
 from livemind.backends.fake import FakeExpert
+from livemind.orchestrator.consensus.choice import Consensus
+from livemind.orchestrator.server.consensus_schema import ConsensusRequest, consensus_json
 
 POLICIES = ("first", "draft", "verify", "vote")
 QUESTION = "what is it?"
@@ -158,6 +160,16 @@ async def test_chat_consensus_that_is_impossible_is_refused_by_name(
     async with serve(expert("fast"), expert("strong"), fast="fast") as doors:
         status, answer = await doors.chat(QUESTION, consensus=consensus)
         assert (status, answer["error"]["param"]) == (400, param)
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [Consensus(), Consensus("vote", ("a",), 1.5, "label", ("x",), 2, "every", "continue")],
+    ids=["default", "other"],
+)
+def test_consensus_that_is_told_can_be_sent_back(choice: Consensus) -> None:
+    told = json.dumps(consensus_json(choice))
+    assert ConsensusRequest.model_validate_json(told).onto(Consensus()) == choice
 
 
 async def test_chat_verify_without_a_fast_expert_is_refused_by_name(serve: Any) -> None:
