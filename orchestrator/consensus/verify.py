@@ -34,6 +34,8 @@ async def write_verified(task: Task, panel: Panel, shared: Shared) -> AsyncGener
     author, leader = shared.team.fast, panel.experts.get(task.leader)
     report = task.report
     report.abstained.update(panel.absent)
+    if leader is None and author not in panel.experts:
+        raise ExpertUnavailable(task.leader, panel.absent[task.leader])
     if author is None or author == task.leader or author not in panel.experts:
         stream = write_alone(task, panel)
     elif leader is not None and not leader.capabilities.continues:

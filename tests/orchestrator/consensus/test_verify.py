@@ -175,6 +175,23 @@ def test_verify_everybody_fails_the_turn_fails_once(
     assert (text, done.status, done.error.code) == ("", "failed", "expert_unavailable")
 
 
+def test_verify_neither_author_nor_routed_expert_loaded_fails_with_the_reason(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        experts = (expert("fast", GOOD), expert("third", "x"), expert("strong", GOOD))
+        experts[2].start_error = ExpertUnavailable("strong", "broken")
+        async with (
+            live.open_stage(*experts, warm=["third"]) as stage,
+            stage.session(OPTIONS) as session,
+        ):
+            done = live.done_of(await live.answer(session, "tell me"))
+        assert (done.status, done.error.code) == ("failed", "expert_unavailable")
+        assert "broken" in done.error.message
+
+    virtual_run(main())
+
+
 def test_verify_quorum_of_two_needs_two_verdicts(virtual_run: Any, live: SimpleNamespace) -> None:
     experts = (expert("fast", GOOD), expert("third", "x"), expert("strong", GOOD.upper()))
     experts[1].refuse = ExpertUnavailable("third", "dead")
