@@ -24,6 +24,7 @@ from .reporting import outputs
 
 BENCHES = {
     "kernels": ("kernels_bench", "each kernel against scalar code, NumPy, torch and vLLM's own"),
+    "vllm-plugin": ("plugin_bench", "tokens per second of vLLM with our kernels and without"),
     "ttft": ("ttft_bench", "time to first token from Enter, typed live against sent at the end"),
     "routing": ("routing_bench", "routes on partial input: right, calibrated, early, fast"),
     "retrieval": ("retrieval_bench", "recall on Python's documentation, how early, how fast"),

@@ -55,7 +55,10 @@ class Model:
 
 
 def quantize_model(folder: Path, group: int) -> None:
-    """Turn a model's projections into AWQ's form, in place; embeddings and norms stay."""
+    """Turn a model's projections into AWQ's form, in place; embeddings and norms stay.
+
+    AWQ has whole zero points only; ours are rounded, which random weights do not mind.
+    """
     import torch
     from safetensors.torch import load_file, save_file
 
@@ -68,7 +71,7 @@ def quantize_model(folder: Path, group: int) -> None:
         codes, scales, zeros = q4_codes(tensor.float().numpy(), group)
         prefix = name.removesuffix(".weight")
         tensors[f"{prefix}.qweight"] = torch.from_numpy(_packed(codes.T))
-        tensors[f"{prefix}.qzeros"] = torch.from_numpy(_packed(zeros.T.astype(np.uint8)))
+        tensors[f"{prefix}.qzeros"] = torch.from_numpy(_packed(np.rint(zeros.T).astype(np.uint8)))
         tensors[f"{prefix}.scales"] = torch.from_numpy(scales.T.copy()).to(tensor.dtype)
     save_file(tensors, file, metadata={"format": "pt"})
     path = folder / "config.json"

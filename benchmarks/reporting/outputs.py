@@ -28,6 +28,8 @@ CHARTS = {
     "routing": ("routing_charts", "cases"),
     "retrieval": ("retrieval_charts", "cases"),
     "consensus": ("consensus_charts", "turns"),
+    "kernels": ("kernels_charts", "cases"),
+    "vllm-plugin": ("kernels_charts", "cases"),
 }
 """Benchmark -> module whose ``charts(content)`` draws its report, and the part that it draws."""
 _NEEDED = ("matplotlib", "jinja2")
