@@ -148,6 +148,8 @@ def dense(native: ModuleType, seed: int) -> Iterator[Case]:
     case = Case("matmul", "512", partial(native.matmul, a, b, out), operations=2 * 512**3)
     case.peers["numpy"] = partial(np.matmul, a, b, out=out)
     case.peers["torch"] = partial(torch.mm, torch.from_numpy(a), torch.from_numpy(b))
+    if hasattr(native, "acl_matmul"):
+        case.peers["acl"] = partial(native.acl_matmul, a, b, out)
     yield case
     for keys in (256, 512, 2048):
         q = torch.randn(8, 16, 64).bfloat16()

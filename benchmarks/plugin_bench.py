@@ -78,7 +78,7 @@ class Size:
     questions: int
 
 
-QUICK = Size(turns=4, tokens={1: 48, 8: 16}, prompts=32, fillers=2, draws=384, questions=300)
+QUICK = Size(turns=3, tokens={1: 40, 8: 16}, prompts=24, fillers=1, draws=256, questions=300)
 WHOLE = Size(turns=9, tokens={1: 64, 8: 64}, prompts=200, fillers=8, draws=4096, questions=300)
 
 

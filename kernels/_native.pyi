@@ -1,6 +1,6 @@
 """The compiled kernels: signatures and meaning are those of ``reference.py``."""
 
-from .arrays import Array
+from .arrays import Array, FloatArray
 from .reference import apply_penalties as apply_penalties
 from .reference import attention as attention
 from .reference import cosine_top_k as cosine_top_k
@@ -20,6 +20,12 @@ from .reference import rms_norm as rms_norm
 from .reference import rope as rope
 from .reference import softmax as softmax
 from .reference import swiglu as swiglu
+
+def acl_matmul(a: Array, b: Array, out: Array | None = None) -> FloatArray:
+    """Return what ``matmul`` does, by Arm Compute Library.
+
+    There only in builds with ``-DLIVEMIND_ACL_ROOT``. Source: its class NEGEMM.
+    """
 
 def isa() -> str:
     """Return the tier that runs."""

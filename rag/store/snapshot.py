@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ... import kernels
 from ..base import FloatArray
 
 Rows = npt.NDArray[np.int64]
@@ -55,20 +56,24 @@ class Segment:
     def exact(self, query: FloatArray, k: int, allowed: Rows | None) -> list[tuple[int, float]]:
         """Return the k best live rows; only ``allowed`` ones if given."""
         if allowed is None:
-            scores, places = self.vectors @ query, None
-            scores[~self.alive] = -2.0
+            places, vectors, alive = None, self.vectors, self.alive
         else:
             places = self.places(allowed)
             places = places[self.alive[places]]
-            scores = self.vectors[places] @ query
-        count = min(k, len(scores))
-        if count == 0:
+            vectors, alive = self.vectors[places], self.alive[places]
+        if not alive.any():
             return []
-        best = np.argpartition(scores, len(scores) - count)[len(scores) - count :]
-        best = best[np.lexsort((best, -scores[best]))]
+        wanted, ask = min(k, int(alive.sum())), k if alive.all() else 2 * k + 8
+        while True:  # removed rows among the best: ask for more
+            ask = min(ask, len(vectors))
+            indices, cosines = kernels.cosine_top_k(query[None, :], vectors, ask)
+            live = alive[indices[0]]
+            if live.sum() >= wanted:
+                break
+            ask *= 4
+        best, scores = indices[0][live][:k], cosines[0][live][:k]
         rows = self.rows[best if places is None else places[best]]
-        pairs = zip(rows.tolist(), scores[best].tolist(), strict=True)
-        return [(row, score) for row, score in pairs if score > -1.5]
+        return list(zip(rows.tolist(), scores.tolist(), strict=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,22 @@ def test_matmul_any_shape_matches_float64(tier: ModuleType, m: int, n: int, k: i
     assert (wide[:, n:] == 7.0).all()
 
 
+def test_acl_matmul_equals_the_own_one() -> None:
+    """Needs a build with Arm Compute Library (-DLIVEMIND_ACL_ROOT)."""
+    native = pytest.importorskip("livemind.kernels._native")
+    if not hasattr(native, "acl_matmul"):
+        pytest.skip("built without Arm Compute Library")
+    rng = np.random.default_rng(8)
+    a = rng.standard_normal((37, 50), np.float32)
+    b = rng.standard_normal((50, 41), np.float32)
+    wide = np.zeros((37, 50), np.float32)
+    native.acl_matmul(a, b, out=wide[:, :41])
+    np.testing.assert_allclose(wide[:, :41], native.matmul(a, b), rtol=1e-5, atol=1e-5)
+    assert (wide[:, 41:] == 0).all()
+    with pytest.raises(ValueError, match="a has 50 columns, b has 37 rows"):
+        native.acl_matmul(a, a)
+
+
 @pytest.mark.parametrize("kind", UNIT)
 @pytest.mark.parametrize("flash", [False, True])
 @pytest.mark.parametrize("causal", [False, True])
