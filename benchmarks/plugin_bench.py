@@ -13,11 +13,12 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
 
 from rich.console import Console
 from rich.progress import Progress
 
-from ..backends.base import GenerationParams, Message
+from ..backends.base import GenerationParams, Message, Role
 from ..backends.errors import ExpertError
 from . import report
 from .bench import BenchmarkFailed, UsageError, progress
@@ -171,7 +172,9 @@ async def _embedded(size: Size, logs: Path) -> Json:
     examples = await asyncio.to_thread(held_out, EXPERT, size.prompts)
     async with Engines(model_path(EXPERT), logs) as engines:
         prompts = [
-            engines.render([Message(one["role"], one["content"]) for one in example.messages])
+            engines.render(
+                [Message(cast(Role, one["role"]), one["content"]) for one in example.messages]
+            )
             for example in examples
         ]
         return {"active": engines.active(), "greedy": await greedy(engines, prompts, GREEDY)}

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 
 from .choice import VARIABLE, chosen
+from .hooks import Different
 
 # vLLM shows what its own loggers say.
 log = logging.getLogger("vllm.livemind_kernels")
@@ -28,6 +29,8 @@ def register() -> None:
         from .install import install
 
         log.log(_level(), "LiveMind kernels%s", install(names))
+    except Different as reason:
+        log.log(_level(), "LiveMind kernels: none, %s", reason)
     except Exception as error:
         log.warning("LiveMind kernels: none, %s", " ".join(str(error).split()))
 
