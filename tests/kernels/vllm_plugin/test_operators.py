@@ -242,6 +242,7 @@ def test_q4_linear_product_is_that_of_the_unpacked_weights(kernel: Any, zero_poi
     assert chosen is q4_linear.LiveMindQ4LinearKernel
     made = chosen(config, "qweight", "scales", "qzeros")
     made.process_weights_after_loading(layer)
+    assert layer.qweight.dtype == torch.uint8  # packed by us, not left to vLLM
     x, bias = rows(2, 3, INPUTS), rows(OUTPUTS, seed=9)
     exact = x.float() @ weights.t() + bias.float()
     found = made.apply_weights(layer, x, bias)
