@@ -8,6 +8,11 @@ namespace {
 template <Type kType>
 LM_INLINE F Rounded(F v) {
   if (kType == Type::kF32) return v;
+#if LM_VNNI  // in registers
+  if (kType == Type::kBF16) {
+    return (F)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)v)), 16);
+  }
+#endif
   typename Element<kType>::Stored stored[kW];
   Element<kType>::StoreN(stored, v);
   return Element<kType>::LoadN(stored);
@@ -53,10 +58,15 @@ void RmsNormRows(Rows<const void> x, Rows<void> residual, const void* weight, Ro
     const F scale = Set(1.0f / __builtin_sqrtf(mean + epsilon));
     i = 0;
     if (adds) {
-      for (; i + kW <= n; i += kW) {
+      for (; i + 2 * kW <= n; i += 2 * kW) {
         const F v = E::LoadN(in + i) + E::LoadN(added + i);
+        const F u = E::LoadN(in + i + kW) + E::LoadN(added + i + kW);
+        const F a = Rounded<kType>(v * scale) * E::LoadN(w + i);
+        const F b = Rounded<kType>(u * scale) * E::LoadN(w + i + kW);
         E::StoreN(added + i, v);
-        E::StoreN(to + i, Rounded<kType>(v * scale) * E::LoadN(w + i));
+        E::StoreN(added + i + kW, u);
+        E::StoreN(to + i, a);
+        E::StoreN(to + i + kW, b);
       }
     } else {
       for (; i + 2 * kW <= n; i += 2 * kW) {
