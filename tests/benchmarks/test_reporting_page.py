@@ -129,7 +129,7 @@ def test_page_of_another_benchmark_has_its_summary_and_measurements(tmp_path: Pa
     report = content(conversations=1)
     kept = ("schema", "commit", "machine", "versions", "seed", "config")
     other = {key: report[key] for key in kept}
-    other |= {"name": "kernels", "summary": {"kernels.x": 0.04}, "cases": [{"question": EVIL}]}
+    other |= {"name": "another", "summary": {"kernels.x": 0.04}, "cases": [{"question": EVIL}]}
     _, page = _page(tmp_path, other)
     assert "kernels.x" in page.text
     assert "0.0400" in page.text
