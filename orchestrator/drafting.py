@@ -17,7 +17,7 @@ from .consensus.authors import convened, is_continuable, write
 from .consensus.choice import Consensus
 from .consensus.guess import Guess
 from .consensus.panel import Panel
-from .consensus.task import Task, tokens_of
+from .consensus.task import Task, question_of, tokens_of
 from .draft import Draft, continuable
 from .errors import from_exception
 from .prefill import PrefillLane
@@ -97,7 +97,8 @@ class Drafter:
         """Keep the tokens as a guess, unless they are the beginning of the one that is known."""
         tokens = draft.token_ids() if draft.prompt is not None else ()
         if tokens and (self.guess is None or self.guess.tokens[: len(tokens)] != tokens):
-            self.guess = Guess(draft.plan.expert, draft.tokenizer_id, tokens)
+            question = question_of(draft.plan.messages)
+            self.guess = Guess(question, draft.plan.expert, draft.tokenizer_id, tokens)
 
     async def _fill(self, draft: Draft, task: Task) -> None:
         try:

@@ -16,7 +16,7 @@ from .follow import Follower, pays
 from .guess import may_be_drafted
 from .panel import Panel
 from .sole import write_alone
-from .task import Task, helpers
+from .task import Task, helpers, question_of
 
 if TYPE_CHECKING:
     from ..shared import Shared
@@ -29,7 +29,7 @@ async def write_drafted(task: Task, panel: Panel, shared: Shared) -> AsyncGenera
     follower = None
     if may_be_drafted(task.params, capabilities):
         if task.guess is not None:
-            guess = task.guess.for_(task.leader, capabilities)
+            guess = task.guess.for_(question_of(task.messages), task.leader, capabilities)
         if not guess:
             follower = _follower(task, panel, shared)
     if follower is None:

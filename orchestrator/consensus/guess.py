@@ -9,18 +9,26 @@ from ...backends.base import Capabilities, GenerationParams
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """Tokens of an answer to a similar prompt.
+    """Tokens of an answer to what may have been the beginning of the question.
 
     Attributes:
+        question: what it answers.
         tokenizer_id: what they are tokens of; None = known to ``expert`` alone.
     """
 
+    question: str
     expert: str
     tokenizer_id: str | None
     tokens: tuple[int, ...]
 
-    def for_(self, expert: str, capabilities: Capabilities) -> tuple[int, ...]:
-        """Return the tokens as a draft for this expert; empty if they mean nothing to it."""
+    def for_(self, question: str, expert: str, capabilities: Capabilities) -> tuple[int, ...]:
+        """Return the tokens as this expert's draft for a question.
+
+        Empty if they mean nothing to it, or if the question does not go on from the one that they
+        answer; the last word of that may have been another one, or half typed.
+        """
+        if not question.startswith(self.question.rstrip().rpartition(" ")[0]):
+            return ()
         same = self.tokenizer_id is not None and self.tokenizer_id == capabilities.tokenizer_id
         return self.tokens if same or self.expert == expert else ()
 
@@ -28,7 +36,7 @@ class Guess:
         """Return how an answer that has begun like this goes on, None if it began otherwise."""
         if self.tokens[: len(begun)] != begun:
             return None
-        return Guess(self.expert, self.tokenizer_id, self.tokens[len(begun) :])
+        return Guess(self.question, self.expert, self.tokenizer_id, self.tokens[len(begun) :])
 
 
 def may_be_drafted(params: GenerationParams, capabilities: Capabilities) -> bool:

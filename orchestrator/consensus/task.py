@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -102,6 +102,11 @@ async def in_time(
         tasks = {task for task in tasks if not task.done()}
     late.cancel()
     return not tasks
+
+
+def question_of(messages: Sequence[Message]) -> str:
+    """Return what the user said last; a documents block may stand behind it."""
+    return next((m.content for m in reversed(messages) if m.role == "user"), "")
 
 
 def tokens_of(chunk: Chunk) -> int:

@@ -16,6 +16,7 @@ from livemind.backends.fake import FakeExpert
 from livemind.orchestrator.consensus.choice import Consensus
 from livemind.orchestrator.consensus.follow import MEASURED_ANSWERS, Acceptance, pays
 from livemind.orchestrator.consensus.guess import Guess, may_be_drafted
+from livemind.orchestrator.consensus.task import question_of
 from livemind.orchestrator.ledger import ExpertRates
 from livemind.orchestrator.session import SessionOptions
 
@@ -228,13 +229,36 @@ def test_may_be_drafted_only_what_stays_the_same_answer(
 
 
 def test_guess_is_used_only_by_those_it_means_something_to() -> None:
-    guess = Guess("a", "t", (1, 2, 3))
-    assert guess.for_("b", Capabilities("t")) == (1, 2, 3)
-    assert guess.for_("b", Capabilities("u")) == ()
-    assert Guess("a", None, (1,)).for_("b", Capabilities(None)) == ()
-    assert Guess("a", None, (1,)).for_("a", Capabilities(None)) == (1,)
-    assert guess.after((1, 2)) == Guess("a", "t", (3,))
+    guess = Guess("q", "a", "t", (1, 2, 3))
+    assert guess.for_("q", "b", Capabilities("t")) == (1, 2, 3)
+    assert guess.for_("q", "b", Capabilities("u")) == ()
+    assert Guess("q", "a", None, (1,)).for_("q", "b", Capabilities(None)) == ()
+    assert Guess("q", "a", None, (1,)).for_("q", "a", Capabilities(None)) == (1,)
+    assert guess.after((1, 2)) == Guess("q", "a", "t", (3,))
     assert guess.after((1, 3)) is None
+
+
+@pytest.mark.parametrize(
+    ("drafted", "asked", "used"),
+    [
+        ("What is the port of Kestrel", "What is the port of Kestrel?", True),
+        ("What is the po", "What is the port of Kestrel?", True),
+        ("What is the port of Castle", "What is the port of Kestrel?", True),
+        ("Who owns Kestrel", "What is the port of Kestrel?", False),
+    ],
+    ids=["its mark came", "it went on", "its last word was corrected", "another question"],
+)
+def test_guess_is_used_only_where_the_question_went_on(
+    drafted: str, asked: str, used: bool
+) -> None:
+    guess = Guess(drafted, "a", "t", (1, 2))
+    assert bool(guess.for_(asked, "a", Capabilities("t"))) is used
+
+
+def test_question_is_what_the_user_said_last_also_before_documents() -> None:
+    said = [Message("user", "one"), Message("assistant", "a"), Message("user", "two")]
+    assert question_of([*said, Message("documents", "late")]) == "two"
+    assert question_of([Message("system", "s")]) == ""
 
 
 @pytest.mark.parametrize(
