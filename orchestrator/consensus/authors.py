@@ -26,16 +26,24 @@ def convened(
 ) -> AbstractAsyncContextManager[Panel]:
     """Hold the leader and the experts that have a say in the answer; see ``convene``."""
     fast = (team.fast,) if team.fast is not None else ()
+    others: tuple[str, ...] = ()
+    instead: tuple[str, ...] = ()
     match choice.policy:
         case "auto" | "first" | "draft":  # a drafting fast expert is held while it drafts
-            others: tuple[str, ...] = ()
+            pass
         case "verify":
-            others = (*fast, *(choice.experts or team.others(leader)))
+            others, instead = (*fast, *(choice.experts or team.others(leader))), fast
         case "vote":
-            others = choice.experts or team.others(leader)
+            others = instead = choice.experts or team.others(leader)
     wanted = [expert for expert in dict.fromkeys(others) if expert != leader]
-    patience_s = None if is_continuable(choice) else choice.deadline_s
-    return convene(pool, leader, wanted, wake=bool(choice.experts), patience_s=patience_s)
+    return convene(
+        pool,
+        leader,
+        wanted,
+        instead=[expert for expert in instead if expert != leader],
+        patience_s=choice.deadline_s,
+        wake=bool(choice.experts),
+    )
 
 
 def policy_of(choice: Consensus, leader: Capabilities | None) -> PolicyName:

@@ -31,22 +31,24 @@ async def convene(
     leader: str,
     others: Sequence[str] = (),
     *,
-    wake: bool = False,
+    instead: Sequence[str] = (),
     patience_s: float | None = None,
+    wake: bool = False,
 ) -> AsyncIterator[Panel]:
     """Hold the leader, loading it if need be, and those of the others that are loaded.
 
     An expert that is not loaded is absent; with ``wake`` it is loaded for the next time. A leader
-    that cannot be loaded, or not within ``patience_s``, is absent if there are others.
+    that cannot be loaded, or not within ``patience_s``, is absent if one of ``instead`` is here:
+    of the others those that can answer without it.
 
     Raises:
-        ExpertError: the leader cannot be loaded and there is no other.
+        ExpertError: the leader cannot be loaded and nobody can answer instead.
     """
     experts: dict[str, Expert] = {}
     absent: dict[str, str] = {}
     async with AsyncExitStack() as stack:
         failure: ExpertError | None = None
-        alone = not any(pool.ready(expert) for expert in others)
+        alone = not any(pool.ready(expert) for expert in instead)
         try:
             async with asyncio.timeout(None if alone else patience_s):
                 experts[leader] = await stack.enter_async_context(pool.acquire(leader))
@@ -62,6 +64,6 @@ async def convene(
                 if wake:
                     pool.wake(expert)
                 absent[expert] = "not loaded"
-        if failure is not None and not experts:
+        if failure is not None and not experts.keys() & set(instead):
             raise failure
         yield Panel(experts, absent)
