@@ -211,11 +211,13 @@ class _Verification:
     def _sent(self, segment: Segment) -> Chunk:
         self._settled += segment.text
         self._tokens += segment.tokens
-        usage = segment.usage
-        if usage is not None:
-            usage = replace(usage, completion_tokens=self._tokens)
-        logprobs = self._asked_for(segment.logprobs)
-        chunk = Chunk(segment.text, segment.token_ids, logprobs, segment.finish_reason, usage)
+        chunk = Chunk(
+            segment.text,
+            segment.token_ids,
+            self._asked_for(segment.logprobs),
+            segment.finish_reason,
+            segment.usage,
+        )
         self._task.report.aside -= tokens_of(chunk)
         return chunk
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from livemind.backends.base import Capabilities, Chunk, GenerationParams, TokenPrompt
+from livemind.backends.base import Capabilities, Chunk, GenerationParams, Priority, TokenPrompt
 from livemind.backends.fake import FakeExpert
 from livemind.orchestrator import events
 from livemind.orchestrator.consensus.choice import Consensus
@@ -32,6 +32,7 @@ class Wire(FakeExpert):
         super().__init__("strong", **{"prefill_token_s": 0.01, "token_s": 0.02, **given})
         self.change = change
         self.default: int | None = None
+        self.asked: list[tuple[Priority, Any]] = []
 
     @property
     def capabilities(self) -> Capabilities:
@@ -42,6 +43,7 @@ class Wire(FakeExpert):
     ) -> AsyncGenerator[Chunk, None]:
         if params.max_tokens is None:
             params = replace(params, max_tokens=self.default)
+        self.asked.append((given["priority"], given.get("draft")))
         run = super().generate(prompt, params, **given)
         async with aclosing(run) as chunks:
             async for chunk in chunks:
@@ -259,5 +261,51 @@ def test_draft_of_several_experts_is_bounded_in_what_all_of_them_generate(
             ledger = live.done_of(seen).ledger
             assert (lost, ledger.draft_wasted) == ({"draft limit reached"}, spent)
             assert spent <= ledger.drafts * len(experts) * 16
+
+    virtual_run(main())
+
+
+def test_draft_beside_a_running_answer_of_the_same_machine_does_not_begin(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        expert = Wire(token_s=1.0)
+        async with (
+            live.open_stage(expert, between_slices=1) as stage,
+            stage.session(PINNED) as session,
+            stage.session(replace(PINNED, speculation="off")) as other,
+        ):
+            other.request_commit(words(60))
+            session.replace("a b?")
+            await asyncio.sleep(30)
+            assert expert.asked == [(Priority.FOREGROUND, None)]
+            assert expert.running == 1
+
+    virtual_run(main())
+
+
+def test_draft_paused_and_guessed_goes_on_with_the_rest_of_the_guess(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        expert = Wire(drafts=True, token_s=0.2)
+        off = replace(PINNED, speculation="off")
+        async with (
+            live.open_stage(expert) as stage,
+            stage.session(PINNED) as session,
+            stage.session(off) as other,
+        ):
+            session.replace(words(60))
+            await asyncio.sleep(20)
+            session.replace(words(80))
+            await asyncio.sleep(1.2)
+            other.request_commit("b a?")
+            await asyncio.sleep(1)
+            seen = await live.answer(session)
+            assert live.text_of(seen) == words(80).upper()
+            guesses = [draft.tokens for _, draft in expert.asked if draft is not None]
+            begun = len(guesses[0]) - len(guesses[-1])
+            assert 0 < begun < 60
+            assert guesses[-1] == guesses[0][begun:]
 
     virtual_run(main())

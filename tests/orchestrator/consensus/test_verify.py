@@ -12,11 +12,19 @@ from typing import Any
 
 import pytest
 
-from livemind.backends.base import Capabilities, Chunk, Message, Priority, TokenLogprob
+from livemind.backends.base import (
+    Capabilities,
+    Chunk,
+    GenerationParams,
+    Message,
+    Priority,
+    TokenLogprob,
+)
 from livemind.backends.errors import ExpertUnavailable
 from livemind.backends.fake import FakeExpert
 from livemind.orchestrator.consensus.choice import Consensus
 from livemind.orchestrator.consensus.judge import score_of
+from livemind.orchestrator.events import ResponseTextDelta
 from livemind.orchestrator.session import Limits, SessionOptions
 
 EVERY = Consensus("verify", deadline_s=1.0, gate="every")
@@ -320,5 +328,61 @@ def test_verify_draft_adopted_while_it_runs_is_judged_in_the_foreground(
             await live.answer(session)
             assert Priority.FOREGROUND not in experts[1].priorities[:before]
             assert set(experts[1].priorities[before:]) == {Priority.FOREGROUND}
+
+    virtual_run(main())
+
+
+def test_verify_taken_over_is_no_longer_than_was_asked(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    options = replace(OPTIONS, params=GenerationParams(max_tokens=30))
+    experts = (expert("fast", WRONG_AT_20), expert("strong", GOOD.upper()))
+    text, done, _ = virtual_run(one_turn(live, experts, options))
+    assert [span.author for span in done.consensus.spans] == ["fast", "strong"]
+    assert (len(text.split()), done.usage.completion_tokens) == (30, 30)
+    assert done.finish_reason == "length"
+
+
+@pytest.mark.parametrize(("wanted", "tops"), [(None, None), (0, 0), (1, 1)])
+def test_verify_shows_the_logprobs_that_were_asked_for_and_no_more(
+    virtual_run: Any, live: SimpleNamespace, wanted: int | None, tops: int | None
+) -> None:
+    async def main() -> None:
+        options = replace(OPTIONS, params=GenerationParams(logprobs=wanted))
+        experts = (expert("fast", GOOD), expert("strong", GOOD))
+        async with live.open_stage(*experts) as stage, stage.session(options) as session:
+            seen = await live.answer(session, "tell me")
+        shown = [e.logprobs for e in seen if isinstance(e, ResponseTextDelta)]
+        if tops is None:
+            assert set(shown) == {None}
+        else:
+            assert {len(entry.top) for entries in shown for entry in entries or ()} == {tops}
+
+    virtual_run(main())
+
+
+def test_verify_judge_in_time_is_heard_however_long_the_answer(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    slow = expert("strong", GOOD, ttft_s=0.9 * EVERY.deadline_s)
+    _, done, took_s = virtual_run(one_turn(live, (expert("fast", GOOD), slow)))
+    assert {span.settled_by for span in done.consensus.spans} == {"quorum"}
+    assert took_s > 2 * EVERY.deadline_s
+
+
+def test_verify_draft_that_hangs_at_a_judge_goes_on_a_deadline_after_the_commit(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        experts = (expert("fast", GOOD), expert("strong", GOOD, ttft_s=1e5))
+        options = replace(OPTIONS, speculation="draft")
+        async with live.open_stage(*experts) as stage, stage.session(options) as session:
+            session.replace("tell me. ")
+            await asyncio.sleep(5)
+            began = asyncio.get_running_loop().time()
+            seen = await live.answer(session)
+            took_s = asyncio.get_running_loop().time() - began
+        assert live.text_of(seen) == GOOD
+        assert took_s == pytest.approx(EVERY.deadline_s)
 
     virtual_run(main())
