@@ -194,6 +194,7 @@ class Engine:
         if was != "complete":  # its task has nothing to say any more
             draft.status = "adopted"
         draft.wanted.begin()
+        draft.report.commit()
         if was != "paused":
             self._listener.answer_begun(draft.report)
         if draft.chunks:

@@ -156,6 +156,8 @@ class TurnRecord:
         it found counts as one that found nothing.
         """
         expert, usage = self.expert, self.usage
+        late = self.report.adopted_late if self.report is not None else 0
+        draft_adopted = self.draft_adopted + late
         speculated = sum(self.prefilled.values())
         adopted = 0
         multiplier = None
@@ -164,15 +166,15 @@ class TurnRecord:
             found = min((usage.cached_tokens or 0) + by_draft, usage.prompt_tokens)
             adopted = min(self.prefilled[expert], found)
             plain = usage.prompt_tokens + usage.completion_tokens
-            spent = speculated + self.draft_speculated + plain - found - self.draft_adopted
+            spent = speculated + self.draft_speculated + plain - found - draft_adopted
             multiplier = round(spent / plain, 4) if plain > 0 else None
         return Ledger(
             prefill_speculated=speculated,
             prefill_adopted=adopted,
             prefill_wasted=speculated - adopted,
             draft_speculated=self.draft_speculated,
-            draft_adopted=self.draft_adopted,
-            draft_wasted=self.draft_wasted,
+            draft_adopted=draft_adopted,
+            draft_wasted=self.draft_wasted - late,
             drafts=self.drafts,
             cost_multiplier=multiplier,
         )

@@ -130,7 +130,7 @@ class Follower:
                 if last_s is not None and len(chunk.token_ids) == 1:
                     self._rates.saw_decode((now_s() - last_s) * 1000)
                 last_s = now_s()
-                self._task.report.saw_aside(len(chunk.token_ids))
+                self._task.report.saw_aside(self.expert_id, len(chunk.token_ids))
                 self._accept_late(chunk.token_ids)
                 self.feed.push(chunk.token_ids)
                 if self._lost.is_set():

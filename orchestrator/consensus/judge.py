@@ -98,7 +98,7 @@ async def _say(
     )
     async with aclosing(stream):
         async for chunk in stream:
-            task.report.saw_aside(tokens_of(chunk))
+            task.report.saw_aside(expert.expert_id, tokens_of(chunk))
             text += chunk.text
             logprobs += chunk.logprobs or ()
     return text, logprobs

@@ -124,7 +124,7 @@ class _Verification:
 
     async def _counted(self, stream: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
         async for chunk in stream:
-            self._task.report.saw_aside(tokens_of(chunk))
+            self._task.report.saw_aside(self._author, tokens_of(chunk))
             yield chunk
 
     async def _next(self, queue: asyncio.Queue[Segment | None]) -> Segment | None:
@@ -218,7 +218,7 @@ class _Verification:
             segment.finish_reason,
             segment.usage,
         )
-        self._task.report.aside -= tokens_of(chunk)
+        self._task.report.settle(self._author, tokens_of(chunk))
         return chunk
 
     def _asked_for(self, logprobs: tuple[TokenLogprob, ...]) -> tuple[TokenLogprob, ...] | None:

@@ -111,7 +111,7 @@ async def write_voted(task: Task, panel: Panel, team: Team) -> AsyncGenerator[Ch
         errors = [ballot.error for ballot in ballots if ballot.error is not None]
         raise errors[0] if errors else ExpertUnavailable(task.leader, "no expert gave an answer")
     _record(task, ballots, chosen, settled_by)
-    report.aside -= tokens_of(chosen.answer)
+    report.settle(chosen.expert, tokens_of(chosen.answer))
     yield chosen.answer
 
 
@@ -143,7 +143,7 @@ async def _answer(ballot: Ballot, task: Task, expert: Expert) -> None:
             if not chunks:
                 ballot.began_s = now_s()
             chunks.append(chunk)
-            task.report.saw_aside(tokens_of(chunk))
+            task.report.saw_aside(ballot.expert, tokens_of(chunk))
     text = "".join(chunk.text for chunk in chunks)
     logprobs = [entry for chunk in chunks for entry in chunk.logprobs or ()]
     last = chunks[-1]

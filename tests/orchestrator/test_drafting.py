@@ -309,3 +309,29 @@ def test_draft_paused_and_guessed_goes_on_with_the_rest_of_the_guess(
             assert guesses[-1] == guesses[0][begun:]
 
     virtual_run(main())
+
+
+@pytest.mark.parametrize(("policy", "author"), [("first", 1), ("vote", 1), ("verify", 0)])
+def test_draft_adopted_while_it_runs_is_booked_by_what_becomes_the_answer(
+    virtual_run: Any, live: SimpleNamespace, policy: Any, author: int
+) -> None:
+    """In hiding both vote, or ``fast`` writes and ``strong`` judges; both say the same."""
+
+    async def main() -> None:
+        answer = " ".join(f"w{n}" for n in range(50))
+        experts = [
+            FakeExpert(name, answer=lambda m: "A" if "«" in m[-1].content else answer, token_s=0.02)
+            for name in ("fast", "strong")
+        ]
+        options = replace(PINNED, consensus=Consensus(policy, gate="every"))
+        async with live.open_stage(*experts) as stage, stage.session(options) as session:
+            session.replace("tell me.")
+            await asyncio.sleep(0.7)
+            hidden = [expert.generated_tokens for expert in experts]
+            done = live.done_of(await live.answer(session))
+        ledger = done.ledger
+        assert ledger.draft_speculated == sum(hidden) > 10
+        assert ledger.draft_adopted == hidden[author] < 50
+        assert ledger.draft_wasted == hidden[1 - author]
+
+    virtual_run(main())
