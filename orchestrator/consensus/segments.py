@@ -68,7 +68,7 @@ async def segments(chunks: AsyncIterator[Chunk]) -> AsyncGenerator[Segment, None
 
 def _ends_before(chunk: Chunk, held: list[Chunk]) -> bool:
     tokens = sum(map(tokens_of, held))
-    if tokens < MIN_TOKENS:
+    if tokens < MIN_TOKENS or not chunk.text:
         return False
     text = "".join(piece.text for piece in held)
     if not chunk.text[:1].isspace():

@@ -22,12 +22,13 @@ async def pieces(texts: Sequence[str]) -> AsyncGenerator[Chunk, None]:
     [
         ([*["字"] * 9, "。", *["字"] * 9, "。", "字"], [20, 1]),
         ([*["字"] * 12, "，", *["字"] * 12], [13, 12]),  # noqa: RUF001
+        ([*["字"] * 12, "。"], [13]),
         ([" word"] * 13 + [" end."] + [" word"] * 4, [14, 4]),
         ([" word"] * 30, [24, 6]),
         ([" word", *["part"] * 30, " word"], [31, 1]),
         ([*["3"] * 12, ".", "14"], [14]),
     ],
-    ids=["sentences", "clause", "latin", "longest", "a long word", "a number"],
+    ids=["sentences", "clause", "one", "latin", "longest", "a long word", "a number"],
 )
 def test_segments_end_with_a_clause_or_before_a_word(
     virtual_run: Any, texts: list[str], expected: list[int]
