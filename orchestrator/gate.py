@@ -19,7 +19,7 @@ class _Group:
     tokens_since_slice: int = 0
     place: asyncio.Lock = field(default_factory=asyncio.Lock)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
-    guests: set[Callable[[], None]] = field(default_factory=set)
+    guests: set[Callable[[], object]] = field(default_factory=set)
 
 
 class SpeculationGate:
@@ -72,7 +72,7 @@ class SpeculationGate:
                 lane.changed.set()
 
     @contextmanager
-    def guest(self, group: str, stand_aside: Callable[[], None]) -> Iterator[None]:
+    def guest(self, group: str, stand_aside: Callable[[], object]) -> Iterator[None]:
         """Run something longer than a slice while the group is quiet.
 
         ``stand_aside`` is called, once, as soon as foreground work arrives; it must not block.

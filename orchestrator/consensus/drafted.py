@@ -6,12 +6,14 @@ decode. It changes how fast the answer comes, not what it says.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from typing import TYPE_CHECKING
 
 from ...backends.base import Chunk
 from ...backends.drafts import DraftFeed
+from ..gate import SpeculationGate
 from .follow import Follower, pays
 from .guess import may_be_drafted
 from .panel import Panel
@@ -39,7 +41,7 @@ async def write_drafted(task: Task, panel: Panel, shared: Shared) -> AsyncGenera
                 yield chunk
         return
     async with helpers() as start, aclosing(write_alone(task, panel, follower.feed)) as stream:
-        start(follower.run())
+        start(_beside(follower, panel, shared.gate))
         try:
             async for chunk in stream:
                 follower.saw(chunk.token_ids)
@@ -71,4 +73,14 @@ def _follower(task: Task, panel: Panel, shared: Shared) -> Follower | None:
     group = fast.capabilities.compute_group
     if group != leader.compute_group and shared.gate.busy(group):
         return None
-    return Follower(task, name, shared.pool, rates[name])
+    return Follower(task, name, group, shared.pool, rates[name])
+
+
+async def _beside(follower: Follower, panel: Panel, gate: SpeculationGate) -> None:
+    """Let it draft; on other hardware than the answer's, as a guest."""
+    drafting = asyncio.current_task()
+    assert drafting is not None
+    with ExitStack() as stack:
+        if follower.compute_group not in panel.groups:
+            stack.enter_context(gate.guest(follower.compute_group, drafting.cancel))
+        await follower.run()

@@ -64,9 +64,12 @@ def pays(fast: ExpertRates, strong: ExpertRates, acceptance: Acceptance, *, hidd
 class Follower:
     """Writes a feed for an answer that others decode, and begins anew where it was wrong."""
 
-    def __init__(self, task: Task, expert_id: str, pool: Pool, rates: ExpertRates) -> None:
+    def __init__(
+        self, task: Task, expert_id: str, compute_group: str, pool: Pool, rates: ExpertRates
+    ) -> None:
         self.feed = DraftFeed()
         self.expert_id = expert_id
+        self.compute_group = compute_group
         self._task = task
         self._pool = pool
         self._rates = rates

@@ -281,3 +281,32 @@ def test_pays_by_what_was_measured(
         acceptance.saw(*accepted)
     rates = ExpertRates(decode_ms=fast_ms), ExpertRates(decode_ms=10.0)
     assert pays(*rates, acceptance, hidden=hidden) is expected
+
+
+def test_draft_fast_expert_of_another_machine_leaves_when_an_answer_is_wanted_there(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        there = {"compute_group": "remote:x"}
+        experts = (
+            fast(token_s=0.3, **there),
+            FakeExpert("third", token_s=1.0, **there),
+            strong(token_s=1.0),
+        )
+        other = SessionOptions(pinned="third", speculation="off")
+        async with (
+            live.open_stage(*experts) as stage,
+            stage.session(DRAFT) as session,
+            stage.session(other) as elsewhere,
+        ):
+            session.replace(WORDS)
+            await asyncio.sleep(5)
+            assert [expert.running for expert in experts] == [1, 0, 1]
+            elsewhere.request_commit("one two three")
+            await asyncio.sleep(0.1)
+            assert [expert.running for expert in experts] == [0, 1, 1]
+            await asyncio.sleep(60)
+            done = live.done_of(await live.answer(session))
+            assert (done.ledger.draft_adopted, done.timings.ttft_ms) == (40, 0.0)
+
+    virtual_run(main())
