@@ -1,4 +1,7 @@
-"""What vLLM calls: puts the chosen operators in place, says so, and never raises."""
+"""What vLLM calls: puts the chosen operators in place, says so, and never raises.
+
+Only in processes that compute: vLLM's front end loads its plugins as well.
+"""
 
 from __future__ import annotations
 
@@ -18,25 +21,24 @@ _registered = False
 def register() -> None:
     """Put the chosen operators in place and log one line that says so. Idempotent."""
     global _registered
-    if _registered:
+    if _registered or _in_front_end():
         return
     _registered = True
     try:
         names = chosen(os.environ.get(VARIABLE, ""))
         if not names:
-            log.log(_level(), "LiveMind kernels: off")
+            log.info("LiveMind kernels: off")
             return
         from .install import install
 
-        log.log(_level(), "LiveMind kernels%s", install(names))
+        log.info("LiveMind kernels%s", install(names))
     except Different as reason:
-        log.log(_level(), "LiveMind kernels: none, %s", reason)
+        log.info("LiveMind kernels: none, %s", reason)
     except Exception as error:
         log.warning("LiveMind kernels: none, %s", " ".join(str(error).split()))
 
 
-def _level() -> int:
-    """Return where to say what is active: at INFO in the processes that compute."""
+def _in_front_end() -> bool:
+    """Whether this process leaves the computing to its children."""
     in_children = os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING", "1") != "0"
-    front_end = multiprocessing.parent_process() is None and in_children
-    return logging.DEBUG if front_end else logging.INFO
+    return in_children and multiprocessing.parent_process() is None

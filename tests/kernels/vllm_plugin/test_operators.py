@@ -91,16 +91,17 @@ def test_sampling_min_p_keeps_the_same_tokens_as_vllm(replaced: SimpleNamespace)
 
 
 def test_sampling_call_that_the_kernel_refuses_is_left_to_vllm(
-    replaced: SimpleNamespace, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    replaced: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    said: list[str] = []
     monkeypatch.setattr(hooks, "_said", set())
-    monkeypatch.setattr(logging.getLogger("vllm"), "propagate", True)
+    monkeypatch.setattr(hooks.log, "warning", lambda text, *given: said.append(text % given))
     ours = vllm_module("v1.sample.ops.topk_topp_sampler").apply_top_k_top_p
     p = torch.tensor([0.5])
     for _ in range(2):
         wide = logits(1).double()
         assert torch.equal(ours(wide.clone(), None, p), replaced.apply_top_k_top_p(wide, None, p))
-    assert [record.message for record in caplog.records] == [
+    assert said == [
         "LiveMind kernels: sampling leaves calls to vLLM: logits must be float32, got float64"
     ]
 
@@ -318,6 +319,14 @@ def test_register_wrong_choice_is_logged_and_not_raised(
 ) -> None:
     monkeypatch.setattr(entry, "_registered", False)
     monkeypatch.setattr(logging.getLogger("vllm"), "propagate", True)
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     monkeypatch.setenv("LIVEMIND_VLLM_KERNELS", "smapling")
     entry.register()
     assert 'got "smapling"' in caplog.text
+
+
+def test_register_in_a_front_end_leaves_vllm_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entry, "_registered", False)
+    monkeypatch.delenv("VLLM_ENABLE_V1_MULTIPROCESSING", raising=False)
+    entry.register()
+    assert not entry._registered
