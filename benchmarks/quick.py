@@ -73,6 +73,9 @@ def _interference(result: InterferenceResult) -> Json:
     beside = [one for one in result.foregrounds if one.typists]
     with_typing, without = _gaps(beside), _gaps(alone)
     typists = [answer for one in beside for answer in one.typists]
+    failed = sum(answer.error is not None for answer in typists)
+    if failed:  # nobody, or not everybody, typed beside the stream
+        with_typing = []
     return {
         "expert": result.expert.expert_id,
         "label": result.expert.label,
@@ -82,7 +85,7 @@ def _interference(result: InterferenceResult) -> Json:
         "gap_ratio_p95": ratio(p95(with_typing), p95(without)),
         "gap_ratio_mean": ratio(distribution(with_typing)["mean"], distribution(without)["mean"]),
         "typists": len(typists),
-        "typists_failed": sum(answer.error is not None for answer in typists),
+        "typists_failed": failed,
         "typist_errors": sorted({a.error for a in typists if a.error is not None}),
         "typists_prefilled_tokens_p50": p50([float(a.prefilled_tokens or 0) for a in typists]),
     }

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ..backends.vllm_args import MOST_IMAGES
-from .config_experts import ExpertConfig, Section, from_folder, url_problem
+from .config_experts import ExpertConfig, Section, from_folder, is_host_entry, url_problem
 from .config_file import read_json
 from .config_problems import Problem, got, problem_lines, raise_problems
 from .consensus.checks import problems as consensus_problems
@@ -121,6 +121,14 @@ class ImagesConfig(Section):
         "An address that is not public must be listed itself. Empty: data: URLs alone.",
     )
     timeout_s: float = Field(5, gt=0, le=600, description="Longest time to fetch one, seconds.")
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if not is_host_entry(host):
+                raise ValueError(f"got {host!r}, need a host name, *.NAME, an address or a network")
+        return hosts
 
 
 class RagConfig(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal, Self
 
@@ -18,6 +19,7 @@ ROUTED_MODEL = "auto"
 ZOO_PREFIX = "zoo:"
 _IS_PATH = re.compile(r"^(\.{1,2}|~)?/|^\.{1,2}$")
 _URL = re.compile(r"^https?://[^/\s?#@]+(/[^\s?#]*)?$")
+_HOST = re.compile(r"^(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?$", re.IGNORECASE)
 _FLOAT16_ONLY = ("awq", "gptq")
 _FLOAT16_NAMES = ("auto", "float16", "half")
 # What only one kind of expert has; the other kind refuses it rather than ignore it.
@@ -55,6 +57,15 @@ def url_problem(key: str, value: str) -> Problem | None:
     if not _URL.match(value):
         return got(key, value, "a URL such as http://127.0.0.1:8001")
     return None
+
+
+def is_host_entry(value: str) -> bool:
+    """Whether this is a host name in ASCII, ``*.NAME``, an address or a network."""
+    try:
+        ip_network(value, strict=False)
+    except ValueError:
+        return _HOST.match(value) is not None
+    return True
 
 
 def from_folder(value: Path, info: ValidationInfo) -> Path:

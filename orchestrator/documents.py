@@ -64,7 +64,8 @@ def observe(
         result: what came of it.
         ms_per_token: what computing a token of a document costs, None = unknown.
         moment: ``paused`` = nothing was typed after ``text`` for as long as a draft waits;
-            ``committed`` = nothing will be: what stands before the text stays there.
+            ``committed`` = nothing will be: what stands before the text stays there, unless
+            nothing at all belongs to the text.
     """
     if result.revision < state.seen_revision:
         return state
@@ -72,8 +73,8 @@ def observe(
     if result.degraded is not None:  # what there is may serve an answer, but is no reason to freeze
         return replace(state, last=result.passages or state.last, degraded=result.degraded)
     state = replace(state, last=result.passages, degraded=None)
-    if moment == "committed":
-        return state
+    if moment == "committed":  # where nothing belongs to the text nothing stands before it
+        return state if result.passages else replace(state, frozen=None)
     if state.frozen is not None and result.passages and not _alike(state.frozen, result.passages):
         return _anew(state, state.frozen, ms_per_token)
     return settle(state) if moment == "paused" or len(text) >= MIN_CHARACTERS else state

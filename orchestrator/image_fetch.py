@@ -9,7 +9,14 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -22,6 +29,8 @@ from .images import ImageLimits, invalid, too_large
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# IPv4-mapped and NAT64 (RFC 6052), IPv4-compatible (RFC 4291).
+_WITH_IPV4_BEHIND = tuple(map(IPv6Network, ("::ffff:0:0/96", "64:ff9b::/96", "::/96")))
 MOST_REDIRECTS = 3
 _REDIRECTS = (301, 302, 303, 307, 308)
 
@@ -55,7 +64,22 @@ class AllowList:
         """Whether a connection to this address is allowed once the name is."""
         found = ip_address(address.partition("%")[0])
         listed = any(found in network for network in self._networks)
-        return listed or (found.is_global and not found.is_multicast)
+        return listed or all(map(_is_public, (found, *_embedded(found))))
+
+
+def _is_public(address: IPv4Address | IPv6Address) -> bool:
+    site_local = isinstance(address, IPv6Address) and address.is_site_local
+    return address.is_global and not address.is_multicast and not site_local
+
+
+def _embedded(address: IPv4Address | IPv6Address) -> Iterator[IPv4Address]:
+    """Yield the IPv4 addresses that a connection to an IPv6 address may lead to."""
+    if isinstance(address, IPv4Address):
+        return
+    if (inner := address.sixtofour) is not None:
+        yield inner
+    if any(address in network for network in _WITH_IPV4_BEHIND):
+        yield IPv4Address(int(address) & 0xFFFF_FFFF)
 
 
 def _patterns(host: str) -> Iterator[str]:
@@ -116,7 +140,7 @@ class ImageFetcher:
         except TimeoutError:
             message = f"no image within {self._timeout_s:g} s (images.timeout_s)"
             raise invalid(param, message) from None
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: of a bad URL
             raise invalid(param, f"cannot be fetched: {type(error).__name__}") from None
 
     async def _follow(self, http: aiohttp.ClientSession, url: str, param: str) -> bytes:
@@ -141,7 +165,7 @@ class ImageFetcher:
     def _checked(self, url: str, param: str) -> URL:
         try:
             target = URL(url)
-            host, port = target.host, target.port
+            host, port = target.raw_host, target.port
         except ValueError:
             raise invalid(param, "not a URL") from None
         if target.scheme not in ("http", "https") or not host or port is None or target.user:

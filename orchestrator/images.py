@@ -7,7 +7,6 @@ Owns what is refused: too many, too large, too many pixels, no image at all. Fet
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import re
 import warnings
@@ -43,7 +42,7 @@ def from_data_url(url: str, param: str, limits: ImageLimits) -> bytes:
         raise too_large(param, limits)
     try:
         return base64.b64decode(url[found.end() :], validate=True)
-    except binascii.Error:
+    except ValueError:
         raise invalid(param, "got a data: URL whose base64 is damaged") from None
 
 
@@ -69,7 +68,7 @@ def checked(data: bytes, param: str, limits: ImageLimits) -> Image:
                         f"got {picture.width} x {picture.height} = {pixels} pixels, the limit is "
                         f"{limits.max_pixels} (images.max_pixels)",
                     )
-                kind = str(picture.format)
+                kind = str(picture.format)  # MPO: a JPEG with further pictures behind it
                 picture.load()
     except PIL.Image.DecompressionBombError:
         message = f"more pixels than the limit of {limits.max_pixels} (images.max_pixels)"
@@ -77,7 +76,7 @@ def checked(data: bytes, param: str, limits: ImageLimits) -> Image:
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError):
         known = ", ".join(MEDIA_TYPES)
         raise invalid(param, f"not a whole image; need one of {known}") from None
-    return Image(MEDIA_TYPES[kind], data)
+    return Image(MEDIA_TYPES["JPEG" if kind == "MPO" else kind], data)
 
 
 def invalid(param: str, message: str) -> InvalidRequest:

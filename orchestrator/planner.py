@@ -53,7 +53,8 @@ def on_text(state: TurnState, text: str, revision: int, now_s: float) -> Step:
     if changed and state.draft is not None:
         state = _drop_draft(state, actions, "input changed")
     if not text.strip():
-        state, more = on_unwanted(replace(state, first_input_s=None))
+        docs = documents.DocumentState()
+        state, more = on_unwanted(replace(state, first_input_s=None, docs=docs))
         return _set_timer(state, [*actions, *more], None)
     if state.policy.mode == "off":
         return _set_timer(state, actions, None)

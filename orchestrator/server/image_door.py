@@ -55,7 +55,7 @@ class ImageDoor:
 
     async def _one(self, url: str, param: str) -> Image:
         if url[:5].lower() == "data:":
-            data = from_data_url(url, param, self._limits)
+            data = await asyncio.to_thread(from_data_url, url, param, self._limits)
         else:
             data = await self._fetcher.fetch(url, param)
         return await asyncio.to_thread(checked, data, param, self._limits)

@@ -158,7 +158,7 @@ def test_good_result_after_a_degraded_one_clears_the_reason() -> None:
         (["abc"], "abc", ""),
         (["ab", "ab"], "ab", ""),
         (["ab", "b"], "ab", ""),
-        (["ab", ""], "ab", ""),
+        (["ab", ""], "", ""),
         (["ab", "ca"], "ab", "c"),
         (["ab", "cad"], "cad", ""),
         (["ab", "cd"], "cd", ""),

@@ -70,11 +70,23 @@ def test_image_that_cannot_be_used_is_refused_by_name(data: bytes, code: str, wo
     assert words in refused.value.message
 
 
+def test_image_of_a_camera_with_two_pictures_is_a_jpeg() -> None:
+    file = io.BytesIO()
+    one, other = PIL.Image.new("RGB", (9, 9), "red"), PIL.Image.new("RGB", (9, 9), "blue")
+    one.save(file, "MPO", save_all=True, append_images=[other])
+    assert checked(file.getvalue(), "x", LIMITS).media_type == "image/jpeg"
+
+
 def test_data_url_is_decoded_and_its_faults_are_named() -> None:
     data = picture()
     url = "data:image/png;base64," + base64.b64encode(data).decode()
     assert from_data_url(url, "x", LIMITS) == data
-    for wrong in ("data:image/png,abc", "data:image/png;base64,####", "data:;base32,AA"):
+    for wrong in (
+        "data:image/png,abc",
+        "data:image/png;base64,####",
+        "data:;base32,AA",
+        "data:image/png;base64,AA\u00e9A",
+    ):
         with pytest.raises(LiveMindError, match="base64"):
             from_data_url(wrong, "x", LIMITS)
     with pytest.raises(LiveMindError, match="more than 100000 bytes"):
@@ -111,6 +123,11 @@ def test_allow_list_names_hosts_and_networks(host: str, listed: bool) -> None:
         ("::1", False),
         ("fe80::1%eth0", False),
         ("::ffff:127.0.0.1", False),
+        ("::127.0.0.1", False),
+        ("64:ff9b::a9fe:a9fe", False),
+        ("64:ff9b::5db8:d822", True),
+        ("2002:a9fe:a9fe::1", False),
+        ("fec0::1", False),
         ("2606:2800:220:1:248:1893:25c8:1946", True),
     ],
 )
@@ -132,7 +149,7 @@ async def site(
         return web.Response(body=bytes(200_000))
 
     async def away(request: web.Request) -> web.Response:
-        raise web.HTTPFound(request.query["to"])
+        return web.Response(status=302, headers={"Location": request.query["to"]})
 
     app = web.Application()
     app.add_routes([web.get("/i", image), web.get("/large", large), web.get("/away", away)])
@@ -156,6 +173,8 @@ async def test_fetch_from_a_listed_network_follows_redirects_inside_the_list() -
         ("/nothing", "HTTP 404"),
         ("/away?to=http://192.168.0.1/i", "not listed"),
         ("/away?to=http://example.org/i", "not listed"),
+        ("/away?to=http://[", "cannot be fetched"),
+        ("/away?to=http://127.0.0.1:99999999/", "not a URL|cannot be fetched"),
         ("/away?to=ftp://127.0.0.1/i", "need a data:, http: or https: URL"),
         ("/away?to=/away%3Fto%3D/away%253Fto%253D/away%25253Fto%25253D/away", "redirects|HTTP"),
     ],
@@ -172,6 +191,12 @@ async def test_fetch_of_a_listed_name_that_leads_to_a_private_address_is_refused
             await fetcher.fetch(url.replace("127.0.0.1", "localhost") + "/i", "x")
     async with site(allowed=("localhost", "127.0.0.1")) as (fetcher, url):
         assert await fetcher.fetch(url.replace("127.0.0.1", "localhost") + "/i", "x") == picture()
+
+
+async def test_fetch_of_a_name_that_cannot_exist_is_refused() -> None:
+    async with site(allowed=("*.example.org",)) as (fetcher, _):
+        with pytest.raises(LiveMindError, match="x: "):
+            await fetcher.fetch(f"http://{'a' * 64}.example.org/i", "x")
 
 
 async def test_fetch_without_a_list_refuses_every_host() -> None:

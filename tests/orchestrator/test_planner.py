@@ -134,6 +134,12 @@ def test_speculation_off_does_nothing_while_typing() -> None:
     assert (typed, paused) == ([], [])
 
 
+def test_cleared_text_takes_its_documents_along() -> None:
+    state = replace(turn("a question ", 0.1), docs=DocumentState(frozen=(passage("a"),)))
+    state, _ = planner.on_text(state, "", 2, 0.2)
+    assert state.docs == DocumentState()
+
+
 def test_cleared_text_clears_the_timer() -> None:
     state = replace(turn("hello", 0.0), timer_s=0.4)
     _, actions = planner.on_text(state, "", 2, 0.2)
