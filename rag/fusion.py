@@ -2,8 +2,8 @@
 
 Reciprocal rank fusion after Cormack, Clarke and Buettcher, SIGIR 2009: the sum of
 weight / (60 + rank), no scores to calibrate. The weights, and what a further passage of the same
-document counts, were chosen on one half of the questions of ``livemind bench retrieval`` and held
-on the other (docs/retrieval.md).
+document counts, were chosen on the questions of ``livemind bench retrieval``, both halves seen
+(docs/retrieval.md).
 """
 
 from __future__ import annotations

@@ -14,10 +14,17 @@ void QuantizeRow(const void* data, size_t k, size_t group, int8_t* codes, float*
   const typename Element<kType>::Stored* x =
       static_cast<const typename Element<kType>::Stored*>(data);
   for (size_t start = 0, g = 0; start < k; start += group, ++g) {
-    F largest{};
+    F largest{}, zeros{};
     for (size_t i = start; i < start + group; i += kW) {
       const F v = LoadSome<kType>(x + i, start + group - i);
       largest = Max(v > -v ? v : -v, largest);
+      zeros += v * 0.0f;
+    }
+    const float zero = Sum(zeros);
+    if (zero != 0.0f) {  // an element is NaN or infinite: NaN, and so is all that it goes into
+      __builtin_memset(codes + start, 0, group);
+      scales[g] = sums[g] = zero;
+      continue;
     }
     const float top = Largest(largest);
     const float scale = top / 127.0f, inverse = top > 0.0f ? 127.0f / top : 0.0f;

@@ -150,6 +150,20 @@ def test_q4_linear_random_rows_stay_within_one_percent(tier: ModuleType, kind: s
     assert np.linalg.norm(found - exact) <= (0.01 + UNIT[kind]) * np.linalg.norm(exact)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("rows", [1, 9])
+def test_q4_linear_rows_that_are_not_finite_come_out_as_nan(
+    tier: ModuleType, bad: float, rows: int
+) -> None:
+    x = np.ones((rows, 64), np.float32)
+    x[0, 41] = bad
+    weight = kernels.quantize_q4(np.ones((20, 64), np.float32), 32)
+    with np.errstate(invalid="ignore"):
+        found = tier.q4_linear(x, weight)
+    assert np.isnan(found[0]).all()
+    assert np.isfinite(found[1:]).all()
+
+
 def test_q4_linear_zero_rows_give_the_bias(tier: ModuleType) -> None:
     weight = kernels.quantize_q4(np.ones((20, 16), np.float32), 8)
     bias = np.arange(20, dtype=np.float32)
