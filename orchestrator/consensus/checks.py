@@ -54,6 +54,10 @@ def problems(choice: Consensus, settings: Settings) -> Iterator[tuple[str, str]]
         yield "policy", f'"{choice.policy}" needs two experts, one is configured'
     elif choice.policy == "verify" and settings.router.fast_expert is None:
         yield "policy", '"verify" needs router.fast_expert, which writes'
+    if choice.policy == "draft":
+        problem = draft_problem(settings, None, lambda expert: None)
+        if problem is not None:
+            yield "policy", f'"draft": {problem}'
     if choice.quorum > len(known) - 1 and choice.quorum > 1:
         message = f"got {choice.quorum}, but there are {len(known) - 1} experts beside the author"
         yield "quorum", message

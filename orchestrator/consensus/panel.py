@@ -14,10 +14,17 @@ from ...backends.pool import Pool
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Loaded experts by id, the routed one first, and why others are not here."""
+    """The experts that are here, and why others are not.
+
+    Attributes:
+        experts: by id, loaded, the routed one first.
+        absent: the reason by id.
+        failure: of the routed expert, where it could not be loaded.
+    """
 
     experts: Mapping[str, Expert]
     absent: Mapping[str, str]
+    failure: ExpertError | None = None
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -66,4 +73,4 @@ async def convene(
                 absent[expert] = "not loaded"
         if failure is not None and not experts.keys() & set(instead):
             raise failure
-        yield Panel(experts, absent)
+        yield Panel(experts, absent, failure)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...backends.base import Chunk, Message, TokenLogprob
-from ...backends.errors import ExpertError, ExpertUnavailable
+from ...backends.errors import ExpertError, ExpertTimeout, ExpertUnavailable
 from ..events import Settled
 from .jury import Jury, Verdict
 from .panel import Panel
@@ -35,7 +35,7 @@ async def write_verified(task: Task, panel: Panel, shared: Shared) -> AsyncGener
     report = task.report
     report.abstained.update(panel.absent)
     if leader is None and author not in panel.experts:
-        raise ExpertUnavailable(task.leader, panel.absent[task.leader])
+        raise panel.failure or ExpertUnavailable(task.leader, panel.absent[task.leader])
     if author is None or author == task.leader or author not in panel.experts:
         stream = write_alone(task, panel)
     elif leader is not None and not leader.capabilities.continues:
@@ -74,6 +74,7 @@ class _Verification:
         self._tokens = 0
         self._is_judged = True
         self._sent_ahead: dict[int, Verdict] = {}  # by span: of segments that did not wait
+        self._failure = panel.failure  # of the routed expert
 
     async def write(self) -> AsyncGenerator[Chunk, None]:
         queue: asyncio.Queue[Segment | None] = asyncio.Queue(LOOKAHEAD_SEGMENTS)
@@ -93,8 +94,7 @@ class _Verification:
             if segment is None:
                 if not author.done():
                     continue
-                reason = self._task.report.abstained.get(self._task.leader, "not loaded")
-                raise ExpertUnavailable(self._task.leader, reason)
+                raise self._failure or ExpertUnavailable(self._task.leader, "not loaded")
             if not self._is_judged:
                 self._record(segment, None)
             yield self._sent(segment)
@@ -251,7 +251,7 @@ class _Verification:
             try:
                 begun.append(await anext(stream))
             except ExpertError as error:
-                task.report.abstained[task.leader] = error.message
+                self._abstains(error)
 
         async with aclosing(stream):
             beginning = self._start(begin())
@@ -259,7 +259,7 @@ class _Verification:
                 if is_last:
                     await asyncio.wait({beginning})
                 elif not await self._in_time(beginning):
-                    task.report.abstained[task.leader] = "too slow"
+                    self._abstains(ExpertTimeout(task.leader, "too slow"))
             finally:
                 beginning.cancel()
                 await asyncio.wait({beginning})  # a generator at work cannot be closed
@@ -271,6 +271,11 @@ class _Verification:
             yield self._continued(begun[0], began_s)
             async for chunk in stream:
                 yield self._continued(chunk, began_s)
+
+    def _abstains(self, failure: ExpertError) -> None:
+        """The routed expert cannot go on."""
+        self._failure = failure
+        self._task.report.abstained[self._task.leader] = failure.message
 
     def _continued(self, chunk: Chunk, began_s: float) -> Chunk:
         report = self._task.report

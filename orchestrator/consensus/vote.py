@@ -108,8 +108,9 @@ async def write_voted(task: Task, panel: Panel, team: Team) -> AsyncGenerator[Ch
         if choice is None:
             settled_by = "leader"
     if chosen is None or chosen.answer is None:
-        errors = [ballot.error for ballot in ballots if ballot.error is not None]
-        raise errors[0] if errors else ExpertUnavailable(task.leader, "no expert gave an answer")
+        errors = [panel.failure, *(ballot.error for ballot in ballots)]
+        unheard = ExpertUnavailable(task.leader, "no expert gave an answer")
+        raise next((error for error in errors if error is not None), unheard)
     _record(task, ballots, chosen, settled_by)
     report.settle(chosen.expert, tokens_of(chosen.answer))
     yield chosen.answer

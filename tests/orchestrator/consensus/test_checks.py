@@ -82,12 +82,13 @@ def test_check_experts_of_other_machines_fit_into_memory() -> None:
         ("a", {"policy": "vote"}, "policy"),
         ("a", {"policy": "verify"}, "policy"),
         ("ab", {"policy": "verify"}, "policy"),
+        ("ab", {"policy": "draft"}, "policy"),
         ("ab", {"experts": ["a", "a"]}, "experts"),
         ("ab", {"experts": ["c"]}, "experts"),
         ("abc", {"quorum": 3}, "quorum"),
         ("ab", {"accuracy": {"a": {"alchemy": 0.9}}}, "accuracy.a.alchemy"),
     ],
-    ids=["one votes", "one verifies", "no author", "twice", "stranger", "quorum", "domain"],
+    ids=["one votes", "one verifies", "no author", "drafts", "twice", "stranger", "quorum", "domain"],
 )
 def test_settings_default_that_is_impossible_is_refused_by_name(
     experts: str, consensus: dict[str, Any], field: str
@@ -95,3 +96,11 @@ def test_settings_default_that_is_impossible_is_refused_by_name(
     given = {"experts": [{"expert_id": name, **REMOTE} for name in experts], "consensus": consensus}
     with pytest.raises(ValidationError, match=re.escape(f"consensus.{field}: ")):
         Settings.model_validate(given)
+
+
+def test_settings_default_draft_is_taken_where_one_expert_may_verify() -> None:
+    experts = [
+        {"expert_id": "a", **REMOTE},
+        {"expert_id": "b", **REMOTE, "verify_drafts": True},
+    ]
+    Settings.model_validate({"experts": experts, "consensus": {"policy": "draft"}})

@@ -20,7 +20,7 @@ from livemind.backends.base import (
     Priority,
     TokenLogprob,
 )
-from livemind.backends.errors import ExpertUnavailable
+from livemind.backends.errors import ExpertOverloaded, ExpertUnavailable
 from livemind.backends.fake import FakeExpert
 from livemind.orchestrator.consensus.choice import Consensus
 from livemind.orchestrator.consensus.judge import score_of
@@ -181,6 +181,36 @@ def test_verify_everybody_fails_the_turn_fails_once(
         each.refuse = ExpertUnavailable(each.expert_id, "dead")
     text, done, _ = virtual_run(one_turn(live, experts))
     assert (text, done.status, done.error.code) == ("", "failed", "expert_unavailable")
+
+
+@pytest.mark.parametrize("gate", ["every", "none"])
+@pytest.mark.parametrize("words", [0, 30])
+def test_verify_overload_of_the_routed_expert_reaches_the_client_where_the_author_fails_too(
+    virtual_run: Any, live: SimpleNamespace, gate: str, words: int
+) -> None:
+    experts = (expert("fast", GOOD), expert("strong", GOOD))
+    experts[0].crash_after_tokens = words
+    experts[1].refuse = ExpertOverloaded("strong", "its queue is full", 7.0)
+    _, done, _ = virtual_run(one_turn(live, experts, choose(gate=gate)))
+    assert (done.status, done.error.code, done.error.status) == ("failed", "overloaded", 429)
+    assert done.error.retry_after_s == 7.0
+
+
+def test_verify_why_the_routed_expert_was_not_loaded_reaches_the_client(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        experts = (expert("fast", GOOD), expert("strong", GOOD))
+        experts[0].crash_after_tokens = 0
+        experts[1].start_error = ExpertOverloaded("strong", "no memory for it now", 7.0)
+        async with (
+            live.open_stage(*experts, warm=["fast"]) as stage,
+            stage.session(OPTIONS) as session,
+        ):
+            done = live.done_of(await live.answer(session, "tell me"))
+        assert (done.status, done.error.code) == ("failed", "overloaded")
+
+    virtual_run(main())
 
 
 def test_verify_neither_author_nor_routed_expert_loaded_fails_with_the_reason(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from livemind.backends.base import Message
-from livemind.backends.errors import ExpertUnavailable
+from livemind.backends.errors import ExpertOverloaded, ExpertUnavailable
 from livemind.backends.fake import FakeExpert
 from livemind.orchestrator.consensus.choice import Consensus
 from livemind.orchestrator.consensus.team import Team
@@ -148,6 +148,23 @@ def test_vote_everybody_fails_the_turn_fails_once(virtual_run: Any, live: Simple
     text, done, _ = virtual_run(one_turn(live, experts))
     assert (text, done.status, done.error.code) == ("", "failed", "expert_unavailable")
     assert {entry.expert for entry in done.consensus.abstained} == {"strong", "fast"}
+
+
+def test_vote_overload_of_the_leader_reaches_the_client_where_the_others_fail_too(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        experts = (expert("strong", "4"), expert("fast", "4"))
+        experts[0].start_error = ExpertOverloaded("strong", "no memory for it now", 7.0)
+        experts[1].refuse = ExpertUnavailable("fast", "dead")
+        async with (
+            live.open_stage(*experts, warm=["fast"]) as stage,
+            stage.session(OFF) as session,
+        ):
+            done = live.done_of(await live.answer(session, "how many?"))
+        assert (done.status, done.error.code) == ("failed", "overloaded")
+
+    virtual_run(main())
 
 
 def test_vote_in_the_typing_gap_is_settled_before_the_commit_and_in_the_books(
