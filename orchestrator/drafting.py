@@ -67,6 +67,7 @@ class Drafter:
             draft.wanted,
             draft.report,
         )
+        draft.report.on_hidden_prompt = self._listener.prompt_computed
         draft.task = self._spawn(self._fill(draft, task), plan.draft_id)
 
     def take(self, draft_id: str) -> Draft | None:

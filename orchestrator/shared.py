@@ -40,6 +40,9 @@ class Listener(Protocol):
     def draft_ready(self, draft_id: str, computed_tokens: int) -> None:
         """The draft has its first token; so much of its prompt no slice had computed before."""
 
+    def prompt_computed(self, expert: str, tokens: int) -> None:
+        """So much of a prompt was computed in hiding to vote, judge or draft beside an answer."""
+
     def draft_cut(self, tokens: int) -> None:
         """A paused draft gave up this many tokens at its end."""
 

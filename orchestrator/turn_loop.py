@@ -152,6 +152,11 @@ class TurnLoop:
             self.record.prefilled[draft.expert] += computed_tokens
             self._apply(planner.on_prefilled(self.state, computed_tokens))
 
+    def prompt_computed(self, expert: str, tokens: int) -> None:
+        """See ``engine.Listener``."""
+        self.record.prefilled[expert] += tokens
+        self._apply(planner.on_prefilled(self.state, tokens))
+
     def draft_cut(self, tokens: int) -> None:
         """See ``engine.Listener``."""
         self.record.draft_speculated += tokens

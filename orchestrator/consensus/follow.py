@@ -15,7 +15,7 @@ from ...backends.drafts import DraftFeed
 from ...backends.errors import ExpertError
 from ...backends.pool import Pool
 from ..ledger import ExpertRates
-from .task import Task, now_s
+from .task import Task, now_s, request
 
 # Drafting beside a decoding expert takes processor time from it.
 WORTHWHILE_SPEED = 0.4
@@ -121,12 +121,7 @@ class Follower:
             stop=self._task.params.stop,
             ignore_eos=self._task.params.ignore_eos,
         )
-        stream = expert.generate(
-            prompt,
-            params,
-            priority=self._task.priority,
-            request_id=self._task.next_id(self.expert_id),
-        )
+        stream = request(self._task, expert, prompt, params)
         last_s: float | None = None
         async with aclosing(stream):
             async for chunk in stream:

@@ -17,7 +17,7 @@ import numpy as np
 from ... import kernels
 from ...backends.base import Expert, GenerationParams, Message, TokenLogprob, TokenPrompt
 from .segments import Segment
-from .task import Task, tokens_of
+from .task import Task, request, tokens_of
 
 QUESTION = (
     "Judge the end of your last answer, which reads:\n«{segment}»\n"
@@ -90,12 +90,7 @@ async def _say(
 ) -> tuple[str, list[TokenLogprob]]:
     text = ""
     logprobs: list[TokenLogprob] = []
-    stream = expert.generate(
-        prompt,
-        params,
-        priority=task.priority,
-        request_id=task.next_id(expert.expert_id),
-    )
+    stream = request(task, expert, prompt, params)
     async with aclosing(stream):
         async for chunk in stream:
             task.report.saw_aside(expert.expert_id, tokens_of(chunk))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from ...backends.base import Chunk, Expert, GenerationParams, Message, Priority, TokenPrompt
@@ -90,6 +90,32 @@ class Task:
         """Return the whole prompt, and perhaps more, as this expert sees it."""
         prompt = expert.render((*self.messages, *more), open_turn=False)
         return prompt if self.cache_salt is None else replace(prompt, cache_salt=self.cache_salt)
+
+
+async def request(
+    task: Task, expert: Expert, prompt: TokenPrompt, params: GenerationParams
+) -> AsyncGenerator[Chunk, None]:
+    """Yield what an expert says in one more request of this answer; its prompt goes into the books.
+
+    A request that is broken off does not tell what it found in the cache: that counts as nothing,
+    but for the leader, whose prompt the session prefills.
+    """
+    name, hidden = expert.expert_id, not task.wanted.has_begun
+    stream = expert.generate(
+        prompt, params, priority=task.priority, request_id=task.next_id(name)
+    )
+    computed = 0
+    try:
+        async with aclosing(stream):
+            async for chunk in stream:
+                if chunk.usage is not None:
+                    computed = chunk.usage.prompt_tokens - (chunk.usage.cached_tokens or 0)
+                elif not computed and name != task.leader:
+                    computed = prompt.num_tokens
+                yield chunk
+    finally:
+        if hidden:
+            task.report.saw_hidden_prompt(name, computed)
 
 
 async def in_time(

@@ -19,7 +19,7 @@ from .panel import Panel
 from .report import SettledSpan
 from .segments import Segment, segments
 from .sole import write_alone
-from .task import Start, Task, helpers, in_time, now_s, tokens_of
+from .task import Start, Task, helpers, in_time, now_s, request, tokens_of
 
 if TYPE_CHECKING:
     from ..shared import Shared
@@ -109,12 +109,7 @@ class _Verification:
         if expert.capabilities.logprobs:
             params = replace(params, logprobs=max(params.logprobs or 0, DOUBT_LOGPROBS))
         try:
-            stream = expert.generate(
-                task.rendered(expert),
-                params,
-                priority=task.priority,
-                request_id=task.next_id(self._author),
-            )
+            stream = request(task, expert, task.rendered(expert), params)
             async with aclosing(stream), aclosing(segments(self._counted(stream))) as pieces:
                 async for piece in pieces:
                     await queue.put(piece)
@@ -239,12 +234,7 @@ class _Verification:
         params = task.params
         if params.max_tokens is not None:
             params = replace(params, max_tokens=max(1, params.max_tokens - self._tokens))
-        stream = expert.generate(
-            task.rendered(expert, *more),
-            params,
-            priority=task.priority,
-            request_id=task.next_id(task.leader),
-        )
+        stream = request(task, expert, task.rendered(expert, *more), params)
         begun: list[Chunk] = []
 
         async def begin() -> None:

@@ -19,7 +19,7 @@ from ..events import Settled, Vote
 from .canonical import canonical
 from .panel import Panel
 from .report import SettledSpan
-from .task import Task, helpers, now_s, tokens_of
+from .task import Task, helpers, now_s, request, tokens_of
 from .team import Team
 
 log = logging.getLogger(__name__)
@@ -132,12 +132,8 @@ async def _answer(ballot: Ballot, task: Task, expert: Expert) -> None:
     params = task.params
     if expert.capabilities.logprobs and params.logprobs is None:
         params = replace(params, logprobs=0)
-    stream = expert.generate(
-        (task.prompt if ballot.expert == task.leader else None) or task.rendered(expert),
-        params,
-        priority=task.priority,
-        request_id=task.next_id(ballot.expert),
-    )
+    prompt = (task.prompt if ballot.expert == task.leader else None) or task.rendered(expert)
+    stream = request(task, expert, prompt, params)
     chunks: list[Chunk] = []
     async with aclosing(stream):
         async for chunk in stream:

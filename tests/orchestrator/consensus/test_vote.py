@@ -191,6 +191,26 @@ def test_vote_in_the_typing_gap_is_settled_before_the_commit_and_in_the_books(
     virtual_run(main())
 
 
+@pytest.mark.parametrize("committed", ["how many?", "how many now?"], ids=["same", "another"])
+def test_vote_in_the_typing_gap_the_prompts_of_all_voters_are_in_the_books(
+    virtual_run: Any, live: SimpleNamespace, committed: str
+) -> None:
+    async def main() -> None:
+        experts = (expert("strong", "it is 4"), expert("fast", "4"), expert("third", "7 or 5"))
+        async with live.open_stage(*experts) as stage:
+            stage.shared.team = team(experts)
+            async with stage.session(VOTE) as session:
+                await live.type_text(session, "how many?")
+                await asyncio.sleep(1)
+                before = sum(each.prefilled_tokens for each in experts)
+                ledger = live.done_of(await live.answer(session, committed)).ledger
+            assert before > experts[0].prefilled_tokens
+            assert ledger.prefill_speculated == before
+            assert ledger.prefill_adopted <= experts[0].prefilled_tokens
+
+    virtual_run(main())
+
+
 def test_vote_interrupted_by_foreground_work_starts_anew_at_the_commit(
     virtual_run: Any, live: SimpleNamespace
 ) -> None:
