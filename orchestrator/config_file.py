@@ -1,7 +1,7 @@
 """Reading a configuration file, JSON with ``//`` and ``/* */`` comments; how values are shown.
 
 Owns the file format and how keys and values look in ``file: path.to[0].key: got VALUE, need …``.
-Knows no key and no default: those are in ``config.py``.
+Knows no key and no default: those are in ``config_sections.py`` and ``config_experts.py``.
 """
 
 from __future__ import annotations

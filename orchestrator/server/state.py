@@ -17,7 +17,7 @@ from .metrics import Metrics
 from .registry import SessionRegistry
 
 if TYPE_CHECKING:
-    from ..config import ServerConfig
+    from ..config_sections import ServerConfig
     from ..live_mind import LiveMind
 
 OWNER = web.RequestKey("livemind_owner", str)

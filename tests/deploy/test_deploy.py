@@ -15,7 +15,7 @@ import pytest
 
 import livemind
 from livemind.orchestrator import cli
-from livemind.orchestrator.config import ServerConfig
+from livemind.orchestrator.config_sections import ServerConfig
 from livemind.orchestrator.server.app import ABORT_S
 
 ROOT = Path(livemind.__file__).parent

@@ -13,14 +13,9 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from rich.console import Console
 
 from livemind.backends.spec import ExpertSpec
-from livemind.orchestrator.config import (
-    DomainConfig,
-    Settings,
-    check_config,
-    describe,
-    load_settings,
-)
+from livemind.orchestrator.config import Settings, check_config, describe, load_settings
 from livemind.orchestrator.config_experts import ExpertConfig
+from livemind.orchestrator.config_sections import DomainConfig
 from livemind.orchestrator.errors import ConfigError
 
 LOCAL = {"expert_id": "a", "model_path": "zoo:fast"}
