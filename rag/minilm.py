@@ -7,6 +7,9 @@ A short text costs the time to read 42 MB of weights, so that their width and th
 counts: in bfloat16, packed once in the order in which oneDNN multiplies, its vector differs by
 0.00002 in the cosine. Sums, norms and attention stay in float32. docs/routing.md has the comparison
 with int8 and others.
+
+oneDNN compiles a product anew for every number of rows it has not seen, at 3 ms a text, so that
+rows come in a few numbers only, all compiled while the encoder is loaded.
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ MIDDLE = 4
 EPS = 1e-12
 PACKED_FOR_TOKENS = 32
 """The layout of packed weights suits a text of about this length best; it serves every length."""
+ROW_STEPS = ((128, 4), (256, 16), (512, 64))
+"""(up to so many rows, in steps of so many)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +67,18 @@ class Layer:
             output_norm=_affine(weights, f"{prefix}output.LayerNorm"),
         )
 
-    def __call__(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Apply the layer to (batch, tokens, DIM); ``mask`` is True where a token may be seen."""
+    def __call__(self, x: Tensor, batch: int, tokens: int, mask: Tensor | None) -> Tensor:
+        """Apply the layer to (rows, DIM), of which the first batch * tokens are texts.
+
+        ``mask`` is True where a token may be seen; None = everywhere.
+        """
         from torch.nn import functional as f
 
-        batch, tokens, _ = x.shape
-        heads = self.qkv(x).float().view(batch, tokens, 3, HEADS, HEAD_DIM)
+        heads = self.qkv(x)[: batch * tokens].float().view(batch, tokens, 3, HEADS, HEAD_DIM)
         query, key, value = heads.permute(2, 0, 3, 1, 4)
-        seen = f.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        seen = seen.transpose(1, 2).reshape(batch, tokens, DIM)
+        found = f.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        seen = x.new_zeros(x.shape)
+        seen[: batch * tokens].view(batch, tokens, HEADS, HEAD_DIM).copy_(found.transpose(1, 2))
         x = f.layer_norm(x + self.attention_out(seen), (DIM,), *self.attention_norm, EPS)
         return f.layer_norm(x + self.down(self.up(x)), (DIM,), *self.output_norm, EPS)
 
@@ -104,25 +112,43 @@ class Encoder:
     def __call__(self, tokens: Sequence[Sequence[int]]) -> FloatArray:
         """Return float32 (len(tokens), 2 * DIM); shorter inputs are padded and masked.
 
+        With the padding at most 512 tokens.
+
         Each row is two unit vectors: the sentence vector, and the mean over the tokens after layer
         MIDDLE, which still tells words apart that mean the same.
         """
         import torch
         from torch.nn import functional as f
 
-        longest = max(len(row) for row in tokens)
+        batch, longest = len(tokens), max(len(row) for row in tokens)
         with torch.inference_mode():
             ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in tokens])
             real = torch.arange(longest) < torch.tensor([[len(row)] for row in tokens])
             mask = None if bool(real.all()) else real[:, None, None, :]
             x = f.layer_norm(self.words[ids] + self.positions[:longest], (DIM,), *self.norm, EPS)
+            x = f.pad(x.view(-1, DIM), (0, 0, 0, rows_for(batch * longest) - batch * longest))
             means: list[Tensor] = []
             for number, layer in enumerate(self.layers, 1):
-                x = layer(x, mask)
+                x = layer(x, batch, longest, mask)
                 if number in (MIDDLE, LAYERS):
-                    means.append(f.normalize((x * real.unsqueeze(-1)).sum(1)))
+                    told = x[: batch * longest].view(batch, longest, DIM)
+                    means.append(f.normalize((told * real.unsqueeze(-1)).sum(1)))
             vectors: FloatArray = torch.cat(means[::-1], 1).numpy()
             return vectors
+
+    def warm(self) -> None:
+        """Have the products of every number of rows compiled."""
+        import torch
+
+        with torch.inference_mode():
+            for rows in sorted({rows_for(count) for count in range(1, ROW_STEPS[-1][0] + 1)}):
+                self.layers[0](torch.zeros(rows, DIM), 1, 1, None)
+
+
+def rows_for(count: int) -> int:
+    """Return with how many rows ``count`` of them are computed: a few numbers serve all texts."""
+    step = next(step for most, step in ROW_STEPS if count <= most)
+    return -(-count // step) * step
 
 
 def has_fast_bfloat16() -> bool:
