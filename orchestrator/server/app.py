@@ -14,7 +14,7 @@ from aiohttp.log import access_logger
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from . import live, live_http, openai
-from .image_door import ImageDoor, largest_body
+from .image_door import ImageDoor
 from .metrics import Metrics
 from .middleware import api_keys, envelope, in_flight
 from .registry import SessionRegistry
@@ -44,7 +44,7 @@ def create_app(mind: LiveMind) -> web.Application:
     metrics.watch_experts(mind.expert_states)
     app = web.Application(
         middlewares=[envelope, api_keys(limits.api_keys), in_flight],
-        client_max_size=largest_body(mind.settings),
+        client_max_size=limits.max_body_bytes,
     )
     app[STATE] = ServerState(mind, registry, metrics, ImageDoor(mind.settings))
     app.add_routes(

@@ -1,4 +1,4 @@
-"""From the image URLs of a request to images that an expert may be given."""
+"""From a request with image URLs to images that an expert may be given."""
 
 from __future__ import annotations
 
@@ -6,25 +6,45 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from aiohttp import web
+
 from ...backends.base import Image
-from ..errors import InvalidRequest
+from ..errors import InvalidRequest, PayloadTooLarge
 from ..image_fetch import ImageFetcher
 from ..images import ImageLimits, checked, from_data_url
 
 if TYPE_CHECKING:
     from ..config import Settings
 
-BASE64_GROWTH = 4 / 3
-
 
 class ImageDoor:
-    """Loads images within the limits of the configuration."""
+    """Takes requests with images and loads those within the limits of the configuration."""
 
     def __init__(self, settings: Settings) -> None:
         rules = settings.images
         self._limits = ImageLimits(rules.max_images, rules.max_bytes, rules.max_pixels)
         self._fetcher = ImageFetcher(rules.allowed_hosts, self._limits, rules.timeout_s)
         self._somebody_sees = any(expert.images for expert in settings.experts)
+        image_bytes = (rules.max_bytes + 2) // 3 * 4  # in base64
+        self._max_body_bytes = settings.server.max_body_bytes + rules.max_images * image_bytes
+
+    async def read(self, request: web.Request) -> bytes:
+        """Return the body of a request that may hold images, for which it may be larger.
+
+        Raises:
+            PayloadTooLarge: more bytes than texts and images together may have.
+            HTTPRequestEntityTooLarge: no expert takes images; more than the texts may have.
+        """
+        if not self._somebody_sees:
+            return await request.read()
+        try:
+            return await request.clone(client_max_size=self._max_body_bytes).read()
+        except web.HTTPRequestEntityTooLarge:
+            message = (
+                f"the body exceeds {self._max_body_bytes} bytes (server.max_body_bytes and, in "
+                "base64, images.max_images of images.max_bytes)"
+            )
+            raise PayloadTooLarge(message) from None
 
     async def load(self, wanted: Sequence[tuple[str, str]]) -> Mapping[str, Image]:
         """Return the image of every URL.
@@ -59,11 +79,3 @@ class ImageDoor:
         else:
             data = await self._fetcher.fetch(url, param)
         return await asyncio.to_thread(checked, data, param, self._limits)
-
-
-def largest_body(settings: Settings) -> int:
-    """Return the bytes of the largest request: its text, and its images if any expert sees."""
-    if not any(expert.images for expert in settings.experts):
-        return settings.server.max_body_bytes
-    images = settings.images.max_images * settings.images.max_bytes
-    return settings.server.max_body_bytes + int(images * BASE64_GROWTH)

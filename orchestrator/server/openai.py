@@ -31,7 +31,7 @@ Frames = AsyncGenerator[tuple[Json, ...], None]
 async def chat_completions(request: web.Request) -> web.StreamResponse:
     """Answer the last message of a conversation."""
     state = request.app[STATE]
-    body = parse(CHAT, await request.read(), max_text_chars=state.limits.max_text_chars)
+    body = parse(CHAT, await state.images.read(request), max_text_chars=state.limits.max_text_chars)
     session_id = request.headers.get(SESSION_HEADER)
     opening = (
         own_turn(state, body)

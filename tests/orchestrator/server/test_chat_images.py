@@ -88,6 +88,38 @@ async def test_image_larger_than_a_text_request_passes(serve: Any) -> None:
         assert (status, answer["model"]) == (200, "eye")
 
 
+@pytest.mark.parametrize(
+    ("path", "limit", "names"),
+    [
+        (
+            "/v1/chat/completions",
+            2000 + 2 * 4000,
+            "server.max_body_bytes and, in base64, images.max_images of images.max_bytes",
+        ),
+        ("/v1/completions", 2000, "server.max_body_bytes"),
+        ("/v1/live/sessions", 2000, "server.max_body_bytes"),
+    ],
+)
+async def test_body_over_the_limit_of_its_route_is_refused_with_that_limit(
+    serve: Any, path: str, limit: int, names: str
+) -> None:
+    images = {"max_images": 2, "max_bytes": 3000}
+    server = {"max_body_bytes": 2000}
+    async with serve(*experts(), experts_given=EYE, images=images, **server) as doors:
+        _, fits = await doors.ask("POST", path, data=b" " * limit)
+        status, refused = await doors.ask("POST", path, data=b" " * (limit + 1))
+        assert fits["error"]["code"] == "invalid_json"
+        assert (status, refused["error"]["code"]) == (413, "payload_too_large")
+        assert refused["error"]["message"] == f"the body exceeds {limit} bytes ({names})"
+
+
+async def test_chat_body_where_nobody_sees_has_the_limit_of_texts(serve: Any) -> None:
+    async with serve(max_body_bytes=2000) as doors:
+        status, answer = await doors.ask("POST", "/v1/chat/completions", data=b" " * 2001)
+        assert status == 413
+        assert answer["error"]["message"] == "the body exceeds 2000 bytes (server.max_body_bytes)"
+
+
 async def test_typed_turn_that_is_committed_with_an_image_drops_what_was_prepared(
     serve: Any, eventually: Any
 ) -> None:
