@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-# What a refused token costs, in plain decode steps: a step over twelve positions takes about one
-# and a half times as long as a step over one (98M and 5M parameters on a CPU).
-REFUSED_COST_STEPS = 0.05
-# Part of the answer's steps that a draft may cost while it has gained nothing.
+# What verifying costs beyond a plain decode step, in such steps: per proposal and per token of it
+# (98M parameters on a CPU; with 5M per proposal as much, per token half).
+PROPOSAL_COST_STEPS = 0.2
+TOKEN_COST_STEPS = 0.03
+# What a draft may cost while it has gained nothing: steps, and part of the answer's steps.
+ALLOWED_LOSS_STEPS = 0.3
 ALLOWED_LOSS = 0.03
 FIRST_LENGTH = 8
+SHORTEST_LENGTH = 4
 SHORTEST_MATCH = 2
 LONGEST_MATCH = 8
 SEARCH_TOKENS = 256
@@ -62,9 +65,11 @@ class DraftFeed:
 class DraftCursor:
     """Follows an answer along its draft, token by token.
 
-    Where the answer leaves the draft nothing is proposed until its last few tokens occur again
-    further on in the draft; each time that was a mistake more of them must agree. No token of the
-    draft is used twice.
+    Where the answer leaves the draft, its token stands in for one of the draft's, which goes on
+    behind that: at once as long as proposals are right where they begin. Where they were not, or
+    the next token is another one as well, nothing is proposed until the last few tokens of the
+    answer occur again further on in the draft; each time that was a mistake more of them must
+    agree. No token of the draft is used twice.
 
     Attributes:
         accepted: tokens of the draft that the answer has taken over.
@@ -76,10 +81,12 @@ class DraftCursor:
         self._output: list[int] = []
         self._at: int | None = 0  # index of the drafted token that should come next
         self._left_at = 0  # where in the draft the answer left it
+        self._followed = 0  # tokens since the place in the draft was found
         self._proposed: list[int] = []
         self._length = FIRST_LENGTH
-        self._match = SHORTEST_MATCH
-        self._gained = self._refused = 0
+        self._mistakes = 0  # proposals wrong from their beginning, less those right to their end
+        self._gained = 0
+        self._cost_steps = 0.0
 
     def __len__(self) -> int:
         return len(self._draft)
@@ -100,18 +107,20 @@ class DraftCursor:
                 self._find_again()
             elif self._at < len(self._draft) and self._draft[self._at] == token:
                 self._at += 1
+                self._followed += 1
                 self.accepted += 1
             else:
-                self._left_at, self._at = self._at, None
+                self._leave(self._at)
 
     def propose(self, most: int) -> list[int]:
         """Return the tokens to verify in the next step, at most ``most``; normally call once."""
         self._proposed = []
-        worth = self._refused * REFUSED_COST_STEPS <= self._gained + ALLOWED_LOSS * len(
-            self._output
-        )
-        if self._at is not None and worth:
-            self._proposed = self._draft[self._at : self._at + min(most, self._length)]
+        allowed_steps = self._gained + ALLOWED_LOSS_STEPS + ALLOWED_LOSS * len(self._output)
+        if self._at is not None and self._cost_steps <= allowed_steps:
+            length, left = self._length, len(self._draft) - self._at
+            if left <= length + length // 2:  # another step for so few would be one too many
+                length = left
+            self._proposed = self._draft[self._at : self._at + min(most, length)]
         return self._proposed
 
     def _learn(self, tokens: Sequence[int]) -> None:
@@ -123,19 +132,25 @@ class DraftCursor:
                 break
             right += 1
         self._gained += right
-        self._refused += len(proposed) - right
+        self._cost_steps += PROPOSAL_COST_STEPS + TOKEN_COST_STEPS * len(proposed)
         if right == len(proposed):
             self._length *= 2
-            self._match = max(SHORTEST_MATCH, self._match - 1)
-        elif right:
-            self._length = right + 1
+            self._mistakes = max(0, self._mistakes - 1)
         else:
-            self._length = 2
-            self._match = min(LONGEST_MATCH, self._match + 1)
+            self._length = max(SHORTEST_LENGTH, right + 1)
+            self._mistakes += not right
+
+    def _leave(self, at: int) -> None:
+        """Go on behind the drafted token that another one stands for, or look for the place."""
+        replaced = self._followed > 0 and not self._mistakes and at < len(self._draft)
+        if self._followed:
+            self._left_at = at
+        self._at = at + 1 if replaced else None
+        self._followed = 0
 
     def _find_again(self) -> None:
         """Continue after the next place in the draft that ends as the answer does now."""
-        size = min(self._match, len(self._output))
+        size = min(max(SHORTEST_MATCH, 1 + self._mistakes), LONGEST_MATCH, len(self._output))
         tail, draft = self._output[-size:], self._draft
         first = max(self._left_at + 1, size)
         for end in range(first, min(len(draft), self._left_at + SEARCH_TOKENS) + 1):
@@ -149,7 +164,7 @@ class DraftCursor:
             if end - begin == len(self._output):
                 break
         self.accepted += end - begin
-        self._at = end
+        self._at, self._followed = end, end - begin
 
 
 class DraftCount:

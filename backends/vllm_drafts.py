@@ -225,8 +225,10 @@ class _Followed:
     def __init__(self, request: Any, draft: object, draft_id: str) -> None:
         self.known = int(request.num_prompt_tokens)
         self.draft_id = draft_id
-        limit = request.sampling_params.max_tokens
+        params = request.sampling_params
+        limit = params.max_tokens
         self._last = None if limit is None else self.known + int(limit)
+        self._ends: frozenset[int] = frozenset(getattr(params, "all_stop_token_ids", ()))
         self.cursor = DraftCursor(_token_ids(draft))
 
     def step(self, answered: Sequence[int], most: int) -> list[int]:
@@ -234,7 +236,9 @@ class _Followed:
         self.cursor.advance(answered)
         if self._last is not None:  # one more token comes from the step itself
             most = min(most, self._last - self.known - 1)
-        return self.cursor.propose(max(0, most))
+        proposal = self.cursor.propose(max(0, most))
+        # A step finds the token behind what it verifies by itself: an end is not worth a position.
+        return proposal[:-1] if proposal and proposal[-1] in self._ends else proposal
 
 
 class DraftWorker:

@@ -101,9 +101,7 @@ async def request(
     but for the leader, whose prompt the session prefills.
     """
     name, hidden = expert.expert_id, not task.wanted.has_begun
-    stream = expert.generate(
-        prompt, params, priority=task.priority, request_id=task.next_id(name)
-    )
+    stream = expert.generate(prompt, params, priority=task.priority, request_id=task.next_id(name))
     computed = 0
     try:
         async with aclosing(stream):

@@ -11,8 +11,9 @@ import pytest
 
 from livemind.backends.drafts import (
     ALLOWED_LOSS,
-    LONGEST_MATCH,
-    REFUSED_COST_STEPS,
+    ALLOWED_LOSS_STEPS,
+    PROPOSAL_COST_STEPS,
+    TOKEN_COST_STEPS,
     DraftCount,
     DraftCursor,
     DraftFeed,
@@ -23,8 +24,17 @@ VirtualRun = Callable[[Coroutine[Any, Any, Any]], Any]
 
 def decode(answer: Sequence[int], draft: Sequence[int], most: int = 16) -> tuple[int, int, int]:
     """Decode as an engine with exact verification does; return steps, refused tokens, accepted."""
+    steps, proposals, accepted = decoded(answer, draft, most)
+    return steps, sum(proposed - right for proposed, right in proposals), accepted
+
+
+def decoded(
+    answer: Sequence[int], draft: Sequence[int], most: int = 16
+) -> tuple[int, list[tuple[int, int]], int]:
+    """Return steps, (tokens proposed, right ones) of each proposal, and tokens accepted."""
     cursor = DraftCursor(draft)
-    steps = refused = done = 0
+    steps = done = 0
+    proposals: list[tuple[int, int]] = []
     while done < len(answer):
         proposal = cursor.propose(most) if done else []
         right = 0
@@ -34,11 +44,12 @@ def decode(answer: Sequence[int], draft: Sequence[int], most: int = 16) -> tuple
             and proposal[right] == answer[done + right]
         ):
             right += 1
-        refused += len(proposal) - right
+        if proposal:
+            proposals.append((len(proposal), right))
         cursor.advance(answer[done : done + right + 1])
         done += right + 1
         steps += 1
-    return steps, refused, cursor.accepted
+    return steps, proposals, cursor.accepted
 
 
 def test_cursor_right_draft_is_taken_over_in_few_steps() -> None:
@@ -75,10 +86,65 @@ def test_cursor_repetitive_wrong_draft_costs_little() -> None:
     words = range(4)  # any two tokens occur again and again
     answer = [rng.choice(words) for _ in range(512)]
     draft = [rng.choice(words) for _ in range(512)]
-    steps, refused, _ = decode(answer, draft)
+    steps, proposals, _ = decoded(answer, draft)
     gained = len(answer) - steps
-    assert refused > 10
-    assert refused * REFUSED_COST_STEPS <= gained + ALLOWED_LOSS * len(answer) + LONGEST_MATCH
+    costs = [PROPOSAL_COST_STEPS + TOKEN_COST_STEPS * proposed for proposed, _ in proposals]
+    assert sum(proposed - right for proposed, right in proposals) > 10
+    assert sum(costs) <= gained + ALLOWED_LOSS_STEPS + ALLOWED_LOSS * len(answer) + max(costs)
+
+
+@pytest.mark.parametrize("wrong", [{3}, {3, 5}, {3, 9, 40}], ids=str)
+def test_cursor_drafted_words_that_were_replaced_cost_a_step_each(wrong: set[int]) -> None:
+    answer = list(range(48))
+    draft = [999 if place in wrong else token for place, token in enumerate(answer)]
+    steps, _, accepted = decode(answer, draft)
+    whole, _, _ = decode(answer, answer)
+    assert accepted == len(answer) - len(wrong)
+    assert steps <= whole + 2 * len(wrong)
+
+
+def test_cursor_after_a_proposal_wrong_from_its_beginning_nothing_is_taken_to_be_replaced() -> None:
+    cursor = DraftCursor(range(12))
+    cursor.advance([0])
+    assert cursor.propose(4) == [1, 2, 3, 4]
+    cursor.advance([1, 2, 3, 4, 5])
+    assert cursor.propose(8) == [6, 7, 8, 9, 10, 11]
+    cursor.advance([99])
+    assert cursor.propose(8) == []
+    cursor.advance([7])
+    assert cursor.propose(8) == []
+    cursor.advance([8])
+    assert cursor.propose(8) == [9, 10, 11]
+
+
+def test_cursor_two_other_tokens_in_a_row_are_no_replacement() -> None:
+    cursor = DraftCursor(range(20))
+    cursor.advance([0, 1, 2, 97])
+    assert cursor.propose(3) == [4, 5, 6]
+    cursor = DraftCursor(range(20))
+    cursor.advance([0, 1, 2, 97, 98])
+    assert cursor.propose(3) == []
+    cursor.advance([12, 13])
+    assert cursor.propose(3) == [14, 15, 16]
+
+
+def test_cursor_draft_written_anew_while_the_answer_goes_on_is_joined_after_a_replaced_token() -> (
+    None
+):
+    cursor = DraftCursor([1, 2, 3, 70, 71, 72, 73, 74])
+    cursor.advance([1, 2, 3, 4])
+    cursor.extend([2, 3, 4, 5, 6, 7, 8, 9])
+    cursor.advance([5, 6])
+    assert cursor.propose(8) == [7, 8, 9]
+
+
+def test_cursor_a_few_tokens_at_the_end_are_no_step_of_their_own() -> None:
+    cursor = DraftCursor(range(12))
+    cursor.advance([0])
+    assert cursor.propose(16) == list(range(1, 12))
+    cursor = DraftCursor(range(30))
+    cursor.advance([0])
+    assert cursor.propose(16) == list(range(1, 9))
 
 
 def test_cursor_draft_that_comes_late_is_joined() -> None:

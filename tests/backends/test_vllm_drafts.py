@@ -92,6 +92,12 @@ def test_propose_never_beyond_the_answer_or_the_context(engine: Engine) -> None:
     assert engine.step([11], [10])[1] == [11, 12]
 
 
+def test_propose_the_end_of_the_answer_is_left_to_the_step_before_it(engine: Engine) -> None:
+    engine.add("whole", [10, 11, 12, 2], all_stop_token_ids={2})
+    assert engine.step([10]) == [[11, 12]]
+    assert engine.step([11, 12]) == [[]]
+
+
 def test_propose_large_batch_shares_the_positions_of_a_step(engine: Engine) -> None:
     for number in range(24):
         engine.add(f"r{number}", list(range(10, 30)))

@@ -88,7 +88,16 @@ def test_check_experts_of_other_machines_fit_into_memory() -> None:
         ("abc", {"quorum": 3}, "quorum"),
         ("ab", {"accuracy": {"a": {"alchemy": 0.9}}}, "accuracy.a.alchemy"),
     ],
-    ids=["one votes", "one verifies", "no author", "drafts", "twice", "stranger", "quorum", "domain"],
+    ids=[
+        "one votes",
+        "one verifies",
+        "no author",
+        "drafts",
+        "twice",
+        "stranger",
+        "quorum",
+        "domain",
+    ],
 )
 def test_settings_default_that_is_impossible_is_refused_by_name(
     experts: str, consensus: dict[str, Any], field: str
