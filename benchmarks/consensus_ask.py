@@ -37,7 +37,7 @@ class Way:
     model: str
     consensus: Consensus = FIRST
     params: GenerationParams = GREEDY
-    speculation: Literal["off", "draft"] = "off"
+    speculation: Literal["off", "prefill", "draft"] = "off"
     keys: tuple[Key, ...] = ()
     think_s: float = 0.0
 

@@ -1,7 +1,8 @@
 """What consensus buys and costs: the policies against one expert, on held-out questions.
 
 Runs the embedded experts in this process. Parts: accuracy (every arm on every question), texts and
-times (the same with a draft? how much sooner?), typed (what is settled before Enter).
+times (the same with a draft? how much sooner?), mix (how much sooner as people type?), typed (what
+is settled before Enter).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from .bench import BenchmarkFailed, UsageError, progress
 from .consensus_accuracy import accuracy
 from .consensus_ask import Asker
 from .consensus_drafts import texts, times
+from .consensus_mix import mix
 from .consensus_plan import FAST, PARTS, ROWS_OF, Plan, Recorder, settings
 from .consensus_rows import Row
 from .consensus_show import show
@@ -33,11 +35,11 @@ from .consensus_typed import typed
 from .reporting.reports import read
 
 Json = dict[str, Any]
-PERFORM = {"accuracy": accuracy, "texts": texts, "times": times, "typed": typed}
+PERFORM = {"accuracy": accuracy, "texts": texts, "times": times, "mix": mix, "typed": typed}
 MOST_SEED = 999
 """Above it are the seeds of validation and of the accuracies that weigh votes."""
-SIZES = {"questions": 15, "validation": 25, "identical": 512, "pairs": 40, "typed": 20}
-QUICK_SIZES = {"questions": 5, "validation": 10, "identical": 64, "pairs": 8, "typed": 4}
+SIZES = {"questions": 15, "validation": 25, "identical": 512, "pairs": 40, "mix": 40, "typed": 20}
+QUICK_SIZES = {"questions": 5, "validation": 10, "identical": 64, "pairs": 8, "mix": 8, "typed": 4}
 QUICK_DOMAINS = ("technical", "coding")
 
 
@@ -61,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--validation", type=int, metavar="N", help=f"per domain {told['validation']}")
     add("--identical", type=int, metavar="N", help=f"texts to compare {told['identical']}")
     add("--pairs", type=int, metavar="N", help=f"timed with drafts {told['pairs']}")
+    add("--mix", type=int, metavar="N", help=f"typed with and without drafts {told['mix']}")
     add("--typed", type=int, metavar="N", help=f"typed {told['typed']}")
     add("--seed", type=int, default=1, help="of questions, order and typing (1)")
     add("--json", type=Path, metavar="FILE", help="write the report")

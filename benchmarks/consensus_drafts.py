@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from . import consensus_questions as made
-from .consensus_ask import GREEDY, Way
+from .consensus_ask import GREEDY, Asked, Asker, Way
 from .consensus_plan import POLICIES, WARM_UP_SEED, Recorder, batches
 from .consensus_questions import Question
 from .consensus_rows import row
-from .identity import Explanation, compare
+from .identity import Explanation, Verdict, compare
 from .typing_model import Key
 
 AT_A_TIME = 16
@@ -43,6 +43,22 @@ async def times(recorder: Recorder) -> None:
         recorder.step("times")
 
 
+async def verdict_of(
+    asker: Asker, question: Question, first: Asked, other: Asked
+) -> Verdict | None:
+    """Return whether two answers to a question read the same, None if one is not there.
+
+    Where they differ the routed expert is asked for its logprobs: it may be a tie.
+    """
+    if not first.outcome == other.outcome == "completed":
+        return None
+    verdict = compare(first.text, other.text).verdict
+    if verdict == "different":
+        told = await asker.explained(question, Way(question.leader))
+        verdict = compare(first.text, other.text, Explanation(told.text, told.logprobs)).verdict
+    return verdict
+
+
 async def _warm_up(recorder: Recorder) -> None:
     domains = recorder.plan.domains
     for question in made.natural(domains, 2 * len(domains), recorder.plan.seed + WARM_UP_SEED):
@@ -62,14 +78,7 @@ async def _texts(recorder: Recorder, some: Sequence[Question]) -> None:
         )
     )
     for question, (kind, _), first, draft in zip(some, befores, alone, drafted, strict=True):
-        verdict = None
-        if first.outcome == draft.outcome == "completed":
-            verdict = compare(first.text, draft.text).verdict
-            if verdict == "different":
-                told = await recorder.asker.explained(question, Way(question.leader))
-                verdict = compare(
-                    first.text, draft.text, Explanation(told.text, told.logprobs)
-                ).verdict
+        verdict = await verdict_of(recorder.asker, question, first, draft)
         found = row("identical", "draft", question, draft, kind=kind)
         recorder.keep(replace(found, verdict=verdict), question, draft, judged=False)
         recorder.step("texts")

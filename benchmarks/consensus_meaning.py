@@ -23,9 +23,13 @@ _MEANING = {
     "identical_share": "answers with the routed expert's own text, ties counted as such",
     "identical_share_strict": "the same without the ties",
     "identical_turns": "pairs of answers compared for that",
-    "completion_speedup.p50": "time of the routed expert alone over that with a draft, paired; "
-    "drafted at a pause in the second half of the question",
-    "completion_speedup.right": "the same where the whole draft was accepted",
+    "completion_speedup.p50": "time of the routed expert without drafts over that with them, "
+    "paired; questions typed by typists of several kinds",
+    "completion_speedup.over_first": "the same over that with drafts which are not verified",
+    "completion_speedup.pause": "the same where half of the question or more stood there for a "
+    "while, and then all of it was committed",
+    "completion_speedup.unmarked": "the same where all but its mark stood there",
+    "completion_speedup.right": "the same of both where the whole draft was accepted",
     "completion_speedup.wrong": "the same where another question stood there before",
     "accepted_token_share": "drafted tokens that the routed expert accepted",
     "accepted_share": "answers that are the fast expert's to the end",

@@ -13,11 +13,12 @@ from .consensus_questions import SETS, Question, natural
 from .consensus_rows import Row, row
 
 FAST = "fast"
-PARTS = ("accuracy", "texts", "times", "typed")
+PARTS = ("accuracy", "texts", "times", "mix", "typed")
 ROWS_OF = {
     "accuracy": ("validation", "accuracy"),
     "texts": ("identical",),
     "times": ("pairs",),
+    "mix": ("mix",),
     "typed": ("typed",),
 }
 POLICIES = {
@@ -42,6 +43,7 @@ class Plan:
         validation: of each domain, to choose the best single expert.
         identical: in all, answered twice and compared as text.
         pairs: in all, timed with drafts made before the question was whole.
+        mix: in all, typed by typists of several kinds, with drafts and without.
         typed: in all, typed at human speed.
     """
 
@@ -51,6 +53,7 @@ class Plan:
     validation: int
     identical: int
     pairs: int
+    mix: int
     typed: int
     seed: int
 
@@ -67,6 +70,7 @@ class Plan:
             "accuracy": domains * (self.validation + sets * self.per_set),
             "texts": self.identical,
             "times": self.pairs,
+            "mix": self.mix,
             "typed": self.typed,
         }
         return sum(counts[part] for part in self.parts)

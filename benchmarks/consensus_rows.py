@@ -20,10 +20,11 @@ class Row:
     """One turn; None = not known, or not asked for in its part.
 
     Attributes:
-        part: ``validation``, ``accuracy``, ``identical``, ``pairs`` or ``typed``.
-        arm: a policy, ``samples``, or ``alone.EXPERT``.
+        part: ``validation``, ``accuracy``, ``identical``, ``pairs``, ``mix`` or ``typed``.
+        arm: a policy, ``samples``, or ``alone.EXPERT``; in ``mix`` ``alone``, without drafts.
         question: its number within the part.
-        kind: ``identical`` and ``pairs``: what stood there before the whole question.
+        kind: ``identical`` and ``pairs``: what stood there before the whole question; ``mix``: how
+            it was typed.
         ttft_ms, total_ms: from the commit.
         generated_tokens: by all experts, shown or not.
         before_commit: the first piece of the answer was settled by then.

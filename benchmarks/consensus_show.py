@@ -30,7 +30,12 @@ IN_TABLES = frozenset(
 
 def show(console: Console, cases: Iterable[Json], summary: Mapping[str, Number]) -> None:
     """Print the tables, and those known numbers of the summary that are not in them."""
-    makers = {"accuracy": (_right, _times), "pairs": (_pairs,), "typed": (_typed,)}
+    makers = {
+        "accuracy": (_right, _times),
+        "pairs": (_pairs,),
+        "mix": (_mix,),
+        "typed": (_typed,),
+    }
     for case in cases:
         for make in makers.get(case["name"], ()):
             console.print(make(case))
@@ -86,9 +91,27 @@ def _pairs(case: Json) -> Table:
         ("text before", "pairs", "p50", "95 %"),
     )
     for kind, one in case["speedup"].items():
-        low_high = one["p50_ci95"]
-        interval = "" if low_high is None else "-".join(number(value, 2) for value in low_high)
-        found.add_row(kind, str(one["n"]), number(one["p50"], 2), interval)
+        found.add_row(kind, str(one["n"]), number(one["p50"], 2), _interval(one["p50_ci95"]))
+    return found
+
+
+def _mix(case: Json) -> Table:
+    found = table(
+        "Typed: time of the routed expert over that of `draft`",
+        ("questions", "n", "without drafts", "95 %", "sums", "with its own", "95 %", "sums"),
+    )
+    rows = {
+        "all": case["speedup"],
+        **{f"at the commit: {name}": one["speedup"] for name, one in case["found"].items()},
+        **case["typists"],
+    }
+    for name, one in rows.items():
+        cells = [name, str(one["alone"]["n"])]
+        for base in ("alone", "first"):
+            told = one[base]
+            cells += [number(told["p50"], 2), _interval(told["p50_ci95"])]
+            cells.append(number(told["of_sums"], 2))
+        found.add_row(*cells)
     return found
 
 
@@ -103,6 +126,10 @@ def _typed(case: Json) -> Table:
         settled = _percent(one["settled_before_commit_share"])
         found.add_row(arm, str(one["asked"]), *times, settled)
     return found
+
+
+def _interval(low_high: tuple[float, float] | None) -> str:
+    return "" if low_high is None else " to ".join(number(value, 2) for value in low_high)
 
 
 def _between(low_high: tuple[float, float] | None) -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from .consensus_accuracy import best_single
+from .consensus_draft_summary import draft_summary, identical, mix, pairs
 from .consensus_plan import FAST, POLICIES
 from .consensus_questions import SETS
 from .consensus_rows import Json, Row
-from .identity import VERDICTS, Verdict, identical_share
 from .measure import distribution
 from .stats import bootstrap, p50, ratio, share
 
@@ -64,8 +64,9 @@ def cases(rows: Sequence[Row], seed: int) -> list[Json]:
     """Return one case per part that has rows."""
     makers: dict[str, Callable[[Sequence[Row], int], Json]] = {
         "accuracy": _accuracy,
-        "identical": _identical,
-        "pairs": _pairs,
+        "identical": identical,
+        "pairs": pairs,
+        "mix": mix,
         "typed": _typed,
     }
     found = []
@@ -101,25 +102,7 @@ def summary(cases: Iterable[Json]) -> dict[str, Number]:
     verify = accuracy.get("verify", {}).get("verdicts", {})
     for name in ("accepted_share", "wrong_given_accepted", "wrong_given_taken_over"):
         found[f"consensus.verify.{name}"] = verify.get(name)
-    return found | _draft_summary(parts) | _typed_summary(parts.get("typed", {}).get("arms", {}))
-
-
-def _draft_summary(parts: Mapping[str, Json]) -> dict[str, Number]:
-    texts, times = parts.get("identical", {}), parts.get("pairs", {})
-    return {
-        "consensus.draft.identical_share": texts.get("identical_share"),
-        "consensus.draft.identical_share_strict": texts.get("identical_share_strict"),
-        "consensus.draft.identical_turns": texts.get("compared"),
-        "consensus.draft.completion_speedup.p50": _speedup(times, "pause"),
-        "consensus.draft.completion_speedup.right": _speedup(times, "all_accepted"),
-        "consensus.draft.completion_speedup.wrong": _speedup(times, "wrong"),
-        "consensus.draft.accepted_token_share": times.get("accepted_token_share"),
-    }
-
-
-def _speedup(times: Json, kind: str) -> Number:
-    found: Number = times.get("speedup", {}).get(kind, {}).get("p50")
-    return found
+    return found | draft_summary(parts) | _typed_summary(parts.get("typed", {}).get("arms", {}))
 
 
 def _typed_summary(arms: Mapping[str, Json]) -> dict[str, Number]:
@@ -215,58 +198,6 @@ def _verdicts(turns: Sequence[Row]) -> Json:
         "accepted_share": share(len(accepted), len(done)),
         "wrong_given_accepted": share(sum(not one.right for one in accepted), len(accepted)),
         "wrong_given_taken_over": share(sum(not one.right for one in taken_over), len(taken_over)),
-    }
-
-
-# ---- drafts
-
-
-def _identical(rows: Sequence[Row], seed: int) -> Json:
-    turns = [one for one in rows if one.part == "identical"]
-    verdicts: list[Verdict] = [one.verdict for one in turns if one.verdict is not None]
-    return {
-        "asked": len(turns),
-        "compared": len(verdicts),
-        **{verdict: verdicts.count(verdict) for verdict in VERDICTS},
-        "with_accepted_tokens": sum(bool(one.accepted_tokens) for one in turns),
-        "with_rejected_tokens": sum(bool(one.rejected_tokens) for one in turns),
-        "identical_share": identical_share(verdicts),
-        "identical_share_strict": identical_share(verdicts, strict=True),
-    }
-
-
-def _pairs(rows: Sequence[Row], seed: int) -> Json:
-    turns = [one for one in rows if one.part == "pairs"]
-    alone = {(one.question, one.kind): one for one in turns if one.arm == "first"}
-    speedups: dict[str, list[float]] = {}
-    drafted = [one for one in turns if one.arm == "draft" and one.completed]
-    for one in drafted:
-        base = alone.get((one.question, one.kind))
-        if base is None or not base.completed or not base.total_ms or not one.total_ms:
-            continue
-        kinds = [str(one.kind)]
-        if one.accepted_tokens and not one.rejected_tokens and one.kind != "wrong":
-            kinds.append("all_accepted")
-        for kind in kinds:
-            speedups.setdefault(kind, []).append(base.total_ms / one.total_ms)
-    accepted = sum(one.accepted_tokens or 0 for one in drafted)
-    rejected = sum(one.rejected_tokens or 0 for one in drafted)
-    return {
-        "speedup": {
-            kind: {**distribution(values), "p50_ci95": bootstrap(values, p50, seed)}
-            for kind, values in speedups.items()
-        },
-        "accepted_token_share": share(accepted, accepted + rejected),
-        "shown_tokens_p50": p50([float(one.shown_tokens or 0) for one in drafted]),
-        "arms": {
-            arm: {
-                kind: distribution(
-                    one.total_ms for one in turns if (one.arm, one.kind) == (arm, kind)
-                )
-                for kind in ("right", "pause", "wrong")
-            }
-            for arm in ("first", "draft")
-        },
     }
 
 

@@ -300,7 +300,7 @@ def _maybe_draft(state: TurnState, actions: list[Action], now_s: float) -> TurnS
         return state
     if not _paused(state, now_s) or _needs_route(state) or _needs_documents(state):
         return state
-    if state.drafts_made >= policy.max_drafts or _over_waste(state):
+    if state.drafts_made >= _drafts_until_now(state) or _over_waste(state):
         return state
     expert = answering_expert(state)
     if expert is None:
@@ -313,6 +313,15 @@ def _maybe_draft(state: TurnState, actions: list[Action], now_s: float) -> TurnS
     return replace(state, draft=draft, drafts_made=number)
 
 
+def _drafts_until_now(state: TurnState) -> int:
+    """Return how many drafts this turn may make here: the last of several is for a sentence's end.
+
+    A slow typist pauses between words too, where the text seldom stays as it is.
+    """
+    most = state.policy.max_drafts
+    return most if most < 2 or _ends_sentence(state) else most - 1
+
+
 def _over_waste(state: TurnState) -> bool:
     """Whether this session's drafts were thrown away too often to go on drafting."""
     adopted = max(MIN_DRAFT_TOKENS, state.draft_tokens_adopted)
@@ -320,8 +329,13 @@ def _over_waste(state: TurnState) -> bool:
 
 
 def _draft_due_s(state: TurnState) -> float:
-    ends = state.text.rstrip()[-1:] in SENTENCE_END
-    return state.last_input_s + (state.policy.sentence_pause_s if ends else state.policy.pause_s)
+    policy = state.policy
+    pause_s = policy.sentence_pause_s if _ends_sentence(state) else policy.pause_s
+    return state.last_input_s + pause_s
+
+
+def _ends_sentence(state: TurnState) -> bool:
+    return state.text.rstrip()[-1:] in SENTENCE_END
 
 
 def _paused(state: TurnState, now_s: float) -> bool:

@@ -13,10 +13,17 @@ import pytest
 from livemind.backends.base import Message
 from livemind.backends.fake import FakeExpert
 from livemind.backends.spec import ExpertSpec
-from livemind.benchmarks import cli, consensus_bench, consensus_drafts, consensus_typed
+from livemind.benchmarks import (
+    cli,
+    consensus_bench,
+    consensus_drafts,
+    consensus_mix,
+    consensus_typed,
+)
 from livemind.benchmarks.consensus_accuracy import accuracy
 from livemind.benchmarks.consensus_ask import Asker, Way
 from livemind.benchmarks.consensus_drafts import texts, times
+from livemind.benchmarks.consensus_mix import mix
 from livemind.benchmarks.consensus_plan import Plan, Recorder, settings
 from livemind.benchmarks.consensus_questions import natural, questions
 from livemind.benchmarks.consensus_rows import Row
@@ -27,15 +34,15 @@ from livemind.orchestrator.live_mind import LiveMind
 from livemind.rag.fake import FakeEmbedder
 
 PLAN = Plan(
-    ("technical", "coding"), ("accuracy",), per_set=1, validation=2, identical=4, pairs=2, typed=1,
-    seed=1,
+    ("technical", "coding"), ("accuracy",), per_set=1, validation=2, identical=4, pairs=2, mix=2,
+    typed=1, seed=1,
 )  # fmt: skip
 
 
 def answers(plan: Plan) -> dict[str, str]:
     """The right answer to every question, by its text and what was said before."""
     asked = questions(plan.domains, plan.per_set, plan.seed)
-    for count, seed in ((4, 1_000_001), (4, 2), (2, 3), (1, 4)):
+    for count, seed in ((4, 1_000_001), (4, 2), (2, 3), (1, 4), (2, 5)):
         asked += natural(plan.domains, count, seed)
     return {_key(one.history, one.text): one.turn.answer for one in asked}
 
@@ -104,6 +111,24 @@ async def test_typed_asks_every_policy_with_the_same_keys(monkeypatch: pytest.Mo
     rows = await run(typed)
     assert {row.arm for row in rows} == {"first", "draft", "verify", "vote"}
     assert {(row.outcome, row.right) for row in rows} == {("completed", True)}
+
+
+async def test_mix_every_typist_types_the_same_keys_with_and_without_drafts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(consensus_mix, "CADENCES", ("typing-60000", "typing-30000"))
+    rows = await run(mix, token_s=0.001)
+    pairs = {(row.arm, row.question, row.kind) for row in rows}
+    assert pairs == {
+        (arm, number, f"typing-{60000 // (number + 1)}")
+        for arm in ("alone", "first", "draft")
+        for number in range(2)
+    }
+    assert {(row.outcome, row.right) for row in rows} == {("completed", True)}
+    assert {row.verdict for row in rows if row.arm != "alone"} == {"identical"}
+    (case,) = cases(rows, seed=1)
+    assert case["texts"]["identical_share"] == 1.0
+    assert summary([case])["consensus.draft.completion_speedup.p50"] is not None
 
 
 async def test_ask_of_a_model_that_is_not_there_is_an_outcome() -> None:

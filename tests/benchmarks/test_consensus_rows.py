@@ -146,10 +146,35 @@ def test_speedup_is_paired_by_question_and_text_before() -> None:
     rows += pair("wrong", 100.0, 125.0, 0, 5)
     rows.append(turn("pairs", "draft", 1, kind="wrong", total_ms=1.0))
     found = figures(rows)
-    assert found["consensus.draft.completion_speedup.p50"] == 2.0
+    assert found["consensus.draft.completion_speedup.pause"] == 2.0
+    assert found["consensus.draft.completion_speedup.unmarked"] == 3.0
     assert found["consensus.draft.completion_speedup.right"] == 3.0
     assert found["consensus.draft.completion_speedup.wrong"] == 0.8
     assert found["consensus.draft.accepted_token_share"] == pytest.approx(7 / 15)
+
+
+def test_mix_is_one_figure_over_all_typed_questions_and_one_for_what_was_there() -> None:
+    def typed(number: int, times_ms: tuple[float, float, float], **drafted: Any) -> list[Row]:
+        arms = dict(zip(("alone", "first", "draft"), times_ms, strict=True))
+        return [
+            turn("mix", arm, number, kind="typing-400", total_ms=ms,
+                 **(drafted if arm == "draft" else {}))
+            for arm, ms in arms.items()
+        ]  # fmt: skip
+
+    rows = typed(0, (50.0, 1.0, 1.0), before_commit=True, accepted_tokens=3)
+    rows += typed(1, (60.0, 60.0, 30.0), before_commit=False, accepted_tokens=3)
+    rows += typed(2, (50.0, 50.0, 50.0), before_commit=False)
+    rows += typed(3, (40.0, 40.0, 20.0), before_commit=False, accepted_tokens=0)
+    rows += [turn("mix", "draft", 4, kind="typing-400", outcome="failed", total_ms=1.0)]
+    found = figures(rows)
+    assert found["consensus.draft.completion_speedup.p50"] == 2.0
+    assert found["consensus.draft.completion_speedup.over_first"] == 1.5
+    (case,) = cases(rows, 1)
+    shares = {name: one["share"] for name, one in case["found"].items()}
+    assert shares == {"answer": 0.2, "guess": 0.4, "nothing": 0.4}
+    assert case["found"]["guess"]["speedup"]["first"]["p50"] == 2.0
+    assert case["speedup"]["alone"]["of_sums"] == pytest.approx(200 / 101)
 
 
 def test_identical_share_has_ties_but_for_the_strict_one() -> None:

@@ -369,6 +369,24 @@ def test_pause_starts_no_draft_when_a_rule_forbids_it(state: TurnState) -> None:
     assert of(actions, StartDraft) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "made", "most", "drafts"),
+    [
+        ("what is", 1, 3, 1),
+        ("what is", 2, 3, 0),
+        ("what is it?", 2, 3, 1),
+        ("what is", 0, 1, 1),
+        ("what is it?", 1, 1, 0),
+    ],
+)
+def test_last_of_several_drafts_is_kept_for_the_end_of_a_sentence(
+    text: str, made: int, most: int, drafts: int
+) -> None:
+    state = routed(turn(text, 1.0, policy={"max_drafts": most}, drafts_made=made))
+    _, actions = planner.on_timer(state, 5.0)
+    assert len(of(actions, StartDraft)) == drafts
+
+
 @pytest.mark.parametrize(("wasted", "adopted"), [(512, 0), (800, 200)])
 def test_waste_up_to_the_ratio_still_allows_a_draft(wasted: int, adopted: int) -> None:
     state = turn("it?", 1.0, draft_tokens_wasted=wasted, draft_tokens_adopted=adopted)
