@@ -152,8 +152,9 @@ class TurnRecord:
         """Balance the books: speculated = adopted + wasted.
 
         Prefilled tokens count as adopted as far as the answering expert found them in its cache,
-        and as far as an adopted draft computed its prompt itself. A server that does not say what
-        it found counts as one that found nothing.
+        and as far as an adopted draft computed its prompt itself; what others computed of a prompt
+        in hiding, to vote, judge or draft, is wasted. A server that does not say what it found
+        counts as one that found nothing.
         """
         expert, usage = self.expert, self.usage
         late = self.report.adopted_late if self.report is not None else 0

@@ -136,7 +136,11 @@ def test_costs_count_every_token_and_each_fallback_once() -> None:
 def test_speedup_is_paired_by_question_and_text_before() -> None:
     def pair(kind: str, first_ms: float, draft_ms: float, *tokens: int) -> list[Row]:
         accepted, rejected = tokens
-        more = {"kind": kind, "accepted_tokens": accepted, "rejected_tokens": rejected}
+        more: dict[str, Any] = {
+            "kind": kind,
+            "accepted_tokens": accepted,
+            "rejected_tokens": rejected,
+        }
         return [
             turn("pairs", "first", kind=kind, total_ms=first_ms),
             turn("pairs", "draft", total_ms=draft_ms, **more),

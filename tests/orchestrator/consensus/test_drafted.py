@@ -287,7 +287,7 @@ def test_draft_fast_expert_of_another_machine_leaves_when_an_answer_is_wanted_th
     virtual_run: Any, live: SimpleNamespace
 ) -> None:
     async def main() -> None:
-        there = {"compute_group": "remote:x"}
+        there: dict[str, Any] = {"compute_group": "remote:x"}
         experts = (
             fast(token_s=0.3, **there),
             FakeExpert("third", token_s=1.0, **there),
