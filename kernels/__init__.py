@@ -15,6 +15,7 @@ from .dispatch import Isa, find, implementation, isa, tiers
 from .names import KERNELS
 
 if TYPE_CHECKING:
+    from .encoder import *  # noqa: F403
     from .q4 import *  # noqa: F403
     from .reference import *  # noqa: F403
 

@@ -4,6 +4,7 @@ from .arrays import Array, FloatArray
 from .reference import apply_penalties as apply_penalties
 from .reference import attention as attention
 from .reference import cosine_top_k as cosine_top_k
+from .reference import encoder_layer as encoder_layer
 from .reference import entropy as entropy
 from .reference import filter_logits as filter_logits
 from .reference import fp8_decode as fp8_decode

@@ -53,7 +53,7 @@ def tiers() -> list[Isa]:
 
 
 def find(name: str) -> object:
-    """Return the kernel of this name, or what belongs to Q4 weights.
+    """Return the kernel of this name, or what belongs to packed weights.
 
     Raises:
         AttributeError: there is none.
@@ -64,4 +64,8 @@ def find(name: str) -> object:
         from . import q4
 
         return getattr(q4, name)
+    if name in ("EncoderLayer", "pack_columns"):
+        from . import encoder
+
+        return getattr(encoder, name)
     raise AttributeError(f"module 'livemind.kernels' has no attribute {name!r}")

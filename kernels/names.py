@@ -4,6 +4,7 @@ KERNELS = (
     "apply_penalties",
     "attention",
     "cosine_top_k",
+    "encoder_layer",
     "entropy",
     "filter_logits",
     "fp8_decode",

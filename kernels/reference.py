@@ -10,6 +10,7 @@ about 20 microseconds of work; all are safe to call from several threads on diff
 """
 
 from .reference_dense import attention, fp8_decode, fp8_encode, matmul
+from .reference_encoder import encoder_layer
 from .reference_layers import (
     fused_add_rms_norm,
     q4_linear,
@@ -32,6 +33,7 @@ __all__ = [
     "apply_penalties",
     "attention",
     "cosine_top_k",
+    "encoder_layer",
     "entropy",
     "filter_logits",
     "fp8_decode",

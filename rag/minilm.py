@@ -1,15 +1,12 @@
-"""The arithmetic of MiniLM-L6 (a BERT encoder, mean pooling) straight on torch.
+"""The arithmetic of MiniLM-L6 (a BERT encoder, mean pooling).
 
 One model, forward only: loading it through transformers costs three seconds of imports and
 200 MB that a server pays at every start, for the same numbers (a test compares them).
 
-A short text costs the time to read 42 MB of weights, so that their width and their layout are what
-counts: in bfloat16, packed once in the order in which oneDNN multiplies, its vector differs by
-0.00002 in the cosine. Sums, norms and attention stay in float32. docs/routing.md has the comparison
-with int8 and others.
-
-oneDNN compiles a product anew for every number of rows it has not seen, at 3 ms a text, so that
-rows come in a few numbers only, all compiled while the encoder is loaded.
+A short text costs the time to read the weights, so that their width counts. Where the processor
+multiplies bfloat16, the layers are those of ``livemind.kernels``: matrices in bfloat16, everything
+else in float32, and the vector differs by 0.00002 in the cosine. Elsewhere torch computes in
+float32. docs/routing.md has the comparison with int8 and others.
 """
 
 from __future__ import annotations
@@ -19,76 +16,42 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
+from .. import kernels
 from .base import FloatArray
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    Affine = tuple[Tensor, Tensor]
-    Linear = Callable[[Tensor], Tensor]
+IntArray = npt.NDArray[np.int64]
+Affine = tuple[FloatArray, FloatArray]
+Layer = Callable[[FloatArray, IntArray], None]
+"""Changes float32 (tokens, DIM) in place; int64 (texts,) tells how many tokens each text has."""
 
 LAYERS = 6
 HEADS = 12
-HEAD_DIM = 32
-DIM = HEADS * HEAD_DIM
+DIM = 384
 MIDDLE = 4
 """The layer whose mean is returned beside the sentence vector, counted from one."""
 EPS = 1e-12
-PACKED_FOR_TOKENS = 32
-"""The layout of packed weights suits a text of about this length best; it serves every length."""
-ROW_STEPS = ((128, 4), (256, 16), (512, 64))
-"""(up to so many rows, in steps of so many)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One transformer layer: its linear maps (``up`` ends with a GELU) and norms."""
-
-    qkv: Linear
-    attention_out: Linear
-    attention_norm: Affine
-    up: Linear
-    down: Linear
-    output_norm: Affine
-
-    @classmethod
-    def of(cls, weights: dict[str, Tensor], prefix: str, narrow: bool) -> Layer:
-        """Pick a layer's tensors; query, key and value become one matrix."""
-        import torch
-
-        make = _packed if narrow else _plain
-        parts = [_affine(weights, f"{prefix}attention.self.{n}") for n in ("query", "key", "value")]
-        return cls(
-            qkv=make((torch.cat([w for w, _ in parts]), torch.cat([b for _, b in parts]))),
-            attention_out=make(_affine(weights, f"{prefix}attention.output.dense")),
-            attention_norm=_affine(weights, f"{prefix}attention.output.LayerNorm"),
-            up=make(_affine(weights, f"{prefix}intermediate.dense"), gelu=True),
-            down=make(_affine(weights, f"{prefix}output.dense")),
-            output_norm=_affine(weights, f"{prefix}output.LayerNorm"),
-        )
-
-    def __call__(self, x: Tensor, batch: int, tokens: int, mask: Tensor | None) -> Tensor:
-        """Apply the layer to (rows, DIM), of which the first batch * tokens are texts.
-
-        ``mask`` is True where a token may be seen; None = everywhere.
-        """
-        from torch.nn import functional as f
-
-        heads = self.qkv(x)[: batch * tokens].float().view(batch, tokens, 3, HEADS, HEAD_DIM)
-        query, key, value = heads.permute(2, 0, 3, 1, 4)
-        found = f.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        seen = x.new_zeros(x.shape)
-        seen[: batch * tokens].view(batch, tokens, HEADS, HEAD_DIM).copy_(found.transpose(1, 2))
-        x = f.layer_norm(x + self.attention_out(seen), (DIM,), *self.attention_norm, EPS)
-        return f.layer_norm(x + self.down(self.up(x)), (DIM,), *self.output_norm, EPS)
+PARTS = {
+    "qkv": ("attention.self.query", "attention.self.key", "attention.self.value"),
+    "attention_out": ("attention.output.dense",),
+    "attention_norm": ("attention.output.LayerNorm",),
+    "up": ("intermediate.dense",),
+    "down": ("output.dense",),
+    "output_norm": ("output.LayerNorm",),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
     """Token ids to unit sentence vectors."""
 
-    words: Tensor
-    positions: Tensor
+    words: FloatArray
+    positions: FloatArray
     norm: Affine
     layers: tuple[Layer, ...]
 
@@ -98,92 +61,108 @@ class Encoder:
 
         Raises ImportError, OSError, KeyError (no such tensor).
         """
-        from safetensors.torch import load_file
+        from safetensors.numpy import load_file
 
         weights = load_file(folder / "model.safetensors")
         segment = weights["embeddings.token_type_embeddings.weight"][0]
+        make = _packed if narrow else _plain
         return cls(
             words=weights["embeddings.word_embeddings.weight"],
             positions=weights["embeddings.position_embeddings.weight"] + segment,
             norm=_affine(weights, "embeddings.LayerNorm"),
-            layers=tuple(Layer.of(weights, f"encoder.layer.{i}.", narrow) for i in range(LAYERS)),
+            layers=tuple(
+                make({part: _joined(weights, number, names) for part, names in PARTS.items()})
+                for number in range(LAYERS)
+            ),
         )
 
     def __call__(self, tokens: Sequence[Sequence[int]]) -> FloatArray:
-        """Return float32 (len(tokens), 2 * DIM); shorter inputs are padded and masked.
-
-        With the padding at most 512 tokens.
+        """Return float32 (len(tokens), 2 * DIM); no text is empty.
 
         Each row is two unit vectors: the sentence vector, and the mean over the tokens after layer
         MIDDLE, which still tells words apart that mean the same.
         """
-        import torch
-        from torch.nn import functional as f
-
-        batch, longest = len(tokens), max(len(row) for row in tokens)
-        with torch.inference_mode():
-            ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in tokens])
-            real = torch.arange(longest) < torch.tensor([[len(row)] for row in tokens])
-            mask = None if bool(real.all()) else real[:, None, None, :]
-            x = f.layer_norm(self.words[ids] + self.positions[:longest], (DIM,), *self.norm, EPS)
-            x = f.pad(x.view(-1, DIM), (0, 0, 0, rows_for(batch * longest) - batch * longest))
-            means: list[Tensor] = []
-            for number, layer in enumerate(self.layers, 1):
-                x = layer(x, batch, longest, mask)
-                if number in (MIDDLE, LAYERS):
-                    told = x[: batch * longest].view(batch, longest, DIM)
-                    means.append(f.normalize((told * real.unsqueeze(-1)).sum(1)))
-            vectors: FloatArray = torch.cat(means[::-1], 1).numpy()
-            return vectors
-
-    def warm(self) -> None:
-        """Have the products of every number of rows compiled."""
-        import torch
-
-        with torch.inference_mode():
-            for rows in sorted({rows_for(count) for count in range(1, ROW_STEPS[-1][0] + 1)}):
-                self.layers[0](torch.zeros(rows, DIM), 1, 1, None)
-
-
-def rows_for(count: int) -> int:
-    """Return with how many rows ``count`` of them are computed: a few numbers serve all texts."""
-    step = next(step for most, step in ROW_STEPS if count <= most)
-    return -(-count // step) * step
+        lengths = np.array([len(row) for row in tokens], np.int64)
+        starts = np.cumsum(lengths) - lengths
+        ids = np.concatenate([np.asarray(row, np.int64) for row in tokens])
+        at = np.arange(len(ids)) - np.repeat(starts, lengths)
+        x = _normed(self.words[ids] + self.positions[at], self.norm)
+        means: list[FloatArray] = []
+        for number, layer in enumerate(self.layers, 1):
+            layer(x, lengths)
+            if number in (MIDDLE, LAYERS):
+                sums = np.add.reduceat(x, starts, axis=0)
+                means.append(sums / np.linalg.norm(sums, axis=1, keepdims=True))
+        return np.concatenate(means[::-1], 1)
 
 
 def has_fast_bfloat16() -> bool:
-    """Return whether this processor multiplies bfloat16 (AVX512-BF16, AMX); else it is slow."""
+    """Return whether the compiled kernels multiply bfloat16 by this processor's instructions."""
+    return kernels.isa() == "avx512_dl" and hasattr(kernels, "encoder_layer")
+
+
+def _packed(parts: dict[str, Affine]) -> Layer:
+    """Return a layer whose matrices are bfloat16."""
+    matrices = ("qkv", "attention_out", "up", "down")
+    packed = {name: kernels.pack_columns(parts[name][0]) for name in matrices}
+    layer = kernels.EncoderLayer(
+        **packed,
+        qkv_bias=parts["qkv"][1],
+        attention_bias=parts["attention_out"][1],
+        up_bias=parts["up"][1],
+        down_bias=parts["down"][1],
+        attention_norm=np.stack(parts["attention_norm"]),
+        output_norm=np.stack(parts["output_norm"]),
+        heads=HEADS,
+        epsilon=EPS,
+    )
+    return lambda x, lengths: kernels.encoder_layer(x, layer, lengths)
+
+
+def _plain(parts: dict[str, Affine]) -> Layer:
+    """Return a layer in float32 throughout, on one thread of torch."""
     import torch
-
-    asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    fast = any(getattr(torch.cpu, name, bool)() for name in asked)
-    return fast and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-
-
-def _plain(affine: Affine, *, gelu: bool = False) -> Linear:
-    """Return the map in float32."""
     from torch.nn import functional as f
 
-    weight, bias = affine
-    if gelu:
-        return lambda x: f.gelu(f.linear(x, weight, bias))
-    return lambda x: f.linear(x, weight, bias)
+    torch.set_num_threads(1)
+    wide = {
+        name: (torch.from_numpy(weight), torch.from_numpy(bias))
+        for name, (weight, bias) in parts.items()
+    }
+
+    def attended(qkv: Tensor) -> Tensor:
+        query, key, value = qkv.view(1, len(qkv), 3, HEADS, DIM // HEADS).permute(2, 0, 3, 1, 4)
+        found = f.scaled_dot_product_attention(query, key, value)
+        return found.transpose(1, 2).reshape(len(qkv), DIM)
+
+    def layer(rows: FloatArray, lengths: IntArray) -> None:
+        with torch.inference_mode():
+            x = torch.from_numpy(rows)
+            texts = f.linear(x, *wide["qkv"]).split(lengths.tolist())
+            seen = torch.cat([attended(text) for text in texts])
+            x = f.layer_norm(
+                x + f.linear(seen, *wide["attention_out"]), (DIM,), *wide["attention_norm"], EPS
+            )
+            inner = f.gelu(f.linear(x, *wide["up"]))
+            x = f.layer_norm(x + f.linear(inner, *wide["down"]), (DIM,), *wide["output_norm"], EPS)
+            rows[...] = x.numpy()
+
+    return layer
 
 
-def _packed(affine: Affine, *, gelu: bool = False) -> Linear:
-    """Return the map in bfloat16, by the operator that torch's own compiler calls on a CPU."""
-    import torch
-
-    bias = affine[1].bfloat16()
-    weight = torch.ops.mkldnn._reorder_linear_weight(affine[0].bfloat16(), PACKED_FOR_TOKENS)
-    multiply, after = torch.ops.mkldnn._linear_pointwise, "gelu" if gelu else "none"
-
-    def linear(x: Tensor) -> Tensor:
-        found: Tensor = multiply(x.bfloat16(), weight, bias, after, [], "none")
-        return found
-
-    return linear
+def _normed(x: FloatArray, norm: Affine) -> FloatArray:
+    x -= x.mean(1, keepdims=True)
+    x /= np.sqrt(np.einsum("ij,ij->i", x, x)[:, None] / np.float32(DIM) + np.float32(EPS))
+    x *= norm[0]
+    x += norm[1]
+    return x
 
 
-def _affine(weights: dict[str, Tensor], name: str) -> Affine:
+def _joined(weights: dict[str, FloatArray], layer: int, names: Sequence[str]) -> Affine:
+    """Return maps from the same input as one."""
+    found = [_affine(weights, f"encoder.layer.{layer}.{name}") for name in names]
+    return np.concatenate([w for w, _ in found]), np.concatenate([b for _, b in found])
+
+
+def _affine(weights: dict[str, FloatArray], name: str) -> Affine:
     return weights[f"{name}.weight"], weights[f"{name}.bias"]

@@ -51,6 +51,18 @@ struct Attention {
   bool causal;  // query i sees keys up to keys - queries + i
 };
 
+// Columns of weights that lie together: in panels of (k / 2, columns, 2), see kernels/encoder.py.
+constexpr std::size_t kEncoderPanel = 32;
+
+// One layer of a BERT encoder: weights packed bfloat16, everything else float32.
+struct EncoderLayer {
+  std::size_t dim, inner, heads;  // dim and inner are multiples of kEncoderPanel
+  const std::uint16_t *qkv, *attention_out, *up, *down;
+  const float *qkv_bias, *attention_bias, *up_bias, *down_bias;
+  const float *attention_norm, *output_norm;  // (2, dim): weight, bias
+  float epsilon;
+};
+
 // Where a tier's function pointers live. Reference and error bounds: kernels/reference.py.
 struct Kernels {
   const char* name;
@@ -104,6 +116,10 @@ struct Kernels {
   void (*attention)(Type type, const Attention& shape, const void* q, const void* k, const void* v,
                     void* out, bool flash, float* scratch);
 
+  // x (rows, dim) in place; `lengths` of the texts add up to rows; `scratch` holds EncoderScratch
+  void (*encoder_layer)(const EncoderLayer& layer, float* x, const std::int64_t* lengths,
+                        std::size_t texts, std::size_t rows, float* scratch);
+
   // limits of the machine, for benchmarks: see limits.inl.h
   double (*read_all)(const float* data, std::size_t n);
   double (*multiply_adds)(std::size_t rounds, float* result);
@@ -121,6 +137,13 @@ constexpr std::size_t kGemmScratch = 256 * 32;
 
 constexpr std::size_t AttentionScratch(const Attention& shape) {
   return 2 * ((shape.dim + 63) / 64 * 64) + shape.keys + 64;
+}
+
+// Floats of scratch for `rows` tokens of texts of at most `longest`.
+constexpr std::size_t EncoderScratch(const EncoderLayer& layer, std::size_t rows,
+                                     std::size_t longest) {
+  return rows * (3 * layer.dim + (layer.dim + layer.inner) / 2) +
+         longest * (longest + 2 * (layer.dim / layer.heads) + 1) + kGemmScratch;
 }
 
 }  // namespace livemind

@@ -72,6 +72,7 @@ PYBIND11_MODULE(_native, module) {
       py::arg("rounds"));
   livemind::BindLogits(module);
   livemind::BindLayers(module);
+  livemind::BindEncoder(module);
 #if LM_ACL
   livemind::BindAcl(module);
 #endif

@@ -100,6 +100,7 @@ void Activate(const Kernels& kernels);
 
 void BindLogits(py::module_& module);
 void BindLayers(py::module_& module);
+void BindEncoder(py::module_& module);
 void BindAcl(py::module_& module);  // defined in builds with Arm Compute Library
 
 }  // namespace livemind

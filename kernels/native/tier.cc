@@ -39,6 +39,7 @@
 #include "fp8.inl.h"
 #include "gemm.inl.h"
 #include "attention.inl.h"
+#include "encoder.inl.h"
 #include "limits.inl.h"
 // clang-format on
 
@@ -50,10 +51,10 @@ namespace LM_TIER {
 
 extern const Kernels kTable;
 const Kernels kTable = {
-    LM_NAME(LM_TIER), kW,         Filter,    Softmax,   Entropy, Kl,           Js,
-    PrepareQuery,     Dots,       DotsI8,    DotsF64,   RmsNorm, Swiglu,       Rope,
-    Q4Quantize,       Q4Multiply, Fp8Encode, Fp8Decode, Gemm,    AttentionRun, ReadAll,
-    MultiplyAdds,
+    LM_NAME(LM_TIER), kW,           Filter,    Softmax,   Entropy, Kl,           Js,
+    PrepareQuery,     Dots,         DotsI8,    DotsF64,   RmsNorm, Swiglu,       Rope,
+    Q4Quantize,       Q4Multiply,   Fp8Encode, Fp8Decode, Gemm,    AttentionRun, EncoderLayerRun,
+    ReadAll,          MultiplyAdds,
 };
 
 }  // namespace LM_TIER

@@ -390,6 +390,124 @@ void TestDense(const Kernels& k, Random& random) {
   }
 }
 
+// A map with weights that bfloat16 holds exactly, in the kernel's layout and in double.
+struct Map {
+  Map(std::size_t k, std::size_t n, Random& random)
+      : inputs(k), outputs(n), packed(k * n), bias(n), exact(k * n) {
+    for (std::size_t o = 0; o < outputs; ++o) {
+      bias[o] = random.Normal();
+      for (std::size_t i = 0; i < inputs; ++i) {
+        const float weight = static_cast<float>(static_cast<int>(random.Next() % 33) - 16) / 64;
+        const std::size_t row = o / kEncoderPanel * (inputs / 2) + i / 2;
+        packed[row * 2 * kEncoderPanel + o % kEncoderPanel * 2 + i % 2] = ToBf16(weight);
+        exact[o * inputs + i] = weight;
+      }
+    }
+  }
+  std::vector<double> operator()(const std::vector<double>& x) const {
+    std::vector<double> found;
+    for (std::size_t row = 0; row < x.size() / inputs; ++row) {
+      for (std::size_t o = 0; o < outputs; ++o) {
+        double sum = bias.data[o];
+        for (std::size_t i = 0; i < inputs; ++i) {
+          sum += exact[o * inputs + i] * x[row * inputs + i];
+        }
+        found.push_back(sum);
+      }
+    }
+    return found;
+  }
+  std::size_t inputs, outputs;
+  Buffer<std::uint16_t> packed;
+  Buffer<float> bias;
+  std::vector<double> exact;
+};
+
+// Adds `more` to x and normalises its rows.
+void AddAndNorm(std::vector<double>& x, const std::vector<double>& more, std::size_t dim,
+                const float* norm) {
+  const auto count = static_cast<double>(dim);
+  for (std::size_t row = 0; row < x.size(); row += dim) {
+    double mean = 0, squares = 0;
+    for (std::size_t i = row; i < row + dim; ++i) {
+      x[i] += more[i];
+      mean += x[i] / count;
+    }
+    for (std::size_t i = row; i < row + dim; ++i) {
+      x[i] -= mean;
+      squares += x[i] * x[i] / count;
+    }
+    for (std::size_t i = 0; i < dim; ++i) {
+      x[row + i] = x[row + i] / std::sqrt(squares) * norm[i] + norm[dim + i];
+    }
+  }
+}
+
+std::vector<double> Attended(const std::vector<double>& qkv,
+                             const std::vector<std::int64_t>& lengths, std::size_t dim,
+                             std::size_t heads) {
+  const std::size_t size = dim / heads;
+  std::vector<double> seen(qkv.size() / 3, 0.0);
+  std::size_t first = 0;
+  for (const std::int64_t length : lengths) {
+    const std::size_t last = first + static_cast<std::size_t>(length);
+    for (std::size_t head = 0; head < heads; ++head) {
+      for (std::size_t row = first; row < last; ++row) {
+        const double* query = &qkv[row * 3 * dim + head * size];
+        double* to = &seen[row * dim + head * size];
+        double total = 0;
+        for (std::size_t other = first; other < last; ++other) {
+          const double* key = &qkv[other * 3 * dim + dim + head * size];
+          double score = 0;
+          for (std::size_t i = 0; i < size; ++i) score += query[i] * key[i];
+          const double weight = std::exp(score / std::sqrt(static_cast<double>(size)));
+          total += weight;
+          for (std::size_t i = 0; i < size; ++i) to[i] += weight * key[dim + i];
+        }
+        for (std::size_t i = 0; i < size; ++i) to[i] /= total;
+      }
+    }
+    first = last;
+  }
+  return seen;
+}
+
+void TestEncoder(const Kernels& k, Random& random) {
+  const std::size_t dim = 96, inner = 64, heads = 3, rows = 65;
+  const Map qkv(dim, 3 * dim, random), attention_out(dim, dim, random), up(dim, inner, random),
+      down(inner, dim, random);
+  Buffer<float> norm(2 * dim);
+  for (std::size_t i = 0; i < dim; ++i) {
+    norm[i] = 1.0f + 0.1f * random.Normal();
+    norm[dim + i] = random.Normal();
+  }
+  const EncoderLayer layer{dim,
+                           inner,
+                           heads,
+                           qkv.packed.data,
+                           attention_out.packed.data,
+                           up.packed.data,
+                           down.packed.data,
+                           qkv.bias.data,
+                           attention_out.bias.data,
+                           up.bias.data,
+                           down.bias.data,
+                           norm.data,
+                           norm.data,
+                           1e-12f};
+  const std::vector<std::int64_t> lengths{1, 17, 14, 33};
+  Buffer<float> x(rows * dim);
+  std::vector<double> exact(rows * dim);
+  for (std::size_t i = 0; i < rows * dim; ++i) exact[i] = x[i] = random.Normal();
+  std::vector<float> scratch(EncoderScratch(layer, rows, 33));
+  k.encoder_layer(layer, x.data, lengths.data(), lengths.size(), rows, scratch.data());
+  AddAndNorm(exact, attention_out(Attended(qkv(exact), lengths, dim, heads)), dim, norm.data);
+  std::vector<double> between = up(exact);
+  for (double& value : between) value *= 0.5 * std::erfc(-value / std::sqrt(2.0));
+  AddAndNorm(exact, down(between), dim, norm.data);
+  for (std::size_t i = 0; i < rows * dim; ++i) Near("encoder", i / dim, x[i], exact[i], 0.05);
+}
+
 void TestFp8(const Kernels& k) {
   for (const Float8 format : {Float8::kE4M3, Float8::kE5M2}) {
     std::vector<std::uint8_t> codes(256), again(256);
@@ -450,6 +568,7 @@ int main(int argc, char** argv) {
     TestRows(kernels, random);
     TestQ4(kernels, random);
     TestDense(kernels, random);
+    TestEncoder(kernels, random);
     TestFp8(kernels);
     std::printf("%-10s done\n", g_tier);
   }
