@@ -9,8 +9,9 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Self
+
+from msgspec.structs import replace
 
 from .base import Expert
 from .errors import ExpertError, ExpertOverloaded, ExpertUnavailable

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import aiohttp
+from msgspec import UNSET
 
 from .affinity import affinity_key
 from .base import (
@@ -36,9 +35,9 @@ from .errors import ExpertError, ExpertTimeout, ExpertUnavailable, PromptRejecte
 from .folding import fold_documents
 from .remote_drafts import drafted_tokens
 from .remote_http import RemoteServers, error_fields, first_reachable, rejected
-from .remote_wire import chunk_of, request_body, usage_of
+from .remote_wire import BadEvent, StreamEvent, chunk_of, event_of, request_body, usage_of
 from .spec import ExpertSpec
-from .sse import StreamTooLarge, data_blocks
+from .sse import EventReader, StreamTooLarge
 from .vllm_drafts import DRAFT
 
 CHARACTERS_PER_TOKEN = 4
@@ -178,16 +177,17 @@ class RemoteExpert:
         if drafted:
             body["vllm_xargs"] = {DRAFT: drafted}
         last: Chunk | None = None
-        async with aclosing(self._blocks(_path(prompt), body, _key(prompt))) as blocks:
-            async for lines in blocks:
+        reader = EventReader()
+        async with self._servers.stream(_path(prompt), body, key=_key(prompt)) as response:
+            content = response.content.iter_any()
+            async for block in content:
                 chunks: list[Chunk] = []
                 try:
-                    for line in lines:
-                        event = self._event(line)
-                        chunk = self._chunk(event, last)
+                    for line in self._lines(reader, block):
+                        event, chunk = self._chunk(line, last)
                         if chunk is None:
                             continue
-                        if event.get("choices"):
+                        if event.choices:
                             count.saw(chunk.token_ids)
                         if chunk.finish_reason is not None:
                             last = chunk
@@ -199,6 +199,10 @@ class RemoteExpert:
                     raise
                 if chunks:
                     yield joined(chunks)
+                if reader.done:
+                    break
+            if not response.content.at_eof():
+                await _drain(content)
         if last is None:
             raise ExpertUnavailable(self.expert_id, f"{self._servers.hosts}: the answer broke off")
         if last.usage is not None and drafted is not None:
@@ -221,51 +225,30 @@ class RemoteExpert:
             self._health = Health(reached, detail)
         return self._health
 
-    async def _blocks(
-        self, path: str, body: Mapping[str, object], key: str
-    ) -> AsyncGenerator[list[str], None]:
-        """Yield the events of a stream as they arrive; closing it closes the connection."""
-        async with self._servers.stream(path, body, key=key) as response:
-            try:
-                content = response.content.iter_any()
-                async with aclosing(data_blocks(content)) as blocks:
-                    async for lines in blocks:
-                        yield lines
-                if not response.content.at_eof():
-                    await _drain(content)
-            except StreamTooLarge as error:
-                raise ExpertUnavailable(
-                    self.expert_id, f"{self._servers.hosts}: {error}"
-                ) from error
+    def _lines(self, reader: EventReader, block: bytes) -> list[str]:
+        try:
+            return reader.feed(block)
+        except StreamTooLarge as error:
+            raise ExpertUnavailable(self.expert_id, f"{self._servers.hosts}: {error}") from error
 
-    def _event(self, line: str) -> dict[str, Any]:
-        """Return a parsed event.
+    def _chunk(self, line: str, last: Chunk | None) -> tuple[StreamEvent, Chunk | None]:
+        """Return an event and what it carries.
 
         Raises:
-            ExpertError: it is no JSON object, or it reports an error.
+            ExpertError: it is not of the expected form, or it reports an error.
         """
         try:
-            event = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            message = f"{self._servers.hosts}: an event is not JSON"
-            raise ExpertUnavailable(self.expert_id, message) from error
-        if not isinstance(event, dict):
-            message = f"{self._servers.hosts}: an event is not an object"
-            raise ExpertUnavailable(self.expert_id, message)
-        if "error" in event:
-            self._raise_error_event(event)
-        return event
-
-    def _chunk(self, event: Mapping[str, Any], last: Chunk | None) -> Chunk | None:
-        try:
-            return chunk_of(event, last)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            message = f"{self._servers.hosts}: an event does not have the expected form"
+            event = event_of(line)
+            if event.error is not UNSET:
+                self._raise_error(event.error)
+            return event, chunk_of(event, last)
+        except BadEvent as error:
+            message = f"{self._servers.hosts}: {error}"
             raise ExpertUnavailable(self.expert_id, message) from error
 
-    def _raise_error_event(self, event: dict[str, Any]) -> NoReturn:
-        message, param, code = error_fields(event)
-        status = event["error"].get("code") if isinstance(event["error"], dict) else None
+    def _raise_error(self, error: object) -> NoReturn:
+        message, param, code = error_fields({"error": error})
+        status = error.get("code") if isinstance(error, dict) else None
         if isinstance(status, int) and 400 <= status < 500:
             raise rejected(self.expert_id, message, param, code)
         raise ExpertUnavailable(self.expert_id, f"{self._servers.hosts}: {message}")

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import aiohttp
+import msgspec
 import tenacity
 
 from .affinity import ranked
@@ -296,7 +297,7 @@ def first_reachable(results: Sequence[object]) -> object:
 
 
 def _encoded(body: Mapping[str, object]) -> bytes:
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    return msgspec.json.encode(body)
 
 
 def _payload(content: bytes) -> bytes | io.BytesIO:

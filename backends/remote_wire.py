@@ -6,6 +6,8 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec import UNSET, DecodeError, Struct, ValidationError, json
+
 from .base import (
     Chunk,
     FinishReason,
@@ -78,34 +80,85 @@ def _data_url(image: Image) -> str:
     return f"data:{image.media_type};base64,{base64.b64encode(image.data).decode('ascii')}"
 
 
-def chunk_of(event: Mapping[str, Any], last: Chunk | None) -> Chunk | None:
+class Delta(Struct):
+    """What a chat stream adds to the message."""
+
+    content: str | None = None
+
+
+class Choice(Struct):
+    """One choice of an event: ``delta`` of chat, ``text`` of a plain completion."""
+
+    delta: Delta | None = None
+    text: str | None = None
+    token_ids: tuple[int, ...] | None = None
+    finish_reason: str | None = None
+    logprobs: Any = None
+
+
+class StreamEvent(Struct):
+    """One event of a stream, of what a server may send the fields that are read."""
+
+    choices: list[Choice] | None = None
+    usage: Any = None
+    error: Any = UNSET
+
+
+_EVENT = json.Decoder(StreamEvent)
+
+
+class BadEvent(ValueError):
+    """An event is not JSON, or not of the form that OpenAI's API gives it."""
+
+
+def event_of(data: str) -> StreamEvent:
+    """Return a parsed event.
+
+    Raises:
+        BadEvent: it is none.
+    """
+    try:
+        return _EVENT.decode(data)
+    except ValidationError:
+        raise BadEvent("an event does not have the expected form") from None
+    except (DecodeError, RecursionError):
+        raise BadEvent("an event is not JSON") from None
+
+
+def chunk_of(event: StreamEvent, last: Chunk | None) -> Chunk | None:
     """Return the chunk an event carries, None if it carries nothing.
 
     The usage comes in an event of its own after the finish reason: it is added to ``last``, the
     chunk with the finish reason, which is why that one is held back until the stream ends.
+
+    Raises:
+        BadEvent: its log-probabilities do not have the expected form.
     """
-    usage = usage_of(event)
-    choices = event.get("choices") or []
-    if not choices:
+    usage = None if event.usage is None else _usage(event.usage)
+    if not event.choices:
         if last is None or usage is None:
             return None
         return Chunk(last.text, last.token_ids, last.logprobs, last.finish_reason, usage)
-    choice = choices[0]
-    delta = choice.get("delta")
-    text = (delta.get("content") if isinstance(delta, dict) else choice.get("text")) or ""
-    token_ids = tuple(choice.get("token_ids") or ())
-    if not isinstance(text, str) or not all(isinstance(token, int) for token in token_ids):
-        raise TypeError("text or token ids of another type")
-    reason = choice.get("finish_reason")
+    choice = event.choices[0]
+    text = (choice.text if choice.delta is None else choice.delta.content) or ""
+    token_ids = choice.token_ids or ()
+    reason = choice.finish_reason
     finish = _FINISH.get(reason, "stop") if reason is not None else None
     if not text and not token_ids and finish is None:
         return None
-    return Chunk(text, token_ids, _logprobs(choice.get("logprobs"), token_ids), finish, usage)
+    try:
+        logprobs = _logprobs(choice.logprobs, token_ids) if choice.logprobs else None
+    except (LookupError, TypeError, ValueError, AttributeError):
+        raise BadEvent("an event does not have the expected form") from None
+    return Chunk(text, token_ids, logprobs, finish, usage)
 
 
-def usage_of(answer: Mapping[str, Any]) -> Usage | None:
-    """Return the usage of an answer or event, None if it has none."""
-    usage = answer.get("usage") if isinstance(answer, Mapping) else None
+def usage_of(answer: object) -> Usage | None:
+    """Return the usage of an answer, None if it has none."""
+    return _usage(answer.get("usage")) if isinstance(answer, Mapping) else None
+
+
+def _usage(usage: object) -> Usage | None:
     if not isinstance(usage, Mapping) or not isinstance(usage.get("prompt_tokens"), int):
         return None
     details = usage.get("prompt_tokens_details")
@@ -120,12 +173,8 @@ def usage_of(answer: Mapping[str, Any]) -> Usage | None:
     )
 
 
-def _logprobs(
-    logprobs: Mapping[str, Any] | None, token_ids: tuple[int, ...]
-) -> tuple[TokenLogprob, ...] | None:
+def _logprobs(logprobs: Mapping[str, Any], token_ids: tuple[int, ...]) -> tuple[TokenLogprob, ...]:
     """Read chat's ``content`` or completions' parallel lists; unknown ids are UNKNOWN_TOKEN."""
-    if not logprobs:
-        return None
     rows: list[tuple[str, float, list[tuple[str, float]]]]
     if logprobs.get("content") is not None:
         rows = [

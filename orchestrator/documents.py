@@ -11,8 +11,10 @@ result, the frozen ones are given up: a prompt with both would cost more than no
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ..rag.base import Passage, RetrievalResult
 from .events import DocumentsUsed, RetrievalUpdated, RetrievedPassage
@@ -26,8 +28,7 @@ REFREEZE_BUDGET_MS = 1000.0
 CHARACTERS_PER_TOKEN = 4
 
 
-@dataclass(frozen=True, slots=True)
-class DocumentState:
+class DocumentState(Struct, frozen=True):
     """Results seen in this turn.
 
     Attributes:

@@ -6,8 +6,9 @@ draft events hold counts only.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
 from typing import ClassVar, Literal
+
+from msgspec import Struct, field, to_builtins
 
 from ..backends.base import FinishReason, TokenLogprob, Usage
 from .errors import ErrorInfo
@@ -16,8 +17,7 @@ Status = Literal["completed", "cancelled", "failed"]
 Settled = Literal["author", "verified", "quorum", "leader", "deadline"]
 
 
-@dataclass(frozen=True, slots=True)
-class RouteUpdated:
+class RouteUpdated(Struct, frozen=True):
     """The partial text points to this expert; ``stable`` once the estimate has settled."""
 
     type: ClassVar[str] = "route.updated"
@@ -29,8 +29,7 @@ class RouteUpdated:
     stable: bool
 
 
-@dataclass(frozen=True, slots=True)
-class RetrievedPassage:
+class RetrievedPassage(Struct, frozen=True):
     """A passage by reference: id, source document and score; never its text."""
 
     id: str
@@ -38,8 +37,7 @@ class RetrievedPassage:
     score: float
 
 
-@dataclass(frozen=True, slots=True)
-class RetrievalUpdated:
+class RetrievalUpdated(Struct, frozen=True):
     """Context for the partial text; ``stable`` once frozen, ``degraded`` = why it is incomplete."""
 
     type: ClassVar[str] = "retrieval.updated"
@@ -49,8 +47,7 @@ class RetrievalUpdated:
     degraded: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PrefillUpdated:
+class PrefillUpdated(Struct, frozen=True):
     """Progress of speculative prefill on one expert, in tokens."""
 
     type: ClassVar[str] = "prefill.updated"
@@ -60,8 +57,7 @@ class PrefillUpdated:
     tokens_total: int
 
 
-@dataclass(frozen=True, slots=True)
-class DraftCreated:
+class DraftCreated(Struct, frozen=True):
     """A hidden draft of the answer has begun."""
 
     type: ClassVar[str] = "draft.created"
@@ -70,8 +66,7 @@ class DraftCreated:
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
-class DraftDiscarded:
+class DraftDiscarded(Struct, frozen=True):
     """The draft does not fit what was committed or typed since; ``tokens`` are wasted."""
 
     type: ClassVar[str] = "draft.discarded"
@@ -82,8 +77,7 @@ class DraftDiscarded:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class DraftAdopted:
+class DraftAdopted(Struct, frozen=True):
     """The committed turn equals the drafted one; ``tokens`` were ready at commit."""
 
     type: ClassVar[str] = "draft.adopted"
@@ -93,8 +87,7 @@ class DraftAdopted:
     tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class ExpertUpdated:
+class ExpertUpdated(Struct, frozen=True):
     """An expert's life: unloaded, loading, ready, draining, unloading, failed.
 
     Attributes:
@@ -112,8 +105,7 @@ class ExpertUpdated:
     remaining_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseCreated:
+class ResponseCreated(Struct, frozen=True):
     """The turn is committed and its answer begins."""
 
     type: ClassVar[str] = "response.created"
@@ -122,8 +114,7 @@ class ResponseCreated:
     expert: str
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseTextDelta:
+class ResponseTextDelta(Struct, frozen=True):
     """Text of the committed answer; never taken back."""
 
     type: ClassVar[str] = "response.output_text.delta"
@@ -133,8 +124,7 @@ class ResponseTextDelta:
     logprobs: tuple[TokenLogprob, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseTextDone:
+class ResponseTextDone(Struct, frozen=True):
     """The whole text: the deltas joined."""
 
     type: ClassVar[str] = "response.output_text.done"
@@ -142,8 +132,7 @@ class ResponseTextDone:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Timings:
+class Timings(Struct, frozen=True):
     """Server-side clock of one turn, milliseconds; None = did not happen.
 
     Attributes:
@@ -166,8 +155,7 @@ class Timings:
     estimated_ttft_ms_without: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Ledger:
+class Ledger(Struct, frozen=True):
     """What the head start cost, in tokens; speculated = adopted + wasted, for prefill and drafts.
 
     ``cost_multiplier`` = (speculated + computed for the answer) / computed without speculation;
@@ -184,16 +172,14 @@ class Ledger:
     cost_multiplier: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DocumentsUsed:
+class DocumentsUsed(Struct, frozen=True):
     """Ids of the retrieved passages in the prompt: before the user's text and behind it."""
 
     before: tuple[str, ...] = ()
     behind: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Vote:
+class Vote(Struct, frozen=True):
     """What one expert said of a span: its answer in canonical form, or its verdict."""
 
     expert: str
@@ -201,8 +187,7 @@ class Vote:
     weight: float
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Struct, frozen=True):
     """A piece of the answer and how it was settled.
 
     Attributes:
@@ -223,16 +208,14 @@ class Span:
     before_commit: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Abstention:
+class Abstention(Struct, frozen=True):
     """An expert that was to take part and did not, and why."""
 
     expert: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class ConsensusRecord:
+class ConsensusRecord(Struct, frozen=True):
     """How the answer was settled.
 
     Attributes:
@@ -249,8 +232,7 @@ class ConsensusRecord:
     drafted_tokens_rejected: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseDone:
+class ResponseDone(Struct, frozen=True):
     """The one terminal event of a turn."""
 
     type: ClassVar[str] = "response.done"
@@ -285,4 +267,4 @@ Event = (
 
 def to_wire(event: Event) -> dict[str, object]:
     """Return the event as a JSON-ready object: its ``type`` first, then its fields."""
-    return {"type": event.type, **asdict(event)}
+    return {"type": event.type, **to_builtins(event)}

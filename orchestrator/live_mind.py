@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from msgspec import to_builtins
+
 from ..backends.base import Capabilities, Chunk, Expert, GenerationParams, Message, Priority
 from ..backends.pool import ExpertState
 from ..backends.registry import create_expert, release
@@ -331,7 +333,7 @@ class LiveMind:
             "turns": dict(self._counts),
             "experts": [
                 {
-                    **asdict(state),
+                    **to_builtins(state),
                     "prefill_ms_per_token": shared.rates[state.expert_id].prefill_ms_per_token,
                     "decode_ms": shared.rates[state.expert_id].decode_ms,
                 }

@@ -6,7 +6,7 @@ no clock, no I/O, no randomness: the same inputs give the same actions. `engine.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from ..backends.base import Image, Message
 from ..rag.base import RetrievalResult

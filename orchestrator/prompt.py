@@ -7,14 +7,14 @@ earlier token stays a valid prefix; documents are rendered byte-identically, wit
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ..backends.base import Image, Message
 from ..rag.base import Passage
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(Struct, frozen=True):
     """What stands before the user's text.
 
     Attributes:

@@ -6,10 +6,12 @@ but ``events`` and ``commit`` is synchronous and atomic on the event loop.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from secrets import token_hex
+
+from msgspec.structs import replace
 
 from ..backends.base import GenerationParams, Image, Message
 from .consensus.choice import Consensus
@@ -276,7 +278,7 @@ class Session:
             self._loop.text(text, self._revision)
 
     def _fresh(self) -> TurnState:
-        response_id = f"resp_{uuid.uuid4().hex[:24]}"
+        response_id = f"resp_{token_hex(12)}"
         return TurnState(self._turn_policy, self._context(), response_id, self._revision)
 
     def _policy_in_force(self) -> Policy:
@@ -333,4 +335,4 @@ class Session:
 
 def new_session_id() -> str:
     """Return an id that cannot be guessed."""
-    return f"sess_{uuid.uuid4().hex}"
+    return f"sess_{token_hex(16)}"

@@ -6,8 +6,9 @@ and `engine.py` performs the actions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct, field
 
 from ..backends.base import Message
 from .documents import DocumentState
@@ -20,8 +21,7 @@ OnCold = Literal["wait", "fallback"]
 Phase = Literal["typing", "resolving", "answering", "ended"]
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Struct, frozen=True):
     """The rules of one session, from the configuration and ``session.update``. Times in seconds.
 
     ``on_cold``: an expert that is not loaded at commit is waited for, or the fast one answers.
@@ -45,8 +45,7 @@ class Policy:
     max_waste_ratio: float = 4.0
 
 
-@dataclass(frozen=True, slots=True)
-class RouteEstimate:
+class RouteEstimate(Struct, frozen=True):
     """Where a text points.
 
     Attributes:
@@ -68,8 +67,7 @@ class RouteEstimate:
     reasons: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class RouteState:
+class RouteState(Struct, frozen=True):
     """The newest estimate, the text it was made for and how many in a row named the same expert."""
 
     estimate: RouteEstimate
@@ -78,8 +76,7 @@ class RouteState:
     stable: bool
 
 
-@dataclass(frozen=True, slots=True)
-class DraftState:
+class DraftState(Struct, frozen=True):
     """The one draft that may be adopted: which expert answers which messages."""
 
     draft_id: str
@@ -88,8 +85,7 @@ class DraftState:
     messages: tuple[Message, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class TurnState:
+class TurnState(Struct, frozen=True):
     """Everything the planner knows about one turn.
 
     Attributes:
@@ -124,8 +120,7 @@ class TurnState:
 # ---- actions ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(Struct, frozen=True):
     """Estimate the route of this text; a newer Route replaces one that has not begun.
 
     ``images``: of the conversation; only an expert that takes them may answer then.
@@ -135,8 +130,7 @@ class Route:
     images: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Retrieve:
+class Retrieve(Struct, frozen=True):
     """Fetch passages; how it stands to a running retrieval of the turn: ``retrievals.py``."""
 
     text: str
@@ -145,8 +139,7 @@ class Retrieve:
     deadline_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Prefill:
+class Prefill(Struct, frozen=True):
     """Bring these messages, the last turn open, into the expert's cache: its newest target."""
 
     expert: str
@@ -155,23 +148,20 @@ class Prefill:
     budget_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class StartDraft:
+class StartDraft(Struct, frozen=True):
     """Answer these messages in hiding."""
 
     draft: DraftState
 
 
-@dataclass(frozen=True, slots=True)
-class DropDraft:
+class DropDraft(Struct, frozen=True):
     """Stop the draft and count its tokens as wasted."""
 
     draft: DraftState
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """Answer for the user, from a draft when one fits."""
 
     expert: str
@@ -181,42 +171,36 @@ class Answer:
     documents: DocumentsUsed
 
 
-@dataclass(frozen=True, slots=True)
-class Wake:
+class Wake(Struct, frozen=True):
     """Begin to load an expert: the next turn will need it."""
 
     expert: str
 
 
-@dataclass(frozen=True, slots=True)
-class StopSpeculation:
+class StopSpeculation(Struct, frozen=True):
     """Cancel routing, retrieval and prefill of this turn."""
 
 
-@dataclass(frozen=True, slots=True)
-class StopAnswer:
+class StopAnswer(Struct, frozen=True):
     """Cancel the running answer; ``on_answer_end`` follows with this status once it has let go."""
 
     status: Status
     error: ErrorInfo | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Emit:
+class Emit(Struct, frozen=True):
     """Send an event to the client."""
 
     event: Event
 
 
-@dataclass(frozen=True, slots=True)
-class SetTimer:
+class SetTimer(Struct, frozen=True):
     """Call ``on_timer`` at this time unless another SetTimer comes first; None clears it."""
 
     at_s: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class EndTurn:
+class EndTurn(Struct, frozen=True):
     """The turn is over; exactly one per turn."""
 
     status: Status

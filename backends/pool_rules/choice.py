@@ -6,7 +6,8 @@ At most one engine of this machine starts or stops at a time.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from ..errors import ExpertOverloaded
 from .plan import LONGEST_BACKOFF_S

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from ..errors import ExpertError, ExpertOverloaded, ExpertUnavailable
 from .state import Action, Discard, Grant, PoolState, Refuse, Report, Seat, Step, Ticket

@@ -6,8 +6,10 @@ performs them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from typing import Literal
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ..errors import ExpertError
 
@@ -15,8 +17,7 @@ State = Literal["unloaded", "loading", "ready", "draining", "unloading", "failed
 STATES: tuple[State, ...] = ("unloaded", "loading", "ready", "draining", "unloading", "failed")
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(Struct, frozen=True):
     """How often it happened to an expert since the start."""
 
     loads: int = 0
@@ -25,8 +26,7 @@ class Counts:
     crashes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ExpertState:
+class ExpertState(Struct, frozen=True):
     """One expert as the pool shows it.
 
     Attributes:
@@ -47,8 +47,7 @@ class ExpertState:
     counts: Counts = field(default_factory=Counts)
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(Struct, frozen=True):
     """The limits of a pool.
 
     Attributes:
@@ -66,8 +65,7 @@ class Rules:
     budget_bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Seat:
+class Seat(Struct, frozen=True):
     """One expert's place in the pool. Times in seconds of one clock.
 
     Attributes:
@@ -107,16 +105,14 @@ class Seat:
         return self.state == "unloaded" or (self.state == "failed" and now_s >= self.retry_at_s)
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(Struct, frozen=True):
     """A request that waits for an expert; ``number`` is unique."""
 
     number: int
     expert_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class PoolState:
+class PoolState(Struct, frozen=True):
     """Everything the plan knows: the seats in the operator's order, the queue oldest first.
 
     ``closed``: nothing is loaded and nobody gets in, before the start and after the end.
@@ -144,44 +140,38 @@ class PoolState:
         return tuple(ticket for ticket in self.queue if ticket.expert_id == expert_id)
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(Struct, frozen=True):
     """Start the expert's engine; ``on_loaded`` or ``on_failed`` follows."""
 
     expert_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Unload:
+class Unload(Struct, frozen=True):
     """Stop its engine, which nobody uses; ``on_unloaded`` follows."""
 
     expert_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Discard:
+class Discard(Struct, frozen=True):
     """Clear away what is left of an engine that died."""
 
     expert_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(Struct, frozen=True):
     """Let a request use the expert."""
 
     ticket: Ticket
 
 
-@dataclass(frozen=True, slots=True)
-class Refuse:
+class Refuse(Struct, frozen=True):
     """Tell a request why it gets no expert."""
 
     ticket: int
     error: ExpertError
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     """Tell what became of the expert."""
 
     expert_id: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from ..errors import ExpertError
 from .state import Action, Grant, PoolState, Refuse, Report, Seat, State, Step

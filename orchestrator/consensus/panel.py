@@ -51,6 +51,10 @@ async def convene(
     Raises:
         ExpertError: the leader cannot be loaded and nobody can answer instead.
     """
+    if not others:
+        async with pool.acquire(leader) as expert:
+            yield Panel({leader: expert}, {})
+        return
     experts: dict[str, Expert] = {}
     absent: dict[str, str] = {}
     async with AsyncExitStack() as stack:

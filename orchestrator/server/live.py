@@ -7,11 +7,11 @@ one watches for shutdown. A wrong frame is answered with an error event and chan
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from contextlib import suppress
 
 from aiohttp import WSCloseCode, WSMsgType, web
+from msgspec import json
 
 from ..errors import (
     ErrorInfo,
@@ -218,7 +218,7 @@ class Connection:
     # ---- the wire
 
     async def _send(self, frame: OwnFrame) -> None:
-        await self._socket.send_str(json.dumps(frame, ensure_ascii=False, separators=(",", ":")))
+        await self._socket.send_str(json.encode(frame).decode())
 
     async def _close(self, end: _End) -> None:
         """Stop working for the client, say why and close; one that does not listen is cut off."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 
+from msgspec import structs
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -79,7 +79,7 @@ class ExpertCollector(Collector):
             progress.add_metric([expert.expert_id], expert.progress or 0.0)
             users.add_metric([expert.expert_id, "waiting"], expert.waiting)
             users.add_metric([expert.expert_id, "holding"], expert.users - expert.waiting)
-            for what, count in asdict(expert.counts).items():
+            for what, count in structs.asdict(expert.counts).items():
                 happened.add_metric([expert.expert_id, what], count)
         yield from (state, progress, users, happened)
 

@@ -11,8 +11,8 @@ import hmac
 import logging
 import re
 import traceback
-import uuid
 from collections.abc import Iterable
+from secrets import token_hex
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -70,7 +70,7 @@ async def envelope(request: web.Request, handler: Handler) -> web.StreamResponse
     state = request.app[STATE]
     given = request.headers.get("X-Request-Id", "")
     valid = REQUEST_ID_FORM.fullmatch(given)
-    request[REQUEST_ID] = given if valid else f"req_{uuid.uuid4().hex}"
+    request[REQUEST_ID] = given if valid else f"req_{token_hex(16)}"
     try:
         response = await handler(request)
     except web.HTTPException as exc:

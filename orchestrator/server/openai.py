@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 
 from aiohttp import web
+from msgspec import json
 from pydantic import TypeAdapter
 
 from ...backends.affinity import affinity_key
@@ -98,7 +99,8 @@ async def _whole_chat(turn: Turn, answer: ChatFormat) -> web.Response:
         raise Unavailable("the session ended before the answer was complete")
     expert = turn.expert or ""
     payload = answer.whole(expert, "".join(text), turn.done, logprobs)
-    return web.json_response(payload, headers={EXPERT_HEADER: expert, **timing_headers(turn.done)})
+    headers = {EXPERT_HEADER: expert, **timing_headers(turn.done)}
+    return web.json_bytes_response(payload, dumps=json.encode, headers=headers)
 
 
 async def _chat_frames(turn: Turn, answer: ChatFormat) -> Frames:
@@ -179,7 +181,8 @@ async def _whole_completion(
                 logprobs = [*(logprobs or ()), *chunk.logprobs]
             finish, usage = chunk.finish_reason or finish, chunk.usage or usage
     payload = answer.payload("".join(text), logprobs, finish)
-    return web.json_response({**payload, **_usage(answer, usage)}, headers=headers)
+    payload |= _usage(answer, usage)
+    return web.json_bytes_response(payload, dumps=json.encode, headers=headers)
 
 
 def _usage(answer: CompletionFormat, usage: Usage | None) -> Json:

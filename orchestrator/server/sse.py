@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from aiohttp import web
+from msgspec import json
 
 from .state import REQUEST_ID
 
@@ -16,8 +16,7 @@ DONE = b"data: [DONE]\n\n"
 
 def encode(payload: object) -> bytes:
     """Return one event: ``data:``, compact JSON, a blank line."""
-    text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
-    return b"data: " + text.encode() + b"\n\n"
+    return b"data: " + json.encode(payload) + b"\n\n"
 
 
 @asynccontextmanager

@@ -553,7 +553,7 @@ async def _copy(stream: AsyncIterator[Chunk], seen: list[str]) -> AsyncIterator[
         (sse(delta("x"), done=False), ExpertUnavailable, "the answer broke off"),
         (sse({"error": {"message": "boom", "code": 500}}), ExpertUnavailable, "one: boom"),
         (sse({"error": {"message": "bad", "code": 400}}), PromptRejected, "bad"),
-        (sse([1]), ExpertUnavailable, "not an object"),
+        (sse([1]), ExpertUnavailable, "expected form"),
         (sse({"choices": [5]}), ExpertUnavailable, "expected form"),
         (sse({"choices": [{"delta": {"content": 5}}]}), ExpertUnavailable, "expected form"),
         (
@@ -562,7 +562,7 @@ async def _copy(stream: AsyncIterator[Chunk], seen: list[str]) -> AsyncIterator[
             "expected form",
         ),
         (
-            httpx.Response(200, stream=Stream([b"data: " + b"[" * 100_000 + b"\n"])),
+            httpx.Response(200, stream=Stream([b'data: {"usage":' + b"[" * 100_000 + b"\n"])),
             ExpertUnavailable,
             "not JSON",
         ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -97,7 +96,7 @@ def test_view_shows_an_error_instead_until_the_next_turn() -> None:
 
 def wire(**fields: Any) -> Any:
     done = ResponseDone("r", 1, "completed", "technical", "stop", Usage(10, 2, 8), **fields)
-    return {"type": "response.done", **asdict(done)}
+    return to_wire(done)
 
 
 def test_summary_tells_waiting_time_leads_and_cost() -> None:

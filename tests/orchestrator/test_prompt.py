@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from livemind.backends.base import Message
 from livemind.orchestrator.prompt import (
@@ -94,7 +95,7 @@ def test_trailing_white_space_is_meant_only_while_typing(open_turn: bool, conten
 def test_documents_render_alike_whatever_their_score_and_source(
     first: Passage, score: float, source: str
 ) -> None:
-    other = replace(first, score=score, source=source, id="other")
+    other = dataclasses.replace(first, score=score, source=source, id="other")
     rendered = [turn_messages(Context(frozen=(passage,)), "q") for passage in (first, other)]
     assert rendered[0] == rendered[1]
 
