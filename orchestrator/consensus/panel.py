@@ -52,8 +52,8 @@ async def convene(
         ExpertError: the leader cannot be loaded and nobody can answer instead.
     """
     if not others:
-        async with pool.acquire(leader) as expert:
-            yield Panel({leader: expert}, {})
+        async with pool.acquire(leader) as sole:
+            yield Panel({leader: sole}, {})
         return
     experts: dict[str, Expert] = {}
     absent: dict[str, str] = {}

@@ -46,7 +46,8 @@ def create_app(mind: LiveMind) -> web.Application:
         middlewares=[envelope, api_keys(limits.api_keys), in_flight],
         client_max_size=limits.max_body_bytes,
     )
-    app[STATE] = ServerState(mind, registry, metrics, ImageDoor(mind.settings))
+    app[STATE] = state = ServerState(mind, registry, metrics, ImageDoor(mind.settings))
+    metrics.in_flight.set_function(lambda: len(state.in_flight))
     app.add_routes(
         [
             web.post("/v1/chat/completions", openai.chat_completions),

@@ -108,7 +108,7 @@ async def in_flight(request: web.Request, handler: Handler) -> web.StreamRespons
     state = request.app[STATE]
     if not request.path.startswith("/v1/"):
         return await handler(request)
-    with state.in_flight.track(), state.metrics.in_flight.track_inprogress():
+    with state.in_flight.track():
         try:
             return await handler(request)
         except asyncio.CancelledError:

@@ -118,6 +118,7 @@ async def own_turn(state: ServerState, body: ChatRequest) -> AsyncIterator[Turn]
             params = body.params(session.options.params)
             shown = body.messages[-1].images(images)
             response_id = session.request_commit(body.text, params=params, images=shown)
+            await asyncio.sleep(0)  # the expert is asked before the answer is made ready
             yield Turn(response_id, session.events(), state.metrics.event)
     finally:
         async for event in session.events():  # what nobody read any more, the terminal event too

@@ -13,13 +13,13 @@ from livemind.benchmarks.measure import (
     distribution,
     first_sentence_ms,
     gaps_ms,
-    misrouted,
     row,
     timeline,
     tokens_per_s,
     tpot_ms,
 )
 from livemind.benchmarks.ttft import Turn
+from livemind.benchmarks.verdicts import misrouted
 
 
 def _answer(*pieces: tuple[float, str], **more: Any) -> Answer:

@@ -88,7 +88,7 @@ class Stage:
         session = Session(
             f"s{len(self.sessions)}",
             self.shared,
-            replace(Policy(fast="fast"), **policy),  # type: ignore[arg-type]
+            replace(Policy(fast="fast"), **policy),
             options or SessionOptions(retrieval=self.retriever is not None),
             limits or Limits(),
             on_done=self.done.append,
