@@ -56,6 +56,7 @@ class Renderer:
         self._encode_piece = functools.lru_cache(_CACHED_PIECES)(self._encode_array)
         self._knows_documents = self._probe_documents()
         self._knows_parts = image_mark is not None and self._probe_parts()
+        self._marks = self._mark_pattern()
         self._starts_piece: re.Pattern[str] | None = self._piece_starts()
         if not self._pieces_are_independent():
             self._starts_piece = None
@@ -88,7 +89,8 @@ class Renderer:
 
     def tokenize(self, text: str) -> TokenPrompt:
         """Tokenize a plain prompt, with the special tokens the tokenizer adds by itself."""
-        ids = tuple(self._tokenizer(text, add_special_tokens=True)["input_ids"])
+        shown = self._without_marks(text)
+        ids = tuple(self._tokenizer(shown, add_special_tokens=True)["input_ids"])
         if not ids:
             raise PromptRejected(self._expert_id, "the prompt is empty", param="prompt")
         return self._checked(TokenPrompt(ids, len(ids), text=text))
@@ -135,18 +137,23 @@ class Renderer:
         mark = self._image_mark
         if mark is None:
             if message.images:
-                raise self._unsupported(f"expert {self._expert_id!r} takes no images")
+                text, code = f"expert {self._expert_id!r} takes no images", "unsupported_content"
+                raise PromptRejected(self._expert_id, text, param="messages", code=code)
             return message.content
-        if mark in message.content:
-            raise self._unsupported(f"the text holds {mark}, the mark of an image")
+        content = self._without_marks(message.content)
         if self._knows_parts:
             parts = [{"type": "image"} for _ in message.images]
-            return [*parts, {"type": "text", "text": message.content}]
-        return "".join(f"{mark}\n" for _ in message.images) + message.content
+            return [*parts, {"type": "text", "text": content}]
+        return "".join(f"{mark}\n" for _ in message.images) + content
 
-    def _unsupported(self, message: str) -> PromptRejected:
-        code = "unsupported_content"
-        return PromptRejected(self._expert_id, message, param="messages", code=code)
+    def _without_marks(self, text: str) -> str:
+        """Return what somebody wrote with a blank in each mark: ``< image>`` is no image's place.
+
+        vLLM looks for marks in the tokens and, for some models, in the text of the tokens.
+        """
+        if self._marks is None:
+            return text
+        return self._marks.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
 
     def _cut_open_end(self, text: str) -> str:
         """Drop the end that may still tokenize differently when more text arrives.
@@ -197,6 +204,16 @@ class Renderer:
         tokens = [t.content for t in added if t.special and not (t.lstrip or t.single_word)]
         tokens.sort(key=len, reverse=True)
         return re.compile("|".join(map(re.escape, tokens))) if tokens else None
+
+    def _mark_pattern(self) -> re.Pattern[str] | None:
+        """Match the tokens that make up the mark of an image, or the mark if it is mere text."""
+        mark = self._image_mark
+        if mark is None:
+            return None
+        added = getattr(self._tokenizer, "added_tokens_decoder", {}).values()
+        tokens = [t.content for t in added if len(t.content) > 1 and t.content in mark]
+        tokens.sort(key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, tokens or [mark])))
 
     def _pieces_are_independent(self) -> bool:
         if self._starts_piece is None:

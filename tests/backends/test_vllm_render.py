@@ -332,8 +332,48 @@ def test_render_image_has_one_mark_before_its_text(
     assert prompt.token_ids.count(mark) == 2
     assert text.rindex(MARK) < text.index("look") < text.index("seen")
     assert prompt.images == images
-    with pytest.raises(PromptRejected, match="the mark of an image"):
-        renderer.render([Message("user", f"a {MARK} b")], open_turn=False)
+
+
+@pytest.mark.parametrize("template", [PLAIN, IN_PARTS], ids=["strings", "parts"])
+@pytest.mark.parametrize("mark", [MARK, f"<|user|>{MARK}", "[IMAGE]"], ids=["one", "two", "text"])
+def test_render_written_mark_is_text_and_no_place_of_an_image(
+    hf_tokenizer: MakeTokenizer, mark: str, template: str
+) -> None:
+    """Whoever wrote it: a document, an answer, the user; also a part of a mark of two tokens."""
+    tokenizer = hf_tokenizer("gpt2_like", template.replace(MARK, mark))
+    renderer = Renderer(tokenizer, expert_id="e", max_model_len=1000, image_mark=mark)
+    written = mark if mark == "[IMAGE]" else MARK
+    messages = [
+        Message("documents", f"of {written}{written}"),
+        Message("user", "look", (Image("image/png", b"a"),)),
+        Message("assistant", f"an {written}"),
+        Message("user", f"a {written} b"),
+    ]
+    text = tokenizer.decode(renderer.render(messages, open_turn=False).token_ids)
+    apart = f"{written[0]} {written[1:]}"
+    assert text.count(written) == text.count(mark) == 1
+    assert [part in text for part in (f"of {apart}{apart}", f"an {apart}", f"a {apart} b")] == [
+        True,
+        True,
+        True,
+    ]
+    plain = tokenizer.decode(renderer.tokenize(f"a {written} b").token_ids)
+    assert plain == f"a {apart} b"
+
+
+def test_render_open_turn_in_which_a_mark_is_written_is_a_prefix_of_the_whole(
+    hf_tokenizer: MakeTokenizer,
+) -> None:
+    tokenizer = hf_tokenizer("gpt2_like", PLAIN)
+    renderer = Renderer(tokenizer, expert_id="e", max_model_len=1000, image_mark=MARK)
+    text = f"one {MARK} two{MARK}{MARK} three"
+    whole = renderer.render([Message("user", text)], open_turn=False).token_ids
+    longest: tuple[int, ...] = ()
+    for end in range(len(text) + 1):
+        part = renderer.render([Message("user", text[:end])], open_turn=True).token_ids
+        assert part == whole[: len(part)]
+        longest = max(longest, part, key=len)
+    assert tokenizer.decode(longest).endswith("one < |system|> two< |system|>< |system|>")
 
 
 def test_render_image_without_a_mark_is_refused(hf_tokenizer: MakeTokenizer) -> None:
