@@ -2,7 +2,8 @@
 
 Answers are compared only when they answer the same prompt. What a retrieving arm answered from is
 rarely what the reference was given, so the reference is asked once more with exactly those
-documents; where the prompts still differ, or another expert answered, there is no verdict.
+documents; where the prompts still differ, or another expert answered, there is no verdict. An arm
+that was given the reference's documents has the reference's prompt, or its answer is different.
 """
 
 from __future__ import annotations
@@ -66,8 +67,10 @@ class Verdicts:
     async def _compare(self, turn: Turn, base: Answer, used: Used) -> Comparison | None:
         answer, given = turn.answer, (self._talks[turn.conversation].documents, ())
         reference = base if used == given else await self._ask_again(turn, used)
-        if reference is None or not _same_prompt(reference, answer):
+        if reference is None:
             return None
+        if not _same_prompt(reference, answer):
+            return None if self._retrieves(turn.arm) else Comparison("different")
         told = None
         if reference.text != answer.text:
             again = await self._ask_again(turn, used)
@@ -76,13 +79,17 @@ class Verdicts:
 
     def _used(self, turn: Turn) -> Used | None:
         """Return the documents that a turn had; None = not known, or another prompt."""
-        if self._targets.doors[turn.arm.door].cold_cache == "first_line":
+        doors = self._targets.doors
+        if "first_line" in (doors[arm.door].cold_cache for arm in (turn.arm, self._reference)):
             return None
-        if not turn.arm.retrieves or not self._case.documents_tokens:
+        if not self._retrieves(turn.arm):
             return self._talks[turn.conversation].documents, ()
         if self._targets.library is None or turn.turn:
             return None
         return self._targets.library.used(turn.answer)
+
+    def _retrieves(self, arm: Arm) -> bool:
+        return arm.retrieves and self._case.documents_tokens > 0
 
     async def _ask_again(self, turn: Turn, used: Used) -> Answer | None:
         """Ask the reference, with logprobs, up to this turn; None = it cannot be asked so."""

@@ -221,13 +221,21 @@ async def test_ablation_other_text_is_identical_only_as_a_tie(tie: float, expect
 
 
 @pytest.mark.parametrize(("tokens", "other_work"), [(50, 2), (200, 0)], ids=["less", "more"])
-async def test_ablation_other_prompt_has_no_verdict_and_a_shorter_one_no_ratio(
+async def test_ablation_other_prompt_is_different_and_a_shorter_one_has_no_ratio(
     tokens: int, other_work: int
 ) -> None:
-    case, _, _ = await _ablation(FakeServer(prompt_tokens_live=tokens), arms=(L, P))
+    """P is given the documents of L: another length is a fault, whatever the answer's text."""
+    case, summary, _ = await _ablation(FakeServer(prompt_tokens_live=tokens), arms=(L, P))
     pair = case["pairs"]["L"]["P"]
-    assert (pair["pairs"], pair["other_work"], pair["other_prompt"]) == (2, other_work, 2)
+    assert (pair["pairs"], pair["other_work"], pair["other_prompt"]) == (2, other_work, 0)
+    assert (pair["different"], summary["ttft.identical_share"]) == (2, 0.0)
     assert len(pair["ratios"]) == 2 - other_work
+
+
+async def test_ablation_other_prompt_of_a_retrieving_arm_has_no_verdict() -> None:
+    case, summary, _ = await _ablation(FakeServer(prompt_tokens_live=200), arms=(L, E))
+    assert case["pairs"]["L"]["E"]["other_prompt"] == 2
+    assert summary["ttft.identical_share"] is None
 
 
 async def test_ablation_misrouted_turns_are_counted_and_leave_ratios_and_verdicts() -> None:
