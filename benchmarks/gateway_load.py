@@ -27,6 +27,10 @@ from urllib.parse import urlsplit
 
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 30.0
+FINISH_S = 10.0
+"""For answers in flight when the counted time is over."""
+UNFINISHED = "unfinished"
+NOT_SENT = "too many answers are missing"
 MOST_OPEN = 4
 _TEXT = re.compile(rb'"content":\s*"[^"]')
 _LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
@@ -57,9 +61,12 @@ class LoadSpec:
 
 @dataclass(slots=True)
 class LoadResult:
-    """Answers that began and ended in the counted time, in milliseconds; failures by message.
+    """What came back; failures by message.
 
-    ``seconds`` is the counted time. Rates use only answers that ended in it.
+    Attributes:
+        seconds: the counted time.
+        ended: answers that ended in it; rates use these alone.
+        ttft_ms, total_ms: of the answers that began in it, whenever they ended.
     """
 
     seconds: float
@@ -67,6 +74,11 @@ class LoadResult:
     ttft_ms: list[float] = field(default_factory=list)
     total_ms: list[float] = field(default_factory=list)
     errors: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> int:
+        """Answers that never came: slower than all that did."""
+        return self.errors.get(UNFINISHED, 0) + self.errors.get(NOT_SENT, 0)
 
 
 class Connection(asyncio.Protocol):
@@ -181,7 +193,7 @@ class Generator:
         self.result = LoadResult(spec.seconds)
 
     async def run(self) -> None:
-        """Send until the time is over; answers still missing then do not count."""
+        """Send until the time is over; answers in flight then have ``FINISH_S`` to end."""
         try:
             async with asyncio.TaskGroup() as group:
                 if self._spec.rate_per_s:
@@ -204,7 +216,7 @@ class Generator:
         while (due_s := due_s + self._rng.expovariate(self._spec.rate_per_s)) < self._until_s:
             await asyncio.sleep(due_s - perf_counter())
             if len(running) >= MOST_OPEN * self._spec.users:
-                self._failed("too many answers are missing")
+                self._failed(NOT_SENT)
                 continue
             task = group.create_task(self._ask())
             running.add(task)
@@ -213,25 +225,31 @@ class Generator:
     async def _ask(self) -> bool:
         """Send one request on a connection of its own; whether a whole answer came."""
         connection: Connection | None = None
+        limit: asyncio.Timeout | None = None
         try:
             connection = self._idle.pop() if self._idle else await self._connect()
             asked_s = perf_counter()
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            left_s = self._until_s + FINISH_S - asked_s
+            async with asyncio.timeout(min(ANSWER_TIMEOUT_S, left_s)) as limit:
                 answer = await connection.ask(self._request)
         except (OSError, TimeoutError) as exc:
             if connection is not None:
                 connection.close()
-            return self._failed(f"{type(exc).__name__}: {exc}")
+            unfinished = limit is not None and limit.expired()
+            return self._failed(UNFINISHED if unfinished else f"{type(exc).__name__}: {exc}")
         self._idle.append(connection)
         fault = fault_of(answer, stream=self._spec.stream)
         if fault is not None or connection.first_text_s is None:
             return self._failed(fault or "no text")
-        if self._counted_from_s <= connection.ended_s < self._until_s:
+        if self._counts(connection.ended_s):
             self.result.ended += 1
-            if asked_s >= self._counted_from_s:
-                self.result.ttft_ms.append((connection.first_text_s - asked_s) * 1000.0)
-                self.result.total_ms.append((connection.ended_s - asked_s) * 1000.0)
+        if self._counts(asked_s):
+            self.result.ttft_ms.append((connection.first_text_s - asked_s) * 1000.0)
+            self.result.total_ms.append((connection.ended_s - asked_s) * 1000.0)
         return True
+
+    def _counts(self, moment_s: float) -> bool:
+        return self._counted_from_s <= moment_s < self._until_s
 
     async def _connect(self) -> Connection:
         parts = urlsplit(self._spec.url)

@@ -6,6 +6,7 @@ is the worse of the two ways to ask.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -67,16 +68,18 @@ def _figures(measurements: Sequence[Measurement], arm: str, way: Way, aim: Aim) 
     for one in found:
         for message, count in one.result.errors.items():
             errors[message] = errors.get(message, 0) + count
+    missing = sum(one.result.missing for one in found)
     levels = (0.5, 0.95, 0.99)
     return {
         "arm": arm,
         "way": way,
         "aim": aim,
         "answers": len(total),
+        "missing": missing,
         "errors": errors,
         "requests_per_s": p50([one.requests_per_s for one in found]),
-        "ttft_ms": {f"p{100 * q:.0f}": quantile(ttft, q) for q in levels},
-        "total_ms": {f"p{100 * q:.0f}": quantile(total, q) for q in levels},
+        "ttft_ms": {f"p{100 * q:.0f}": _wait(ttft, missing, q) for q in levels},
+        "total_ms": {f"p{100 * q:.0f}": _wait(total, missing, q) for q in levels},
         "proxy_core_busy": p50([one.proxy_core_busy for one in found if one.proxy_core_busy]),
         "load_core_busy": p50([one.load_core_busy for one in found if one.load_core_busy]),
     }
@@ -95,7 +98,16 @@ def _added(measurements: Sequence[Measurement], arm: str, way: Way) -> Number:
 
 def _time(one: Measurement) -> Number:
     """Return the median wait of a measurement: first text of a stream, else the whole answer."""
-    return p50(one.result.ttft_ms if one.way == "stream" else one.result.total_ms)
+    waits = one.result.ttft_ms if one.way == "stream" else one.result.total_ms
+    return _wait(waits, one.result.missing, 0.5)
+
+
+def _wait(waits: Sequence[float], missing: int, q: float) -> Number:
+    """Return a quantile where the missing answers are slower than all; None if it is one's."""
+    asked = len(waits) + missing
+    if math.ceil(q * (asked - 1)) >= len(waits):
+        return None
+    return quantile([*waits, *[max(waits)] * missing], q)
 
 
 def _rate_ratio(measurements: Sequence[Measurement], way: Way) -> Number:

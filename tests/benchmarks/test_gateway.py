@@ -12,7 +12,14 @@ import pytest
 from livemind.benchmarks import gateway_summary
 from livemind.benchmarks.gateway import WAYS, Aim, Measurement, Way
 from livemind.benchmarks.gateway_fake import FakeExpert, stream_parts, whole_answer
-from livemind.benchmarks.gateway_load import LoadResult, LoadSpec, fault_of, generate
+from livemind.benchmarks.gateway_load import (
+    NOT_SENT,
+    UNFINISHED,
+    LoadResult,
+    LoadSpec,
+    fault_of,
+    generate,
+)
 
 LATENCY_S = 0.05
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -47,7 +54,8 @@ async def test_generator_every_answer_takes_at_least_the_known_latency(
     async with fake() as url:
         found = await generate(spec(url, stream=stream, rate_per_s=rate_per_s))
     assert found.errors == {}
-    assert found.ended >= len(found.total_ms) > 0
+    assert found.ended > 0
+    assert len(found.total_ms) > 0
     # timers may be early by the loop's clock resolution
     assert min(found.ttft_ms) >= LATENCY_S * 1000.0 - 2.0
     assert all(first <= total for first, total in zip(found.ttft_ms, found.total_ms, strict=True))
@@ -68,6 +76,24 @@ async def test_generator_closed_loop_never_has_more_requests_than_users() -> Non
     async with fake() as url:
         found = await generate(spec(url))
     assert 1 <= found.ended <= 4 * (0.3 + 0.1) / LATENCY_S
+
+
+async def test_generator_answers_after_the_counted_time_have_their_latency_and_no_rate() -> None:
+    async with fake(0.5) as url:
+        found = await generate(spec(url, rate_per_s=30.0))
+    assert (found.errors, found.ended) == ({}, 0)
+    assert found.total_ms
+    assert min(found.total_ms) >= 500.0 - 2.0
+
+
+async def test_generator_answers_that_never_end_are_unfinished(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("livemind.benchmarks.gateway_load.FINISH_S", 0.05)
+    async with fake(60.0) as url:
+        found = await generate(spec(url, rate_per_s=30.0))
+    assert found.missing > 0
+    assert (found.errors, found.total_ms) == ({UNFINISHED: found.missing}, [])
 
 
 async def test_generator_refusals_and_broken_connections_are_errors_not_answers() -> None:
@@ -127,6 +153,20 @@ def test_summary_headline_is_the_worse_way_paired_within_rounds() -> None:
     assert summary["gateway.added_ms.p50.whole"] == pytest.approx(0.5)
     assert summary["gateway.rps_over_litellm"] == pytest.approx(6.0)
     assert summary["gateway.rps.stream"] == pytest.approx(900.0)
+
+
+@pytest.mark.parametrize(
+    ("missing", "added"), [({}, 10.0), ({UNFINISHED: 1, NOT_SENT: 1}, 10.0), ({NOT_SENT: 3}, None)]
+)
+def test_summary_missing_answers_count_as_slower_than_all(
+    missing: dict[str, int], added: float | None
+) -> None:
+    """Of three answers that take 110 ms the median is known as long as fewer are missing."""
+    found = [one(0, "direct", "whole", "latency", 100.0, 10)]
+    slow = one(0, "livemind", "whole", "latency", 110.0, 10)
+    slow.result.errors.update(missing)
+    summary = gateway_summary.summary([*found, slow])
+    assert summary["gateway.added_ms.p50.whole"] == added
 
 
 def test_summary_without_the_peer_is_unknown_not_zero() -> None:
