@@ -221,11 +221,15 @@ class Tables:
                 "AND rowid IN (SELECT c.row FROM documents d JOIN chunks c ON c.document = d.id "
                 f"WHERE {condition})"
             )
+        # One row: each row of a result hands the interpreter over to another thread and back.
         found = self.reader.execute(
-            f"SELECT rowid, rank FROM words WHERE words MATCH ? {condition} ORDER BY rank LIMIT ?",
+            "SELECT json_group_array(json_array(rowid, score)) FROM (SELECT rowid, "
+            f"bm25(words) AS score FROM words WHERE words MATCH ? {condition} "
+            "ORDER BY score LIMIT ?)",
             [match, *values, k],
         )
-        return [(row, -rank) for row, rank in found]
+        best = sorted(json.loads(found.fetchone()[0]), key=lambda pair: (pair[1], pair[0]))
+        return [(row, -score) for row, score in best]
 
     def passages(self, rows: Sequence[int]) -> dict[int, StoredPassage]:
         """Return the passages of those rows that are still there."""

@@ -1,7 +1,8 @@
 """Which words of a query BM25 is asked for.
 
 Words that very many passages have tell no two of them apart and cost the most; they are left out
-unless there is no other.
+unless there is no other. All words are counted by one statement: each step of a statement hands the
+interpreter over to another thread and back.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ def match_expression(reader: sqlite3.Connection, query: str, passages: int) -> s
         query: any text; its last characters count.
         passages: how many there are.
     """
+    words = list(dict.fromkeys(_WORDS.findall(query.lower()[-QUERY_CHARS:])))
     frequency: dict[str, int] = {}
-    for word in dict.fromkeys(_WORDS.findall(query.lower()[-QUERY_CHARS:])):
-        if len(frequency) < MAX_TERMS and (count := _frequency(reader, word)):
-            frequency[word] = count
+    while words and len(frequency) < MAX_TERMS:
+        asked, words = words[:MAX_TERMS], words[MAX_TERMS:]
+        found = zip(asked, _frequencies(reader, asked), strict=True)
+        frequency |= {word: count for word, count in found if count}
     by_rarity = sorted(frequency, key=lambda word: frequency[word])
     chosen, scored = by_rarity[:1], frequency[by_rarity[0]] if by_rarity else 0
     for word in by_rarity[1:]:
@@ -40,10 +43,11 @@ def match_expression(reader: sqlite3.Connection, query: str, passages: int) -> s
     return " OR ".join(f'"{word}"' for word in chosen) or None
 
 
-def _frequency(reader: sqlite3.Connection, word: str) -> int:
-    """Return in how many passages the stemmed word is, up to a little above the limit."""
-    found = reader.execute(
-        "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)",
-        (f'"{word}"', POSTINGS + 1),
-    )
-    return int(found.fetchone()[0])
+def _frequencies(reader: sqlite3.Connection, words: list[str]) -> tuple[int, ...]:
+    """Return in how many passages each stemmed word is, up to a little above the limit."""
+    one = "(SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?))"
+    values = [value for word in words for value in (f'"{word}"', POSTINGS + 1)]
+    found: tuple[int, ...] = reader.execute(
+        f"SELECT {', '.join([one] * len(words))}", values
+    ).fetchone()
+    return found
