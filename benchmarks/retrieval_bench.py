@@ -17,10 +17,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
+from ..rag.bridge import data_library, document_encoder
 from ..rag.embed_worker import EmbedWorker
 from ..rag.embedder import EmbedderUnavailable, MiniLMEmbedder
 from ..rag.ingest import ingest_folder
 from ..rag.library import DEFAULT, Library
+from ..rag.serving import responsive
 from ..rag.store.base import StoreError
 from . import report
 from .bench import BenchmarkFailed, UsageError, progress
@@ -139,32 +141,46 @@ async def _documentation(
         raise BenchmarkFailed(f"{docs}: none of the questions is answered there")
     task = shown.add_task("pages", total=len(pages))
     embedder = await asyncio.to_thread(MiniLMEmbedder)
-    library = await asyncio.to_thread(Library.in_folder, options.data or own / "docs", embedder)
     worker = EmbedWorker(embedder)
+    kept = options.data or own / "docs"
     try:
-        built = await _build(library, docs, pages, shown, task)
-        content["cases"]["build"], rate = built
-        content["summary"].update(rate)
-        searcher = Searcher(library, library.store(DEFAULT), worker)
-        await _asked(searcher, questions, options.prefill_ms_per_token, shown, content)
-        shown.add_task("searches beside ingestion", total=None)
-        texts = [prefix(q.text, words) for q in questions for words in (4, 40)]
-        texts = list(dict.fromkeys(texts))[:SEARCHES]
-        copies = sorted(pages, key=lambda page: page.stat().st_size)[len(pages) // 2 :]
-        copies = copies[: QUICK_COPIES if options.quick else COPIES]
-        beside = Searcher(library, library.store(DEFAULT), EmbedWorker(embedder, cache_size=0))
-        try:
-            _keep(content, "beside_ingestion",
-                  await beside_ingestion(beside, DEFAULT, docs, copies, texts))  # fmt: skip
-        finally:
-            await beside.embed.aclose()
-            copied = [f"copy/{page.relative_to(docs).as_posix()}" for page in copies]
-            await library.write(lambda: library.store(DEFAULT).delete(copied))
-        shown.add_task("a slow disk", total=None)
-        _keep(content, "slow_disk", await slow_disk(searcher.store, embedder, worker))
+        with document_encoder() as documents:
+            async with data_library(kept, embedder, documents=documents) as library:
+                built = await _build(library, docs, pages, shown, task)
+                content["cases"]["build"], rate = built
+                content["summary"].update(rate)
+                searcher = Searcher(library, library.store(DEFAULT), worker)
+                with responsive():
+                    await _asked(searcher, questions, options.prefill_ms_per_token, shown, content)
+                    shown.add_task("searches beside ingestion", total=None)
+                    many = QUICK_COPIES if options.quick else COPIES
+                    copies = sorted(pages, key=lambda page: page.stat().st_size)[len(pages) // 2 :]
+                    beside = Searcher(library, searcher.store, EmbedWorker(embedder, cache_size=0))
+                    await _beside(beside, docs, copies[:many], questions, content)
+                    shown.add_task("a slow disk", total=None)
+                    disk = await slow_disk(searcher.store, embedder, worker)
+                    _keep(content, "slow_disk", disk)
     finally:
         await worker.aclose()
-        await library.aclose()
+
+
+async def _beside(
+    searcher: Searcher,
+    docs: Path,
+    copies: list[Path],
+    questions: list[AskedQuestion],
+    content: Json,
+) -> None:
+    """Measure searches while copies of pages come in; closes the searcher's encoder."""
+    texts = [prefix(q.text, words) for q in questions for words in (4, 40)]
+    texts = list(dict.fromkeys(texts))[:SEARCHES]
+    try:
+        found = await beside_ingestion(searcher, DEFAULT, docs, copies, texts)
+        _keep(content, "beside_ingestion", found)
+    finally:
+        await searcher.embed.aclose()
+        copied = [f"copy/{page.relative_to(docs).as_posix()}" for page in copies]
+        await searcher.library.write(lambda: searcher.store.delete(copied))
 
 
 async def _build(

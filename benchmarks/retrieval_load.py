@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -42,15 +40,14 @@ async def beside_ingestion(
     """
     calm: list[float] = []
     busy: list[float] = []
-    with _switching():
-        quiet_ms = await _paced(searcher, texts, calm, lambda: False)
-        stored = asyncio.ensure_future(_ingest(searcher.library, name, folder, files))
-        try:
-            busy_ms = await _paced(searcher, texts, busy, stored.done)
-            documents, passages, seconds = await stored
-        finally:
-            stored.cancel()
-            await asyncio.gather(stored, return_exceptions=True)
+    quiet_ms = await _paced(searcher, texts, calm, lambda: False)
+    stored = asyncio.ensure_future(_ingest(searcher.library, name, folder, files))
+    try:
+        busy_ms = await _paced(searcher, texts, busy, stored.done)
+        documents, passages, seconds = await stored
+    finally:
+        stored.cancel()
+        await asyncio.gather(stored, return_exceptions=True)
     kept = await searcher.library.read(lambda: searcher.store.hashes(documents))
     case: Json = {
         "quiet": {"searches": len(quiet_ms), "p50_ms": p50(quiet_ms), "p95_ms": p95(quiet_ms)},
@@ -82,7 +79,7 @@ async def slow_disk(
     library = Library(lambda _: slow, [DEFAULT], embedder)
     loop = asyncio.get_running_loop()
     try:
-        with _switching(), ProcessPoolExecutor(1, get_context("spawn")) as apart:
+        with ProcessPoolExecutor(1, get_context("spawn")) as apart:
             async with serve_bridge(library, embed, port=0) as url:
                 asked = partial(ask, url, CLIENTS, ROUNDS + 1, DEADLINE_MS)
                 found = (await loop.run_in_executor(apart, asked))[CLIENTS:]
@@ -130,17 +127,6 @@ async def _ingest(
         ids.append(source)
         passages += stored[source]
     return ids, passages, time.perf_counter() - began
-
-
-@contextmanager
-def _switching() -> Generator[None, None, None]:
-    """The interpreter hands over every millisecond, as in ``livemind bridge serve``."""
-    before_s = sys.getswitchinterval()
-    sys.setswitchinterval(0.001)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before_s)
 
 
 class _SlowStore:

@@ -17,6 +17,7 @@ from ..rag.base import Embedder, FloatArray
 from ..rag.chunking import Chunk, digest
 from ..rag.embed_worker import EmbedWorker
 from ..rag.library import Library
+from ..rag.serving import responsive
 from ..rag.store.base import Document, PassageStore
 from ..rag.store.local import LocalStore
 from .report import Json, Number
@@ -137,11 +138,12 @@ async def _search(
     worker = EmbedWorker(given, cache_size=0)
     searcher = Searcher(library, store, worker)
     try:
-        for text in asked[:20]:
-            await searcher(text, TOP)
-        searcher.ms.clear()
-        for text in asked:
-            await searcher(text, TOP)
+        with responsive():
+            for text in asked[:20]:
+                await searcher(text, TOP)
+            searcher.ms.clear()
+            for text in asked:
+                await searcher(text, TOP)
     finally:
         await worker.aclose()
         await library.aclose()

@@ -105,7 +105,13 @@ async def missing_bridge(mind: LiveMind, embedder: Embedder | None) -> AsyncIter
     if not rag.enabled or worker is None or embedder is None or not await _is_free(rag.bridge_url):
         yield None
         return
-    from ..rag.bridge import BridgeError, data_library, folder_library, serve_bridge
+    from ..rag.bridge import (
+        BridgeError,
+        data_library,
+        document_encoder,
+        folder_library,
+        serve_bridge,
+    )
     from ..rag.bridge_retrieve import BridgeSettings
     from ..rag.corpus import CorpusError
     from ..rag.store.base import StoreError
@@ -113,17 +119,18 @@ async def missing_bridge(mind: LiveMind, embedder: Embedder | None) -> AsyncIter
 
     host, port = _local_address(rag.bridge_url) or ("127.0.0.1", 0)
     try:
-        kept = (
-            folder_library(rag.corpus or HANDBOOK, embedder)
-            if rag.data is None
-            else data_library(rag.data, embedder)
-        )
         settings = BridgeSettings(writable=rag.data is not None)
-        async with (
-            kept as library,
-            serve_bridge(library, worker, host=host, port=port, settings=settings) as url,
-        ):
-            yield url
+        with document_encoder() as documents:
+            kept = (
+                folder_library(rag.corpus or HANDBOOK, embedder)
+                if rag.data is None
+                else data_library(rag.data, embedder, documents=documents)
+            )
+            async with (
+                kept as library,
+                serve_bridge(library, worker, host=host, port=port, settings=settings) as url,
+            ):
+                yield url
     except (BridgeError, CorpusError, StoreError) as exc:
         raise CommandError(f"the bridge cannot start: {exc}") from None
 

@@ -6,9 +6,7 @@ Owns the table of routes and the life of the server.
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
-import sys
 import tempfile
 from argparse import Namespace
 from collections.abc import AsyncIterator, Callable
@@ -24,11 +22,13 @@ from .bridge_documents import DocumentRoutes
 from .bridge_metrics import BridgeMetrics
 from .bridge_retrieve import BridgeSettings, RetrieveRoutes
 from .corpus import CorpusError, read_corpus
+from .embed_process import ProcessEmbedder
 from .embed_worker import EmbedWorker
 from .embedder import EmbedderError, MiniLMEmbedder
 from .library import DEFAULT, Library
 from .parse_process import ParseProcess
 from .rerank import Reranker
+from .serving import responsive
 from .store.base import StoreError
 from .store.milvus import MilvusStore, collection_names
 from .store.milvus_schema import MilvusAddress, address_of
@@ -149,6 +149,11 @@ async def serve_bridge(
         await runner.cleanup()
 
 
+def document_encoder() -> ProcessEmbedder:
+    """Return the encoder for documents that come in while queries are answered; to be closed."""
+    return ProcessEmbedder(MiniLMEmbedder, MiniLMEmbedder.name, MiniLMEmbedder.dim)
+
+
 @asynccontextmanager
 async def folder_library(folder: Path, embedder: Embedder) -> AsyncIterator[Library]:
     """Yield a library with the folder's passages as its only collection, gone afterwards.
@@ -168,11 +173,14 @@ async def folder_library(folder: Path, embedder: Embedder) -> AsyncIterator[Libr
 
 @asynccontextmanager
 async def data_library(
-    folder: Path, embedder: Embedder, tokenizer: Path | None = None
+    folder: Path,
+    embedder: Embedder,
+    tokenizer: Path | None = None,
+    documents: Embedder | None = None,
 ) -> AsyncIterator[Library]:
     """Yield the collections kept in a folder, closed afterwards. Raises StoreError."""
     parser = ParseProcess(tokenizer)
-    library = await asyncio.to_thread(Library.in_folder, folder, embedder, parser)
+    library = await asyncio.to_thread(Library.in_folder, folder, embedder, parser, documents)
     try:
         yield library
     finally:
@@ -181,7 +189,10 @@ async def data_library(
 
 @asynccontextmanager
 async def milvus_library(
-    address: MilvusAddress, embedder: Embedder, tokenizer: Path | None = None
+    address: MilvusAddress,
+    embedder: Embedder,
+    tokenizer: Path | None = None,
+    documents: Embedder | None = None,
 ) -> AsyncIterator[Library]:
     """Yield the collections of a Milvus database, closed afterwards. Raises StoreError."""
 
@@ -192,6 +203,7 @@ async def milvus_library(
             names,
             embedder,
             ParseProcess(tokenizer),
+            documents,
         )
 
     library = await asyncio.to_thread(opened)
@@ -213,7 +225,6 @@ def run_bridge(args: Namespace, say: Callable[[str], None] = print) -> int:
     Returns:
         Exit status: 0, or 1 with one line that says why it could not start.
     """
-    sys.setswitchinterval(0.001)  # ingestion beside the event loop: hand it over sooner
     try:
         asyncio.run(_run(args, say))
     except (BridgeError, CorpusError, EmbedderError, StoreError, ValueError) as exc:
@@ -232,10 +243,11 @@ async def _run(args: Namespace, say: Callable[[str], None]) -> None:
     milvus: str | None = getattr(args, "milvus", None)
     tokenizer: Path | None = getattr(args, "tokenizer", None)
     async with AsyncExitStack() as stack:
+        documents = stack.enter_context(document_encoder())
         if milvus is not None:
-            kept = milvus_library(address_of(milvus), embedder, tokenizer)
+            kept = milvus_library(address_of(milvus), embedder, tokenizer, documents)
         elif data is not None:
-            kept = data_library(data, embedder, tokenizer)
+            kept = data_library(data, embedder, tokenizer, documents)
         else:
             kept = folder_library(Path(args.corpus), embedder)
         library = await stack.enter_async_context(kept)
@@ -250,11 +262,10 @@ async def _run(args: Namespace, say: Callable[[str], None]) -> None:
             library, embed, host=args.host, port=args.port, settings=settings, reranker=reranker
         )
         url = await stack.enter_async_context(serving)
-        gc.collect()
-        gc.freeze()  # what was loaded until here stays: full collections need not look at it
         stats = [library.store(name).stats() for name in library.names]
         count = sum(s.passages for s in stats)
         how = ", ".join(sorted({s.method for s in stats})) or "empty"
         many = f"{count} passage{'s' if count != 1 else ''}"
         say(f"bridge: {many} ({how} search) on {url}, ctrl-c to stop")
-        await stop.wait()
+        with responsive():
+            await stop.wait()

@@ -56,19 +56,21 @@ class Library:
         names: Sequence[str],
         embedder: Embedder,
         parser: ParseProcess | None = None,
+        documents: Embedder | None = None,
     ) -> None:
         """Open the named collections; blocks.
 
         Args:
             open_store: opens a collection's store, or makes it.
             names: of collections that exist.
-            embedder: of the passages; documents get a thread of their own, so that no query waits
-                behind them.
+            embedder: of the passages.
             parser: reads documents; None = one with default limits.
+            documents: encodes them in place of ``embedder``, in a thread of their own, so that no
+                query waits behind them; not closed here.
         """
         self._open = open_store
         self._stores: dict[str, PassageStore] = {name: open_store(name) for name in names}
-        self._ingest = EmbedWorker(embedder, max_batch=8, max_queue=4096, cache_size=0)
+        self._ingest = EmbedWorker(documents or embedder, max_batch=8, max_queue=4096, cache_size=0)
         self._parser = parser or ParseProcess()
         self._readers = ThreadPoolExecutor(READERS, "livemind-read")
         self._searchers = ThreadPoolExecutor(2, "livemind-search")
@@ -76,7 +78,11 @@ class Library:
 
     @classmethod
     def in_folder(
-        cls, folder: Path, embedder: Embedder, parser: ParseProcess | None = None
+        cls,
+        folder: Path,
+        embedder: Embedder,
+        parser: ParseProcess | None = None,
+        documents: Embedder | None = None,
     ) -> Library:
         """Open every collection of a folder; blocks. Raises StoreError."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,7 +91,7 @@ class Library:
         def open_store(name: str) -> PassageStore:
             return LocalStore(folder / name, embedder.name, embedder.dim, embedder.embed)
 
-        return cls(open_store, found, embedder, parser)
+        return cls(open_store, found, embedder, parser, documents)
 
     @property
     def names(self) -> list[str]:

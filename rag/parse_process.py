@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -122,13 +123,18 @@ class ParseProcess:
 def _begin(tokenizer: Path | None) -> None:
     global _count
     os.nice(5)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    belong_to_parent()
     _limit_memory()
     _count = load_counter(tokenizer)
 
 
+def belong_to_parent() -> None:
+    """End this process when the service is gone, also when it was killed; leave ctrl-c to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
 def _end_with_parent() -> None:
-    """End this process when the service is gone, also when it was killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
