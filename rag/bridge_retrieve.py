@@ -28,6 +28,8 @@ from .wire import (
     SearchRequest,
 )
 
+OVERLOADED = "overloaded: reads from disk wait longer than the deadline"
+
 
 @dataclass(frozen=True, slots=True)
 class BridgeSettings:
@@ -136,7 +138,12 @@ class RetrieveRoutes:
         deadline_s = self._cost.time_left(asked.deadline_ms / 1000.0, self._active)
         try:
             async with self._supersession.turn(asked.session_id, asked.revision, deadline_s):
-                await search(self._library, store, self._embed, question, progress, self._reranker)
+                if self._library.read_wait_s(self._active - 1) < deadline_s:
+                    await search(
+                        self._library, store, self._embed, question, progress, self._reranker
+                    )
+                else:  # every search ends with reading its passages
+                    progress.pending = [OVERLOADED]
         except Superseded:
             self._metrics.superseded()
             newer = f"a newer revision than {asked.revision} of this session is known"

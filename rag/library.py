@@ -20,6 +20,7 @@ from .chunking import Chunk, digest
 from .corpus import Corpus
 from .embed_worker import EmbedWorker
 from .parse_process import ParseProcess
+from .read_pool import ReadPool
 from .store.base import Document, Metadata, PassageStore, StoreError
 from .store.local import LocalStore
 
@@ -72,7 +73,7 @@ class Library:
         self._stores: dict[str, PassageStore] = {name: open_store(name) for name in names}
         self._ingest = EmbedWorker(documents or embedder, max_batch=8, max_queue=4096, cache_size=0)
         self._parser = parser or ParseProcess()
-        self._readers = ThreadPoolExecutor(READERS, "livemind-read")
+        self._readers = ReadPool(READERS)
         self._searchers = ThreadPoolExecutor(2, "livemind-search")
         self._writer = ThreadPoolExecutor(1, "livemind-write")
 
@@ -124,7 +125,11 @@ class Library:
 
     async def read(self, work: Callable[[], T]) -> T:
         """Run what reads from disk; dropped if it has not begun when the caller is cancelled."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, work)
+        return await self._readers.run(work)
+
+    def read_wait_s(self, expected: int) -> float:
+        """Return in how many seconds a read after ``expected`` others would have ended."""
+        return self._readers.wait_s(expected)
 
     async def search(self, work: Callable[[], T]) -> T:
         """Run what searches memory; apart from ``read``: a slow disk does not hold it up."""
@@ -182,7 +187,8 @@ class Library:
         """Finish writes, close the stores."""
         await self._parser.aclose()
         await self._ingest.aclose()
-        for pool in (self._searchers, self._readers, self._writer):
+        await asyncio.to_thread(self._readers.shutdown)
+        for pool in (self._searchers, self._writer):
             await asyncio.to_thread(pool.shutdown, wait=True, cancel_futures=True)
         for store in self._stores.values():
             await asyncio.to_thread(store.close)

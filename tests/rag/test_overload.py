@@ -57,6 +57,9 @@ class SlowDisk:
             await asyncio.sleep(self._read_s)
             return work()
 
+    def read_wait_s(self, expected: int) -> float:
+        return 0.0
+
     async def search(self, work: Callable[[], T]) -> T:
         return work()
 

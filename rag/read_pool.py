@@ -1,0 +1,72 @@
+"""The threads that read from disk, and how long they will be busy.
+
+Owns the estimate by which a search that the disk cannot answer in time is answered without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+NEWEST_COUNTS = 0.2  # share of the newest read in the mean
+
+
+class ReadPool:
+    """Runs reads for the tasks of event loops. Thread-safe."""
+
+    def __init__(self, threads: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """Start no thread yet; ``clock`` returns seconds."""
+        self._threads = threads
+        self._clock = clock
+        self._pool = ThreadPoolExecutor(threads, "livemind-read")
+        self._guard = threading.Lock()
+        self._unfinished = 0
+        self._read_s = 0.0
+
+    def wait_s(self, expected: int = 0) -> float:
+        """Return in how many seconds a read that came now would have ended; 0 = begins at once.
+
+        An idle thread always gets a read, however slow the last ones were: only so is it noticed
+        that the disk has recovered.
+
+        Args:
+            expected: reads that will come before it, those included that are there already.
+        """
+        with self._guard:
+            ahead = max(self._unfinished, expected) - self._threads + 1
+            return self._read_s * (1.0 + ahead / self._threads) if ahead > 0 else 0.0
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Return what ``work`` returns; dropped if the caller is cancelled before it began."""
+        with self._guard:
+            self._unfinished += 1
+        try:
+            reading = self._pool.submit(self._timed, work)
+        except RuntimeError:  # shut down
+            self._left()
+            raise
+        reading.add_done_callback(self._left)
+        return await asyncio.wrap_future(reading)
+
+    def shutdown(self) -> None:
+        """Drop what waits, let the others end; blocks."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _timed(self, work: Callable[[], T]) -> T:
+        began_s = self._clock()
+        try:
+            return work()
+        finally:
+            took_s = self._clock() - began_s
+            with self._guard:
+                self._read_s += NEWEST_COUNTS * (took_s - self._read_s)
+
+    def _left(self, _: Future[T] | None = None) -> None:
+        with self._guard:
+            self._unfinished -= 1

@@ -1,0 +1,88 @@
+"""How long a read waits for the disk, and which reads are not begun."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from livemind.rag.read_pool import NEWEST_COUNTS, ReadPool
+
+
+class Disk:
+    """A clock that reads move on, and a gate that holds them."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.gate = threading.Event()
+        self.gate.set()
+        self.begun = 0
+
+    def clock(self) -> float:
+        return self.now_s
+
+    def read(self) -> str:
+        self.begun += 1
+        self.gate.wait()
+        self.now_s += 0.2
+        return "text"
+
+
+@pytest.fixture
+def disk() -> Disk:
+    return Disk()
+
+
+@pytest.fixture
+def pool(disk: Disk) -> Iterator[ReadPool]:
+    pool = ReadPool(1, disk.clock)
+    yield pool
+    disk.gate.set()
+    pool.shutdown()
+
+
+async def test_read_pool_idle_thread_reads_at_once_however_slow_the_last_was(
+    pool: ReadPool, disk: Disk
+) -> None:
+    assert await pool.run(disk.read) == "text"
+    assert pool.wait_s() == 0.0
+
+
+async def test_read_pool_wait_grows_with_the_reads_ahead(pool: ReadPool, disk: Disk) -> None:
+    await pool.run(disk.read)
+    mean_s = NEWEST_COUNTS * 0.2
+    disk.gate.clear()
+    reads = [asyncio.ensure_future(pool.run(disk.read)) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert pool.wait_s() == pytest.approx(mean_s * (1 + 2))
+    assert pool.wait_s(expected=5) == pytest.approx(mean_s * (1 + 5))
+    disk.gate.set()
+    await asyncio.gather(*reads)
+    assert pool.wait_s() == 0.0
+
+
+async def test_read_pool_read_of_a_cancelled_caller_is_neither_begun_nor_counted(
+    pool: ReadPool, disk: Disk
+) -> None:
+    disk.gate.clear()
+    first = asyncio.ensure_future(pool.run(disk.read))
+    second = asyncio.ensure_future(pool.run(disk.read))
+    await asyncio.sleep(0)
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    disk.gate.set()
+    await first
+    assert disk.begun == 1
+    assert pool.wait_s() == 0.0
+
+
+async def test_read_pool_read_that_fails_is_not_counted_further(pool: ReadPool) -> None:
+    def fail() -> None:
+        raise OSError("no such sector")
+
+    with pytest.raises(OSError, match="sector"):
+        await pool.run(fail)
+    assert pool.wait_s() == 0.0
