@@ -30,17 +30,18 @@ class ReadPool:
         self._read_s = 0.0
 
     def wait_s(self, expected: int = 0) -> float:
-        """Return in how many seconds a read that came now would have ended; 0 = begins at once.
+        """Return in how many seconds a read that came now would have ended.
 
-        An idle thread always gets a read, however slow the last ones were: only so is it noticed
-        that the disk has recovered.
+        0 when there is no other, however slow the last ones were: only so is it noticed that the
+        disk has recovered.
 
         Args:
             expected: reads that will come before it, those included that are there already.
         """
         with self._guard:
-            ahead = max(self._unfinished, expected) - self._threads + 1
-            return self._read_s * (1.0 + ahead / self._threads) if ahead > 0 else 0.0
+            ahead = max(self._unfinished, expected)
+            queued = max(ahead - self._threads + 1, 0)
+            return self._read_s * (1.0 + queued / self._threads) if ahead else 0.0
 
     async def run(self, work: Callable[[], T]) -> T:
         """Return what ``work`` returns; dropped if the caller is cancelled before it began."""

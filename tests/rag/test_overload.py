@@ -14,7 +14,7 @@ from aiohttp.test_utils import make_mocked_request
 
 from livemind.rag.base import FloatArray
 from livemind.rag.bridge_metrics import BridgeMetrics
-from livemind.rag.bridge_retrieve import BridgeSettings, RetrieveRoutes
+from livemind.rag.bridge_retrieve import OVERLOADED, BridgeSettings, RetrieveRoutes
 from livemind.rag.embed_worker import EmbedWorker
 from livemind.rag.library import Library
 from livemind.rag.store.base import Key, Scored, StoredPassage
@@ -45,9 +45,10 @@ class Store:
 class SlowDisk:
     """A library whose reads take ``read_s`` each, four at a time; what is in memory is fast."""
 
-    def __init__(self, read_s: float) -> None:
+    def __init__(self, read_s: float, told_wait_s: float) -> None:
         self._read_s = read_s
         self._readers = asyncio.Semaphore(4)
+        self.told_wait_s = told_wait_s
 
     def store(self, name: str) -> Store:
         return Store()
@@ -58,7 +59,7 @@ class SlowDisk:
             return work()
 
     def read_wait_s(self, expected: int) -> float:
-        return 0.0
+        return self.told_wait_s if expected else 0.0
 
     async def search(self, work: Callable[[], T]) -> T:
         return work()
@@ -72,10 +73,10 @@ class Encoder:
         return np.ones(3, np.float32)
 
 
-async def overload(read_s: float) -> list[tuple[float, dict[str, Any]]]:
+async def overload(read_s: float, told_wait_s: float = 0.0) -> list[tuple[float, dict[str, Any]]]:
     """Return, for each client, when it was answered (seconds after asking) and with what."""
     routes = RetrieveRoutes(
-        cast(Library, SlowDisk(read_s)), cast(EmbedWorker, Encoder()),
+        cast(Library, SlowDisk(read_s, told_wait_s)), cast(EmbedWorker, Encoder()),
         BridgeSettings(max_concurrent=CLIENTS), BridgeMetrics(), None,
     )  # fmt: skip
     loop = asyncio.get_running_loop()
@@ -120,3 +121,13 @@ def test_retrieve_disk_that_keeps_up_with_some_clients_degrades_only_the_others(
 def test_retrieve_fast_disk_leaves_nobody_degraded(virtual_run: VirtualRun) -> None:
     answers = virtual_run(overload(read_s=0.0001))
     assert [answer["degraded"] for _, answer in answers] == [[]] * CLIENTS
+
+
+def test_retrieve_disk_known_to_be_too_slow_asks_it_for_one_and_answers_the_others_at_once(
+    virtual_run: VirtualRun,
+) -> None:
+    answers = virtual_run(overload(read_s=0.2, told_wait_s=0.2))
+    assert sorted(seconds for seconds, _ in answers)[-2] == 0.0
+    told = [answer["degraded"] for _, answer in answers]
+    assert told.count([OVERLOADED]) == CLIENTS - 1
+    assert all(told)

@@ -43,7 +43,7 @@ def pool(disk: Disk) -> Iterator[ReadPool]:
     pool.shutdown()
 
 
-async def test_read_pool_idle_thread_reads_at_once_however_slow_the_last_was(
+async def test_read_pool_only_read_is_begun_at_once_however_slow_the_last_was(
     pool: ReadPool, disk: Disk
 ) -> None:
     assert await pool.run(disk.read) == "text"
@@ -86,3 +86,13 @@ async def test_read_pool_read_that_fails_is_not_counted_further(pool: ReadPool) 
     with pytest.raises(OSError, match="sector"):
         await pool.run(fail)
     assert pool.wait_s() == 0.0
+
+
+async def test_read_pool_read_beside_another_takes_as_long_as_the_last(disk: Disk) -> None:
+    pool = ReadPool(4, disk.clock)
+    try:
+        await pool.run(disk.read)
+        assert pool.wait_s(expected=1) == pytest.approx(NEWEST_COUNTS * 0.2)
+        assert pool.wait_s(expected=7) == pytest.approx(NEWEST_COUNTS * 0.2 * 2)
+    finally:
+        pool.shutdown()
