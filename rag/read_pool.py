@@ -28,6 +28,7 @@ class ReadPool:
         self._guard = threading.Lock()
         self._unfinished = 0
         self._read_s = 0.0
+        self._began_s: dict[object, float] = {}  # of the reads at work, oldest first
 
     def wait_s(self, expected: int = 0) -> float:
         """Return in how many seconds a read that came now would have ended.
@@ -41,7 +42,10 @@ class ReadPool:
         with self._guard:
             ahead = max(self._unfinished, expected)
             queued = max(ahead - self._threads + 1, 0)
-            return self._read_s * (1.0 + queued / self._threads) if ahead else 0.0
+            read_s = self._read_s
+            if self._began_s:  # the oldest has told by now how slow the disk is at least
+                read_s = max(read_s, self._clock() - next(iter(self._began_s.values())))
+            return read_s * (1.0 + queued / self._threads) if ahead else 0.0
 
     async def run(self, work: Callable[[], T]) -> T:
         """Return what ``work`` returns; dropped if the caller is cancelled before it began."""
@@ -60,12 +64,14 @@ class ReadPool:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _timed(self, work: Callable[[], T]) -> T:
-        began_s = self._clock()
+        mine = object()
+        with self._guard:
+            self._began_s[mine] = self._clock()
         try:
             return work()
         finally:
-            took_s = self._clock() - began_s
             with self._guard:
+                took_s = self._clock() - self._began_s.pop(mine)
                 self._read_s += NEWEST_COUNTS * (took_s - self._read_s)
 
     def _left(self, _: Future[T] | None = None) -> None:

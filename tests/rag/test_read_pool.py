@@ -19,12 +19,14 @@ class Disk:
         self.gate = threading.Event()
         self.gate.set()
         self.begun = 0
+        self.reached = threading.Event()
 
     def clock(self) -> float:
         return self.now_s
 
     def read(self) -> str:
         self.begun += 1
+        self.reached.set()
         self.gate.wait()
         self.now_s += 0.2
         return "text"
@@ -96,3 +98,15 @@ async def test_read_pool_read_beside_another_takes_as_long_as_the_last(disk: Dis
         assert pool.wait_s(expected=7) == pytest.approx(NEWEST_COUNTS * 0.2 * 2)
     finally:
         pool.shutdown()
+
+
+async def test_read_pool_read_still_at_work_tells_how_slow_the_disk_is(
+    pool: ReadPool, disk: Disk
+) -> None:
+    disk.gate.clear()
+    reading = asyncio.ensure_future(pool.run(disk.read))
+    await asyncio.to_thread(disk.reached.wait)
+    disk.now_s += 0.15
+    assert pool.wait_s() == pytest.approx(0.15 * 2)
+    disk.gate.set()
+    await reading
