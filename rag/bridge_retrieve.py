@@ -15,7 +15,6 @@ from .bridge_metrics import BridgeMetrics
 from .embed_worker import EmbedWorker
 from .fusion import Found
 from .library import Library
-from .loop_cost import LoopCost
 from .rerank import Reranker
 from .search import Progress, Question, search
 from .supersession import Superseded, Supersession
@@ -65,7 +64,6 @@ class RetrieveRoutes:
         self._metrics = metrics
         self._reranker = reranker
         self._supersession = Supersession(settings.max_sessions)
-        self._cost = LoopCost()
         self._active = 0
 
     async def retrieve(self, request: web.Request) -> web.Response:
@@ -135,7 +133,7 @@ class RetrieveRoutes:
         question = Question(
             asked.query, asked.top_k, asked.mode, asked.min_score, asked.filter, not asked.partial
         )
-        deadline_s = self._cost.time_left(asked.deadline_ms / 1000.0, self._active)
+        deadline_s = asked.deadline_ms / 1000.0
         try:
             async with self._supersession.turn(asked.session_id, asked.revision, deadline_s):
                 if self._library.read_wait_s(self._active - 1) < deadline_s:
@@ -154,7 +152,6 @@ class RetrieveRoutes:
             degraded += progress.pending
         progress.ms["total"] = (time.perf_counter() - began) * 1000.0
         self._metrics.answered(progress.ms, degraded)
-        self._cost.answered()
         known = frozenset(asked.known)
         answer = RetrieveAnswer(
             revision=asked.revision,
