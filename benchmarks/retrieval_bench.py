@@ -144,7 +144,7 @@ async def _documentation(
     worker = EmbedWorker(embedder)
     kept = options.data or own / "docs"
     try:
-        with document_encoder() as documents:
+        with document_encoder(embedder) as documents:
             async with data_library(kept, embedder, documents=documents) as library:
                 built = await _build(library, docs, pages, shown, task)
                 content["cases"]["build"], rate = built

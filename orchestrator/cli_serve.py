@@ -120,7 +120,7 @@ async def missing_bridge(mind: LiveMind, embedder: Embedder | None) -> AsyncIter
     host, port = _local_address(rag.bridge_url) or ("127.0.0.1", 0)
     try:
         settings = BridgeSettings(writable=rag.data is not None)
-        with document_encoder() as documents:
+        with document_encoder(embedder) as documents:
             kept = (
                 folder_library(rag.corpus or HANDBOOK, embedder)
                 if rag.data is None

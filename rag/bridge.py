@@ -149,9 +149,9 @@ async def serve_bridge(
         await runner.cleanup()
 
 
-def document_encoder() -> ProcessEmbedder:
-    """Return the encoder for documents that come in while queries are answered; to be closed."""
-    return ProcessEmbedder(MiniLMEmbedder, MiniLMEmbedder.name, MiniLMEmbedder.dim)
+def document_encoder(embedder: Embedder) -> ProcessEmbedder:
+    """Return another of its class, for documents that come in beside queries; to be closed."""
+    return ProcessEmbedder(type(embedder), embedder.name, embedder.dim)
 
 
 @asynccontextmanager
@@ -243,7 +243,7 @@ async def _run(args: Namespace, say: Callable[[str], None]) -> None:
     milvus: str | None = getattr(args, "milvus", None)
     tokenizer: Path | None = getattr(args, "tokenizer", None)
     async with AsyncExitStack() as stack:
-        documents = stack.enter_context(document_encoder())
+        documents = stack.enter_context(document_encoder(embedder))
         if milvus is not None:
             kept = milvus_library(address_of(milvus), embedder, tokenizer, documents)
         elif data is not None:
