@@ -3,15 +3,18 @@
 One update: a text that was never seen (read, language, encoder, classifier) and the same text
 again (cached). Many: each session routes its newest text as soon as its last estimate is there,
 like ``orchestrator/engine.py``; an update's wait ends when it, or a newer one of its session, is
-routed. A second task watches how late the event loop is.
+routed. A second task watches how late the event loop is, first without any typist: so late is the
+machine itself. ``loop_busy_ms`` is what the loop's thread computed from one tick to the next.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
-from time import perf_counter
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from time import perf_counter, thread_time
 
 from ..orchestrator.router import Router
 from ..orchestrator.routing.dataset import Prompt, prefixes
@@ -21,7 +24,16 @@ from .stats import p50, p95, quantile
 MOST_WORDS = 60
 CPM = 400
 CHARS_PER_WORD = 6
+PAUSE_S = CHARS_PER_WORD * 60 / CPM
 TICK_S = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class Ticks:
+    """How late each tick was and what the loop's thread computed since the one before, ms."""
+
+    late_ms: list[float] = field(default_factory=list)
+    busy_ms: list[float] = field(default_factory=list)
 
 
 async def one_by_one(
@@ -62,18 +74,15 @@ async def all_at_once(
     """Return waits and loop delays while ``sessions`` type ``words`` words each, at 400 cpm."""
     rng = random.Random(seed)
     waits_ms: list[float] = []
-    late_ms: list[float] = []
     routed = [0]
+    idle, typed = Ticks(), Ticks()
+    async with _watched(idle):
+        await asyncio.sleep(words * PAUSE_S)
     before = router.stats()
-    watch = asyncio.create_task(_watch(late_ms))
-    try:
-        async with asyncio.TaskGroup() as typists:
-            for _ in range(sessions):
-                text = _long_text(prompts, words, rng)
-                typists.create_task(_type(router, text, rng.random(), waits_ms, routed))
-    finally:
-        watch.cancel()
-        await asyncio.gather(watch, return_exceptions=True)
+    async with _watched(typed), asyncio.TaskGroup() as typists:
+        for _ in range(sessions):
+            text = _long_text(prompts, words, rng)
+            typists.create_task(_type(router, text, rng.random(), waits_ms, routed))
     after = router.stats()
     asked = after.hits + after.misses - before.hits - before.misses
     details = {
@@ -81,14 +90,18 @@ async def all_at_once(
         "updates_typed": len(waits_ms),
         "updates_routed": routed[0],
         "wait_ms": _spread(waits_ms),
-        "loop_late_ms": _spread(late_ms),
+        "loop_late_ms": _spread(typed.late_ms),
+        "loop_late_idle_ms": _spread(idle.late_ms),
+        "loop_busy_ms": _spread(typed.busy_ms),
         "cache_hit_share": (after.hits - before.hits) / asked if asked else None,
     }
     return details, {
         "routing.many.longest_wait_ms": max(waits_ms, default=None),
         "routing.many.wait_ms.p95": p95(waits_ms),
-        "routing.many.loop_blocked_ms.max": max(late_ms, default=None),
-        "routing.many.loop_blocked_ms.p99": quantile(late_ms, 0.99),
+        "routing.many.loop_blocked_ms.max": max(typed.late_ms, default=None),
+        "routing.many.loop_blocked_ms.p99": quantile(typed.late_ms, 0.99),
+        "routing.many.loop_busy_ms.max": max(typed.busy_ms, default=None),
+        "routing.many.loop_idle_ms.max": max(idle.late_ms, default=None),
     }
 
 
@@ -96,8 +109,7 @@ async def _type(
     router: Router, text: str, phase: float, waits_ms: list[float], routed: list[int]
 ) -> None:
     """Type one text; at most one estimate under way, then the newest text."""
-    pause_s = CHARS_PER_WORD * 60 / CPM
-    await asyncio.sleep(phase * pause_s)
+    await asyncio.sleep(phase * PAUSE_S)
     open_since: list[float] = []
     newest: list[str] = []
     running: asyncio.Task[None] | None = None
@@ -117,16 +129,27 @@ async def _type(
         newest.append(part)
         if running is None or running.done():
             running = asyncio.create_task(route())
-        await asyncio.sleep(pause_s)
+        await asyncio.sleep(PAUSE_S)
     if running is not None:
         await running
 
 
-async def _watch(late_ms: list[float]) -> None:
+@asynccontextmanager
+async def _watched(ticks: Ticks) -> AsyncGenerator[None, None]:
+    watch = asyncio.create_task(_watch(ticks))
+    try:
+        yield
+    finally:
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
+
+
+async def _watch(ticks: Ticks) -> None:
     while True:
-        due_s = perf_counter() + TICK_S
+        due_s, before_s = perf_counter() + TICK_S, thread_time()
         await asyncio.sleep(TICK_S)
-        late_ms.append((perf_counter() - due_s) * 1000)
+        ticks.late_ms.append((perf_counter() - due_s) * 1000)
+        ticks.busy_ms.append((thread_time() - before_s) * 1000)
 
 
 def _long_text(prompts: Sequence[Prompt], words: int, rng: random.Random) -> str:

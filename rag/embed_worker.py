@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -19,8 +20,6 @@ from .base import Embedder, FloatArray, LayeredEmbedder
 from .embedder import EmbedderError
 
 Key = bytes
-AT_A_TIME = 4
-"""Texts of a batch whose waiters resume in one round of the event loop."""
 
 
 class EmbedQueueFull(EmbedderError):
@@ -189,17 +188,15 @@ class EmbedWorker:
             error.__cause__ = exc
             _fail(jobs, error)
         else:
-            self._deliver_some(
-                [(*one, row) for one, row in zip(jobs.items(), vectors, strict=True)]
-            )
+            self._deliver_next(zip(jobs.items(), vectors, strict=True))
         self._start_batch()
 
-    def _deliver_some(self, found: list[tuple[Key, _Job, FloatArray]]) -> None:
-        """Deliver a few, the rest in the loop's next rounds: what waiters do then takes time."""
-        for key, job, row in found[:AT_A_TIME]:
+    def _deliver_next(self, found: Iterator[tuple[tuple[Key, _Job], FloatArray]]) -> None:
+        """Deliver one, the others in the loop's next rounds: what waiters do then takes time."""
+        for (key, job), row in found:
             self._deliver(key, job, row)
-        if rest := found[AT_A_TIME:]:
-            asyncio.get_running_loop().call_soon(self._deliver_some, rest)
+            asyncio.get_running_loop().call_soon(self._deliver_next, found)
+            return
 
     def _deliver(self, key: Key, job: _Job, row: FloatArray) -> None:
         vector = np.array(row, np.float32)  # a copy: a view would keep its whole batch alive
