@@ -157,6 +157,7 @@ def make_policy(settings: Settings) -> Policy:
         commit_wait_s=rag.commit_wait_ms / 1000,
         stable_confidence=router.stable_confidence,
         stable_updates=router.stable_updates,
+        warm_from=router.warm_from,
         max_prefill_tokens=speculation.max_prefill_tokens,
         max_drafts=speculation.max_drafts,
         max_waste_ratio=speculation.max_waste_ratio,

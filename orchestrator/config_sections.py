@@ -195,6 +195,13 @@ class RouterConfig(Section):
     stable_updates: int = Field(
         2, ge=1, le=100, description="The same: estimates in a row that must agree for it."
     )
+    warm_from: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Probability from which the two likeliest experts are woken and prefilled "
+        "before a route is settled; 1 = only the fast one.",
+    )
     settle_ms: float = Field(
         250,
         ge=0,

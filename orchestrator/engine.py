@@ -141,14 +141,13 @@ class Engine:
 
     def prefill(self, action: Prefill) -> None:
         """Move the prefill target; other experts of the session are not prefilled any further."""
-        lane = self._lanes.get(action.expert)
-        if lane is None:
-            lane = self._lanes[action.expert] = PrefillLane(action.expert, self._shared)
-        for other in self._lanes.values():
-            if other is not lane and other.task is not None:
-                other.task.cancel()
-        lane.aim(action, self.cache_salt)
-        self._run_lane(lane)
+        for name, lane in self._lanes.items():
+            if name not in action.experts and lane.task is not None:
+                lane.task.cancel()
+        for name in action.experts:
+            lane = self._lanes.setdefault(name, PrefillLane(name, self._shared))
+            lane.aim(action, self.cache_salt)
+            self._run_lane(lane)
 
     def expert_ready(self, expert: str) -> None:
         """An expert was loaded: go on with what waited for it."""

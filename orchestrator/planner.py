@@ -263,7 +263,7 @@ def _look_ahead(state: TurnState, actions: list[Action]) -> TurnState:
 
 
 def _prefill(state: TurnState, actions: list[Action]) -> None:
-    """Prefill the fast expert until the route settles, the routed one from then on.
+    """Prefill the fast expert and likely ones until the route settles, the routed one from then on.
 
     Until the documents are frozen only what stands before them is safe to compute. A conversation
     with images is not computed ahead, as its tokens are known to the engine alone: its expert is
@@ -280,15 +280,27 @@ def _prefill(state: TurnState, actions: list[Action]) -> None:
         if settled is not None:
             actions.append(Wake(settled))
         return
-    expert = settled or policy.fast
-    if expert is None:
+    experts = (settled,) if settled is not None else _candidates(state)
+    if not experts:
         return
     if policy.retrieval and state.docs.frozen is None:
         messages = build(state.context, "", open_turn=True)
     else:
         context = replace(state.context, frozen=state.docs.frozen or ())
         messages = build(context, state.text, open_turn=True)
-    actions.append(Prefill(expert, messages, state.revision, budget))
+    actions.append(Prefill(experts, messages, state.revision, budget // len(experts)))
+
+
+def _candidates(state: TurnState) -> tuple[str, ...]:
+    """Return who may be needed while no route is settled: the fast expert, then the likeliest."""
+    policy, found = state.policy, {}
+    if policy.fast is not None:
+        found[policy.fast] = None
+    if state.route is not None and policy.warm_from < 1.0:
+        estimate = state.route.estimate
+        ranked = ((estimate.expert, estimate.confidence), *estimate.alternatives)
+        found |= {name: None for name, chance in ranked[:2] if chance >= policy.warm_from}
+    return tuple(found)
 
 
 def _maybe_draft(state: TurnState, actions: list[Action], now_s: float) -> TurnState:

@@ -25,6 +25,8 @@ class Policy(Struct, frozen=True):
     """The rules of one session, from the configuration and ``session.update``. Times in seconds.
 
     ``on_cold``: an expert that is not loaded at commit is waited for, or the fast one answers.
+    ``warm_from``: until a route is settled the two likeliest experts are prepared beside the fast
+    one as soon as they are this probable; 1 = none is.
     """
 
     mode: Mode = "draft"
@@ -40,6 +42,7 @@ class Policy(Struct, frozen=True):
     commit_wait_s: float = 0.06
     stable_confidence: float = 0.55
     stable_updates: int = 2
+    warm_from: float = 1.0
     max_prefill_tokens: int = 16_384
     max_drafts: int = 3
     max_waste_ratio: float = 4.0
@@ -140,9 +143,12 @@ class Retrieve(Struct, frozen=True):
 
 
 class Prefill(Struct, frozen=True):
-    """Bring these messages, the last turn open, into the expert's cache: its newest target."""
+    """Bring these messages, the last turn open, into the experts' caches: their newest target.
 
-    expert: str
+    Other experts are not prefilled any further; ``budget_tokens`` is what each may compute.
+    """
+
+    experts: tuple[str, ...]
     messages: tuple[Message, ...]
     revision: int
     budget_tokens: int

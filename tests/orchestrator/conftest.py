@@ -32,10 +32,13 @@ class WordRouter(Router):
         super().__init__(None, {}, [Candidate(default, "general", 0)], default)
         self.words, self.default, self.delay_s = words, default, delay_s
         self.asked: list[str] = []
+        self.estimates: list[RouteEstimate] = []  # of the next texts, whatever their words are
 
     async def estimate(self, text: str, context: RouteContext = NO_CONTEXT) -> RouteEstimate:
         self.asked.append(text)
         await asyncio.sleep(self.delay_s)
+        if self.estimates:
+            return self.estimates.pop(0)
         for word, expert in self.words.items():
             if word in text:
                 return RouteEstimate(expert, expert, 0.9)

@@ -90,7 +90,7 @@ def test_pasted_commit_answers_without_speculating() -> None:
 def test_completed_word_after_the_start_delay_routes_and_prefills() -> None:
     _, actions = planner.on_text(turn("hello", 1.0), "hello ", 2, 1.1)
     assert of(actions, Route) == [Route("hello")]
-    expected = Prefill("fast", (Message("user", "hello "),), 2, POLICY.max_prefill_tokens)
+    expected = Prefill(("fast",), (Message("user", "hello "),), 2, POLICY.max_prefill_tokens)
     assert of(actions, Prefill) == [expected]
 
 
@@ -176,7 +176,7 @@ def test_pinned_expert_is_never_routed_but_prefilled() -> None:
     state = turn("hello", 1.0, policy={"pinned": "strong"})
     _, actions = planner.on_text(state, "hello ", 2, 1.1)
     assert of(actions, Route) == []
-    assert [action.expert for action in of(actions, Prefill)] == ["strong"]
+    assert [action.experts for action in of(actions, Prefill)] == [("strong",)]
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_prefill_moves_from_the_fast_to_the_routed_expert_once_stable(
 ) -> None:
     state = routed(turn("hello", 1.0), stable=stable)
     _, actions = planner.on_text(state, "hello ", 2, 1.1)
-    assert [action.expert for action in of(actions, Prefill)] == [expert]
+    assert [action.experts for action in of(actions, Prefill)] == [(expert,)]
 
 
 def test_without_fast_expert_nothing_is_prefilled_until_the_route_settles() -> None:
@@ -312,6 +312,42 @@ def test_prefill_stops_at_the_token_budget_of_the_turn(spent: int, targets: int)
     state, _ = planner.on_prefilled(state, spent - 40)
     _, actions = planner.on_text(state, "hello ", 2, 1.1)
     assert len(of(actions, Prefill)) == targets
+
+
+@pytest.mark.parametrize(
+    ("warm_from", "chances", "prepared"),
+    [
+        (1.0, (0.99, 0.01), ("fast",)),
+        (0.3, (0.45, 0.4), ("fast", "a", "b")),
+        (0.3, (0.6, 0.2), ("fast", "a")),
+        (0.3, (0.29, 0.28), ("fast",)),
+        (0.0, (0.4, 0.3, 0.3), ("fast", "a", "b")),
+    ],
+)
+def test_unsettled_route_prefills_likely_experts_within_one_budget(
+    warm_from: float, chances: tuple[float, ...], prepared: tuple[str, ...]
+) -> None:
+    (best, *rest), names = chances, ("b", "c")
+    state = turn("one", 1.0, policy={"warm_from": warm_from, "max_prefill_tokens": 100})
+    estimate = RouteEstimate("a", "a", best, tuple(zip(names, rest, strict=False)))
+    state, actions = planner.on_route(state, "one", estimate, 1.1)
+    (prefill,) = of(actions, Prefill)
+    assert prefill.experts == prepared
+    assert prefill.budget_tokens == 100 // len(prepared)
+
+
+def test_settled_route_ends_the_prefill_of_other_candidates() -> None:
+    state = turn("one", 1.0, policy={"warm_from": 0.1})
+    estimate = RouteEstimate("a", "a", 0.6, (("b", 0.4),), final=0.99, stable=True)
+    _, actions = planner.on_route(state, "one", estimate, 1.1)
+    assert [action.experts for action in of(actions, Prefill)] == [("a",)]
+
+
+def test_fast_expert_that_is_a_candidate_is_prefilled_once() -> None:
+    state = turn("one", 1.0, policy={"warm_from": 0.1})
+    estimate = RouteEstimate("fast", "fast", 0.6, (("b", 0.4),))
+    _, actions = planner.on_route(state, "one", estimate, 1.1)
+    assert [action.experts for action in of(actions, Prefill)] == [("fast", "b")]
 
 
 # ---- drafts -------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ class Reports(list[tuple[int, int, int]]):
 def target(words: int, revision: int = 1, word: str = "w", budget_tokens: int = 1000) -> Prefill:
     """Return a target of ``words`` + 1 tokens: the role's marker and the words."""
     text = "".join(f"{word}{n} " for n in range(words))
-    return Prefill("e", (Message("user", text),), revision, budget_tokens)
+    return Prefill(("e",), (Message("user", text),), revision, budget_tokens)
 
 
 @asynccontextmanager
@@ -138,7 +138,7 @@ async def test_longer_target_continues_where_the_last_one_ended() -> None:
 
 async def test_edited_target_is_prefilled_from_the_first_different_block() -> None:
     expert = Recorder()
-    edited = Prefill("e", (Message("user", "w0 w1 w2 w3 new w5 w6 "),), 2, 1000)
+    edited = Prefill(("e",), (Message("user", "w0 w1 w2 w3 new w5 w6 "),), 2, 1000)
     await prefilled(expert, target(7), edited, slice_tokens=4)
     assert expert.lengths == [4, 8, 8]
 

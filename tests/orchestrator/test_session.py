@@ -23,6 +23,7 @@ from livemind.orchestrator.errors import (
     RevisionConflict,
 )
 from livemind.orchestrator.session import Limits, SessionOptions
+from livemind.orchestrator.turn import RouteEstimate
 from livemind.rag.base import RetrievalResult
 
 PINNED = SessionOptions(pinned="strong")
@@ -478,6 +479,36 @@ def test_unloaded_expert_is_woken_by_typing_and_prefilled_once_ready(
             assert slow.prefilled_tokens > 0
             await live.answer(session)
             assert slow.starts == 1
+
+    virtual_run(main())
+
+
+def test_likely_expert_is_woken_and_prefilled_until_the_route_settles_elsewhere(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    """One that is ready only after that computes nothing for this turn."""
+
+    async def main() -> None:
+        likely, late = FakeExpert("likely"), FakeExpert("late", start_s=5.0)
+        options = SessionOptions(speculation="prefill", documents=("d " * 40,))
+        async with (
+            live.open_stage(
+                FakeExpert("fast"), strong(), likely, late, warm=("fast", "strong", "likely")
+            ) as stage,
+            stage.session(options, warm_from=0.3) as session,
+        ):
+            either = RouteEstimate("likely", "likely", 0.5, (("late", 0.4),), final=0.2)
+            strong_now = RouteEstimate("strong", "strong", 0.9, final=0.99, stable=True)
+            stage.router.estimates = [either, strong_now]
+            session.replace("a b ")
+            await asyncio.sleep(0.5)
+            assert (likely.prefilled_tokens > 40, late.starts) == (True, 1)
+            session.append("c d ")
+            await asyncio.sleep(0.2)
+            before = likely.prefilled_tokens
+            await asyncio.sleep(10)
+            assert stage.experts["strong"].prefilled_tokens > 40
+            assert (likely.prefilled_tokens, late.prefilled_tokens) == (before, 0)
 
     virtual_run(main())
 
