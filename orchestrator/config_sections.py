@@ -248,7 +248,10 @@ class SpeculationConfig(Section):
         16_384, ge=0, le=10_000_000, description="Prompt tokens computed ahead in one turn."
     )
     max_drafts: int = Field(
-        3, ge=0, le=100, description="Drafts of one turn; the last waits for a sentence's end."
+        3,
+        ge=0,
+        le=100,
+        description="Drafts of one turn; of several the last is for a sentence's end.",
     )
     max_draft_tokens: int = Field(
         256, ge=1, le=65_536, description="Length of a draft, tokens of each of its experts."
