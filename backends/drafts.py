@@ -16,8 +16,8 @@ TOKEN_COST_STEPS = 0.03
 # What a draft may cost while it has gained nothing: steps, and part of the answer's steps.
 ALLOWED_LOSS_STEPS = 0.3
 ALLOWED_LOSS = 0.03
-FIRST_LENGTH = 8
-SHORTEST_LENGTH = 4
+FIRST_LENGTH = 7
+SHORTEST_LENGTH = 3
 SHORTEST_MATCH = 2
 LONGEST_MATCH = 8
 SEARCH_TOKENS = 256

@@ -26,7 +26,10 @@ log = logging.getLogger(__name__)
 # Keys of SamplingParams.extra_args, and so of vllm_xargs.
 DRAFT = "livemind_draft"
 DRAFT_ID = "livemind_draft_id"
-MOST_TOKENS = 16
+# On CPUs a step over a new number of tokens costs some milliseconds once, since oneDNN prepares its
+# matrix products by number of rows: proposals have one of these lengths.
+PROPOSAL_LENGTHS = (3, 7, 15)
+MOST_TOKENS = PROPOSAL_LENGTHS[-1]
 # Positions that the drafts of all requests may add to one step: beyond it a step is bound by
 # computing, not by reading the weights, and guesses cost their full price.
 STEP_POSITIONS = 48
@@ -238,7 +241,9 @@ class _Followed:
             most = min(most, self._last - self.known - 1)
         proposal = self.cursor.propose(max(0, most))
         # A step finds the token behind what it verifies by itself: an end is not worth a position.
-        return proposal[:-1] if proposal and proposal[-1] in self._ends else proposal
+        if proposal and proposal[-1] in self._ends:
+            proposal = proposal[:-1]
+        return _filled_up(proposal, most)
 
 
 class DraftWorker:
@@ -263,6 +268,17 @@ class DraftWorker:
         drafter = getattr(self._livemind_runner, "drafter", None)
         if isinstance(drafter, DraftProposer):
             drafter.push(draft_id, tokens)
+
+
+def _filled_up(proposal: list[int], most: int) -> list[int]:
+    """Return a proposal of one of the usual lengths, as far as ``most`` allows.
+
+    It is filled up with its last token, which is verified like the rest and seldom comes true.
+    """
+    length = next((usual for usual in PROPOSAL_LENGTHS if usual >= len(proposal)), 0)
+    if not proposal or not len(proposal) < length <= most:
+        return proposal
+    return proposal + proposal[-1:] * (length - len(proposal))
 
 
 def _token_ids(draft: object) -> list[int]:

@@ -36,7 +36,7 @@ class Engine:
         self.model_config = SimpleNamespace(get_vocab_size=lambda: 1000)
         self.tokens = np.zeros((128, CONTEXT), np.int32)
         self.lengths = np.full(128, PROMPT, np.int64)
-        config = SimpleNamespace(num_speculative_tokens=8)
+        config = SimpleNamespace(num_speculative_tokens=15)
         self.drafter = DraftProposer(SimpleNamespace(speculative_config=config))
         self.worker = DraftWorker()
         self.worker.model_runner = self
@@ -93,9 +93,23 @@ def test_propose_never_beyond_the_answer_or_the_context(engine: Engine) -> None:
 
 
 def test_propose_the_end_of_the_answer_is_left_to_the_step_before_it(engine: Engine) -> None:
-    engine.add("whole", [10, 11, 12, 2], all_stop_token_ids={2})
-    assert engine.step([10]) == [[11, 12]]
-    assert engine.step([11, 12]) == [[]]
+    engine.add("whole", [10, 11, 12, 13, 2], all_stop_token_ids={2})
+    assert engine.step([10]) == [[11, 12, 13]]
+    assert engine.step([11, 12, 13]) == [[]]
+
+
+@pytest.mark.parametrize(
+    ("drafted", "most", "length"),
+    [(1, 32, 3), (3, 32, 3), (4, 32, 7), (7, 32, 7), (9, 32, 15), (40, 32, 7), (5, 7, 5)],
+)
+def test_propose_is_filled_up_to_one_of_few_lengths_where_there_is_room(
+    engine: Engine, drafted: int, most: int, length: int
+) -> None:
+    draft = list(range(10, 11 + drafted))
+    engine.add("some", draft, max_tokens=most)
+    (proposal,) = engine.step([10])
+    assert proposal[:drafted] == draft[1 : 1 + len(proposal)]
+    assert len(proposal) == length
 
 
 def test_propose_large_batch_shares_the_positions_of_a_step(engine: Engine) -> None:
@@ -118,9 +132,9 @@ def test_propose_on_a_runner_that_differs_gives_up_and_says_so(
 def test_push_before_and_after_the_request_begins_extends_its_draft(engine: Engine) -> None:
     engine.worker.livemind_push_draft("late", [12])
     engine.add("late", [10, 11])
-    assert engine.step([10]) == [[11, 12]]
+    assert engine.step([10]) == [[11, 12, 12]]
     engine.worker.livemind_push_draft("late", [13, 14])
-    assert engine.step([11, 12, 13]) == [[14]]
+    assert engine.step([11, 12, 13]) == [[14, 14, 14]]
 
 
 def test_push_to_requests_that_never_begin_is_bounded(engine: Engine) -> None:
@@ -135,7 +149,7 @@ def test_propose_requests_that_ended_are_forgotten(engine: Engine) -> None:
         engine.input_batch.req_ids.clear()
         engine.lengths[0] = PROMPT
         engine.add(f"r{number}", [10, 11])
-        assert engine.step([10]) == [[11]]
+        assert engine.step([10]) == [[11, 11, 11]]
     assert len(engine.drafter._followed) < 20
     assert len(engine.drafter._by_draft_id) < 20
 
