@@ -2,12 +2,20 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 namespace livemind {
 namespace {
 
 constexpr std::size_t kBlock = 64;  // rows whose products are held at once
+
+// Queries begin at a cache line: they are read once for every row.
+template <typename T>
+struct alignas(64) Line {
+  static constexpr std::size_t kElements = 64 / sizeof(T);
+  T elements[kElements];
+};
 
 bool Better(const Neighbour& a, const Neighbour& b) {
   return a.similarity != b.similarity ? a.similarity > b.similarity : a.row < b.row;
@@ -24,6 +32,17 @@ void Offer(std::vector<Neighbour>& heap, std::size_t k, const Neighbour& candida
     heap.back() = candidate;
     std::push_heap(heap.begin(), heap.end(), Better);
   }
+}
+
+// Whether any of the products is above `least` or not finite.
+bool AnyMatters(const float* products, std::size_t count, float least) {
+  constexpr float kLowest = std::numeric_limits<float>::lowest();
+  int matters = 0;
+  for (std::size_t row = 0; row < count; ++row) {
+    matters |=
+        static_cast<int>(!(products[row] <= least)) | static_cast<int>(!(products[row] >= kLowest));
+  }
+  return matters != 0;
 }
 
 bool QuantizeRow(const float* row, std::size_t dim, std::int8_t* codes, float* scale) {
@@ -50,13 +69,18 @@ NonFinite TopK(const Kernels& kernels, const float* queries, std::ptrdiff_t quer
   const std::size_t dim = matrix.dim;
   std::vector<std::vector<Neighbour>> heaps(q);
   for (auto& heap : heaps) heap.reserve(k);
-  std::vector<float> prepared(matrix.int8 ? 0 : q * dim), scales(matrix.int8 ? q : 0);
-  std::vector<std::int8_t> codes(matrix.int8 ? q * dim : 0);
+  typedef Line<float> Floats;
+  typedef Line<std::int8_t> Codes;
+  const std::size_t float_lines = (dim + Floats::kElements - 1) / Floats::kElements;
+  const std::size_t code_lines = (dim + Codes::kElements - 1) / Codes::kElements;
+  std::vector<Floats> prepared(matrix.int8 ? 0 : q * float_lines);
+  std::vector<Codes> codes(matrix.int8 ? q * code_lines : 0);
+  std::vector<float> scales(matrix.int8 ? q : 0);
   for (std::size_t i = 0; i < q; ++i) {
     const float* query = queries + static_cast<std::ptrdiff_t>(i) * query_stride;
     if (!matrix.int8) {
-      kernels.prepare_query(query, dim, matrix.type, prepared.data() + i * dim);
-    } else if (!QuantizeRow(query, dim, codes.data() + i * dim, &scales[i])) {
+      kernels.prepare_query(query, dim, matrix.type, prepared[i * float_lines].elements);
+    } else if (!QuantizeRow(query, dim, codes[i * code_lines].elements, &scales[i])) {
       return {true, i, 0};
     }
   }
@@ -71,26 +95,22 @@ NonFinite TopK(const Kernels& kernels, const float* queries, std::ptrdiff_t quer
         static_cast<const char*>(matrix.data) + static_cast<std::ptrdiff_t>(start) * row_bytes;
     for (std::size_t i = 0; i < q; ++i) {
       if (matrix.int8) {
-        kernels.dots_i8(codes.data() + i * dim, reinterpret_cast<const std::int8_t*>(block),
+        kernels.dots_i8(codes[i * code_lines].elements, reinterpret_cast<const std::int8_t*>(block),
                         matrix.stride, count, dim, wholes);
         for (std::size_t row = 0; row < count; ++row) {
           products[row] =
               static_cast<float>(wholes[row]) * (scales[i] * matrix.scales[start + row]);
         }
       } else {
-        kernels.dots(prepared.data() + i * dim, matrix.type, block, matrix.stride, count, dim,
-                     products);
-      }
-      float check = 0.0F;
-      for (std::size_t row = 0; row < count; ++row) check += products[row] - products[row];
-      if (check != 0.0F || std::isnan(check)) {
-        for (std::size_t row = 0; row < count; ++row) {
-          if (!std::isfinite(products[row])) return {true, i, start + row};
-        }
+        kernels.dots(prepared[i * float_lines].elements, matrix.type, block, matrix.stride, count,
+                     dim, products);
       }
       std::vector<Neighbour>& heap = heaps[i];
+      const float least =
+          heap.size() < k ? -std::numeric_limits<float>::infinity() : heap.front().similarity;
+      if (!AnyMatters(products, count, least)) continue;
       for (std::size_t row = 0; row < count; ++row) {
-        if (heap.size() == k && !(products[row] > heap.front().similarity)) continue;
+        if (!std::isfinite(products[row])) return {true, i, start + row};
         Offer(heap, k, {products[row], static_cast<std::int64_t>(start + row)});
       }
     }

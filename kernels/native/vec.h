@@ -135,6 +135,44 @@ LM_INLINE float Sum(F v) {
   return lanes[0];
 #endif
 }
+// The sum of the lanes of each of four registers of T, all added in the same order.
+template <typename V, typename T>
+LM_INLINE void SumFour(const V v[4], T* out) {
+#if LM_AVX512 || LM_AVX2
+  typedef T Quarter __attribute__((vector_size(16)));
+  typedef T Half __attribute__((vector_size(32)));
+#if LM_AVX512
+  const V ab = (V)_mm512_unpacklo_ps((__m512)v[0], (__m512)v[1]) +
+               (V)_mm512_unpackhi_ps((__m512)v[0], (__m512)v[1]);
+  const V cd = (V)_mm512_unpacklo_ps((__m512)v[2], (__m512)v[3]) +
+               (V)_mm512_unpackhi_ps((__m512)v[2], (__m512)v[3]);
+  const V all = (V)_mm512_unpacklo_pd((__m512d)ab, (__m512d)cd) +
+                (V)_mm512_unpackhi_pd((__m512d)ab, (__m512d)cd);
+  const Half half =
+      (Half)_mm512_castps512_ps256((__m512)all) + (Half)_mm512_extractf32x8_ps((__m512)all, 1);
+#else
+  const V ab = (V)_mm256_unpacklo_ps((__m256)v[0], (__m256)v[1]) +
+               (V)_mm256_unpackhi_ps((__m256)v[0], (__m256)v[1]);
+  const V cd = (V)_mm256_unpacklo_ps((__m256)v[2], (__m256)v[3]) +
+               (V)_mm256_unpackhi_ps((__m256)v[2], (__m256)v[3]);
+  const Half half = (Half)_mm256_unpacklo_pd((__m256d)ab, (__m256d)cd) +
+                    (Half)_mm256_unpackhi_pd((__m256d)ab, (__m256d)cd);
+#endif
+  const Quarter sums = (Quarter)_mm256_castps256_ps128((__m256)half) +
+                       (Quarter)_mm256_extractf128_ps((__m256)half, 1);
+  __builtin_memcpy(out, &sums, sizeof sums);
+#elif LM_NEON
+  const V ab = (V)vuzp1q_u32((uint32x4_t)v[0], (uint32x4_t)v[1]) +
+               (V)vuzp2q_u32((uint32x4_t)v[0], (uint32x4_t)v[1]);
+  const V cd = (V)vuzp1q_u32((uint32x4_t)v[2], (uint32x4_t)v[3]) +
+               (V)vuzp2q_u32((uint32x4_t)v[2], (uint32x4_t)v[3]);
+  const V sums =
+      (V)vuzp1q_u32((uint32x4_t)ab, (uint32x4_t)cd) + (V)vuzp2q_u32((uint32x4_t)ab, (uint32x4_t)cd);
+  __builtin_memcpy(out, &sums, sizeof sums);
+#else
+  for (size_t i = 0; i < 4; ++i) out[i] = v[i][0];
+#endif
+}
 LM_INLINE float Largest(F v) {
 #if LM_AVX512
   return _mm512_reduce_max_ps((__m512)v);
