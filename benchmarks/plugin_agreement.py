@@ -15,6 +15,14 @@ from .plugin_engines import Answer, Engines, filler
 from .report import Json
 
 GREEDY = GenerationParams(max_tokens=48, temperature=0.0, logprobs=5)
+PENALISED = replace(
+    GREEDY,
+    top_p=0.9,
+    repetition_penalty=1.1,
+    presence_penalty=0.1,
+    frequency_penalty=0.1,
+    ignore_eos=True,
+)
 FIRST_TOKEN = GenerationParams(max_tokens=1, temperature=1.0, top_p=0.9, ignore_eos=True)
 EXPECTED_PER_BIN = 10
 """Tokens drawn more rarely share a bin: the test is not valid for them one by one."""

@@ -23,7 +23,7 @@ from ..backends.errors import ExpertError
 from . import report
 from .bench import BenchmarkFailed, UsageError, progress
 from .kernels_measure import one_thread
-from .plugin_agreement import GREEDY, greedy, perplexity_ratios, sampled
+from .plugin_agreement import GREEDY, PENALISED, greedy, perplexity_ratios, sampled
 from .plugin_engines import ARMS, Engines, filler
 from .plugin_models import GROUP, Model
 from .report import Json, Number
@@ -38,6 +38,16 @@ MODELS = {
         Model("v32k_int4", 110_000_000, 32_000, int4=True),
     )
 }
+SPLIT_MODEL = "v32k_bf16"
+SPLIT_PROMPTS = 8
+SPLIT: dict[str, tuple[dict[str, object], str]] = {
+    "sampling_and_penalties": (
+        {"q4_linear": False, "rms_norm": False, "fused_add_rms_norm": False},
+        "auto",
+    ),
+    "float32": ({}, "float32"),
+}
+"""Which operators, and the type of the model: what can change a greedy answer, taken apart."""
 BATCHES = (1, 8)
 TOP_PS = (0.9, 1.0)
 EXPERT, GROUPS = "technical", (32, 128)
@@ -47,6 +57,11 @@ MEANING = {
     "plugin.greedy.identical_share_strict": "the same, ties counted as different",
     "plugin.greedy.identical_share.random_weights": "the same for the bf16 models of random "
     "weights, whose best tokens are often one step of bf16 apart",
+    "plugin.greedy.identical_share_strict.sampling_and_penalties": "greedy answers of "
+    f"{SPLIT_MODEL} with penalties, of the operators sampling and penalties alone; ties counted "
+    "as different",
+    "plugin.greedy.identical_share_strict.float32": f"the same, all operators, {SPLIT_MODEL} "
+    "computed in float32, where ties are rare",
     "plugin.sampled.p_value": "chi-square: first tokens at top_p 0.9 of both engines, own seeds",
     "plugin.sampled.same_seed_share": "first tokens that are equal when the seed is",
     **{
@@ -136,7 +151,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
 async def _measure(
     names: list[str], size: Size, content: Json, logs: Path, shown: Progress
 ) -> None:
-    task = shown.add_task(EXPERT, total=len(names) * (2 + len(BATCHES) * len(TOP_PS)) + 2)
+    task = shown.add_task(
+        EXPERT, total=len(names) * (2 + len(BATCHES) * len(TOP_PS)) + 2 + len(SPLIT)
+    )
     content["agreement"][EXPERT] = await _embedded(size, logs)
     shown.advance(task)
     for name in names:
@@ -159,6 +176,15 @@ async def _measure(
                         {"case": case, **await _case(engines, size, batch, top_p)}
                     )
                     shown.advance(task)
+    for name, (operators, dtype) in SPLIT.items() if SPLIT_MODEL in names else ():
+        shown.update(task, description=f"{SPLIT_MODEL}, {name}: engines")
+        model = await asyncio.to_thread(MODELS[SPLIT_MODEL].write, content["seed"])
+        (logs / name).mkdir()
+        async with Engines(model, logs / name, operators, dtype) as engines:
+            agreement = content["agreement"][name] = {"active": engines.active()}
+            prompts = [filler(number) for number in range(SPLIT_PROMPTS)]
+            agreement["greedy"] = await greedy(engines, prompts, PENALISED)
+        shown.advance(task)
     shown.update(task, description="perplexity")
     with one_thread():
         content["agreement"]["perplexity"] = perplexity_ratios(EXPERT, GROUPS, size.questions)
@@ -221,6 +247,10 @@ def _summary(content: Json) -> dict[str, Number]:
     summary["plugin.greedy.identical_share.random_weights"] = shares[
         "plugin.greedy.identical_share"
     ]
+    for name in SPLIT:
+        key = "plugin.greedy.identical_share"
+        found = _identical(key, [agreement.get(name, {})])
+        summary[f"{key}_strict.{name}"] = found[f"{key}_strict"]
     for name in MODELS:
         if "sampled" in agreement.get(name, {}):
             for key in ("p_value", "same_seed_share"):

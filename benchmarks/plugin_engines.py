@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,14 +53,22 @@ class Engines:
     """Both engines of a model, started on entering and stopped on leaving.
 
     They run at the same time and are asked one after the other; an engine without requests
-    computes nothing. Each is an expert as LiveMind makes it, the one ``with`` at its defaults.
+    computes nothing. Each is an expert as LiveMind makes it.
 
     Args:
         model: folder of the model.
         logs: folder for the engines' logs, which say what is active.
+        operators: ``neon_optimizations`` of the one ``with``; empty: its defaults.
+        dtype: of both; ``auto``: the model's own.
     """
 
-    def __init__(self, model: Path, logs: Path) -> None:
+    def __init__(
+        self,
+        model: Path,
+        logs: Path,
+        operators: Mapping[str, object] | None = None,
+        dtype: str = "auto",
+    ) -> None:
         self._logs = {arm: logs / f"{model.name}-{arm}.log" for arm in ARMS}
         self._experts = {
             arm: VllmExpert(
@@ -68,7 +76,9 @@ class Engines:
                     expert_id=arm,
                     model_path=str(model),
                     verify_drafts=False,
+                    dtype=dtype,
                     enable_neon=arm == "with",
+                    neon_optimizations=(operators or {}) if arm == "with" else {},
                     engine_log=str(log),
                     max_model_len=1024,
                     max_num_seqs=MOST_AT_ONCE,

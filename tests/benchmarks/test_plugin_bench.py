@@ -128,6 +128,7 @@ def test_summary_has_every_number_and_ties_count_as_the_same_only_where_said() -
             "technical": {"greedy": greedy},
             "v32k_bf16": {"greedy": {**greedy, "identical": 0, "tie": 0, "different": 4}},
             "v32k_int4": {"greedy": greedy},
+            "float32": {"greedy": {**greedy, "identical": 3, "different": 0}},
             "perplexity": {"ratio_by_group": {"32": 1.004}},
         },
     }
@@ -136,6 +137,8 @@ def test_summary_has_every_number_and_ties_count_as_the_same_only_where_said() -
     assert summary["plugin.greedy.identical_share"] == 0.75
     assert summary["plugin.greedy.identical_share_strict"] == 0.5
     assert summary["plugin.greedy.identical_share.random_weights"] == 0
+    assert summary["plugin.greedy.identical_share_strict.float32"] == 0.75
+    assert summary["plugin.greedy.identical_share_strict.sampling_and_penalties"] is None
     assert summary["plugin.q4.perplexity_ratio.group_32"] == 1.004
     assert summary["plugin.tokens_per_s_gain.v32k_bf16.top_p_0.9.batch_1"] == 1.5
     assert summary["plugin.tokens_per_s_gain.v32k_bf16.top_p_1.0.batch_1"] is None

@@ -275,3 +275,44 @@ def test_quantize_rows_zero_and_extreme_rows_survive(tier: ModuleType) -> None:
     assert np.isfinite(scales).all()
     with pytest.raises(ValueError, match="rows row 1 is not finite"):
         tier.quantize_rows(np.array([[1.0], [math.inf]], np.float32))
+
+
+@pytest.mark.parametrize("n", [1, 3, 4, 5, 63, 66, 131])
+@pytest.mark.parametrize("dim", [1, 63, 64, 100, 384])
+def test_cosine_top_k_int8_products_are_exact_for_any_number_of_rows(
+    tier: ModuleType, n: int, dim: int
+) -> None:
+    rng = np.random.default_rng(n * dim)
+    codes = rng.integers(-128, 128, (n, dim), np.int8)
+    query = rng.integers(-127, 128, dim)
+    query[0] = 127
+    exact = codes.astype(np.int64) @ query
+    indices, values = tier.cosine_top_k(
+        (query[None] / 127).astype(np.float32), codes, n, np.ones(n, np.float32)
+    )
+    assert indices[0].tolist() == sorted(range(n), key=lambda row: (-exact[row], row))
+    np.testing.assert_allclose(values[0], exact[indices[0]] / 127, rtol=4 * EPS)
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "float16"])
+def test_cosine_top_k_equal_rows_get_equal_similarities_wherever_they_lie(
+    tier: ModuleType, kind: str
+) -> None:
+    """Also in the last rows, which are fewer than are added up together, and with gaps between."""
+    row = from_float32(unit_rows(5, 1, 100), kind)
+    matrix = np.repeat(np.repeat(row, 7, axis=0), 2, axis=0)[::2]
+    indices, values = tier.cosine_top_k(unit_rows(6, 1, 100), matrix, 7)
+    if tier is not reference:  # its BLAS promises no such thing
+        assert indices.tolist() == [[0, 1, 2, 3, 4, 5, 6]]
+        assert len(set(values[0].tolist())) == 1
+
+
+@both
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_cosine_top_k_non_finite_row_after_many_is_refused(
+    kernels: ModuleType, value: float
+) -> None:
+    matrix = unit_rows(2, 300, 20)
+    matrix[250] = value
+    with pytest.raises(ValueError, match="matrix row 250 is not finite"):
+        kernels.cosine_top_k(np.ones((1, 20), np.float32), matrix, 1)
