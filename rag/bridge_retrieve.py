@@ -19,6 +19,7 @@ from .rerank import Reranker
 from .search import Progress, Question, search
 from .supersession import Superseded, Supersession
 from .wire import (
+    OVERLOADED,
     RetrieveAnswer,
     RetrievedText,
     RetrieveRequest,
@@ -27,7 +28,7 @@ from .wire import (
     SearchRequest,
 )
 
-OVERLOADED = "overloaded: reads from disk wait longer than the deadline"
+NO_TIME_TO_READ = f"{OVERLOADED}: reads from disk wait longer than the deadline"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,7 @@ class RetrieveRoutes:
                         self._library, store, self._embed, question, progress, self._reranker
                     )
                 else:  # every search ends with reading its passages
-                    progress.pending = [OVERLOADED]
+                    progress.pending = [NO_TIME_TO_READ]
         except Superseded:
             self._metrics.superseded()
             newer = f"a newer revision than {asked.revision} of this session is known"

@@ -29,17 +29,34 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What one exchange gave; ``alive`` says whether the bridge did its part."""
+    """What one exchange gave.
+
+    Attributes:
+        settles: whether another bridge need not be asked any more.
+        alive: whether the bridge did its part; None = that cannot be told.
+    """
 
     passages: tuple[Passage, ...]
     degraded: str | None
-    alive: bool = True
+    settles: bool = False
+    alive: bool | None = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Running:
     revision: int
     task: asyncio.Task[_Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class _Exchange:
+    """A request, the texts known when it began, and its time: by the clock and by the loop."""
+
+    asked: RetrieveRequest
+    known: Mapping[str, str]
+    began: float
+    deadline_ms: float
+    ends_s: float
 
 
 class BridgeClient:
@@ -63,8 +80,8 @@ class BridgeClient:
         Args:
             base_url: of the bridge, for example ``http://127.0.0.1:8001``.
             second_url: of a bridge with the same documents; asked for a final query that the first
-                has not answered in most answers' time (whichever answers first counts), or while
-                the first is left alone.
+                has not answered in most answers' time (whichever answers first counts) or cannot
+                answer (failed, refused, overloaded), or while the first is left alone.
             collection: where to look.
             mode: by vectors, words, or both.
             top_k: passages to ask for, 1 to 50.
@@ -142,45 +159,43 @@ class BridgeClient:
                 "known": list(known),
             }
         )
+        ends_s = asyncio.get_running_loop().time() + deadline_ms / 1000.0
+        exchange = _Exchange(request, known, began, deadline_ms, ends_s)
         try:
-            outcome = await self._unless_newer(deadline_ms, began, request, known, first)
+            outcome = await self._unless_newer(exchange, first)
         except asyncio.CancelledError:
             if first:
                 self._breaker.abandoned()
             raise
-        if first:
-            self._note(outcome)
         ms = (self._clock() - began) * 1000.0
         return RetrievalResult(revision, outcome.passages, outcome.degraded, ms)
 
     def _note(self, outcome: _Outcome) -> None:
-        """Tell the first bridge's breaker what became of a request."""
-        if outcome.degraded == "superseded":
+        """Tell the first bridge's breaker what became of a request to it."""
+        if outcome.alive is None:
             self._breaker.abandoned()
         elif outcome.alive:
             self._breaker.succeeded()
         else:
             self._breaker.failed()
 
-    async def _unless_newer(
-        self,
-        deadline_ms: float,
-        began: float,
-        asked: RetrieveRequest,
-        known: Mapping[str, str],
-        first: bool,
-    ) -> _Outcome:
+    async def _unless_newer(self, exchange: _Exchange, first: bool) -> _Outcome:
         """Ask; a newer revision of the session closes the connections of the older ones."""
+        asked = exchange.asked
         running = self._running.setdefault(asked.session_id, [])
         for older in running:
             if older.revision < asked.revision:
                 older.task.cancel()
-        task = asyncio.ensure_future(self._within(deadline_ms, began, asked, known, first))
+        task = asyncio.ensure_future(self._ask_bridges(exchange, first))
         mine = _Running(asked.revision, task)
         running.append(mine)
         try:
             await asyncio.wait({task})
-            return _Outcome((), "superseded") if task.cancelled() else task.result()
+            if not task.cancelled():
+                return task.result()
+            if first:
+                self._breaker.abandoned()
+            return _Outcome((), "superseded")
         finally:
             running.remove(mine)
             if not running:
@@ -189,21 +204,40 @@ class BridgeClient:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
 
-    async def _within(
-        self,
-        deadline_ms: float,
-        began: float,
-        asked: RetrieveRequest,
-        known: Mapping[str, str],
-        first: bool,
-    ) -> _Outcome:
+    async def _ask_bridges(self, exchange: _Exchange, first: bool) -> _Outcome:
+        """Ask the first bridge, the second instead, or for a final query both."""
+        if not first and self._second_url is not None:
+            return await self._ask(self._second_url, exchange)
+        asking_first = asyncio.ensure_future(self._ask("", exchange))
+        tasks = [asking_first]
         try:
-            async with asyncio.timeout(deadline_ms / 1000.0):
-                if first or self._second_url is None:
-                    response = await self._hedged(deadline_ms, began, asked)
-                else:
-                    response = await self._post(self._second_url, deadline_ms, began, asked)
-                return self._read(response, asked, known)
+            if self._second_url is not None and not exchange.asked.partial:
+                await asyncio.wait(tasks, timeout=self._hedge.seconds)
+                if not (asking_first.done() and asking_first.result().settles):
+                    second = self._ask(self._second_url, exchange)
+                    tasks.append(asyncio.ensure_future(second))
+            waiting = set(tasks)
+            while waiting:
+                done, waiting = await asyncio.wait(waiting, return_when=FIRST_COMPLETED)
+                for task in done:
+                    if task.result().settles:
+                        self._hedge.took(self._clock() - exchange.began)
+                        return task.result()
+            return max((task.result() for task in tasks), key=lambda o: o.alive is not False)
+        finally:
+            if asking_first.done():
+                self._note(asking_first.result())
+            else:
+                self._breaker.abandoned()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _ask(self, base: str, exchange: _Exchange) -> _Outcome:
+        try:
+            async with asyncio.timeout_at(exchange.ends_s):
+                response = await self._post(base, exchange)
+            return self._read(response, exchange)
         except TimeoutError:
             return _Outcome((), "timeout", alive=False)
         except httpx.TransportError:
@@ -215,38 +249,7 @@ class BridgeClient:
             _LOG.warning("retrieval failed: %s", type(exc).__name__)
             return _Outcome((), f"error: {type(exc).__name__}", alive=False)
 
-    async def _hedged(
-        self, deadline_ms: float, began: float, asked: RetrieveRequest
-    ) -> httpx.Response:
-        """Ask the first bridge; for a final query also the second, once, when the first is slow."""
-        first = asyncio.ensure_future(self._post("", deadline_ms, began, asked))
-        tasks = {first}
-        try:
-            if self._second_url is not None and not asked.partial:
-                await asyncio.wait(tasks, timeout=self._hedge.seconds)
-                if not first.done():
-                    second = self._post(self._second_url, deadline_ms, began, asked)
-                    tasks.add(asyncio.ensure_future(second))
-            last: BaseException | None = None
-            waiting = set(tasks)
-            while waiting:
-                done, waiting = await asyncio.wait(waiting, return_when=FIRST_COMPLETED)
-                for task in done:
-                    last = task.exception()
-                    if last is None and task.result().status_code == httpx.codes.OK:
-                        self._hedge.took(self._clock() - began)
-                        return task.result()
-                    if last is None and not waiting:
-                        return task.result()
-            raise last or httpx.TransportError("no answer")
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _post(
-        self, base: str, deadline_ms: float, began: float, asked: RetrieveRequest
-    ) -> httpx.Response:
+    async def _post(self, base: str, exchange: _Exchange) -> httpx.Response:
         """Send it; a refused connection is tried again, since nothing has happened yet."""
         attempts = AsyncRetrying(
             retry=retry_if_exception_type(httpx.ConnectError),
@@ -256,26 +259,27 @@ class BridgeClient:
         )
         async for attempt in attempts:
             with attempt:
-                left_ms = deadline_ms - (self._clock() - began) * 1000.0
-                body = asked.model_dump(exclude_none=True)
+                left_ms = exchange.deadline_ms - (self._clock() - exchange.began) * 1000.0
+                body = exchange.asked.model_dump(exclude_none=True)
                 body["deadline_ms"] = min(max(left_ms, 1.0), MAX_DEADLINE_MS)
                 return await self._http.post(f"{base}/v1/retrieve", json=body)
         raise AssertionError("unreachable: tenacity re-raises the last error")
 
-    def _read(
-        self, response: httpx.Response, asked: RetrieveRequest, known: Mapping[str, str]
-    ) -> _Outcome:
+    def _read(self, response: httpx.Response, exchange: _Exchange) -> _Outcome:
         if response.status_code == httpx.codes.CONFLICT:
-            return _Outcome((), "superseded")
+            return _Outcome((), "superseded", settles=True, alive=None)
         if response.status_code != httpx.codes.OK:
             alive = response.status_code < httpx.codes.INTERNAL_SERVER_ERROR
-            return _Outcome((), f"error: {response.status_code}", alive)
+            return _Outcome((), f"error: {response.status_code}", alive=alive)
         answer = RetrieveAnswer.model_validate_json(response.content)
-        if answer.revision != asked.revision:
+        if answer.revision != exchange.asked.revision:
             return _Outcome((), "error: answer of another revision", alive=False)
-        passages = answer.passages(known)
+        degraded = ", ".join(answer.degraded) or None
+        if answer.overloaded:
+            return _Outcome((), degraded, alive=None)
+        passages = answer.passages(exchange.known)
         self._texts.keep(
-            asked.session_id,
+            exchange.asked.session_id,
             {r.hash: p.text for r, p in zip(answer.results, passages, strict=True) if r.hash},
         )
-        return _Outcome(passages, ", ".join(answer.degraded) or None)
+        return _Outcome(passages, degraded, settles=True)

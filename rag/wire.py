@@ -20,6 +20,8 @@ MAX_DEADLINE_MS = 60_000.0
 MAX_KNOWN = 256
 MAX_DOCUMENTS = 256
 MAX_NAME_CHARS = 512
+OVERLOADED = "overloaded"
+"""A reason in ``degraded`` begins with it when the bridge did not search at all."""
 
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 Hash = Annotated[str, Field(min_length=1, max_length=64)]
@@ -122,6 +124,11 @@ class RetrieveAnswer(BaseModel):
     degraded: tuple[str, ...] = ()
     timings_ms: RetrieveTimings = RetrieveTimings()
     request_id: str | None = None
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether the bridge had no time to search; another may have."""
+        return not self.results and any(why.startswith(OVERLOADED) for why in self.degraded)
 
     def passages(self, known: Mapping[str, str] | None = None) -> tuple[Passage, ...]:
         """Return the results as LiveMind's own values; ``known`` has the texts left out, by hash.

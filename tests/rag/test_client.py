@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -11,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from livemind.rag.base import RetrievalResult
+from livemind.rag.bridge_retrieve import NO_TIME_TO_READ
 from livemind.rag.client import BridgeClient
 from livemind.rag.embed_worker import EmbedWorker
 from livemind.rag.fake import FakeEmbedder
@@ -47,9 +49,13 @@ class Scripted:
         await asyncio.Event().wait()
         raise AssertionError
 
+    async def overloaded(self, _: web.Request) -> web.Response:
+        body = {"revision": self.asked[-1]["revision"], "index_version": "1", "results": []}
+        return web.json_response({**body, "degraded": [NO_TIME_TO_READ]})
 
-@pytest.fixture
-async def server() -> AsyncIterator[Scripted]:
+
+@asynccontextmanager
+async def serving() -> AsyncIterator[Scripted]:
     scripted = Scripted()
     app = web.Application()
     app.router.add_post("/v1/retrieve", scripted.handle)
@@ -59,6 +65,18 @@ async def server() -> AsyncIterator[Scripted]:
     scripted.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     yield scripted
     await runner.cleanup()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Scripted]:
+    async with serving() as scripted:
+        yield scripted
+
+
+@pytest.fixture
+async def second() -> AsyncIterator[Scripted]:
+    async with serving() as scripted:
+        yield scripted
 
 
 class Clock:
@@ -80,10 +98,15 @@ async def client(server: Scripted, clock: Clock) -> AsyncIterator[BridgeClient]:
 
 
 async def ask(
-    client: BridgeClient, query: str = "q", *, revision: int = 1, deadline_ms: float = 10_000.0
+    client: BridgeClient,
+    query: str = "q",
+    *,
+    revision: int = 1,
+    deadline_ms: float = 10_000.0,
+    partial: bool = True,
 ) -> RetrievalResult:
     return await client.retrieve(
-        query, revision=revision, partial=True, deadline_ms=deadline_ms, session_id="s"
+        query, revision=revision, partial=partial, deadline_ms=deadline_ms, session_id="s"
     )
 
 
@@ -291,6 +314,83 @@ async def test_client_cancelled_try_after_the_cool_down_lets_the_next_one_try(
     await asyncio.wait([task])
     server.answer = server.found
     assert (await ask(client)).degraded is None
+
+
+def refusing(status: int) -> Answer:
+    async def refuse(_: web.Request) -> web.Response:
+        return web.Response(status=status)
+
+    return refuse
+
+
+@pytest.fixture
+async def pair(
+    server: Scripted, second: Scripted, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[BridgeClient]:
+    """A client of two bridges that asks the second only for a reason other than time."""
+    monkeypatch.setattr("livemind.rag.client_memory.FIRST_DELAY_S", 3600.0)
+    async with BridgeClient(server.url, second_url=second.url, failures=2, clock=clock) as client:
+        yield client
+
+
+async def test_client_final_query_of_an_overloaded_bridge_is_answered_by_the_second(
+    server: Scripted, second: Scripted, pair: BridgeClient
+) -> None:
+    server.answer = server.overloaded
+    result = await ask(pair, partial=False)
+    assert (len(result.passages), result.degraded) == (1, None)
+    assert len(second.asked) == 1
+
+
+@pytest.mark.parametrize("status", [404, 429, 500])
+async def test_client_final_query_that_the_first_bridge_refuses_is_answered_by_the_second(
+    server: Scripted, pair: BridgeClient, status: int
+) -> None:
+    server.answer = refusing(status)
+    assert (await ask(pair, partial=False)).degraded is None
+
+
+async def test_client_partial_query_of_an_overloaded_bridge_is_not_asked_twice(
+    server: Scripted, second: Scripted, pair: BridgeClient
+) -> None:
+    server.answer = server.overloaded
+    assert (await ask(pair)).degraded == NO_TIME_TO_READ
+    assert second.asked == []
+
+
+@pytest.mark.parametrize("status", [429, 500])
+async def test_client_overloaded_bridge_beside_a_failing_one_is_what_is_told(
+    server: Scripted, second: Scripted, pair: BridgeClient, status: int
+) -> None:
+    server.answer, second.answer = server.overloaded, refusing(status)
+    assert (await ask(pair, partial=False)).degraded == NO_TIME_TO_READ
+
+
+async def test_client_overloaded_bridge_does_not_teach_how_long_answers_take(
+    server: Scripted, pair: BridgeClient
+) -> None:
+    server.answer = server.overloaded
+    for _ in range(20):
+        await ask(pair)
+    assert pair._hedge.seconds == 3600.0
+
+
+async def test_client_first_bridge_that_fails_is_left_alone_though_the_second_answers(
+    server: Scripted, second: Scripted, pair: BridgeClient
+) -> None:
+    server.answer = refusing(500)
+    for _ in range(3):
+        assert (await ask(pair, partial=False)).degraded is None
+    assert len(server.asked) == 2
+
+
+async def test_client_overloaded_bridge_neither_opens_nor_closes_the_circuit(
+    server: Scripted, client: BridgeClient
+) -> None:
+    for answer in (refusing(500), server.overloaded, server.overloaded, refusing(500)):
+        server.answer = answer
+        await ask(client)
+    assert (await ask(client)).degraded == "unreachable"
 
 
 async def test_client_refused_connection_is_tried_again_within_the_deadline(

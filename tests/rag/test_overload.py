@@ -14,7 +14,7 @@ from aiohttp.test_utils import make_mocked_request
 
 from livemind.rag.base import FloatArray
 from livemind.rag.bridge_metrics import BridgeMetrics
-from livemind.rag.bridge_retrieve import OVERLOADED, BridgeSettings, RetrieveRoutes
+from livemind.rag.bridge_retrieve import NO_TIME_TO_READ, BridgeSettings, RetrieveRoutes
 from livemind.rag.embed_worker import EmbedWorker
 from livemind.rag.library import Library
 from livemind.rag.store.base import Key, Scored, StoredPassage
@@ -129,5 +129,5 @@ def test_retrieve_disk_known_to_be_too_slow_asks_it_for_one_and_answers_the_othe
     answers = virtual_run(overload(read_s=0.2, told_wait_s=0.2))
     assert sorted(seconds for seconds, _ in answers)[-2] == 0.0
     told = [answer["degraded"] for _, answer in answers]
-    assert told.count([OVERLOADED]) == CLIENTS - 1
+    assert told.count([NO_TIME_TO_READ]) == CLIENTS - 1
     assert all(told)
