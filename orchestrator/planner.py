@@ -293,9 +293,8 @@ def _prefill(state: TurnState, actions: list[Action]) -> None:
 
 def _candidates(state: TurnState) -> tuple[str, ...]:
     """Return who may be needed while no route is settled: the fast expert, then the likeliest."""
-    policy, found = state.policy, {}
-    if policy.fast is not None:
-        found[policy.fast] = None
+    policy = state.policy
+    found: dict[str, None] = {} if policy.fast is None else {policy.fast: None}
     if state.route is not None and policy.warm_from < 1.0:
         estimate = state.route.estimate
         ranked = ((estimate.expert, estimate.confidence), *estimate.alternatives)

@@ -138,7 +138,7 @@ def _plain(parts: dict[str, Affine]) -> Layer:
     def layer(rows: FloatArray, lengths: IntArray) -> None:
         with torch.inference_mode():
             x = torch.from_numpy(rows)
-            texts = f.linear(x, *wide["qkv"]).split(lengths.tolist())
+            texts = torch.split(f.linear(x, *wide["qkv"]), lengths.tolist())
             seen = torch.cat([attended(text) for text in texts])
             x = f.layer_norm(
                 x + f.linear(seen, *wide["attention_out"]), (DIM,), *wide["attention_norm"], EPS
