@@ -30,7 +30,7 @@ Way = Literal["whole", "stream"]
 Aim = Literal["latency", "throughput"]
 WAYS: tuple[Way, ...] = ("whole", "stream")
 AIMS: tuple[Aim, ...] = ("latency", "throughput")
-DIRECT, LIVEMIND, PEER = "direct", "livemind", "litellm"
+DIRECT, LIVEMIND, BARE, PEER = ARMS = ("direct", "livemind", "bare", "litellm")
 WARM_UP_S = 1.5
 _PIN = (
     "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])}); "
@@ -69,7 +69,7 @@ class GatewayPlan:
 
     def steps(self) -> int:
         """Return how many measurements there are."""
-        return self.rounds * len(WAYS) * len(AIMS) * 3
+        return self.rounds * len(WAYS) * len(AIMS) * len(ARMS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +143,7 @@ async def measure(result: GatewayResult, folder: Path, say: Callable[[str, int],
     async with AsyncExitStack() as stack:
         say("gateway: starting the servers", 0)
         fakes = {aim: await _fake(stack, plan, aim, cores, folder) for aim in AIMS}
+        bare = {aim: await _bare(stack, aim, url, cores, folder) for aim, url in fakes.items()}
         urls: dict[str, str] = {}
         key = f"sk-{secrets.token_hex(16)}"  # LiteLLM wants one, so LiveMind checks it as well
         config = _livemind_config(fakes, key)
@@ -154,19 +155,19 @@ async def measure(result: GatewayResult, folder: Path, say: Callable[[str, int],
             models = {_model(aim): (url, MODEL) for aim, url in fakes.items()}
             proxy = litellm_proxy(result.peer, models, key, folder, pinned(cores.proxy))
             urls[PEER] = await stack.enter_async_context(proxy)
-        await _rounds(result, fakes, urls, key, say)
+        arms = {aim: {DIRECT: fakes[aim], BARE: bare[aim], **urls} for aim in AIMS}
+        await _rounds(result, arms, key, say)
 
 
 async def _rounds(
     result: GatewayResult,
-    fakes: Mapping[Aim, str],
-    urls: Mapping[str, str],
+    arms: Mapping[Aim, Mapping[str, str]],
     key: str,
     say: Callable[[str, int], None],
 ) -> None:
     plan, rng, done = result.plan, random.Random(result.plan.seed), 0
     headers = {"Authorization": f"Bearer {key}"}
-    for arm, url in urls.items():
+    for arm, url in arms["throughput"].items():
         say(f"gateway: warming {arm} up", done)
         for way in WAYS:
             stream = way == "stream"
@@ -177,11 +178,10 @@ async def _rounds(
     for number in range(plan.rounds):
         for way in WAYS:
             for aim in AIMS:
-                arms = {DIRECT: fakes[aim], **urls}
-                for arm in rng.sample(list(arms), len(arms)):
+                for arm in rng.sample(list(arms[aim]), len(arms[aim])):
                     say(f"gateway: round {number + 1}, {aim}, {way}, {arm}", done)
                     spec = LoadSpec(
-                        url=arms[arm],
+                        url=arms[aim][arm],
                         model=_model(aim),
                         users=plan.users,
                         rate_per_s=plan.rate_per_s if aim == "latency" else 0.0,
@@ -216,6 +216,14 @@ async def _fake(
     given = (text for name, value in options.items() for text in (f"--{name}", str(value)))
     command = (*pinned(cores.load), sys.executable, "-m", module, *given)
     return await stack.enter_async_context(serving(command, port, folder / f"fake-{aim}.log"))
+
+
+async def _bare(stack: AsyncExitStack, aim: Aim, upstream: str, cores: Cores, folder: Path) -> str:
+    port = free_port()
+    module = f"{__package__}.gateway_bare"
+    given = ("--port", str(port), "--upstream", upstream)
+    command = (*pinned(cores.proxy), sys.executable, "-m", module, *given)
+    return await stack.enter_async_context(serving(command, port, folder / f"bare-{aim}.log"))
 
 
 async def _load(spec: LoadSpec, cores: Cores) -> LoadResult:

@@ -10,7 +10,19 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .gateway import AIMS, DIRECT, LIVEMIND, PEER, WAYS, Aim, GatewayResult, Measurement, Way
+from .gateway import (
+    AIMS,
+    ARMS,
+    BARE,
+    DIRECT,
+    LIVEMIND,
+    PEER,
+    WAYS,
+    Aim,
+    GatewayResult,
+    Measurement,
+    Way,
+)
 from .peers import Absent
 from .stats import p50, quantile, ratio
 
@@ -30,6 +42,8 @@ def summary(measurements: Sequence[Measurement]) -> dict[str, Number]:
         found[f"gateway.added_ms.p50.{way}"] = added[way]
         found[f"gateway.rps_over_litellm.{way}"] = over[way]
         found[f"gateway.litellm_added_ms.p50.{way}"] = _added(measurements, PEER, way)
+        found[f"gateway.bare_added_ms.p50.{way}"] = _added(measurements, BARE, way)
+        found[f"gateway.bare_rps.{way}"] = _rate(measurements, BARE, way)
         found[f"gateway.rps.{way}"] = _rate(measurements, LIVEMIND, way)
         found[f"gateway.litellm_rps.{way}"] = _rate(measurements, PEER, way)
         found[f"gateway.generator_rps.{way}"] = _rate(measurements, DIRECT, way)
@@ -53,7 +67,7 @@ def report(result: GatewayResult) -> Json:
             _figures(result.measurements, arm, way, aim)
             for aim in AIMS
             for way in WAYS
-            for arm in (DIRECT, LIVEMIND, PEER)
+            for arm in ARMS
             if _of(result.measurements, arm, way, aim)
         ],
         "measurements": [one.row() for one in result.measurements],

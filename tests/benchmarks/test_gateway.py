@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from livemind.benchmarks import gateway_summary
+from livemind.benchmarks import gateway_bare, gateway_summary
 from livemind.benchmarks.gateway import WAYS, Aim, Measurement, Way
 from livemind.benchmarks.gateway_fake import FakeExpert, stream_parts, whole_answer
 from livemind.benchmarks.gateway_load import (
@@ -20,6 +20,7 @@ from livemind.benchmarks.gateway_load import (
     fault_of,
     generate,
 )
+from livemind.benchmarks.server_process import free_port
 
 LATENCY_S = 0.05
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -70,6 +71,33 @@ async def test_fake_stream_spreads_its_tokens_up_to_the_known_latency() -> None:
     assert min(whole.total_ms) >= LATENCY_S * 1000.0 - 2.0
     pairs = zip(streamed.ttft_ms, streamed.total_ms, strict=True)
     assert max(total - first for first, total in pairs) >= 3 * 10.0 - 2.0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_bare_proxy_passes_every_answer_on(stream: bool) -> None:
+    port = free_port()
+    async with fake() as upstream:
+        proxy = asyncio.create_task(gateway_bare.serve(port, upstream))
+        try:
+            await listening(port)
+            found = await generate(spec(f"http://127.0.0.1:{port}", stream=stream))
+        finally:
+            proxy.cancel()
+            await asyncio.wait([proxy])
+    assert found.errors == {}
+    assert found.ended > 0
+
+
+async def listening(port: int) -> None:
+    async with asyncio.timeout(5.0):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.01)
+            else:
+                writer.close()
+                return
 
 
 async def test_generator_closed_loop_never_has_more_requests_than_users() -> None:
