@@ -147,17 +147,16 @@ class Chunk:
 
 
 def joined(chunks: Sequence[Chunk]) -> Chunk:
-    """Return consecutive chunks, at least one, as one."""
-    last = chunks[-1]
+    """Return consecutive chunks, at least one, as one; the last finish reason and usage count."""
     if len(chunks) == 1:
-        return last
+        return chunks[0]
     logprobs = [entry for chunk in chunks for entry in chunk.logprobs or ()]
     return Chunk(
         "".join([chunk.text for chunk in chunks]),
         tuple([token for chunk in chunks for token in chunk.token_ids]),
-        tuple(logprobs) if last.logprobs is not None else None,
-        last.finish_reason,
-        last.usage,
+        tuple(logprobs) if any(chunk.logprobs is not None for chunk in chunks) else None,
+        next((c.finish_reason for c in reversed(chunks) if c.finish_reason is not None), None),
+        next((c.usage for c in reversed(chunks) if c.usage is not None), None),
     )
 
 

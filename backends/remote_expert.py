@@ -15,7 +15,6 @@ from dataclasses import replace
 from typing import NoReturn
 
 import aiohttp
-from msgspec import UNSET
 
 from .affinity import affinity_key
 from .base import (
@@ -34,8 +33,9 @@ from .drafts import DraftCount, DraftFeed
 from .errors import ExpertError, ExpertTimeout, ExpertUnavailable, PromptRejected
 from .folding import fold_documents
 from .remote_drafts import drafted_tokens
+from .remote_events import BadEvent, chunk_of, event_of, usage_of
 from .remote_http import RemoteServers, error_fields, first_reachable, rejected
-from .remote_wire import BadEvent, StreamEvent, chunk_of, event_of, request_body, usage_of
+from .remote_wire import request_body
 from .spec import ExpertSpec
 from .sse import EventReader, StreamTooLarge
 from .vllm_drafts import DRAFT
@@ -176,7 +176,7 @@ class RemoteExpert:
         count = DraftCount(DraftFeed.of(drafted) if drafted is not None else None)
         if drafted:
             body["vllm_xargs"] = {DRAFT: drafted}
-        last: Chunk | None = None
+        end: list[Chunk] = []  # from the finish reason on: the usage may follow
         reader = EventReader()
         async with self._servers.stream(_path(prompt), body, key=_key(prompt)) as response:
             content = response.content.iter_any()
@@ -184,15 +184,11 @@ class RemoteExpert:
                 chunks: list[Chunk] = []
                 try:
                     for line in self._lines(reader, block):
-                        event, chunk = self._chunk(line, last)
-                        if chunk is None:
+                        if (chunk := self._chunk(line)) is None:
                             continue
-                        if event.choices:
-                            count.saw(chunk.token_ids)
-                        if chunk.finish_reason is not None:
-                            last = chunk
-                        else:
-                            chunks.append(chunk)
+                        count.saw(chunk.token_ids)
+                        ended = bool(end) or chunk.finish_reason is not None
+                        (end if ended else chunks).append(chunk)
                 except ExpertError:
                     if chunks:
                         yield joined(chunks)
@@ -203,8 +199,9 @@ class RemoteExpert:
                     break
             if not response.content.at_eof():
                 await _drain(content)
-        if last is None:
+        if not end:
             raise ExpertUnavailable(self.expert_id, f"{self._servers.hosts}: the answer broke off")
+        last = joined(end)
         if last.usage is not None and drafted is not None:
             accepted, rejected = count.accepted_and_rejected()
             usage = replace(
@@ -231,17 +228,17 @@ class RemoteExpert:
         except StreamTooLarge as error:
             raise ExpertUnavailable(self.expert_id, f"{self._servers.hosts}: {error}") from error
 
-    def _chunk(self, line: str, last: Chunk | None) -> tuple[StreamEvent, Chunk | None]:
-        """Return an event and what it carries.
+    def _chunk(self, line: str) -> Chunk | None:
+        """Return what an event adds to the answer, None if it adds nothing.
 
         Raises:
             ExpertError: it is not of the expected form, or it reports an error.
         """
         try:
             event = event_of(line)
-            if event.error is not UNSET:
+            if event.error is not None:
                 self._raise_error(event.error)
-            return event, chunk_of(event, last)
+            return chunk_of(event)
         except BadEvent as error:
             message = f"{self._servers.hosts}: {error}"
             raise ExpertUnavailable(self.expert_id, message) from error

@@ -273,6 +273,7 @@ def error_fields(content: bytes | Mapping[str, object]) -> tuple[str, str | None
     except (ValueError, AttributeError, RecursionError):
         return "", None, None
     shown = " ".join(str(message).split())[:500] if message else ""
+    shown = shown.encode("utf-8", "replace").decode()
     return (
         shown,
         param if isinstance(param, str) else None,

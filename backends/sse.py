@@ -47,6 +47,6 @@ class EventReader:
                 continue
             payload = line[5:].strip().decode("utf-8", "replace")
             self.done = payload == DONE
-            if not self.done:
+            if payload and not self.done:
                 payloads.append(payload)
         return payloads

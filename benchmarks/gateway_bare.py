@@ -16,7 +16,7 @@ import aiohttp
 from aiohttp import web
 from msgspec import json
 
-from ..backends.remote_wire import chunk_of, event_of
+from ..backends.remote_events import chunk_of, event_of
 from ..backends.sse import EventReader
 from .gateway_load import event_loop
 
@@ -48,7 +48,7 @@ async def _whole(upstream: aiohttp.ClientResponse) -> web.StreamResponse:
     reader, text, finish = EventReader(), "", None
     async for block in upstream.content.iter_any():
         for data in reader.feed(block):
-            if (chunk := chunk_of(event_of(data), None)) is not None:
+            if (chunk := chunk_of(event_of(data))) is not None:
                 text += chunk.text
                 finish = chunk.finish_reason or finish
     message = {"role": "assistant", "content": text}

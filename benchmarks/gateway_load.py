@@ -66,19 +66,17 @@ class LoadResult:
     Attributes:
         seconds: the counted time.
         ended: answers that ended in it; rates use these alone.
-        ttft_ms, total_ms: of the answers that began in it, whenever they ended.
+        ttft_ms, total_ms: of the answers that were asked for in it, whenever they ended.
+        missing: answers that were due in it and never came: slower than all that did.
+        errors: the warm-up's among them.
     """
 
     seconds: float
     ended: int = 0
     ttft_ms: list[float] = field(default_factory=list)
     total_ms: list[float] = field(default_factory=list)
+    missing: int = 0
     errors: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def missing(self) -> int:
-        """Answers that never came: slower than all that did."""
-        return self.errors.get(UNFINISHED, 0) + self.errors.get(NOT_SENT, 0)
 
 
 class Connection(asyncio.Protocol):
@@ -216,7 +214,7 @@ class Generator:
         while (due_s := due_s + self._rng.expovariate(self._spec.rate_per_s)) < self._until_s:
             await asyncio.sleep(due_s - perf_counter())
             if len(running) >= MOST_OPEN * self._spec.users:
-                self._failed(NOT_SENT)
+                self._missed(NOT_SENT, due_s)
                 continue
             task = group.create_task(self._ask())
             running.add(task)
@@ -226,17 +224,18 @@ class Generator:
         """Send one request on a connection of its own; whether a whole answer came."""
         connection: Connection | None = None
         limit: asyncio.Timeout | None = None
+        asked_s = perf_counter()
         try:
             connection = self._idle.pop() if self._idle else await self._connect()
-            asked_s = perf_counter()
             left_s = self._until_s + FINISH_S - asked_s
             async with asyncio.timeout(min(ANSWER_TIMEOUT_S, left_s)) as limit:
                 answer = await connection.ask(self._request)
         except (OSError, TimeoutError) as exc:
             if connection is not None:
                 connection.close()
-            unfinished = limit is not None and limit.expired()
-            return self._failed(UNFINISHED if unfinished else f"{type(exc).__name__}: {exc}")
+            if limit is not None and limit.expired():
+                return self._missed(UNFINISHED, asked_s)
+            return self._failed(f"{type(exc).__name__}: {exc}")
         self._idle.append(connection)
         fault = fault_of(answer, stream=self._spec.stream)
         if fault is not None or connection.first_text_s is None:
@@ -259,6 +258,10 @@ class Generator:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             _, connection = await loop.create_connection(Connection, parts.hostname, parts.port)
         return connection
+
+    def _missed(self, fault: str, due_s: float) -> bool:
+        self.result.missing += self._counts(due_s)
+        return self._failed(fault)
 
     def _failed(self, fault: str) -> bool:
         self.result.errors[fault] = self.result.errors.get(fault, 0) + 1

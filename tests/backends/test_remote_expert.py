@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -65,14 +66,14 @@ def delta(text: str, **fields: Any) -> dict[str, Any]:
 
 
 STOPPED = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
-USAGE = {
-    "choices": [],
+USAGE_ALONE = {
     "usage": {
         "prompt_tokens": 9,
         "completion_tokens": 2,
         "prompt_tokens_details": {"cached_tokens": 4},
     },
 }
+USAGE = {"choices": [], **USAGE_ALONE}
 
 
 class Servers:
@@ -233,6 +234,51 @@ def test_generate_stream_becomes_chunks_with_usage_on_the_last(virtual_run: Virt
     assert [chunk.finish_reason for chunk in chunks] == [None, None, "stop"]
     usage = chunks[-1].usage
     assert (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens) == (9, 2, 4)
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [delta("a", logprobs=None), {**delta("b"), "error": None}, STOPPED, USAGE],
+        [delta("a", logprobs={"content": None, "refusal": None}), delta("b"), STOPPED, USAGE],
+        [
+            delta("a", logprobs={"content": [{"token": "a", "logprob": -0.5}]}),
+            delta("b"),
+            STOPPED,
+            USAGE,
+        ],
+        [delta("a", finish_reason="stop"), {**delta("b", finish_reason="stop"), **USAGE_ALONE}],
+        [delta("ab"), STOPPED, {**delta(""), **USAGE_ALONE}],
+        [
+            delta("ab", logprobs={"content": [{"token": "ab", "logprob": -math.inf}]}),
+            STOPPED,
+            USAGE,
+        ],
+        [delta("ab"), {**USAGE, **STOPPED}],
+    ],
+    ids=[
+        "error null",
+        "logprobs null",
+        "no alternatives",
+        "two ends",
+        "usage beside nothing",
+        "infinite logprob",
+        "usage with the end",
+    ],
+)
+def test_generate_understands_what_servers_send_otherwise(
+    virtual_run: VirtualRun, events: list[dict[str, Any]]
+) -> None:
+    chunks = check(virtual_run, Servers(sse(*events)), answer)
+    assert "".join(chunk.text for chunk in chunks) == "ab"
+    assert chunks[-1].finish_reason == "stop"
+    assert chunks[-1].usage.prompt_tokens == 9
+
+
+def test_generate_halves_of_an_emoji_are_replaced(virtual_run: VirtualRun) -> None:
+    servers = Servers(sse(delta("a\ud83d"), delta("\ude00b"), STOPPED))
+    chunks = check(virtual_run, servers, answer)
+    assert "".join(chunk.text for chunk in chunks) == "a??b"
 
 
 def test_generate_every_parameter_reaches_the_body(virtual_run: VirtualRun) -> None:
