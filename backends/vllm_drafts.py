@@ -242,7 +242,7 @@ class _Followed:
         proposal = self.cursor.propose(max(0, most))
         # A step finds the token behind what it verifies by itself: an end is not worth a position.
         if proposal and proposal[-1] in self._ends:
-            proposal = proposal[:-1]
+            proposal = self.cursor.propose(len(proposal) - 1)
         return _filled_up(proposal, most)
 
 

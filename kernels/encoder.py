@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,9 @@ class EncoderLayer:
             the attention and behind ``down``.
         heads: of the attention; divides dim.
         epsilon: of the layer norms, >= 0.
+
+    Raises:
+        TypeError: a weight is no array, or epsilon no number; the kernel checks the rest.
     """
 
     qkv: BFloat16
@@ -44,6 +47,17 @@ class EncoderLayer:
     heads: int
     epsilon: float
 
+    def __post_init__(self) -> None:
+        """Check what the kernel relies on before it looks closer."""
+        for field in fields(self)[:-2]:
+            value = getattr(self, field.name)
+            if not isinstance(value, np.ndarray) or value.ndim == 0:
+                kind = type(value).__name__
+                raise TypeError(f"layer.{field.name} must be an array, got {kind}")
+        if isinstance(self.epsilon, bool) or not isinstance(self.epsilon, (int, float)):
+            kind = type(self.epsilon).__name__
+            raise TypeError(f"layer.epsilon must be a number, got {kind}")
+
 
 def pack_columns(weight: npt.NDArray[Any]) -> BFloat16:
     """Return float32 (outputs, inputs) rounded to bfloat16, (outputs / 32, inputs / 2, 64).
@@ -51,8 +65,10 @@ def pack_columns(weight: npt.NDArray[Any]) -> BFloat16:
     A row of the last axis has two inputs of 32 outputs, pair by pair.
 
     Raises:
-        ValueError: outputs is no multiple of 32 or inputs no even number.
+        ValueError: not two axes, outputs no multiple of 32 or inputs no even number.
     """
+    if np.ndim(weight) != 2:
+        raise ValueError(f"weight must have 2 axes, got {np.ndim(weight)}")
     outputs, inputs = weight.shape
     if outputs % PANEL or inputs % 2:
         raise ValueError(

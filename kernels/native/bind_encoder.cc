@@ -38,7 +38,8 @@ void EncodeLayer(const py::object& x_like, const py::object& layer,
                  const py::object& lengths_like) {
   const Tensor x = Output("x", x_like, {Kind::kF32}, 2, 2);
   RequireContiguous(x);
-  if (!py::hasattr(layer, "qkv") || !py::hasattr(layer, "heads") || !py::hasattr(layer, "up")) {
+  if (!py::isinstance(layer,
+                      py::module_::import("livemind.kernels.encoder").attr("EncoderLayer"))) {
     throw py::type_error("layer must be an EncoderLayer, got " + TypeName(layer));
   }
   const std::int64_t dim = x.shape[1], panel = kEncoderPanel;

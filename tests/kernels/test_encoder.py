@@ -155,6 +155,27 @@ def test_encoder_layer_refuses_rows_apart_and_another_type(tier: ModuleType) -> 
         tier.encoder_layer(np.ones((4, 32), np.float32), None, lengths)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epsilon": None}, "layer.epsilon must be a number, got NoneType"),
+        ({"epsilon": "1"}, "layer.epsilon must be a number, got str"),
+        ({"up": None}, "layer.up must be an array, got NoneType"),
+        ({"up": np.float32(1)}, "layer.up must be an array, got float32"),
+    ],
+)
+def test_encoder_layer_weights_of_another_type_are_named(
+    change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(TypeError, match=message):
+        replace(some_layer(32, 64, 2), **change)
+
+
+def test_pack_columns_of_one_axis_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="weight must have 2 axes, got 1"):
+        pack_columns(np.ones(32, np.float32))
+
+
 def test_pack_columns_is_undone_by_unpack_columns() -> None:
     weight = np.arange(64 * 6, dtype=np.float32).reshape(64, 6) % 251
     np.testing.assert_array_equal(unpack_columns(pack_columns(weight)), weight)
