@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from ..rag.bridge import data_library, document_encoder
+from ..rag.bridge import data_library
 from ..rag.embed_worker import EmbedWorker
 from ..rag.embedder import EmbedderUnavailable, MiniLMEmbedder
 from ..rag.ingest import ingest_folder
@@ -144,22 +144,21 @@ async def _documentation(
     worker = EmbedWorker(embedder)
     kept = options.data or own / "docs"
     try:
-        with document_encoder(embedder) as documents:
-            async with data_library(kept, embedder, documents=documents) as library:
-                built = await _build(library, docs, pages, shown, task)
-                content["cases"]["build"], rate = built
-                content["summary"].update(rate)
-                searcher = Searcher(library, library.store(DEFAULT), worker)
-                with responsive():
-                    await _asked(searcher, questions, options.prefill_ms_per_token, shown, content)
-                    shown.add_task("searches beside ingestion", total=None)
-                    many = QUICK_COPIES if options.quick else COPIES
-                    copies = sorted(pages, key=lambda page: page.stat().st_size)[len(pages) // 2 :]
-                    beside = Searcher(library, searcher.store, EmbedWorker(embedder, cache_size=0))
-                    await _beside(beside, docs, copies[:many], questions, content)
-                    shown.add_task("a slow disk", total=None)
-                    disk = await slow_disk(searcher.store, embedder, worker)
-                    _keep(content, "slow_disk", disk)
+        async with data_library(kept, embedder, documents=MiniLMEmbedder) as library:
+            built = await _build(library, docs, pages, shown, task)
+            content["cases"]["build"], rate = built
+            content["summary"].update(rate)
+            searcher = Searcher(library, library.store(DEFAULT), worker)
+            with responsive():
+                await _asked(searcher, questions, options.prefill_ms_per_token, shown, content)
+                shown.add_task("searches beside ingestion", total=None)
+                many = QUICK_COPIES if options.quick else COPIES
+                copies = sorted(pages, key=lambda page: page.stat().st_size)[len(pages) // 2 :]
+                beside = Searcher(library, searcher.store, EmbedWorker(embedder, cache_size=0))
+                await _beside(beside, docs, copies[:many], questions, content)
+                shown.add_task("a slow disk", total=None)
+                disk = await slow_disk(searcher.store, embedder, worker)
+                _keep(content, "slow_disk", disk)
     finally:
         await worker.aclose()
 

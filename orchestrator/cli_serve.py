@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
@@ -96,22 +96,24 @@ def _not_free(exc: OSError, host: str, port: int) -> CommandError:
 
 
 @asynccontextmanager
-async def missing_bridge(mind: LiveMind, embedder: Embedder | None) -> AsyncIterator[str | None]:
+async def missing_bridge(
+    mind: LiveMind, embedder: Embedder | None, documents: Callable[[], Embedder] | None = None
+) -> AsyncIterator[str | None]:
     """Run a bridge inside this block if the configuration wants a local one and none answers.
 
-    It shares the encoder with the router. Yields its URL, or None when it is not needed.
+    Args:
+        mind: its settings say which bridge.
+        embedder: shared with the router; None = there is no bridge without one.
+        documents: returns another such encoder, for documents; see ``data_library``.
+
+    Yields:
+        Its URL, or None when it is not needed.
     """
     rag, worker = mind.settings.rag, mind.embed_worker
     if not rag.enabled or worker is None or embedder is None or not await _is_free(rag.bridge_url):
         yield None
         return
-    from ..rag.bridge import (
-        BridgeError,
-        data_library,
-        document_encoder,
-        folder_library,
-        serve_bridge,
-    )
+    from ..rag.bridge import BridgeError, data_library, folder_library, serve_bridge
     from ..rag.bridge_retrieve import BridgeSettings
     from ..rag.corpus import CorpusError
     from ..rag.store.base import StoreError
@@ -120,17 +122,16 @@ async def missing_bridge(mind: LiveMind, embedder: Embedder | None) -> AsyncIter
     host, port = _local_address(rag.bridge_url) or ("127.0.0.1", 0)
     try:
         settings = BridgeSettings(writable=rag.data is not None)
-        with document_encoder(embedder) as documents:
-            kept = (
-                folder_library(rag.corpus or HANDBOOK, embedder)
-                if rag.data is None
-                else data_library(rag.data, embedder, documents=documents)
-            )
-            async with (
-                kept as library,
-                serve_bridge(library, worker, host=host, port=port, settings=settings) as url,
-            ):
-                yield url
+        kept = (
+            folder_library(rag.corpus or HANDBOOK, embedder)
+            if rag.data is None
+            else data_library(rag.data, embedder, documents=documents)
+        )
+        async with (
+            kept as library,
+            serve_bridge(library, worker, host=host, port=port, settings=settings) as url,
+        ):
+            yield url
     except (BridgeError, CorpusError, StoreError) as exc:
         raise CommandError(f"the bridge cannot start: {exc}") from None
 
@@ -165,14 +166,13 @@ async def _until_signal(
 async def _serve(
     settings: Settings, listener: socket.socket, console: Console, *, access_log: bool
 ) -> None:
+    from ..rag.embedder import MiniLMEmbedder
     from .live_mind import LiveMind
     from .server.app import create_app, run_server
 
     embedders: list[Embedder] = []
 
     def embedder() -> Embedder:
-        from ..rag.embedder import MiniLMEmbedder
-
         embedders.append(MiniLMEmbedder())
         return embedders[0]
 
@@ -181,7 +181,8 @@ async def _serve(
             mind = LiveMind(settings, embedder=embedder, on_expert=progress.changed)
             await stack.enter_async_context(mind)
             shared = embedders[0] if embedders else None
-            bridge = await stack.enter_async_context(missing_bridge(mind, shared))
+            started = missing_bridge(mind, shared, MiniLMEmbedder)
+            bridge = await stack.enter_async_context(started)
         host, port = settings.server.host, listener.getsockname()[1]
         server = run_server(create_app(mind), listener, access_log=access_log)
         try:

@@ -10,7 +10,7 @@ import signal
 import tempfile
 from argparse import Namespace
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -149,11 +149,6 @@ async def serve_bridge(
         await runner.cleanup()
 
 
-def document_encoder(embedder: Embedder) -> ProcessEmbedder:
-    """Return another of its class, for documents that come in beside queries; to be closed."""
-    return ProcessEmbedder(type(embedder), embedder.name, embedder.dim)
-
-
 @asynccontextmanager
 async def folder_library(folder: Path, embedder: Embedder) -> AsyncIterator[Library]:
     """Yield a library with the folder's passages as its only collection, gone afterwards.
@@ -176,15 +171,26 @@ async def data_library(
     folder: Path,
     embedder: Embedder,
     tokenizer: Path | None = None,
-    documents: Embedder | None = None,
+    documents: Callable[[], Embedder] | None = None,
 ) -> AsyncIterator[Library]:
-    """Yield the collections kept in a folder, closed afterwards. Raises StoreError."""
-    parser = ParseProcess(tokenizer)
-    library = await asyncio.to_thread(Library.in_folder, folder, embedder, parser, documents)
-    try:
+    """Yield the collections kept in a folder, closed afterwards.
+
+    Args:
+        folder: made if it is not there.
+        embedder: of the passages.
+        tokenizer: ``tokenizer.json`` by which passages are measured; None = by words.
+        documents: returns another such encoder, in a process of its own, for documents that come
+            in beside queries; None = ``embedder`` encodes them.
+
+    Raises:
+        StoreError: the folder cannot be used.
+    """
+
+    def opened(encoder: Embedder | None) -> Library:
+        return Library.in_folder(folder, embedder, ParseProcess(tokenizer), encoder)
+
+    async with _closed_after(opened, embedder, documents) as library:
         yield library
-    finally:
-        await library.aclose()
 
 
 @asynccontextmanager
@@ -192,24 +198,37 @@ async def milvus_library(
     address: MilvusAddress,
     embedder: Embedder,
     tokenizer: Path | None = None,
-    documents: Embedder | None = None,
+    documents: Callable[[], Embedder] | None = None,
 ) -> AsyncIterator[Library]:
-    """Yield the collections of a Milvus database, closed afterwards. Raises StoreError."""
+    """Yield the collections of a Milvus database, closed afterwards; see ``data_library``."""
 
-    def opened() -> Library:
+    def opened(encoder: Embedder | None) -> Library:
         names = collection_names(address)
         return Library(
             lambda name: MilvusStore(address, name, embedder.name, embedder.dim),
             names,
             embedder,
             ParseProcess(tokenizer),
-            documents,
+            encoder,
         )
 
-    library = await asyncio.to_thread(opened)
+    async with _closed_after(opened, embedder, documents) as library:
+        yield library
+
+
+@asynccontextmanager
+async def _closed_after(
+    opened: Callable[[Embedder | None], Library],
+    embedder: Embedder,
+    documents: Callable[[], Embedder] | None,
+) -> AsyncIterator[Library]:
+    process = documents and ProcessEmbedder(documents, embedder.name, embedder.dim)
+    library = await asyncio.to_thread(opened, process)
     try:
         yield library
     finally:
+        if process is not None:  # first: the batch in work could take minutes
+            await asyncio.to_thread(process.close)
         await library.aclose()
 
 
@@ -234,20 +253,28 @@ def run_bridge(args: Namespace, say: Callable[[str], None] = print) -> int:
 
 
 async def _run(args: Namespace, say: Callable[[str], None]) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    serving = asyncio.create_task(_serve(args, say))
+
+    def stop() -> None:
+        if not serving.cancelling():  # a second signal does not cut the closing short
+            serving.cancel()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    with suppress(asyncio.CancelledError):
+        await serving
+
+
+async def _serve(args: Namespace, say: Callable[[str], None]) -> None:
     embedder = await asyncio.to_thread(MiniLMEmbedder)
     data: Path | None = getattr(args, "data", None)
     milvus: str | None = getattr(args, "milvus", None)
     tokenizer: Path | None = getattr(args, "tokenizer", None)
     async with AsyncExitStack() as stack:
-        documents = stack.enter_context(document_encoder(embedder))
         if milvus is not None:
-            kept = milvus_library(address_of(milvus), embedder, tokenizer, documents)
+            kept = milvus_library(address_of(milvus), embedder, tokenizer, MiniLMEmbedder)
         elif data is not None:
-            kept = data_library(data, embedder, tokenizer, documents)
+            kept = data_library(data, embedder, tokenizer, MiniLMEmbedder)
         else:
             kept = folder_library(Path(args.corpus), embedder)
         library = await stack.enter_async_context(kept)
@@ -268,4 +295,4 @@ async def _run(args: Namespace, say: Callable[[str], None]) -> None:
         many = f"{count} passage{'s' if count != 1 else ''}"
         say(f"bridge: {many} ({how} search) on {url}, ctrl-c to stop")
         with responsive():
-            await stop.wait()
+            await asyncio.Event().wait()

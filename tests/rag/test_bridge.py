@@ -10,8 +10,11 @@ import signal
 import subprocess
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pytest
@@ -419,3 +422,70 @@ def test_run_bridge_serves_until_a_signal_and_ends_cleanly(
         process.send_signal(number)
         assert process.wait(timeout=30) == 0
     assert [r["text"] for r in answer["results"]] == ["Kestrel\nThe port of Kestrel is 361."]
+
+
+SLOW_ENCODER = """
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+
+from livemind.rag import bridge, fake
+
+
+class Slow(fake.FakeEmbedder):
+    def embed(self, texts):
+        print("encoding", flush=True)
+        time.sleep({seconds})
+        return super().embed(texts)
+
+
+if __name__ == "__main__":
+    bridge.MiniLMEmbedder = Slow
+    folder = {{sys.argv[1]: Path(sys.argv[2])}}
+    args = Namespace(corpus=None, host="127.0.0.1", port=0)
+    vars(args).update(folder)
+    sys.exit(bridge.run_bridge(args, lambda line: print(line, flush=True)))
+"""
+
+
+@contextmanager
+def slow_bridge(
+    place: Path, kind: Literal["data", "corpus"], seconds: float
+) -> Iterator[subprocess.Popen[str]]:
+    """A bridge over ``place / kind`` whose encoder takes ``seconds`` for every batch."""
+    program = place / "program.py"
+    program.write_text(SLOW_ENCODER.format(seconds=seconds))
+    command = [sys.executable, str(program), kind, str(place / kind)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_run_bridge_signal_while_documents_are_encoded_ends_it(tmp_path: Path) -> None:
+    body = {"documents": [{"id": "a.md", "text": "The port of Kestrel is 361."}]}
+    with slow_bridge(tmp_path, "data", 3600.0) as process, ThreadPoolExecutor(1) as sending:
+        assert process.stdout is not None
+        url = re.search(r"http://[0-9.:]+", process.stdout.readline())
+        assert url is not None
+        documents = f"{url[0]}/v1/collections/default/documents"
+        sent = sending.submit(httpx.post, documents, json=body, trust_env=False, timeout=50)
+        assert process.stdout.readline() == "encoding\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+        with pytest.raises(httpx.TransportError):
+            sent.result()
+
+
+def test_run_bridge_signal_while_its_folder_is_encoded_ends_it(tmp_path: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    passages = "".join(f"## Bird {number}\nIts port is {number}.\n" for number in range(4000))
+    (tmp_path / "corpus" / "a.md").write_text(passages)
+    with slow_bridge(tmp_path, "corpus", 0.2) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "encoding\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
