@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -30,11 +30,12 @@ from .base import (
     Usage,
 )
 from .drafts import DraftCount, DraftFeed
-from .errors import ExpertTimeout, ExpertUnavailable, PromptRejected
+from .errors import ExpertError, ExpertTimeout, ExpertUnavailable, PromptRejected
 from .spec import ExpertSpec
 from .vllm_drafts import DRAFT, DRAFT_ID, PROPOSAL_LENGTHS, is_ours, missing_hook
 from .vllm_errors import translate
 from .vllm_images import engine_input, image_mark
+from .vllm_prepare import prefill_lengths
 from .vllm_process import EngineProcess
 from .vllm_render import Renderer
 
@@ -68,6 +69,7 @@ class VllmExpert:
         self._process: EngineProcess | None = None
         self._engine: Any = None
         self._renderer: Renderer | None = None
+        self._preparing: asyncio.Task[None] | None = None
         self._defaults: dict[str, Any] = {}
         self._capabilities = Capabilities(prefix_block_tokens=spec.block_size)
 
@@ -95,9 +97,19 @@ class VllmExpert:
         except BaseException:
             await self.stop()
             raise
+        name = f"prepare-{self.expert_id}"
+        self._preparing = asyncio.create_task(self._prepare_lengths(), name=name)
+
+    async def _prepare_lengths(self) -> None:
+        with suppress(ExpertError):  # whoever asks it next is told what is wrong with it
+            await prefill_lengths(self)
 
     async def stop(self) -> None:
         """Kill the engine; requests in flight fail with ExpertUnavailable."""
+        if self._preparing is not None:
+            self._preparing.cancel()
+            await asyncio.wait([self._preparing])
+            self._preparing = None
         process, self._process, self._engine = self._process, None, None
         if process is not None:
             await process.stop()
