@@ -64,7 +64,7 @@ class _Health:
         """``GET /v1/collections``: what is served, and the encoder's counters."""
         shown = []
         for name in self._library.names:
-            stats = await self._library.read(self._library.store(name).stats)
+            stats = await self._library.scan(self._library.store(name).stats)
             shown.append({"name": name, **asdict(stats)})
         return web.json_response({"collections": shown, "embedding": asdict(self._embed.stats())})
 
@@ -72,7 +72,7 @@ class _Health:
         """``GET /metrics``: for Prometheus."""
         sizes = {}
         for name in self._library.names:
-            sizes[name] = (await self._library.read(self._library.store(name).stats)).passages
+            sizes[name] = (await self._library.scan(self._library.store(name).stats)).passages
         body = self._metrics.text(sizes)
         return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4"})
 

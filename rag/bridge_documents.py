@@ -64,7 +64,7 @@ class DocumentRoutes:
             why = f"limit: needs 1 to {MAX_PAGE}"
             raise BridgeRefusal(400, "invalid_value", why, param="limit")
         limit, after = int(given), request.query.get("after", "")
-        found = await self._library.read(lambda: store.documents(after, limit))
+        found = await self._library.scan(lambda: store.documents(after, limit))
         next_after = found[-1].id if len(found) == limit else None
         return web.json_response({"documents": [asdict(d) for d in found], "next": next_after})
 

@@ -74,6 +74,7 @@ class Library:
         self._ingest = EmbedWorker(documents or embedder, max_batch=8, max_queue=4096, cache_size=0)
         self._parser = parser or ParseProcess()
         self._readers = ReadPool(READERS)
+        self._scanners = ThreadPoolExecutor(READERS, "livemind-scan")
         self._searchers = ThreadPoolExecutor(2, "livemind-search")
         self._writer = ThreadPoolExecutor(1, "livemind-write")
 
@@ -124,11 +125,15 @@ class Library:
         return self._stores[name]
 
     async def read(self, work: Callable[[], T]) -> T:
-        """Run what reads from disk; dropped if it has not begun when the caller is cancelled."""
+        """Run what reads a few rows for a retrieval; dropped if not begun when cancelled."""
         return await self._readers.run(work)
 
+    async def scan(self, work: Callable[[], T]) -> T:
+        """Run any other read, however long; apart from ``read``, and no part of its wait."""
+        return await asyncio.get_running_loop().run_in_executor(self._scanners, work)
+
     def read_wait_s(self, expected: int) -> float:
-        """Return in how many seconds a read after ``expected`` others would have ended."""
+        """Return in how many seconds a ``read`` after ``expected`` others would have ended."""
         return self._readers.wait_s(expected)
 
     async def search(self, work: Callable[[], T]) -> T:
@@ -150,7 +155,7 @@ class Library:
         """
         known = {}
         if name in self._stores:
-            known = await self.read(lambda: self.store(name).hashes([d.id for d in incoming]))
+            known = await self.scan(lambda: self.store(name).hashes([d.id for d in incoming]))
         hashes = await asyncio.to_thread(lambda: {d.id: _hash(d) for d in incoming})
         fresh = [d for d in incoming if known.get(d.id) != hashes[d.id]]
         parsed = [await self._parser.chunks(d.id, d.content, d.format) for d in fresh]
@@ -188,7 +193,7 @@ class Library:
         await self._parser.aclose()
         await self._ingest.aclose()
         await asyncio.to_thread(self._readers.shutdown)
-        for pool in (self._searchers, self._writer):
+        for pool in (self._scanners, self._searchers, self._writer):
             await asyncio.to_thread(pool.shutdown, wait=True, cancel_futures=True)
         for store in self._stores.values():
             await asyncio.to_thread(store.close)

@@ -1,4 +1,4 @@
-"""The threads that read from disk, and how long they will be busy.
+"""The threads that read a retrieval's few rows from disk, and how long they will be busy.
 
 Owns the estimate by which a search that the disk cannot answer in time is answered without it.
 """
@@ -28,13 +28,14 @@ class ReadPool:
         self._guard = threading.Lock()
         self._unfinished = 0
         self._read_s = 0.0
-        self._began_s: dict[object, float] = {}  # of the reads at work, oldest first
+        self._began_s: dict[object, float] = {}  # of the reads at work, newest last
 
     def wait_s(self, expected: int = 0) -> float:
         """Return in how many seconds a read that came now would have ended.
 
         0 when there is no other, however slow the last ones were: only so is it noticed that the
-        disk has recovered.
+        disk has recovered. A read at work tells how slow the disk is only when every thread has one
+        as old: a single one that hangs leaves the others to answer.
 
         Args:
             expected: reads that will come before it, those included that are there already.
@@ -43,8 +44,9 @@ class ReadPool:
             ahead = max(self._unfinished, expected)
             queued = max(ahead - self._threads + 1, 0)
             read_s = self._read_s
-            if self._began_s:  # the oldest has told by now how slow the disk is at least
-                read_s = max(read_s, self._clock() - next(iter(self._began_s.values())))
+            if len(self._began_s) == self._threads:
+                newest_began_s = next(reversed(self._began_s.values()))
+                read_s = max(read_s, self._clock() - newest_began_s)
             return read_s * (1.0 + queued / self._threads) if ahead else 0.0
 
     async def run(self, work: Callable[[], T]) -> T:

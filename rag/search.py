@@ -70,7 +70,8 @@ async def search(
         async with asyncio.TaskGroup() as group:
             if asked.mode != "dense":
                 ask = lambda: store.sparse(asked.query, width, asked.where)  # noqa: E731
-                work = _timed(progress, "sparse", library.read(ask))
+                run = library.read if asked.where is None else library.scan
+                work = _timed(progress, "sparse", run(ask))
                 stages["sparse"] = group.create_task(work)
             if asked.mode != "sparse":
                 stages["dense"] = group.create_task(
@@ -130,7 +131,7 @@ async def _dense(
     progress.pending = ["dense" if name == "embed" else name for name in progress.pending]
     where = asked.where
     ask: Callable[[], list[Scored]] = lambda: store.dense(vector, width, where)  # noqa: E731
-    run = library.search if where is None else library.read  # a filter reads from disk
+    run = library.search if where is None else library.scan  # a filter reads from disk
     return await _timed(progress, "dense", run(ask))
 
 

@@ -9,10 +9,13 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,11 +25,11 @@ import pytest
 from livemind.rag import bridge
 from livemind.rag.bridge import BridgeError, bridge_app, run_bridge, serve_bridge
 from livemind.rag.bridge_api import MAX_BODY_BYTES
-from livemind.rag.bridge_retrieve import BridgeSettings
+from livemind.rag.bridge_retrieve import NO_TIME_TO_READ, BridgeSettings
 from livemind.rag.embed_worker import EmbedWorker
 from livemind.rag.embedder import EmbedderUnavailable
 from livemind.rag.fake import FakeEmbedder
-from livemind.rag.library import Library
+from livemind.rag.library import READERS, Library
 
 ASK: dict[str, Any] = {
     "query": "the port of Kestrel",
@@ -424,11 +427,81 @@ def test_run_bridge_serves_until_a_signal_and_ends_cleanly(
     assert [r["text"] for r in answer["results"]] == ["Kestrel\nThe port of Kestrel is 361."]
 
 
+Hold = Callable[[Literal["read", "scan"], int], AbstractAsyncContextManager[None]]
+
+
+@pytest.fixture
+def hold(library: Library, monkeypatch: pytest.MonkeyPatch) -> Hold:
+    return partial(held, library, monkeypatch)
+
+
+@asynccontextmanager
+async def held(
+    library: Library, monkeypatch: pytest.MonkeyPatch, kind: Literal["read", "scan"], reads: int
+) -> AsyncIterator[None]:
+    """So many reads, an hour old, that end when the block does."""
+    run = library.read if kind == "read" else library.scan
+    gate, begun = threading.Event(), threading.Semaphore(0)
+
+    def read() -> None:
+        begun.release()
+        gate.wait()
+
+    tasks = [asyncio.ensure_future(run(read)) for _ in range(reads)]
+    try:
+        for _ in tasks:
+            await asyncio.to_thread(begun.acquire)
+        monkeypatch.setattr(library._readers, "_clock", lambda: time.monotonic() + 3600.0)
+        yield
+    finally:
+        gate.set()
+        await asyncio.gather(*tasks)
+
+
+async def test_retrieve_while_every_reader_hangs_is_overloaded_and_afterwards_answered(
+    http: httpx.AsyncClient, hold: Hold
+) -> None:
+    async with hold("read", READERS):
+        answer = await http.post("/v1/retrieve", json=ASK)
+        assert answer.json()["degraded"] == [NO_TIME_TO_READ]
+    again = await http.post("/v1/retrieve", json={**ASK, "revision": 2, "deadline_ms": 50_000.0})
+    assert (again.json()["degraded"], len(again.json()["results"])) == ([], 3)
+
+
+@pytest.mark.parametrize(("kind", "reads"), [("read", READERS - 1), ("scan", READERS)])
+async def test_retrieve_beside_reads_that_hang_is_answered_while_a_reader_is_left(
+    http: httpx.AsyncClient, hold: Hold, kind: Literal["read", "scan"], reads: int
+) -> None:
+    async with hold(kind, reads):
+        answer = await http.post("/v1/retrieve", json=ASK)
+        assert (answer.json()["degraded"], len(answer.json()["results"])) == ([], 3)
+
+
+@pytest.mark.parametrize("mode", ["sparse", "dense"])
+async def test_retrieve_filters_are_scans(http: httpx.AsyncClient, hold: Hold, mode: str) -> None:
+    where = {"type": "eq", "key": "source", "value": "handbook.md"}
+    async with hold("scan", READERS):
+        answer = await http.post(
+            "/v1/retrieve", json={**ASK, "mode": mode, "filter": where, "deadline_ms": 100.0}
+        )
+        assert answer.json()["degraded"] == [f"deadline: {mode}"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/collections", "/metrics", "/v1/collections/default/documents"]
+)
+async def test_counts_and_lists_do_not_wait_for_the_readers(
+    http: httpx.AsyncClient, hold: Hold, path: str
+) -> None:
+    async with hold("read", READERS):
+        assert (await http.get(path)).status_code == 200
+
+
 SLOW_ENCODER = """
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 from livemind.rag import bridge, fake

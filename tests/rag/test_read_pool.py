@@ -110,3 +110,39 @@ async def test_read_pool_read_still_at_work_tells_how_slow_the_disk_is(
     assert pool.wait_s() == pytest.approx(0.15 * 2)
     disk.gate.set()
     await reading
+
+
+async def hold(pool: ReadPool, disk: Disk) -> asyncio.Task[str]:
+    """Begin a read that ends when the gate opens."""
+    disk.reached.clear()
+    reading = asyncio.create_task(pool.run(disk.read))
+    await asyncio.to_thread(disk.reached.wait)
+    return reading
+
+
+async def test_read_pool_read_that_hangs_beside_an_idle_thread_is_not_waited_for(
+    disk: Disk,
+) -> None:
+    pool = ReadPool(2, disk.clock)
+    disk.gate.clear()
+    hung = await hold(pool, disk)
+    disk.now_s += 3600.0
+    assert pool.wait_s(expected=1) == 0.0
+    disk.gate.set()
+    await hung
+    pool.shutdown()
+
+
+async def test_read_pool_hung_read_beside_a_newer_one_leaves_the_age_of_that_one(
+    disk: Disk,
+) -> None:
+    pool = ReadPool(2, disk.clock)
+    disk.gate.clear()
+    hung = await hold(pool, disk)
+    disk.now_s += 3600.0
+    newer = await hold(pool, disk)
+    disk.now_s += 0.1
+    assert pool.wait_s() == pytest.approx(0.1 * (1 + 1 / 2))
+    disk.gate.set()
+    await asyncio.gather(hung, newer)
+    pool.shutdown()
