@@ -12,7 +12,7 @@ import hashlib
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -22,7 +22,7 @@ from .routing.choice import NO_CONTEXT, Candidate, Choice, Ranked, Reasons, Rout
 from .routing.dataset import FOREIGN_DOMAIN, HOUSE_LANGUAGES
 from .routing.language import identify
 from .routing.model import RouteModel
-from .routing.reading import Reader, Reading
+from .routing.reading import HEAD, TAIL, Reader, Reading
 from .routing.scorer import DomainScorer
 from .routing.signals import HARD_LANGUAGE_NATS, SURE, estimated_tokens, spread
 from .turn import RouteEstimate
@@ -109,7 +109,7 @@ class Router:
         self._read = Reader({*self._domains, *(c.expert_id for c in candidates)})
         self._scorer: DomainScorer | None = None
         self._warned = False
-        self._cache: OrderedDict[bytes, Judgement] = OrderedDict()
+        self._cache: OrderedDict[bytes, tuple[Reading, Judgement]] = OrderedDict()
         self._cache_size = cache_size
         self._hits = self._misses = self._failed = 0
 
@@ -147,7 +147,9 @@ class Router:
 
     async def estimate(self, text: str, context: RouteContext = NO_CONTEXT) -> RouteEstimate:
         """Return where the text points. Never raises but CancelledError."""
-        reading = self._read(text)
+        key = _digest(text)
+        known = self._cache.get(key)
+        reading = known[0] if known is not None else self._read(text)
         tokens = estimated_tokens(text) + context.tokens_before
         able, reasons = self._choice.able(tokens, context.images)
         reasons = (*reading.reasons, *reasons)
@@ -158,7 +160,7 @@ class Router:
             [domain] = domains
             return self._choice.decide([(1.0, domain)], 1.0, able, context, reasons)
         try:
-            ranked, final, why = await self._judge(self._scorer, self._embedding, reading)
+            ranked, final, why = await self._judge(self._scorer, self._embedding, reading, key)
         except Exception as exc:
             self._failed += 1
             self._degrade(f"the sentence encoder failed ({type(exc).__name__})")
@@ -169,18 +171,17 @@ class Router:
         return self._choice.decide(ranked, final, able, context, (*reasons, *why))
 
     async def _judge(
-        self, scorer: DomainScorer, embedding: TextEmbedding, reading: Reading
+        self, scorer: DomainScorer, embedding: TextEmbedding, reading: Reading, key: bytes
     ) -> Judgement:
         """Return (probability, domain) best first, P(final) and reasons; empty: like nothing."""
-        key = hashlib.blake2b(reading.text.encode("utf-8", "replace"), digest_size=16).digest()
         if (known := self._cache.get(key)) is not None:
             self._hits += 1
             self._cache.move_to_end(key)
-            return known
+            return known[1]
         self._misses += 1
         found = await self._rank(scorer, embedding, reading)
         if self._cache_size:
-            self._cache[key] = found
+            self._cache[key] = replace(reading, text=""), found
             if len(self._cache) > self._cache_size:
                 self._cache.popitem(last=False)
         return found
@@ -211,3 +212,9 @@ class Router:
         if not self._warned:
             log.warning("routing everything to %r: %s", self._default, reason)
             self._warned = True
+
+
+def _digest(text: str) -> bytes:
+    """Return what a text is known by: a hash of all that is read of it."""
+    read = text if len(text) <= HEAD + TAIL else f"{text[:HEAD]} {text[-TAIL:]}\0"
+    return hashlib.blake2b(read.encode("utf-8", "replace"), digest_size=16).digest()

@@ -267,3 +267,11 @@ async def test_second_estimate_of_a_text_comes_from_the_cache() -> None:
     compass.error = RuntimeError()
     assert await router.estimate("east") == first
     assert (router.stats().hits, router.stats().misses, router.stats().cached) == (1, 1, 1)
+
+
+async def test_second_estimate_from_the_cache_gives_the_same_reasons() -> None:
+    router = await started(Compass())
+    first = await router.estimate("\x01east")
+    assert first.reasons == ("control characters ignored",)
+    assert await router.estimate("\x01east") == first
+    assert router.stats().hits == 1
