@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, ProcessPoolExecutor
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import Self
@@ -20,6 +20,7 @@ from .base import Embedder, FloatArray
 from .embedder import EmbedderError
 from .parse_process import belong_to_parent
 
+_make: Callable[[], Embedder]
 _embedder: Embedder | None = None
 
 
@@ -27,7 +28,9 @@ class ProcessEmbedder:
     """An ``Embedder`` whose work is done by another process. Thread-safe and blocking.
 
     The process starts with the first texts, which takes as long as its encoder takes to load, and
-    anew with the next ones after it was killed. It ends with ``close``, or with this process.
+    anew with the next ones after it was killed. One whose encoder cannot be loaded stays, tries it
+    again with the next texts, and each time the reason is raised. It ends with ``close``, or with
+    this process.
     """
 
     def __init__(self, make: Callable[[], Embedder], name: str, dim: int) -> None:
@@ -51,12 +54,9 @@ class ProcessEmbedder:
         Raises:
             EmbedderError: the encoder failed, or its process was killed or closed meanwhile.
         """
-        with self._guard:
-            if self._closed:
-                raise EmbedderError("the encoder of documents is closed")
-            pool = self._pool = self._pool or self._start()
+        pool, vectors = self._submit(list(texts))
         try:
-            return pool.submit(_embed, list(texts)).result()
+            return vectors.result()
         except (BrokenProcessPool, CancelledError):
             with self._guard:
                 if self._pool is pool:
@@ -84,16 +84,28 @@ class ProcessEmbedder:
     ) -> None:
         self.close()
 
+    def _submit(self, texts: list[str]) -> tuple[ProcessPoolExecutor, Future[FloatArray]]:
+        with self._guard:
+            if self._closed:
+                raise EmbedderError("the encoder of documents is closed")
+            pool = self._pool = self._pool or self._start()
+            try:
+                return pool, pool.submit(_embed, texts)
+            except BrokenProcessPool:  # killed while it had nothing to do
+                pool.shutdown(wait=False)
+                pool = self._pool = self._start()
+                return pool, pool.submit(_embed, texts)
+
     def _start(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
         return ProcessPoolExecutor(1, context, initializer=_begin, initargs=(self._make,))
 
 
 def _begin(make: Callable[[], Embedder]) -> None:
-    global _embedder
+    global _make
     belong_to_parent()
     stand_aside()
-    _embedder = make()
+    _make = make
 
 
 def stand_aside() -> None:
@@ -105,5 +117,7 @@ def stand_aside() -> None:
 
 
 def _embed(texts: list[str]) -> FloatArray:
-    assert _embedder is not None
+    global _embedder
+    if _embedder is None:
+        _embedder = _make()
     return _embedder.embed(texts)

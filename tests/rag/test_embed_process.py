@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
 
 import numpy as np
 import pytest
 
 from livemind.rag.base import FloatArray
 from livemind.rag.embed_process import ProcessEmbedder
-from livemind.rag.embedder import EmbedderError
+from livemind.rag.embedder import EmbedderError, EmbedderUnavailable
 from livemind.rag.fake import FakeEmbedder
 
 TEXTS = ["open the door", "close the window"]
@@ -63,6 +66,54 @@ def test_process_embedder_process_that_dies_is_an_error_and_started_anew(
         telling.embed(["die"])
     ((second, _),) = telling.embed(["who"])
     assert first != second
+
+
+def test_process_embedder_process_killed_while_idle_is_not_noticed(
+    telling: ProcessEmbedder,
+) -> None:
+    ((first, _),) = telling.embed(["who"])
+    assert telling._pool is not None
+    os.kill(int(first), signal.SIGKILL)
+    while not telling._pool._broken:
+        time.sleep(0.001)
+    ((second, _),) = telling.embed(["who"])
+    assert first != second
+
+
+def test_process_embedder_closed_just_before_the_texts_are_handed_over_is_an_embedder_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another thread's ``close`` begins when ``embed`` has found it open."""
+    embedder = ProcessEmbedder(Endless, "fake", 64)
+    pool = embedder._start()
+    submit = pool.submit
+    with ThreadPoolExecutor(1) as other:
+
+        def submit_late(*args: Any) -> Future[Any]:
+            wait([other.submit(embedder.close)], timeout=0.2)
+            return submit(*args)
+
+        monkeypatch.setattr(pool, "submit", submit_late)
+        monkeypatch.setattr(embedder, "_start", lambda: pool)
+        with pytest.raises(EmbedderError, match="ended"):
+            embedder.embed(TEXTS)
+
+
+class Missing(FakeEmbedder):
+    """Cannot be loaded; says in which process."""
+
+    def __init__(self) -> None:
+        raise EmbedderUnavailable(f"weights are missing in {os.getpid()}")
+
+
+def test_process_embedder_encoder_that_cannot_be_loaded_tells_why_from_one_process() -> None:
+    reasons = []
+    with ProcessEmbedder(Missing, "fake", 64) as embedder:
+        for _ in range(2):
+            with pytest.raises(EmbedderUnavailable, match="weights are missing") as caught:
+                embedder.embed(TEXTS)
+            reasons.append(str(caught.value))
+    assert reasons[0] == reasons[1]
 
 
 class Endless(FakeEmbedder):
