@@ -33,7 +33,7 @@ def match_expression(reader: sqlite3.Connection, query: str, passages: int) -> s
         asked, words = words[:MAX_TERMS], words[MAX_TERMS:]
         found = zip(asked, _frequencies(reader, asked), strict=True)
         frequency |= {word: count for word, count in found if count}
-    by_rarity = sorted(frequency, key=lambda word: frequency[word])
+    by_rarity = sorted(frequency, key=lambda word: frequency[word])[:MAX_TERMS]
     chosen, scored = by_rarity[:1], frequency[by_rarity[0]] if by_rarity else 0
     for word in by_rarity[1:]:
         scored += frequency[word]

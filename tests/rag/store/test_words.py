@@ -41,3 +41,13 @@ def test_match_expression_has_the_words_that_tell_passages_apart(
 def test_match_expression_words_that_are_nowhere_take_no_place(reader: sqlite3.Connection) -> None:
     query = " ".join([*(f"missing{place}" for place in range(MAX_TERMS)), "rare7"])
     assert match_expression(reader, query, PASSAGES) == '"rare7"'
+
+
+@pytest.mark.parametrize("missing", [0, 1, 30])
+def test_match_expression_many_known_words_asks_for_no_more_than_the_limit(
+    reader: sqlite3.Connection, missing: int
+) -> None:
+    query = [f"none{place}" for place in range(missing)] + [f"rare{place}" for place in range(80)]
+    expression = match_expression(reader, " ".join(query), PASSAGES)
+    assert expression is not None
+    assert len(expression.split(" OR ")) == MAX_TERMS
