@@ -185,6 +185,12 @@ def test_summary_headline_is_the_worse_way_paired_within_rounds() -> None:
     assert summary["gateway.rps.stream"] == pytest.approx(900.0)
 
 
+@pytest.mark.parametrize(("aim", "kept"), [("latency", True), ("throughput", False)])
+def test_row_keeps_single_times_only_of_latencies(aim: Aim, kept: bool) -> None:
+    row = one(0, "livemind", "whole", aim, 110.0, 10).row()
+    assert ("total_ms" in row, "ttft_ms" in row, row["ended"]) == (kept, kept, 10)
+
+
 @pytest.mark.parametrize(("missing", "added"), [(0, 10.0), (2, 10.0), (3, None)])
 def test_summary_missing_answers_count_as_slower_than_all(
     missing: int, added: float | None
