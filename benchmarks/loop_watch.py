@@ -1,24 +1,39 @@
-"""How late the event loop of this process is: what it adds to every time that is taken in it."""
+"""How late the event loop of this process is, and how much of that is its own computing."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from time import perf_counter
+from dataclasses import dataclass, field
+from time import perf_counter, thread_time
 
 TICK_S = 0.02
+SHORT_TICK_S = 0.002
+
+
+@dataclass(slots=True)
+class Ticks:
+    """Per tick: how late it came, and how long the loop's thread computed since the one before."""
+
+    late_ms: list[float] = field(default_factory=list)
+    busy_ms: list[float] = field(default_factory=list)
 
 
 @asynccontextmanager
-async def watch_loop(late_ms: list[float]) -> AsyncGenerator[None, None]:
-    """Append, every ``TICK_S`` seconds, by how much the loop missed the tick, in milliseconds."""
+async def watch_loop(ticks: Ticks, tick_s: float = TICK_S) -> AsyncGenerator[None, None]:
+    """Fill ``ticks`` while the block runs, one every ``tick_s`` seconds.
+
+    A late tick has waited for the loop, for another thread's interpreter lock or for the machine;
+    what the loop computed in one go is at most ``busy_ms``.
+    """
 
     async def tick() -> None:
         while True:
-            due_s = perf_counter() + TICK_S
-            await asyncio.sleep(TICK_S)
-            late_ms.append((perf_counter() - due_s) * 1000.0)
+            due_s, before_s = perf_counter() + tick_s, thread_time()
+            await asyncio.sleep(tick_s)
+            ticks.late_ms.append((perf_counter() - due_s) * 1000.0)
+            ticks.busy_ms.append((thread_time() - before_s) * 1000.0)
 
     task = asyncio.create_task(tick())
     try:

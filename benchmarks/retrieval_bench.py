@@ -53,6 +53,7 @@ MEANING = {
     "retrieval.build.passages_per_s": "parsed, embedded and stored",
     "retrieval.ingest.search_p95_over_quiet": "searches while documents come in, over without",
     "retrieval.ingest.loop_late_ms.max": "the same: latest tick of the event loop",
+    "retrieval.ingest.loop_busy_ms.max": "the same: most that the loop computed between two ticks",
     "retrieval.ingest.documents_lost": "acknowledged and not there afterwards",
     "retrieval.overload.late_ms.max": "50 clients, 50 ms each, a disk of 200 ms: lateness",
     "retrieval.hnsw_recall10": "share of the ten nearest that the graph finds",

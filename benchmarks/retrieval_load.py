@@ -18,7 +18,7 @@ from ..rag.embed_worker import EmbedWorker
 from ..rag.library import DEFAULT, Incoming, Library
 from ..rag.store.base import Key, PassageStore, Scored, StoredPassage
 from ..rag.store.filters import Filter
-from .loop_watch import watch_loop
+from .loop_watch import SHORT_TICK_S, Ticks, watch_loop
 from .report import Json, Number
 from .retrieval_clients import ask
 from .retrieval_quality import TOP, Searcher
@@ -38,8 +38,7 @@ async def beside_ingestion(
     The same texts in the same order both times; the loop's lateness is that of one shared by
     searches and ingestion, as in ``livemind bridge serve``.
     """
-    calm: list[float] = []
-    busy: list[float] = []
+    calm, busy = Ticks(), Ticks()
     quiet_ms = await _paced(searcher, texts, calm, lambda: False)
     stored = asyncio.ensure_future(_ingest(searcher.library, name, folder, files))
     try:
@@ -56,13 +55,15 @@ async def beside_ingestion(
         "documents_found_afterwards": len(kept),
         "passages": passages,
         "passages_per_s": passages / seconds if seconds else None,
-        "loop_late_ms.quiet.max": max(calm, default=None),
-        "loop_late_ms.p99": quantile(busy, 0.99),
-        "ticks": len(busy),
+        "loop_late_ms.quiet.max": max(calm.late_ms, default=None),
+        "loop_late_ms.p99": quantile(busy.late_ms, 0.99),
+        "loop_busy_ms.p99": quantile(busy.busy_ms, 0.99),
+        "ticks": len(busy.late_ms),
     }
     return case, {
         "retrieval.ingest.search_p95_over_quiet": ratio(p95(busy_ms), p95(quiet_ms)),
-        "retrieval.ingest.loop_late_ms.max": max(busy, default=None),
+        "retrieval.ingest.loop_late_ms.max": max(busy.late_ms, default=None),
+        "retrieval.ingest.loop_busy_ms.max": max(busy.busy_ms, default=None),
         "retrieval.ingest.documents_lost": float(len(documents) - len(kept)),
     }
 
@@ -100,11 +101,11 @@ async def slow_disk(
 
 
 async def _paced(
-    searcher: Searcher, texts: Sequence[str], late_ms: list[float], over: Callable[[], bool]
+    searcher: Searcher, texts: Sequence[str], ticks: Ticks, over: Callable[[], bool]
 ) -> list[float]:
     """Search every 50 ms until the texts are used up or it is over; return milliseconds."""
     found = []
-    async with watch_loop(late_ms):
+    async with watch_loop(ticks, SHORT_TICK_S):
         for text in texts:
             if over():
                 break

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from time import perf_counter, thread_time
+from collections.abc import Sequence
+from time import perf_counter
 
 from ..orchestrator.router import Router
 from ..orchestrator.routing.dataset import Prompt, prefixes
+from .loop_watch import SHORT_TICK_S, Ticks, watch_loop
 from .report import Json, Number
 from .stats import p50, p95, quantile
 
@@ -25,15 +24,6 @@ MOST_WORDS = 60
 CPM = 400
 CHARS_PER_WORD = 6
 PAUSE_S = CHARS_PER_WORD * 60 / CPM
-TICK_S = 0.002
-
-
-@dataclass(frozen=True, slots=True)
-class Ticks:
-    """How late each tick was and what the loop's thread computed since the one before, ms."""
-
-    late_ms: list[float] = field(default_factory=list)
-    busy_ms: list[float] = field(default_factory=list)
 
 
 async def one_by_one(
@@ -76,10 +66,10 @@ async def all_at_once(
     waits_ms: list[float] = []
     routed = [0]
     idle, typed = Ticks(), Ticks()
-    async with _watched(idle):
+    async with watch_loop(idle, SHORT_TICK_S):
         await asyncio.sleep(words * PAUSE_S)
     before = router.stats()
-    async with _watched(typed), asyncio.TaskGroup() as typists:
+    async with watch_loop(typed, SHORT_TICK_S), asyncio.TaskGroup() as typists:
         for _ in range(sessions):
             text = _long_text(prompts, words, rng)
             typists.create_task(_type(router, text, rng.random(), waits_ms, routed))
@@ -132,24 +122,6 @@ async def _type(
         await asyncio.sleep(PAUSE_S)
     if running is not None:
         await running
-
-
-@asynccontextmanager
-async def _watched(ticks: Ticks) -> AsyncGenerator[None, None]:
-    watch = asyncio.create_task(_watch(ticks))
-    try:
-        yield
-    finally:
-        watch.cancel()
-        await asyncio.gather(watch, return_exceptions=True)
-
-
-async def _watch(ticks: Ticks) -> None:
-    while True:
-        due_s, before_s = perf_counter() + TICK_S, thread_time()
-        await asyncio.sleep(TICK_S)
-        ticks.late_ms.append((perf_counter() - due_s) * 1000)
-        ticks.busy_ms.append((thread_time() - before_s) * 1000)
 
 
 def _long_text(prompts: Sequence[Prompt], words: int, rng: random.Random) -> str:

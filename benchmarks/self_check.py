@@ -22,7 +22,7 @@ from .answer import Answer, Json
 from .bench import BenchmarkFailed, progress
 from .client import Client
 from .doors import Door, LiveDoor, OpenAIDoor, Said
-from .loop_watch import watch_loop
+from .loop_watch import Ticks, watch_loop
 from .measure import distribution
 from .server_process import free_port, serving
 from .typing_model import TypingModel
@@ -42,14 +42,14 @@ async def self_check(answers: int, console: Console) -> Json:
     Raises:
         BenchmarkFailed: the known server did not start or an answer failed.
     """
-    port, late_ms = free_port(), list[float]()
+    port, ticks = free_port(), Ticks()
     command = (sys.executable, "-m", fake_openai.__name__, str(port), str(TTFT_MS))
     with tempfile.TemporaryDirectory(prefix="livemind-bench-") as folder:
         log = Path(folder) / "fake.log"
         async with (
             serving(command, port, log) as url,
             Client(url) as client,
-            watch_loop(late_ms),
+            watch_loop(ticks),
         ):
             doors: dict[str, Door] = {
                 "chat": OpenAIDoor(client, ours=True),
@@ -62,7 +62,9 @@ async def self_check(answers: int, console: Console) -> Json:
     alone = [case["error_ms"] for case in cases[: len(doors)]]
     return {
         "cases": cases,
-        "harness": {"loop_late_ms": {**distribution(late_ms), "max": max(late_ms, default=None)}},
+        "harness": {
+            "loop_late_ms": {**distribution(ticks.late_ms), "max": max(ticks.late_ms, default=None)}
+        },
         "summary": {
             f"harness.error_ms.{level}": max(error[level] for error in alone)
             for level in ("p50", "p99")

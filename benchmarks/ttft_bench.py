@@ -22,7 +22,7 @@ from .bench import BenchmarkFailed, progress
 from .client import Client
 from .doors import OpenAIDoor
 from .interference import Interference
-from .loop_watch import watch_loop
+from .loop_watch import Ticks, watch_loop
 from .measure import distribution
 from .plan import Plan
 from .quick import interference_cases, quick_summary
@@ -78,7 +78,7 @@ class Measured:
 
     run: TtftRun | None = None
     interference: Interference | None = None
-    late_ms: list[float] = field(default_factory=list)
+    ticks: Ticks = field(default_factory=Ticks)
     cold_cache: dict[str, str] = field(default_factory=dict)
     self_check: Json | None = None
     environment: Json = field(default_factory=report.environment)
@@ -109,7 +109,7 @@ class Measured:
             },
             "harness": {
                 "self_check": self.self_check and self.self_check["cases"],
-                "loop_late_ms": _late(self.late_ms),
+                "loop_late_ms": _late(self.ticks.late_ms),
                 "key_late_ms": _late(
                     [
                         ms
@@ -177,7 +177,7 @@ async def _perform(
         for case in run.plan.cases()
         if documents_tokens is None or case.documents_tokens == documents_tokens
     ]
-    async with watch_loop(measured.late_ms):
+    async with watch_loop(measured.ticks):
         await run.run(targets, cases)
         if run.plan.interference_pairs and client is not None:
             measured.interference = Interference(run, client)
