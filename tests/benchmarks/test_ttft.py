@@ -114,7 +114,7 @@ async def test_quick_known_latencies_give_their_ratios() -> None:
 
 
 async def test_quick_slower_stream_beside_typing_shows_in_the_gap_ratio() -> None:
-    server = FakeServer(token_s=0.02, token_s_beside_typing=0.08)
+    server = FakeServer(token_s=0.02, token_s_beside_typing=0.2)
     cases, summary, _ = await _quick(server, 1, INTERFERENCE)
     assert summary["itl.with_typing_over_without.p95"] > 2
     assert summary["ttft.live_over_request_at_end.p50"] is None
