@@ -32,10 +32,10 @@ from .base import (
 from .drafts import DraftCount, DraftFeed
 from .errors import ExpertError, ExpertTimeout, ExpertUnavailable, PromptRejected
 from .spec import ExpertSpec
-from .vllm_drafts import DRAFT, DRAFT_ID, PROPOSAL_LENGTHS, is_ours, missing_hook
+from .vllm_drafts import DRAFT, DRAFT_ID, is_ours, missing_hook
 from .vllm_errors import translate
 from .vllm_images import engine_input, image_mark
-from .vllm_prepare import prefill_lengths
+from .vllm_prepare import prefill_lengths, verify_lengths
 from .vllm_process import EngineProcess
 from .vllm_render import Renderer
 
@@ -93,7 +93,8 @@ class VllmExpert:
             self._learn_model()
             first_token = TokenPrompt((0,), 1)
             await self.prefill(first_token, priority=Priority.FOREGROUND)
-            await self._prepare_verifying(first_token)
+            if self._capabilities.drafts:
+                await verify_lengths(self, first_token)
         except BaseException:
             await self.stop()
             raise
@@ -183,27 +184,6 @@ class VllmExpert:
             cause = self._process.death_cause()
             return Health(False, f"the engine died: {cause}" if cause else "the engine died")
         return Health(True)
-
-    async def _prepare_verifying(self, prompt: TokenPrompt) -> None:
-        """Let the engine verify one proposal of each length, so that no answer is its first."""
-        lengths = PROPOSAL_LENGTHS if self._capabilities.drafts else ()
-        said: list[int] = []
-        shortest = 0
-        for length in (0, *lengths):  # the first says what the draft has to begin with
-            tokens = length + 2
-            if len(prompt.token_ids) + tokens > (self._capabilities.max_model_len or 0):
-                return
-            stream = self.generate(
-                prompt,
-                GenerationParams(max_tokens=tokens, temperature=0.0, ignore_eos=True),
-                priority=Priority.FOREGROUND,
-                request_id=f"prepare-{uuid4().hex}",
-                draft=said * (1 + shortest),
-            )
-            async with aclosing(stream) as chunks:
-                said = list((await anext(chunks)).token_ids[:1])
-                await anext(chunks)
-            shortest = length + 1
 
     def _feed(self, params: GenerationParams, draft: Draft | None) -> DraftFeed | None:
         """Return what is to be verified, None if there is nothing or it cannot be."""

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
 
 from livemind.backends import vllm_prepare
-from livemind.backends.base import PrefillResult, Priority, TokenPrompt
+from livemind.backends.base import Chunk, GenerationParams, PrefillResult, Priority, TokenPrompt
 from livemind.backends.fake import FakeExpert
-from livemind.backends.vllm_prepare import prefill_lengths
+from livemind.backends.vllm_prepare import prefill_lengths, verify_lengths
 
 
 class Recorder(FakeExpert):
@@ -51,3 +52,35 @@ def test_prefill_lengths_of_a_slow_engine_ends_in_time(virtual_run: Any) -> None
     before_the_last = sum(0.1 * len(prompt.token_ids) for prompt, _ in asked[:-1])
     assert 1 < len(asked) < 20
     assert before_the_last < vllm_prepare.LONGEST_S
+
+
+class Drafted(FakeExpert):
+    """Keeps the lengths of the drafts that it is to verify; answers in so many chunks."""
+
+    def __init__(self, chunks: int) -> None:
+        super().__init__(max_model_len=64)
+        self.lengths: list[int] = []
+        self._chunks = chunks
+
+    async def generate(
+        self, prompt: TokenPrompt, params: GenerationParams, *, draft: Any = None, **more: Any
+    ) -> AsyncGenerator[Chunk, None]:
+        self.lengths.append(len(draft))
+        tokens = (7,) * (params.max_tokens or 0)
+        per_chunk = -(-len(tokens) // self._chunks)
+        for start in range(0, len(tokens), per_chunk):
+            yield Chunk("", tokens[start : start + per_chunk])
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 99])
+def test_verify_lengths_proposes_each_length_however_the_steps_arrive(
+    virtual_run: Any, chunks: int
+) -> None:
+    async def main() -> Drafted:
+        expert = Drafted(chunks)
+        await expert.start()
+        await verify_lengths(expert, TokenPrompt((0,), 1))
+        await expert.stop()
+        return expert
+
+    assert virtual_run(main()).lengths == [0, 2, 5, 9]
