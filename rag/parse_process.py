@@ -85,11 +85,11 @@ class ParseProcess:
         """
         async with self._turn:
             loop = asyncio.get_running_loop()
-            pool = self._pool = self._pool or self._start()
-            job = loop.run_in_executor(
-                pool, _work, document_id, content, format_name, self._max_tokens
-            )
             try:
+                self._pool = self._pool or await self._started()
+                job = loop.run_in_executor(
+                    self._pool, _work, document_id, content, format_name, self._max_tokens
+                )
                 return await asyncio.wait_for(job, self._time_limit_s)
             except TimeoutError:
                 self._kill()
@@ -107,9 +107,20 @@ class ParseProcess:
         """End the process."""
         self._kill()
 
+    async def _started(self) -> ProcessPoolExecutor:
+        """Return a running process; to start it would hold the loop for some milliseconds."""
+        starting = asyncio.ensure_future(asyncio.to_thread(self._start))
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            self._pool = await starting
+            raise
+
     def _start(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(1, context, initializer=_begin, initargs=(self._tokenizer,))
+        pool = ProcessPoolExecutor(1, context, initializer=_begin, initargs=(self._tokenizer,))
+        pool.submit(int)  # the first job starts the process
+        return pool
 
     def _kill(self) -> None:
         pool, self._pool = self._pool, None

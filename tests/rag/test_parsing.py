@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import io
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -100,6 +102,31 @@ async def test_parse_process_reads_refuses_and_survives_a_file_that_takes_too_lo
             await process.chunks("a.md", b"# T\n\nhello\n" * 1000, "md")
     finally:
         await process.aclose()
+
+
+async def test_parse_process_is_started_beside_the_loop_and_a_cancelled_start_leaves_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads: list[threading.Thread] = []
+    start, loop, begun = ParseProcess._start, asyncio.get_running_loop(), asyncio.Event()
+
+    def recorded(process: ParseProcess) -> object:
+        threads.append(threading.current_thread())
+        loop.call_soon_threadsafe(begun.set)
+        return start(process)
+
+    monkeypatch.setattr(ParseProcess, "_start", recorded)
+    process = ParseProcess()
+    reading = asyncio.create_task(process.chunks("a.md", b"hello", "md"))
+    await begun.wait()
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert process._pool is None
+    (found,) = await process.chunks("a.md", b"hello", "md")
+    await process.aclose()
+    assert found.text == "hello"
+    assert threading.main_thread() not in threads
 
 
 def test_parse_process_ends_with_its_parent_even_when_that_is_killed() -> None:
