@@ -52,12 +52,16 @@ class Outbox:
         self._closed = True
         self._changed.set()
 
-    async def read(self) -> AsyncGenerator[Event, None]:
-        """Yield events in order until the outbox is closed and empty."""
-        while True:
-            while self._events:
-                yield self._events.popleft()
+    async def get(self) -> Event | None:
+        """Return the next event, None once the outbox is closed and empty."""
+        while not self._events:
             if self._closed:
-                return
+                return None
             self._changed.clear()
             await self._changed.wait()
+        return self._events.popleft()
+
+    async def read(self) -> AsyncGenerator[Event, None]:
+        """Yield events in order until the outbox is closed and empty."""
+        while (event := await self.get()) is not None:
+            yield event

@@ -243,6 +243,10 @@ class Session:
 
     # ---- output
 
+    async def next_event(self) -> Event | None:
+        """Return the next event, None once the session is closed; one reader at a time."""
+        return await self._outbox.get()
+
     def events(self) -> AsyncGenerator[Event, None]:
         """Yield every event in order until the session is closed; one reader at a time."""
         return self._outbox.read()

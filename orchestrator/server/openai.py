@@ -89,14 +89,12 @@ async def model(request: web.Request) -> web.Response:
 async def _whole_chat(turn: Turn, answer: ChatFormat) -> web.Response:
     text: list[str] = []
     logprobs: list[TokenLogprob] | None = None
-    async with aclosing(turn.events()) as events:
-        async for event in events:
-            if isinstance(event, ResponseTextDelta):
-                text.append(event.delta)
-                if event.logprobs is not None:
-                    logprobs = [*(logprobs or ()), *event.logprobs]
-    if turn.done is None:
-        raise Unavailable("the session ended before the answer was complete")
+    async for event in turn:
+        if isinstance(event, ResponseTextDelta):
+            text.append(event.delta)
+            if event.logprobs is not None:
+                logprobs = [*(logprobs or ()), *event.logprobs]
+    assert turn.done is not None
     expert = turn.expert or ""
     payload = answer.whole(expert, "".join(text), turn.done, logprobs)
     headers = {EXPERT_HEADER: expert, **timing_headers(turn.done)}
@@ -105,20 +103,19 @@ async def _whole_chat(turn: Turn, answer: ChatFormat) -> web.Response:
 
 async def _chat_frames(turn: Turn, answer: ChatFormat) -> Frames:
     begun = False
-    async with aclosing(turn.events()) as events:
-        async for event in events:
-            expert = turn.expert or ""
-            opening = () if begun else (_role_chunk(answer, expert),)
-            if isinstance(event, ResponseTextDelta):
-                if not event.delta and not event.logprobs:
-                    continue
-                delta: Json = {"content": event.delta}
-                yield *opening, answer.chunk(expert, delta, logprobs=event.logprobs)
-                begun = True
-            elif isinstance(event, ResponseDone):
-                yield *opening, answer.last_chunk(expert, event)
-                if answer.include_usage:
-                    yield (answer.usage_chunk(expert, event.usage),)
+    async for event in turn:
+        expert = turn.expert or ""
+        opening = () if begun else (_role_chunk(answer, expert),)
+        if isinstance(event, ResponseTextDelta):
+            if not event.delta and not event.logprobs:
+                continue
+            delta: Json = {"content": event.delta}
+            yield *opening, answer.chunk(expert, delta, logprobs=event.logprobs)
+            begun = True
+        elif isinstance(event, ResponseDone):
+            yield *opening, answer.last_chunk(expert, event)
+            if answer.include_usage:
+                yield (answer.usage_chunk(expert, event.usage),)
 
 
 def _role_chunk(answer: ChatFormat, expert: str) -> Json:

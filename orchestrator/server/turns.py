@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
+from typing import Self
 
 from ...backends.base import Image
 from ..errors import ErrorInfo, LiveMindError, Unavailable
@@ -22,44 +24,51 @@ CANCEL_TIMEOUT_S = 5.0
 
 
 class Turn:
-    """A committed turn; ``observe`` sees every event that is read."""
+    """A committed turn: an iterator over its response events, up to a completed ResponseDone.
 
-    def __init__(
-        self,
-        response_id: str,
-        events: AsyncGenerator[Event, None],
-        observe: Callable[[Event], None] = lambda event: None,
-    ) -> None:
+    Args:
+        response_id: of the turn.
+        receive: returns the session's next event, None at its end; it may raise what
+            ``__anext__`` says.
+
+    Attributes:
+        expert: who answers, None until that is known.
+        done: the turn's end, whatever its status; None before it.
+    """
+
+    def __init__(self, response_id: str, receive: Callable[[], Awaitable[Event | None]]) -> None:
         self.expert: str | None = None
         self.done: ResponseDone | None = None
         self._response_id = response_id
-        self._events = events
-        self._observe = observe
+        self._receive = receive
 
-    async def events(self) -> AsyncGenerator[Event, None]:
-        """Yield this turn's response events; the last one is a completed ResponseDone.
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        """Return the turn's next event.
 
         Raises:
             TurnFailed: the turn failed or was cancelled.
             ConnectionResetError: the client read so slowly that the event limit was reached.
             LiveMindError: the session ended before the turn did.
         """
-        async with aclosing(self._events) as events:
-            async for event in events:
-                self._observe(event)
-                if getattr(event, "response_id", None) != self._response_id:
-                    continue
-                if isinstance(event, ResponseCreated):
-                    self.expert = event.expert
-                elif isinstance(event, ResponseDone):
-                    self.done = event
-                    self.expert = event.expert or self.expert
-                    if event.status != "completed":
-                        raise TurnFailed(event.error or _cancelled())
-                yield event
-                if self.done is not None:
-                    return
-        raise Unavailable("the session ended before the answer was complete")
+        if self.done is not None:
+            raise StopAsyncIteration
+        while True:
+            event = await self._receive()
+            if event is None:
+                raise Unavailable("the session ended before the answer was complete")
+            if getattr(event, "response_id", None) == self._response_id:
+                break
+        if isinstance(event, ResponseCreated):
+            self.expert = event.expert
+        elif isinstance(event, ResponseDone):
+            self.done = event
+            self.expert = event.expert or self.expert
+            if event.status != "completed":
+                raise TurnFailed(event.error or _cancelled())
+        return event
 
 
 @asynccontextmanager
@@ -84,7 +93,7 @@ async def adopting_turn(
         shown = body.messages[-1].images(images)
         response_id = live.commit(body.text, None, params, shown)
         try:
-            yield Turn(response_id, received(mailbox))
+            yield Turn(response_id, partial(received, mailbox))
         finally:
             await _end(live, response_id)
 
@@ -93,7 +102,7 @@ async def adopting_turn(
 async def own_turn(state: ServerState, body: ChatRequest) -> AsyncIterator[Turn]:
     """Commit the request's last message in a session that lives in the request's own task.
 
-    Leaving the block ends the session, and with it the turn.
+    Leaving the block ends the session, and with it the turn, which is counted then.
 
     Raises:
         NotFound: unknown model.
@@ -113,35 +122,37 @@ async def own_turn(state: ServerState, body: ChatRequest) -> AsyncIterator[Turn]
         on_cold=body.on_cold,
         affinity=body.user,
     )
+    turn: Turn | None = None
     try:
         async with session:
             params = body.params(session.options.params)
             shown = body.messages[-1].images(images)
             response_id = session.request_commit(body.text, params=params, images=shown)
             await asyncio.sleep(0)  # the expert is asked before the answer is made ready
-            yield Turn(response_id, session.events(), state.metrics.event)
+            turn = Turn(response_id, session.next_event)
+            yield turn
     finally:
-        async for event in session.events():  # what nobody read any more, the terminal event too
+        if turn is not None and turn.done is not None:
+            state.metrics.turn_done(turn.done)
+        while (event := await session.next_event()) is not None:  # what nobody read any more
             state.metrics.event(event)
 
 
-async def received(mailbox: Mailbox[Event]) -> AsyncGenerator[Event, None]:
-    """Yield what arrives in a mailbox until its session ends.
+async def received(mailbox: Mailbox[Event]) -> Event | None:
+    """Return what arrives next in a mailbox, None at the ordinary end of its session.
 
     Raises:
         ConnectionResetError: the reader fell behind by more than the mailbox holds.
         LiveMindError: why the session ended, if there is a reason.
     """
-    while True:
-        try:
-            event = await mailbox.get()
-        except MailboxFull:
-            raise ConnectionResetError("the client reads too slowly") from None
-        except MailboxClosed as exc:
-            if isinstance(exc.reason, LiveMindError):
-                raise exc.reason from None
-            return
-        yield event
+    try:
+        return await mailbox.get()
+    except MailboxFull:
+        raise ConnectionResetError("the client reads too slowly") from None
+    except MailboxClosed as exc:
+        if isinstance(exc.reason, LiveMindError):
+            raise exc.reason from None
+        return None
 
 
 async def _end(live: LiveSession, response_id: str) -> None:

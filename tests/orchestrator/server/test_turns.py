@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ def turn_with(*events: Event, limit: int = 10) -> tuple[Turn, Mailbox[Event]]:
     mailbox: Mailbox[Event] = Mailbox(limit)
     for event in events:
         mailbox.put(event)
-    return Turn("mine", received(mailbox)), mailbox
+    return Turn("mine", partial(received, mailbox)), mailbox
 
 
 async def test_turn_skips_what_belongs_to_another_turn() -> None:
@@ -30,7 +31,7 @@ async def test_turn_skips_what_belongs_to_another_turn() -> None:
         created,
         done,
     )
-    assert [event async for event in turn.events()] == [created, done]
+    assert [event async for event in turn] == [created, done]
     assert turn.done is done
     assert turn.expert == "expert"
 
@@ -39,14 +40,14 @@ async def test_turn_that_failed_raises_what_its_end_says() -> None:
     info = ErrorInfo(503, "gone", "server_error", None, "expert_unavailable")
     turn, _ = turn_with(ResponseDone("mine", 1, "failed", error=info))
     with pytest.raises(TurnFailed) as failed:
-        await anext(turn.events())
+        await anext(turn)
     assert failed.value.info is info
 
 
 async def test_turn_that_was_cancelled_raises_cancelled() -> None:
     turn, _ = turn_with(ResponseDone("mine", 1, "cancelled"))
     with pytest.raises(TurnFailed) as failed:
-        await anext(turn.events())
+        await anext(turn)
     assert failed.value.info.code == "cancelled"
 
 
@@ -54,7 +55,7 @@ async def test_turn_of_a_reader_over_the_event_limit_counts_as_a_lost_client() -
     events = [ResponseCreated("mine", 1, "x")] * 3
     turn, _ = turn_with(*events, limit=2)
     with pytest.raises(ConnectionResetError):
-        await anext(turn.events())
+        await anext(turn)
 
 
 @pytest.mark.parametrize(
@@ -66,4 +67,4 @@ async def test_turn_of_a_session_that_ends_raises_the_reason(
     turn, mailbox = turn_with()
     mailbox.close(reason)
     with pytest.raises(raised):
-        await anext(turn.events())
+        await anext(turn)
