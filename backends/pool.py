@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
 from typing import Self
 
 from msgspec.structs import replace
@@ -125,8 +126,7 @@ class Pool:
         """Cancel loads in flight and stop every expert."""
         await self._close()
 
-    @asynccontextmanager
-    async def acquire(self, expert_id: str) -> AsyncIterator[Expert]:
+    def acquire(self, expert_id: str) -> AbstractAsyncContextManager[Expert]:
         """Hold an expert, loading it first if need be; while held it is not unloaded.
 
         When an ExpertUnavailable of this expert leaves the block and its engine is dead, it is
@@ -139,18 +139,7 @@ class Pool:
                 ``queue_timeout_s``.
         """
         self._last_ticket += 1
-        ticket = Ticket(self._last_ticket, expert_id)
-        try:
-            expert = await self._admitted(ticket)
-            try:
-                yield expert
-            except ExpertUnavailable as error:
-                if error.expert_id == expert_id and not (await expert.health()).ok:
-                    self._crashed(expert_id, expert, error)
-                raise
-        finally:
-            self._granted.pop(ticket.number, None)
-            self._apply(plan.on_leave(self._state, ticket.number, _now()))
+        return _Hold(self, Ticket(self._last_ticket, expert_id))
 
     def wake(self, expert_id: str) -> None:
         """Begin loading, speculatively: returns at once and never unloads a busy or warm expert."""
@@ -172,8 +161,8 @@ class Pool:
 
     # ---- requests
 
-    async def _admitted(self, ticket: Ticket) -> Expert:
-        """Return the expert when the request may use it."""
+    async def admitted(self, ticket: Ticket) -> Expert:
+        """Return the expert when the request may use it; ``left`` must follow. See ``acquire``."""
         granted: asyncio.Future[Expert] = asyncio.get_running_loop().create_future()
         self._granted[ticket.number] = granted
         self._apply(plan.on_acquire(self._state, ticket, _now()))
@@ -190,6 +179,16 @@ class Pool:
         finally:
             if granted.done() and not granted.cancelled():
                 granted.exception()  # a request that was cancelled has no use for it
+
+    def left(self, ticket: Ticket) -> None:
+        """The request uses its expert no longer, or waits for it no longer."""
+        self._granted.pop(ticket.number, None)
+        self._apply(plan.on_leave(self._state, ticket.number, _now()))
+
+    async def failed(self, expert: Expert, error: ExpertUnavailable) -> None:
+        """A request failed: restart its expert if that is dead."""
+        if error.expert_id == expert.expert_id and not (await expert.health()).ok:
+            self._crashed(expert.expert_id, expert, error)
 
     async def _started(self, expert_id: str) -> ExpertError | None:
         """Load a warm expert; return why it failed, None if it did not."""
@@ -328,6 +327,36 @@ class Pool:
                 await self._stop(expert)
             self._experts.clear()
             self._perform(plan.on_stopped(self._state, _now()))
+
+
+class _Hold(AbstractAsyncContextManager[Expert]):
+    """A request's hold on an expert; see ``Pool.acquire``."""
+
+    __slots__ = ("_expert", "_pool", "_ticket")
+
+    def __init__(self, pool: Pool, ticket: Ticket) -> None:
+        self._pool = pool
+        self._ticket = ticket
+
+    async def __aenter__(self) -> Expert:
+        try:
+            self._expert = await self._pool.admitted(self._ticket)
+        except BaseException:
+            self._pool.left(self._ticket)
+            raise
+        return self._expert
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if isinstance(error, ExpertUnavailable):
+                await self._pool.failed(self._expert, error)
+        finally:
+            self._pool.left(self._ticket)
 
 
 def _seat(spec: ExpertSpec, warm: Sequence[str], needs: Mapping[str, int]) -> Seat:

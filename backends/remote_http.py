@@ -10,8 +10,9 @@ import io
 import json
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -113,7 +114,7 @@ class RemoteServers:
             async with asked as response:
                 content = await self._read(response)
         except aiohttp.ClientError as error:
-            raise self._translate(error) from error
+            raise self.translated(error) from error
         except TimeoutError as error:  # of the whole, with the wait for a free connection
             raise ExpertTimeout(self._expert_id, f"{self.hosts}: no answer in time") from error
         if response.status >= 400:
@@ -125,11 +126,8 @@ class RemoteServers:
         async with self.stream(path, body, key=key) as response:
             return self._json(await self._read(response))
 
-    @asynccontextmanager
-    async def stream(
-        self, path: str, body: Mapping[str, object], *, key: str
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a POST to the server responsible for ``key`` and yield its successful response.
+    def stream(self, path: str, body: Mapping[str, object], *, key: str) -> Exchange:
+        """Return an exchange: a POST to the server responsible for ``key``, and its answer.
 
         A server that refuses the connection or is busy rests for a while and the next one is asked;
         when all rest, waits for the first, in all no longer than the expert's timeout.
@@ -137,19 +135,24 @@ class RemoteServers:
         Raises:
             ExpertError: also from the block, when reading the response fails.
         """
-        content = _encoded(body)
+        return Exchange(self, path, _encoded(body), key)
+
+    async def send(self, path: str, content: bytes, key: str) -> aiohttp.ClientResponse:
+        """Return the successful response to a POST, to be released; see ``stream``."""
         try:
-            response = await self._send(path, content, key)
+            return await self._send(path, content, key)
         except ExpertError as error:
             if not self._worth_a_retry(error):
                 raise
-            response = await self._send_again(path, content, key, error)
-        try:
-            yield response
-        except aiohttp.ClientError as error:
-            raise self._translate(error) from error
-        finally:
-            response.release()  # closes the connection unless the answer was read to its end
+            return await self._send_again(path, content, key, error)
+
+    def translated(self, error: aiohttp.ClientError) -> ExpertError:
+        """Return the error of a connection in LiveMind's terms."""
+        if isinstance(error, _NOT_CONNECTED):
+            return ExpertUnavailable(self._expert_id, f"{self.hosts}: cannot be reached")
+        if isinstance(error, aiohttp.ServerTimeoutError):
+            return ExpertTimeout(self._expert_id, f"{self.hosts}: no answer in time")
+        return ExpertUnavailable(self._expert_id, f"{self.hosts}: the connection broke")
 
     async def _send_again(
         self, path: str, content: bytes, key: str, failure: ExpertError
@@ -181,9 +184,9 @@ class RemoteServers:
             )
         except _NOT_CONNECTED as error:
             self._rest(node, NODE_REST_S)
-            raise self._translate(error) from error
+            raise self.translated(error) from error
         except aiohttp.ClientError as error:
-            raise self._translate(error) from error
+            raise self.translated(error) from error
         except RuntimeError as error:  # aiohttp: the session has been closed
             raise ExpertUnavailable(self._expert_id, "the expert has been stopped") from error
         if response.status < 400:
@@ -191,7 +194,7 @@ class RemoteServers:
         try:
             refusal = self._refusal(response, await self._read(response))
         except aiohttp.ClientError as error:
-            raise self._translate(error) from error
+            raise self.translated(error) from error
         finally:
             response.release()
         if isinstance(refusal, ExpertOverloaded):
@@ -230,13 +233,6 @@ class RemoteServers:
         connecting = isinstance(error.__cause__, _NOT_CONNECTED)
         return isinstance(error, ExpertOverloaded) or connecting
 
-    def _translate(self, error: aiohttp.ClientError) -> ExpertError:
-        if isinstance(error, _NOT_CONNECTED):
-            return ExpertUnavailable(self._expert_id, f"{self.hosts}: cannot be reached")
-        if isinstance(error, aiohttp.ServerTimeoutError):
-            return ExpertTimeout(self._expert_id, f"{self.hosts}: no answer in time")
-        return ExpertUnavailable(self._expert_id, f"{self.hosts}: the connection broke")
-
     def _refusal(self, response: aiohttp.ClientResponse, content: bytes) -> ExpertError:
         status, (message, param, code) = response.status, error_fields(content)
         shown = f"{self.hosts} answered {status}" + (f": {message}" if message else "")
@@ -255,6 +251,34 @@ class RemoteServers:
         except (ValueError, RecursionError):
             message = f"{self.hosts}: the answer is not JSON"
             raise ExpertUnavailable(self._expert_id, message) from None
+
+
+class Exchange(AbstractAsyncContextManager[aiohttp.ClientResponse]):
+    """One POST and its successful response, which is released at the end of the block."""
+
+    __slots__ = ("_content", "_key", "_path", "_response", "_servers")
+
+    def __init__(self, servers: RemoteServers, path: str, content: bytes, key: str) -> None:
+        self._servers = servers
+        self._path = path
+        self._content = content
+        self._key = key
+
+    async def __aenter__(self) -> aiohttp.ClientResponse:
+        """Send the request. Raises ExpertError."""
+        self._response = await self._servers.send(self._path, self._content, self._key)
+        return self._response
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the connection unless the answer was read to its end."""
+        self._response.release()
+        if isinstance(error, aiohttp.ClientError):
+            raise self._servers.translated(error) from error
 
 
 def rejected(expert_id: str, message: str, param: str | None, code: str | None) -> PromptRejected:

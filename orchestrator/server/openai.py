@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 
 from aiohttp import web
 from msgspec import json
@@ -18,7 +18,7 @@ from ..events import ResponseDone, ResponseTextDelta
 from .middleware import TurnFailed, error_info, log_failure
 from .openai_format import ChatFormat, CompletionFormat, Json, timing_headers
 from .schema import ChatRequest, CompletionRequest
-from .sse import EventStream, dropped_after
+from .sse import EventStream, dropped_after, taken_at_once
 from .state import OWNER, REQUEST_ID, SHUTTING_DOWN, STATE, ServerState
 from .turns import SESSION_HEADER, Turn, adopting_turn, own_turn
 from .validation import parse
@@ -243,7 +243,8 @@ async def _send(request: web.Request, response: web.Response, timeout_s: float) 
         ConnectionResetError: the client did not read for ``timeout_s``; its connection is closed.
     """
     response.headers["X-Request-Id"] = request[REQUEST_ID]
-    async with dropped_after(request, timeout_s):
+    at_once = taken_at_once(request, response.content_length or 0)
+    async with nullcontext() if at_once else dropped_after(request, timeout_s):
         await response.prepare(request)
         await response.write_eof()
 

@@ -93,16 +93,23 @@ class Sampling(Strict):
 
     def onto(self, params: GenerationParams) -> GenerationParams:
         """Return ``params`` with the fields this request gives."""
+        return replace(params, **self._given())
+
+    def _given(self) -> dict[str, Any]:
+        """Return the sampling parameters of this request by name."""
         given = {
             name: value
-            for name in Sampling.model_fields
-            if name in self.model_fields_set and (value := getattr(self, name)) is not None
+            for name in SAMPLING_FIELDS & self.model_fields_set
+            if (value := getattr(self, name)) is not None
         }
         if "stop" in given:
             given["stop"] = tuple(given["stop"])
         if "logit_bias" in given:
             given["logit_bias"] = tuple((int(k), v) for k, v in given["logit_bias"].items())
-        return replace(params, **given)
+        return given
+
+
+SAMPLING_FIELDS = frozenset(Sampling.model_fields)
 
 
 class StreamOptions(Strict):
@@ -233,14 +240,14 @@ class ChatRequest(GenerationRequest):
 
     def params(self, base: GenerationParams) -> GenerationParams:
         """Return ``base`` with what this request gives."""
-        params = self.onto(base)
+        given = self._given()
         if self.max_completion_tokens is not None:
-            params = replace(params, max_tokens=self.max_completion_tokens)
+            given["max_tokens"] = self.max_completion_tokens
         if self.logprobs:
-            params = replace(params, logprobs=self.top_logprobs or 0)
+            given["logprobs"] = self.top_logprobs or 0
         if self.prediction is not None:
-            params = replace(params, prediction=self.prediction.content)
-        return params
+            given["prediction"] = self.prediction.content
+        return replace(base, **given)
 
     @property
     def instructions(self) -> str | None:

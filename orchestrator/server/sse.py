@@ -35,6 +35,18 @@ async def dropped_after(request: web.Request, seconds: float) -> AsyncIterator[N
         raise ConnectionResetError("the client stopped reading") from None
 
 
+def taken_at_once(request: web.Request, num_bytes: int) -> bool:
+    """Whether the socket takes a first write without waiting, so that it needs no time limit.
+
+    That is certain for less than half of the limit of a buffer that is empty: the headers and the
+    frames of chunks are written, too, and not counted here.
+    """
+    transport = request.transport
+    if transport is None or transport.get_write_buffer_size() > 0:
+        return False
+    return 2 * num_bytes < transport.get_write_buffer_limits()[1]
+
+
 class EventStream:
     """A streaming response. Headers leave together with the first event."""
 
@@ -77,11 +89,7 @@ class EventStream:
             await self.response.write(data)
 
     def _fits(self, data: bytes) -> bool:
-        """Whether the socket takes this without waiting, so that no timeout is needed.
-
-        That is certain while less than half the buffer's limit was written since it was last empty:
-        the headers and the frame of every chunk are written, too, and not counted here.
-        """
+        """Whether this, too, leaves the buffer half empty; see ``taken_at_once``."""
         transport = self._request.transport
         if transport is None:
             return False
