@@ -30,7 +30,13 @@ Way = Literal["whole", "stream"]
 Aim = Literal["latency", "throughput"]
 WAYS: tuple[Way, ...] = ("whole", "stream")
 AIMS: tuple[Aim, ...] = ("latency", "throughput")
-DIRECT, LIVEMIND, BARE, PEER = ARMS = ("direct", "livemind", "bare", "litellm")
+DIRECT, LIVEMIND, POLLING, BARE, PEER = ARMS = (
+    "direct",
+    "livemind",
+    "livemind-polling",
+    "bare",
+    "litellm",
+)
 WARM_UP_S = 1.5
 _PIN = (
     "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])}); "
@@ -148,11 +154,14 @@ async def measure(result: GatewayResult, folder: Path, say: Callable[[str, int],
         bare = {aim: await _bare(stack, aim, url, cores, folder) for aim, url in fakes.items()}
         urls: dict[str, str] = {}
         key = f"sk-{secrets.token_hex(16)}"  # LiteLLM wants one, so LiveMind checks it as well
-        config = _livemind_config(fakes, key)
         command = (*pinned(cores.proxy), *COMMAND)
-        urls[LIVEMIND] = await stack.enter_async_context(
-            running(config, folder, folder / "livemind-gateway.log", command)
-        )
+        for arm in (LIVEMIND, POLLING):
+            config = _livemind_config(fakes, key, busy_polling=arm == POLLING)
+            place = folder / arm
+            place.mkdir()
+            urls[arm] = await stack.enter_async_context(
+                running(config, place, folder / f"{arm}.log", command)
+            )
         if isinstance(result.peer, Installed):
             models = {_model(aim): (url, MODEL) for aim, url in fakes.items()}
             proxy = litellm_proxy(result.peer, models, key, folder, pinned(cores.proxy))
@@ -249,7 +258,7 @@ def _model(aim: Aim) -> str:
     return f"{MODEL}-{aim}"
 
 
-def _livemind_config(fakes: Mapping[Aim, str], key: str) -> Json:
+def _livemind_config(fakes: Mapping[Aim, str], key: str, *, busy_polling: bool) -> Json:
     experts = [
         {"expert_id": _model(aim), "kind": "remote", "base_urls": [url], "model": MODEL}
         for aim, url in fakes.items()
@@ -258,7 +267,11 @@ def _livemind_config(fakes: Mapping[Aim, str], key: str) -> Json:
         "experts": experts,
         "lazy_loading": {"warmup_pool_size": len(experts), "max_loaded_experts": len(experts)},
         "rag": {"enabled": False},
-        "server": {"max_concurrent_turns": 1024, "api_keys": [key]},
+        "server": {
+            "max_concurrent_turns": 1024,
+            "api_keys": [key],
+            "busy_polling": busy_polling,
+        },
     }
 
 

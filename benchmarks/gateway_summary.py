@@ -17,6 +17,7 @@ from .gateway import (
     DIRECT,
     LIVEMIND,
     PEER,
+    POLLING,
     WAYS,
     Aim,
     GatewayResult,
@@ -42,6 +43,8 @@ def summary(measurements: Sequence[Measurement]) -> dict[str, Number]:
         found[f"gateway.added_ms.p50.{way}"] = added[way]
         found[f"gateway.rps_over_litellm.{way}"] = over[way]
         found[f"gateway.litellm_added_ms.p50.{way}"] = _added(measurements, PEER, way)
+        found[f"gateway.polling_added_ms.p50.{way}"] = _added(measurements, POLLING, way)
+        found[f"gateway.polling_rps.{way}"] = _rate(measurements, POLLING, way)
         found[f"gateway.bare_added_ms.p50.{way}"] = _added(measurements, BARE, way)
         found[f"gateway.bare_rps.{way}"] = _rate(measurements, BARE, way)
         found[f"gateway.rps.{way}"] = _rate(measurements, LIVEMIND, way)

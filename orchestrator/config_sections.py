@@ -53,6 +53,11 @@ class ServerConfig(Section):
     drain_timeout_s: float = Field(
         10, ge=0, le=3600, description="After SIGTERM answers in progress get this long, seconds."
     )
+    busy_polling: bool = Field(
+        False,
+        description="The event loop does not sleep while requests are answered or live sessions "
+        "are open: a little faster for the price of a core; for remote experts alone.",
+    )
 
 
 class LazyLoadingConfig(Section):

@@ -18,7 +18,7 @@ from .image_door import ImageDoor
 from .metrics import Metrics
 from .middleware import api_keys, envelope, in_flight
 from .registry import SessionRegistry
-from .state import STATE, ServerState
+from .state import STATE, InFlight, ServerState
 
 if TYPE_CHECKING:
     import socket
@@ -46,7 +46,8 @@ def create_app(mind: LiveMind) -> web.Application:
         middlewares=[envelope, api_keys(limits.api_keys), in_flight],
         client_max_size=limits.max_body_bytes,
     )
-    app[STATE] = state = ServerState(mind, registry, metrics, ImageDoor(mind.settings))
+    running = InFlight(busy_polling=limits.busy_polling)
+    app[STATE] = state = ServerState(mind, registry, metrics, ImageDoor(mind.settings), running)
     metrics.in_flight.set_function(lambda: len(state.in_flight))
     app.add_routes(
         [

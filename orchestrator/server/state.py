@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from ..errors import NotFound, Unavailable
+from .busy_polling import BusyPolling
 from .image_door import ImageDoor
 from .metrics import Metrics
 from .registry import SessionRegistry
@@ -26,10 +27,15 @@ SHUTTING_DOWN = "the server is shutting down"
 
 
 class InFlight:
-    """The requests being answered, so that a shutdown can wait for them and then end them."""
+    """The requests being answered, so that a shutdown can wait for them and then end them.
 
-    def __init__(self) -> None:
+    Args:
+        busy_polling: the event loop does not sleep while there are any.
+    """
+
+    def __init__(self, *, busy_polling: bool = False) -> None:
         self.stopping = asyncio.Event()
+        self._polling = BusyPolling(lambda: bool(self._tasks)) if busy_polling else None
         self._tasks: set[asyncio.Task[object]] = set()
         self._aborted: set[asyncio.Task[object]] = set()
 
@@ -44,6 +50,8 @@ class InFlight:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        if self._polling is not None:
+            self._polling.begin()
         try:
             yield
         finally:
@@ -79,7 +87,7 @@ class ServerState:
     registry: SessionRegistry
     metrics: Metrics
     images: ImageDoor
-    in_flight: InFlight = field(default_factory=InFlight)
+    in_flight: InFlight
     started_at: int = field(default_factory=lambda: int(time.time()))
 
     @property
