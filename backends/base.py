@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Literal, Protocol
 
+from msgspec import Struct, structs
+
 from .drafts import DraftFeed
 
 Role = Literal["system", "documents", "user", "assistant"]
@@ -25,8 +27,7 @@ class Image:
     data: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     """One message of a conversation; its images stand before its text.
 
     ``documents`` is LiveMind's own role: a block of passages that stands beside the user's turn.
@@ -39,8 +40,7 @@ class Message:
     images: tuple[Image, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class TokenPrompt:
+class TokenPrompt(Struct, frozen=True):
     """A prompt as one expert sees it.
 
     Attributes:
@@ -76,8 +76,7 @@ class Priority(IntEnum):
     SPECULATIVE = 10
 
 
-@dataclass(frozen=True, slots=True)
-class GenerationParams:
+class GenerationParams(Struct, frozen=True):
     """Sampling parameters in the names of the OpenAI API and vLLM. None means the engine's default.
 
     Attributes:
@@ -101,11 +100,18 @@ class GenerationParams:
     logit_bias: tuple[tuple[int, float], ...] = ()
     logprobs: int | None = None
     ignore_eos: bool = False
-    prediction: str | None = field(default=None, compare=False)
+    prediction: str | None = None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, GenerationParams):
+            return NotImplemented
+        return structs.astuple(self)[:-1] == structs.astuple(other)[:-1]
+
+    def __hash__(self) -> int:
+        return hash(structs.astuple(self)[:-1])
 
 
-@dataclass(frozen=True, slots=True)
-class TokenLogprob:
+class TokenLogprob(Struct, frozen=True):
     """Log-probability (natural logarithm) of one generated token and of its best alternatives.
 
     ``top`` holds (token text, token id, logprob), best first.
@@ -117,8 +123,7 @@ class TokenLogprob:
     top: tuple[tuple[str, int, float], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """Token counts of one request.
 
     Attributes:
@@ -135,8 +140,7 @@ class Usage:
     rejected_draft_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(Struct, frozen=True):
     """A piece of the answer; the last one carries ``finish_reason`` and ``usage``."""
 
     text: str
@@ -160,8 +164,7 @@ def joined(chunks: Sequence[Chunk]) -> Chunk:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class PrefillResult:
+class PrefillResult(Struct, frozen=True):
     """What a prefill did: tokens found in the prefix cache, tokens computed, wall time."""
 
     cached: int
@@ -169,8 +172,7 @@ class PrefillResult:
     ms: float
 
 
-@dataclass(frozen=True, slots=True)
-class Capabilities:
+class Capabilities(Struct, frozen=True):
     """What an expert can do.
 
     Attributes:
@@ -197,8 +199,7 @@ class Capabilities:
     continues: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(Struct, frozen=True):
     """State of an expert: ``ok`` says whether a request would be taken now; ``detail`` why not."""
 
     ok: bool

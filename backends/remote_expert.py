@@ -11,10 +11,10 @@ import contextlib
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from dataclasses import replace
 from typing import NoReturn
 
 import aiohttp
+from msgspec.structs import replace
 
 from .affinity import affinity_key
 from .base import (

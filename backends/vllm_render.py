@@ -12,9 +12,10 @@ import json
 import re
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from hashlib import sha256
 from typing import Any
+
+from msgspec.structs import replace
 
 from .base import Message, TokenPrompt
 from .errors import PromptRejected

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
+from msgspec import structs
+
 from ..backends.base import GenerationParams
 from . import consensus_questions as made
 from .consensus_ask import MAX_TOKENS, Asked, Way
@@ -82,7 +84,7 @@ async def _samples(recorder: Recorder, question: Question, expert: str, count: i
     Of equals the one that came first in this order. Nothing can be shown before all are in.
     """
     ways = [Way(expert)]
-    ways += [Way(expert, params=replace(SAMPLED, seed=seed)) for seed in range(1, count)]
+    ways += [Way(expert, params=structs.replace(SAMPLED, seed=seed)) for seed in range(1, count)]
     got = await asyncio.gather(*(recorder.asker.ask(question, way) for way in ways))
     done = [one for one in got if one.outcome == "completed"]
     tally = Counter(one.text.strip() for one in done)

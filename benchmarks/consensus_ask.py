@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Literal
 
+from msgspec import structs
+
 from ..backends.base import GenerationParams, TokenLogprob
 from ..orchestrator.consensus.choice import Consensus
 from ..orchestrator.errors import LiveMindError
@@ -75,7 +77,9 @@ class Asker:
 
     async def explained(self, question: Question, way: Way) -> Asked:
         """Return the same with the best tokens at each place."""
-        return await self.ask(question, replace(way, params=replace(way.params, logprobs=5)))
+        return await self.ask(
+            question, replace(way, params=structs.replace(way.params, logprobs=5))
+        )
 
     async def _ask(self, question: Question, way: Way, found: Asked) -> None:
         async with self._mind.session(

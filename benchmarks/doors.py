@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import aiohttp
+from msgspec.structs import replace
 
 from ..backends.base import Chunk, GenerationParams, Message, Priority
 from ..backends.errors import ExpertError

@@ -10,11 +10,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast
 
+from msgspec.structs import replace
 from rich.console import Console
 from rich.progress import Progress
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec.structs import replace
 
 from ..backends.base import Capabilities, Chunk, GenerationParams, TokenPrompt, Usage, joined
 from .consensus.report import Report

@@ -11,7 +11,8 @@ import contextvars
 import logging
 from collections.abc import Coroutine
 from contextlib import ExitStack, aclosing
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from ..backends.affinity import affinity_key
 from ..backends.base import GenerationParams
@@ -25,6 +26,7 @@ from .draft import Draft, continuation, joined_usage
 from .drafting import Drafter
 from .errors import ErrorInfo, from_exception
 from .events import Status
+from .ledger import DecodeClock
 from .prefill import PrefillLane
 from .retrievals import Retrievals
 from .routing.choice import NO_CONTEXT, RouteContext
@@ -261,18 +263,14 @@ class Engine:
                 task.prompt, task.params = continuation(draft, params, expert.capabilities)
                 task.guess = task.guess.after(task.begun) if task.guess is not None else None
             rates = shared.rates[action.expert] if is_continuable(task.choice) else None
-            clock = asyncio.get_running_loop().time
-            last_s: float | None = None
+            decode, now_s = DecodeClock(rates), asyncio.get_running_loop().time
             with shared.gate.foreground(*panel.groups) as delivered:
                 stream = write(task, panel, shared)
                 async with aclosing(stream):
                     async for chunk in stream:
-                        now_s = clock()
-                        plain = len(chunk.token_ids) == 1 and not task.report.drafted
-                        if rates is not None and last_s is not None and plain:
-                            rates.saw_decode((now_s - last_s) * 1000)
-                        last_s = now_s
-                        delivered(len(chunk.token_ids))
+                        tokens = len(chunk.token_ids)
+                        decode.saw(0 if task.report.drafted else tokens, now_s())
+                        delivered(tokens)
                         if draft is not None and chunk.usage is not None:
                             chunk = replace(chunk, usage=joined_usage(draft, chunk.usage))
                         self._listener.answer_chunk(chunk)

@@ -52,6 +52,29 @@ class ExpertRates:
         return prompt_tokens * self.prefill_ms_per_token + self.decode_ms
 
 
+class DecodeClock:
+    """Learns the decode step of an expert from one of its streams.
+
+    Args:
+        rates: of the expert; None = nothing is learned.
+    """
+
+    def __init__(self, rates: ExpertRates | None) -> None:
+        self._rates = rates
+        self._last_s: float | None = None
+
+    def saw(self, tokens: int, now_s: float) -> None:
+        """A piece of so many tokens came; how long a token takes is told by one that comes alone.
+
+        Tokens that were drafted come together and are not to be passed on as single ones.
+        """
+        if self._rates is None:
+            return
+        if tokens == 1 and self._last_s is not None:
+            self._rates.saw_decode((now_s - self._last_s) * 1000)
+        self._last_s = now_s
+
+
 def _smooth(mean: float | None, value: float) -> float:
     return value if mean is None else (1 - SMOOTHING) * mean + SMOOTHING * value
 

@@ -11,26 +11,29 @@ import logging
 import weakref
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing
-from dataclasses import asdict, dataclass, replace
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from msgspec import to_builtins
+from msgspec.structs import replace
 
-from ..backends.base import Capabilities, Chunk, Expert, GenerationParams, Message, Priority
+from ..backends.base import Capabilities, Chunk, Expert, GenerationParams, Message
 from ..backends.pool import ExpertState
 from ..backends.registry import create_expert, release
 from ..backends.spec import ExpertSpec
 from ..rag.base import Retriever
 from ..rag.embed_worker import EmbedWorker
 from . import assembly
+from .alone import answer_alone
 from .config import Settings, load_settings
+from .consensus.authors import policy_of
 from .consensus.checks import check
 from .consensus.choice import Consensus, PolicyName
 from .errors import InvalidRequest, NotFound, Overloaded, Unavailable
-from .events import ExpertUpdated, ResponseDone
+from .events import ExpertUpdated, ResponseDone, Status
 from .session import Session, SessionOptions, new_session_id
 from .shared import Shared
 from .turn import Mode, OnCold
@@ -261,38 +264,55 @@ class LiveMind:
             consensus=self._settled_by(consensus, pinned),
         )
 
-    async def complete(
-        self, prompt: str, params: GenerationParams, *, model: str | None = None
+    def sole_expert(
+        self,
+        *,
+        model: str | None = None,
+        retrieval: bool | None = None,
+        consensus: Consensus | PolicyName | None = None,
+    ) -> str | None:
+        """Return who answers such a request alone and at once; None if it needs a session.
+
+        That is an expert named by ``model``, loaded, without retrieval, drafts and votes. The
+        arguments and errors are those of ``session``.
+        """
+        pinned = self._pinned(model)
+        retrieves, choice = self._may_retrieve(retrieval), self._settled_by(consensus, pinned)
+        if pinned is None or retrieves:
+            return None
+        capabilities = self._capabilities(pinned)
+        alone = capabilities is not None and policy_of(choice, capabilities) == "first"
+        return pinned if alone else None
+
+    def complete(
+        self,
+        prompt: str | Sequence[Message],
+        params: GenerationParams,
+        *,
+        model: str | None = None,
+        cache_salt: str | None = None,
     ) -> AsyncGenerator[Chunk, None]:
-        """Continue a plain prompt; without a model it is routed on the prompt.
+        """Continue a plain prompt, or answer a conversation; without a model it is routed.
+
+        One expert answers, and nothing is prepared, retrieved or settled: for that is ``session``.
+        Closing the iterator aborts the request.
 
         Raises:
             NotFound: no such model.
             Overloaded: too many answers are in progress.
             ExpertError: the expert failed.
         """
-        shared = self._running()
-        expert_id = self._pinned(model)
-        release = self._admit()
         self._completions += 1
-        try:
-            if expert_id is None:
-                expert_id = (await shared.router.estimate(prompt)).expert
-            async with shared.pool.acquire(expert_id) as expert:
-                rendered = expert.tokenize(prompt)
-                with shared.gate.foreground(expert.capabilities.compute_group) as delivered:
-                    stream = expert.generate(
-                        rendered,
-                        params,
-                        priority=Priority.FOREGROUND,
-                        request_id=f"cmpl-{self._completions}",
-                    )
-                    async with aclosing(stream):
-                        async for chunk in stream:
-                            delivered(len(chunk.token_ids))
-                            yield chunk
-        finally:
-            release()
+        return answer_alone(
+            self._running(),
+            prompt,
+            params,
+            expert_id=self._pinned(model),
+            cache_salt=cache_salt,
+            request_id=f"cmpl-{self._completions}",
+            admit=self._admit,
+            ended=self._count_ended,
+        )
 
     # ---- what is known
 
@@ -392,6 +412,9 @@ class LiveMind:
                 self._answering -= 1
 
         return release
+
+    def _count_ended(self, status: Status) -> None:
+        self._counts[status] += 1
 
     def _count(self, done: ResponseDone) -> None:
         self._counts[done.status] += 1

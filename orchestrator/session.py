@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from secrets import token_hex
 
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from ..backends.base import GenerationParams, Image, Message
@@ -24,8 +24,7 @@ from .turn import Mode, OnCold, Policy, TurnState
 from .turn_loop import TurnLoop
 
 
-@dataclass(frozen=True, slots=True)
-class SessionOptions:
+class SessionOptions(Struct, frozen=True):
     """What a client may set on a session.
 
     Attributes:
@@ -48,8 +47,7 @@ class SessionOptions:
     on_cold: OnCold | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """Bounds of every session."""
 
     max_text_chars: int = 100_000

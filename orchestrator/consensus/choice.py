@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 PolicyName = Literal["auto", "first", "draft", "verify", "vote"]
 AnswerForm = Literal["text", "number", "option", "label", "json"]
@@ -11,8 +12,7 @@ Gate = Literal["none", "auto", "first", "every"]
 Verdict = Literal["ask", "continue"]
 
 
-@dataclass(frozen=True, slots=True)
-class Consensus:
+class Consensus(Struct, frozen=True):
     """How an answer is settled; see docs/consensus.md.
 
     Attributes:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from ...backends.base import Expert, GenerationParams
 from ...backends.drafts import DraftFeed
 from ...backends.errors import ExpertError
 from ...backends.pool import Pool
-from ..ledger import ExpertRates
+from ..ledger import DecodeClock, ExpertRates
 from .task import Task, now_s, request
 
 # Drafting beside a decoding expert takes processor time from it.
@@ -122,12 +124,10 @@ class Follower:
             ignore_eos=self._task.params.ignore_eos,
         )
         stream = request(self._task, expert, prompt, params)
-        last_s: float | None = None
+        decode = DecodeClock(self._rates)
         async with aclosing(stream):
             async for chunk in stream:
-                if last_s is not None and len(chunk.token_ids) == 1:
-                    self._rates.saw_decode((now_s() - last_s) * 1000)
-                last_s = now_s()
+                decode.saw(len(chunk.token_ids), now_s())
                 self._task.report.saw_aside(self.expert_id, len(chunk.token_ids))
                 self._accept_late(chunk.token_ids)
                 self.feed.push(chunk.token_ids)

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 from contextlib import aclosing
-from dataclasses import replace
 
 import numpy as np
+from msgspec.structs import replace
 
 from ... import kernels
 from ...backends.base import Expert, GenerationParams, Message, TokenLogprob, TokenPrompt

@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from ..events import Abstention, ConsensusRecord, Settled, Span, Vote
 
 
-@dataclass(frozen=True, slots=True)
-class SettledSpan:
+class SettledSpan(Struct, frozen=True):
     """A piece of the answer that will not change; times are seconds of the loop's clock.
 
     Attributes:

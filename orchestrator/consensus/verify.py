@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from ...backends.base import Chunk, Message, TokenLogprob
 from ...backends.errors import ExpertError, ExpertTimeout, ExpertUnavailable

@@ -11,7 +11,9 @@ import logging
 import math
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from ...backends.base import Chunk, Expert
 from ...backends.errors import ExpertError, ExpertUnavailable

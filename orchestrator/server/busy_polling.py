@@ -16,19 +16,22 @@ class BusyPolling:
 
     Args:
         wanted: whether to go on; asked in every turn of the loop.
+
+    Attributes:
+        running: whether it does.
     """
 
     def __init__(self, wanted: Callable[[], bool]) -> None:
         self._wanted = wanted
-        self._running = False
+        self.running = False
 
     def begin(self) -> None:
         """Poll until it is not wanted any more. Idempotent."""
-        if not self._running:
-            self._running = True
+        if not self.running:
+            self.running = True
             asyncio.get_running_loop().call_soon(self._look)
 
     def _look(self) -> None:
-        self._running = self._wanted()
-        if self._running:
+        self.running = self._wanted()
+        if self.running:
             asyncio.get_running_loop().call_soon(self._look)

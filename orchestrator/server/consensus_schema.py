@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
 from typing import Annotated, Any, Literal
 
+from msgspec.structs import asdict, replace
 from pydantic import BeforeValidator, Field
 
 from ..consensus.choice import Consensus

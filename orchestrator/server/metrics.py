@@ -172,16 +172,6 @@ class Metrics:
                 self._speculation.labels(stage, outcome).inc(tokens)
                 self._tally[f"{stage}_tokens_{outcome}"] += tokens
 
-    def completion_done(
-        self, expert: str, status: str, ttft_s: float | None, usage: Usage | None
-    ) -> None:
-        """Count a finished ``/v1/completions``, which has no session."""
-        self._turns.labels(expert, status).inc()
-        self._tally[f"turns_{status}"] += 1
-        if ttft_s is not None:
-            self._ttft.labels(expert).observe(ttft_s)
-        self._count_usage(expert, usage)
-
     def render(self) -> bytes:
         """Return the Prometheus text format."""
         return generate_latest(self.registry)

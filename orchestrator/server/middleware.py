@@ -11,7 +11,7 @@ import hmac
 import logging
 import re
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from secrets import token_hex
 
 from aiohttp import web
@@ -91,7 +91,8 @@ async def envelope(request: web.Request, handler: Handler) -> web.StreamResponse
 
 def api_keys(keys: Iterable[SecretStr]) -> Middleware:
     """Return a middleware that wants one of these keys, or lets everyone in when there are none."""
-    known = tuple(key.get_secret_value().encode() for key in keys)
+    encoded = (key.get_secret_value().encode() for key in keys)
+    known = {key: hashlib.sha256(key).hexdigest() for key in encoded}
 
     @web.middleware
     async def check_key(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -117,15 +118,16 @@ async def in_flight(request: web.Request, handler: Handler) -> web.StreamRespons
             raise
 
 
-def _check(header: str | None, known: tuple[bytes, ...]) -> str:
+def _check(header: str | None, known: Mapping[bytes, str]) -> str:
+    """Return the owner that the header's key stands for; every known key is compared."""
     scheme, _, given = (header or "").partition(" ")
     if scheme.lower() != "bearer" or not given.strip():
         raise Unauthorized("Authorization: need a Bearer API key", code="missing_api_key")
     key = given.strip().encode("utf-8", "surrogateescape")
-    matches = [hmac.compare_digest(key, candidate) for candidate in known]
-    if not any(matches):
+    owners = [owner for known_key, owner in known.items() if hmac.compare_digest(key, known_key)]
+    if not owners:
         raise Unauthorized("Authorization: unknown API key")
-    return hashlib.sha256(key).hexdigest()
+    return owners[0]
 
 
 def _http_exception(

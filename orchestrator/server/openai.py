@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, nullcontext
 
 from aiohttp import web
 from msgspec import json
 from pydantic import TypeAdapter
 
-from ...backends.affinity import affinity_key
-from ...backends.base import Chunk, TokenLogprob, Usage
-from ..errors import ErrorInfo, InvalidRequest, NotFound, Unavailable
-from ..events import ResponseDone, ResponseTextDelta
-from .middleware import TurnFailed, error_info, log_failure
-from .openai_format import ChatFormat, CompletionFormat, Json, timing_headers
+from ...backends.base import TokenLogprob
+from ..errors import InvalidRequest, NotFound, Unavailable
+from .middleware import error_info, log_failure
+from .openai_format import ChatFormat, CompletionFormat, Json, timing_headers, usage_json
+from .plain import PlainTurn, plain_chat, plain_completion
 from .schema import ChatRequest, CompletionRequest
-from .sse import EventStream, dropped_after, taken_at_once
+from .sse import DONE, EventStream, dropped_after, taken_at_once
 from .state import OWNER, REQUEST_ID, SHUTTING_DOWN, STATE, ServerState
 from .turns import SESSION_HEADER, Turn, adopting_turn, own_turn
 from .validation import parse
@@ -26,16 +24,17 @@ from .validation import parse
 CHAT = TypeAdapter(ChatRequest)
 COMPLETION = TypeAdapter(CompletionRequest)
 EXPERT_HEADER = "X-LiveMind-Expert"
-Frames = AsyncGenerator[tuple[Json, ...], None]
+Frames = AsyncGenerator[tuple[object, ...], None]
+"""Payloads to be sent together, ``DONE`` at the end."""
 
 
 async def chat_completions(request: web.Request) -> web.StreamResponse:
     """Answer the last message of a conversation."""
-    state = request.app[STATE]
+    state, request_id = request.app[STATE], request[REQUEST_ID]
     body = parse(CHAT, await state.images.read(request), max_text_chars=state.limits.max_text_chars)
     session_id = request.headers.get(SESSION_HEADER)
     opening = (
-        own_turn(state, body)
+        plain_chat(state, body, request_id) or own_turn(state, body)
         if session_id is None
         else adopting_turn(state, body, owner=request.get(OWNER), session_id=session_id)
     )
@@ -43,10 +42,9 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
         answer = ChatFormat(body.include_usage, body.prediction is not None, bool(body.livemind))
         if not body.stream:
             response = await _whole_chat(turn, answer)
-            await _send(request, response, state.limits.send_timeout_s)
+            await _send(request, state, turn, response)
             return response
-        frames = _chat_frames(turn, answer)
-        return await _stream(request, state, frames, lambda: {EXPERT_HEADER: turn.expert or ""})
+        return await _stream(request, state, turn, _chat_frames(turn, answer))
 
 
 async def completions(request: web.Request) -> web.StreamResponse:
@@ -56,17 +54,13 @@ async def completions(request: web.Request) -> web.StreamResponse:
     if SESSION_HEADER in request.headers:
         message = f"{SESSION_HEADER}: only chat completions can adopt a live session"
         raise InvalidRequest(message, param=SESSION_HEADER, code="unsupported_parameter")
-    expert = state.resolve_model(body.model) or state.mind.settings.default_expert
-    answer = CompletionFormat(expert, body.include_usage)
-    chunks = _observed(state, state.mind.complete(body.prompt, body.params(), model=expert), expert)
-    headers = {EXPERT_HEADER: expert}
-    affinity = affinity_key.set(body.user)
-    try:
+    async with plain_completion(state, body, request[REQUEST_ID]) as turn:
+        answer = CompletionFormat(turn.expert, body.include_usage)
         if not body.stream:
-            return await _whole_completion(chunks, answer, headers)
-        return await _stream(request, state, _completion_frames(chunks, answer), lambda: headers)
-    finally:
-        affinity_key.reset(affinity)
+            response = await _whole_completion(turn, answer)
+            await _send(request, state, turn, response)
+            return response
+        return await _stream(request, state, turn, _completion_frames(turn, answer))
 
 
 async def models(request: web.Request) -> web.Response:
@@ -86,36 +80,30 @@ async def model(request: web.Request) -> web.Response:
 # ---- chat ---------------------------------------------------------------------------------------
 
 
-async def _whole_chat(turn: Turn, answer: ChatFormat) -> web.Response:
-    text: list[str] = []
-    logprobs: list[TokenLogprob] | None = None
-    async for event in turn:
-        if isinstance(event, ResponseTextDelta):
-            text.append(event.delta)
-            if event.logprobs is not None:
-                logprobs = [*(logprobs or ()), *event.logprobs]
+async def _whole_chat(turn: Turn | PlainTurn, answer: ChatFormat) -> web.Response:
+    text, logprobs = await _joined(turn)
     assert turn.done is not None
     expert = turn.expert or ""
-    payload = answer.whole(expert, "".join(text), turn.done, logprobs)
+    payload = answer.whole(expert, text, turn.done, logprobs)
     headers = {EXPERT_HEADER: expert, **timing_headers(turn.done)}
     return web.json_bytes_response(payload, dumps=json.encode, headers=headers)
 
 
-async def _chat_frames(turn: Turn, answer: ChatFormat) -> Frames:
+async def _chat_frames(turn: Turn | PlainTurn, answer: ChatFormat) -> Frames:
     begun = False
-    async for event in turn:
+    async for piece in turn:
+        if not piece.delta and not piece.logprobs:
+            continue
         expert = turn.expert or ""
         opening = () if begun else (_role_chunk(answer, expert),)
-        if isinstance(event, ResponseTextDelta):
-            if not event.delta and not event.logprobs:
-                continue
-            delta: Json = {"content": event.delta}
-            yield *opening, answer.chunk(expert, delta, logprobs=event.logprobs)
-            begun = True
-        elif isinstance(event, ResponseDone):
-            yield *opening, answer.last_chunk(expert, event)
-            if answer.include_usage:
-                yield (answer.usage_chunk(expert, event.usage),)
+        delta: Json = {"content": piece.delta}
+        yield *opening, answer.chunk(expert, delta, logprobs=piece.logprobs)
+        begun = True
+    assert turn.done is not None
+    expert = turn.expert or ""
+    opening = () if begun else (_role_chunk(answer, expert),)
+    usage = (answer.usage_chunk(expert, turn.done.usage),) if answer.include_usage else ()
+    yield *opening, answer.last_chunk(expert, turn.done), *usage, DONE
 
 
 def _role_chunk(answer: ChatFormat, expert: str) -> Json:
@@ -125,101 +113,54 @@ def _role_chunk(answer: ChatFormat, expert: str) -> Json:
 # ---- completions --------------------------------------------------------------------------------
 
 
-async def _observed(
-    state: ServerState, chunks: AsyncGenerator[Chunk, None], expert: str
-) -> AsyncGenerator[Chunk, None]:
-    """Pass the chunks on within the time limit, and count the completion however it ends."""
-    began_s, ttft_s = time.perf_counter(), None
-    status, usage = "cancelled", None
-    try:
-        async with aclosing(_limited(chunks, state.limits.turn_timeout_s)) as limited:
-            async for chunk in limited:
-                if ttft_s is None:
-                    ttft_s = time.perf_counter() - began_s
-                usage = chunk.usage or usage
-                if chunk.finish_reason is not None:
-                    status = "completed"
-                yield chunk
-    except Exception:
-        status = "failed"
-        raise
-    finally:
-        state.metrics.completion_done(expert, status, ttft_s, usage)
-
-
-async def _limited(
-    chunks: AsyncGenerator[Chunk, None], limit_s: float
-) -> AsyncGenerator[Chunk, None]:
-    """Pass the chunks on until ``limit_s`` have passed; then stop the expert and say so."""
-    deadline_s = asyncio.get_running_loop().time() + limit_s
-    async with aclosing(chunks):
-        while True:
-            try:
-                async with asyncio.timeout_at(deadline_s):
-                    chunk = await anext(chunks)
-            except StopAsyncIteration:
-                return
-            except TimeoutError:
-                message = f"no answer within {limit_s:g} s (server.turn_timeout_s)"
-                raise TurnFailed(ErrorInfo(504, message, "timeout", None, "timeout")) from None
-            yield chunk
-
-
-async def _whole_completion(
-    chunks: AsyncGenerator[Chunk, None], answer: CompletionFormat, headers: Mapping[str, str]
-) -> web.Response:
-    text: list[str] = []
-    logprobs: list[TokenLogprob] | None = None
-    finish, usage = None, None
-    async with aclosing(chunks):
-        async for chunk in chunks:
-            text.append(chunk.text)
-            if chunk.logprobs is not None:
-                logprobs = [*(logprobs or ()), *chunk.logprobs]
-            finish, usage = chunk.finish_reason or finish, chunk.usage or usage
-    payload = answer.payload("".join(text), logprobs, finish)
-    payload |= _usage(answer, usage)
+async def _whole_completion(turn: PlainTurn, answer: CompletionFormat) -> web.Response:
+    text, logprobs = await _joined(turn)
+    assert turn.done is not None
+    payload = answer.payload(text, logprobs, turn.done.finish_reason)
+    payload["usage"] = usage_json(turn.done.usage)
+    headers = {EXPERT_HEADER: turn.expert}
     return web.json_bytes_response(payload, dumps=json.encode, headers=headers)
 
 
-def _usage(answer: CompletionFormat, usage: Usage | None) -> Json:
-    return {"usage": answer.usage_chunk(usage)["usage"]}
-
-
-async def _completion_frames(
-    chunks: AsyncGenerator[Chunk, None], answer: CompletionFormat
-) -> Frames:
-    usage = None
-    async with aclosing(chunks):
-        async for chunk in chunks:
-            usage = chunk.usage or usage
-            if chunk.text or chunk.logprobs or chunk.finish_reason:
-                yield (answer.payload(chunk.text, chunk.logprobs, chunk.finish_reason),)
-    if answer.include_usage:
-        yield (answer.usage_chunk(usage),)
+async def _completion_frames(turn: PlainTurn, answer: CompletionFormat) -> Frames:
+    async for piece in turn:
+        if piece.delta or piece.logprobs:
+            yield (answer.payload(piece.delta, piece.logprobs, None),)
+    assert turn.done is not None
+    usage = (answer.usage_chunk(turn.done.usage),) if answer.include_usage else ()
+    yield answer.payload("", None, turn.done.finish_reason), *usage, DONE
 
 
 # ---- shared -------------------------------------------------------------------------------------
 
 
+async def _joined(turn: Turn | PlainTurn) -> tuple[str, list[TokenLogprob] | None]:
+    """Return the whole text of an answer, and its log-probabilities if it has any."""
+    text: list[str] = []
+    logprobs: list[TokenLogprob] | None = None
+    async with turn.in_time():
+        async for piece in turn:
+            text.append(piece.delta)
+            if piece.logprobs is not None:
+                logprobs = [*(logprobs or ()), *piece.logprobs]
+    return "".join(text), logprobs
+
+
 async def _stream(
-    request: web.Request,
-    state: ServerState,
-    frames: Frames,
-    headers: Callable[[], Mapping[str, str]],
+    request: web.Request, state: ServerState, turn: Turn | PlainTurn, frames: Frames
 ) -> web.StreamResponse:
-    """Send the frames as they come, then ``[DONE]``, or one error event instead.
+    """Send the frames as they come, or one error event where they end early.
 
     Until the first frame a failure is an ordinary error response with its own status.
     """
     stream = EventStream(request, state.limits.send_timeout_s)
     async with aclosing(frames):
         try:
-            async for payloads in frames:
-                if not stream.response.prepared:
-                    await stream.open(headers())
-                await stream.send(*payloads)
-            await stream.finish()
+            async with turn.in_time():
+                async for payloads in frames:
+                    if not stream.response.prepared:
+                        await stream.open({EXPERT_HEADER: turn.expert or ""})
+                    await stream.send(*payloads)
         except ConnectionError:
             raise
         except asyncio.CancelledError:
@@ -236,15 +177,21 @@ async def _stream(
     return stream.response
 
 
-async def _send(request: web.Request, response: web.Response, timeout_s: float) -> None:
+async def _send(
+    request: web.Request, state: ServerState, turn: Turn | PlainTurn, response: web.Response
+) -> None:
     """Send a response now: what its turn leaves behind is cleaned up while the client reads.
 
     Raises:
-        ConnectionResetError: the client did not read for ``timeout_s``; its connection is closed.
+        ConnectionResetError: the client did not read for ``send_timeout_s``; its connection is
+            closed.
     """
     response.headers["X-Request-Id"] = request[REQUEST_ID]
     at_once = taken_at_once(request, response.content_length or 0)
-    async with nullcontext() if at_once else dropped_after(request, timeout_s):
+    if not at_once:
+        await turn.free()
+    limit_s = state.limits.send_timeout_s
+    async with nullcontext() if at_once else dropped_after(request, limit_s):
         await response.prepare(request)
         await response.write_eof()
 

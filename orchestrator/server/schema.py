@@ -6,9 +6,9 @@ Owns types and limits; what the fields do is decided by the doors.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
+from msgspec.structs import replace
 from pydantic import (
     BeforeValidator,
     Field,
@@ -265,6 +265,11 @@ class ChatRequest(GenerationRequest):
             )
             for message in self.messages[self._opening : -1]
         )
+
+    @property
+    def has_images(self) -> bool:
+        """Whether any message holds an image."""
+        return any(message._urls for message in self.messages)
 
     @property
     def image_urls(self) -> tuple[tuple[str, str], ...]:

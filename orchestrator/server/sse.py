@@ -11,12 +11,13 @@ from msgspec import json
 
 from .state import REQUEST_ID
 
-DONE = b"data: [DONE]\n\n"
+DONE = object()
+"""The payload that ends a stream which succeeded: ``[DONE]``."""
 
 
 def encode(payload: object) -> bytes:
     """Return one event: ``data:``, compact JSON, a blank line."""
-    return b"data: " + json.encode(payload) + b"\n\n"
+    return b"data: " + (b"[DONE]" if payload is DONE else json.encode(payload)) + b"\n\n"
 
 
 @asynccontextmanager
@@ -47,6 +48,12 @@ def taken_at_once(request: web.Request, num_bytes: int) -> bool:
     return 2 * num_bytes < transport.get_write_buffer_limits()[1]
 
 
+class _Response(web.StreamResponse):
+    """Headers wait for the first write, as those of aiohttp's own whole responses do."""
+
+    _send_headers_immediately = False
+
+
 class EventStream:
     """A streaming response. Headers leave together with the first event."""
 
@@ -54,7 +61,7 @@ class EventStream:
         self._request = request
         self._send_timeout_s = send_timeout_s
         self._since_empty = 0
-        self.response = web.StreamResponse(
+        self.response = _Response(
             headers={
                 "Content-Type": "text/event-stream; charset=utf-8",
                 "Cache-Control": "no-cache",
@@ -69,24 +76,19 @@ class EventStream:
         await self.response.prepare(self._request)
 
     async def send(self, *payloads: object) -> None:
-        """Send one event per payload.
+        """Send one event per payload; ``DONE`` is the last one.
 
         Raises:
             ConnectionResetError: the client is gone, or did not read for ``send_timeout_s``; its
                 connection is closed.
         """
-        await self._write(b"".join(map(encode, payloads)))
-
-    async def finish(self) -> None:
-        """Send ``[DONE]``, the end of a stream that succeeded."""
-        await self._write(DONE)
-
-    async def _write(self, data: bytes) -> None:
+        data = b"".join(map(encode, payloads))
+        write = self.response.write_eof if payloads[-1] is DONE else self.response.write
         if self._fits(data):
-            await self.response.write(data)
+            await write(data)
             return
         async with dropped_after(self._request, self._send_timeout_s):
-            await self.response.write(data)
+            await write(data)
 
     def _fits(self, data: bytes) -> bool:
         """Whether this, too, leaves the buffer half empty; see ``taken_at_once``."""

@@ -35,7 +35,7 @@ class InFlight:
 
     def __init__(self, *, busy_polling: bool = False) -> None:
         self.stopping = asyncio.Event()
-        self._polling = BusyPolling(lambda: bool(self._tasks)) if busy_polling else None
+        self.polling = BusyPolling(lambda: bool(self._tasks)) if busy_polling else None
         self._tasks: set[asyncio.Task[object]] = set()
         self._aborted: set[asyncio.Task[object]] = set()
 
@@ -50,8 +50,8 @@ class InFlight:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        if self._polling is not None:
-            self._polling.begin()
+        if self.polling is not None:
+            self.polling.begin()
         try:
             yield
         finally:

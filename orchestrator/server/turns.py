@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from functools import partial
 from typing import Self
 
+from msgspec.structs import replace
+
 from ...backends.base import Image
 from ..errors import ErrorInfo, LiveMindError, Unavailable
-from ..events import Event, ResponseCreated, ResponseDone
+from ..events import Event, ResponseCreated, ResponseDone, ResponseTextDelta
 from ..prompt import without_documents
 from .live_session import LiveSession
 from .mailbox import Mailbox, MailboxClosed, MailboxFull
@@ -24,7 +25,7 @@ CANCEL_TIMEOUT_S = 5.0
 
 
 class Turn:
-    """A committed turn: an iterator over its response events, up to a completed ResponseDone.
+    """A committed turn: an iterator over the text of its answer.
 
     Args:
         response_id: of the turn.
@@ -42,33 +43,40 @@ class Turn:
         self._response_id = response_id
         self._receive = receive
 
+    def in_time(self) -> AbstractAsyncContextManager[None]:
+        """Return a block without a limit: the session itself ends a turn that takes too long."""
+        return nullcontext()
+
+    async def free(self) -> None:
+        """Let the expert go, which a session does by itself when an answer ends."""
+
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Event:
-        """Return the turn's next event.
+    async def __anext__(self) -> ResponseTextDelta:
+        """Return the next piece of text.
 
         Raises:
             TurnFailed: the turn failed or was cancelled.
             ConnectionResetError: the client read so slowly that the event limit was reached.
             LiveMindError: the session ended before the turn did.
         """
-        if self.done is not None:
-            raise StopAsyncIteration
-        while True:
+        while self.done is None:
             event = await self._receive()
             if event is None:
                 raise Unavailable("the session ended before the answer was complete")
-            if getattr(event, "response_id", None) == self._response_id:
-                break
-        if isinstance(event, ResponseCreated):
-            self.expert = event.expert
-        elif isinstance(event, ResponseDone):
-            self.done = event
-            self.expert = event.expert or self.expert
-            if event.status != "completed":
-                raise TurnFailed(event.error or _cancelled())
-        return event
+            if getattr(event, "response_id", None) != self._response_id:
+                continue
+            if isinstance(event, ResponseTextDelta):
+                return event
+            if isinstance(event, ResponseCreated):
+                self.expert = event.expert
+            elif isinstance(event, ResponseDone):
+                self.done = event
+                self.expert = event.expert or self.expert
+                if event.status != "completed":
+                    raise TurnFailed(event.error or _cancelled())
+        raise StopAsyncIteration
 
 
 @asynccontextmanager

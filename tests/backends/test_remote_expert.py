@@ -301,7 +301,7 @@ def test_generate_every_parameter_reaches_the_body(virtual_run: VirtualRun) -> N
     check(virtual_run, servers, lambda expert: answer(expert, **params))
     body = servers.asked[0][2]
     expected = {**params, "stop": ["a", "b"], "logit_bias": {"5": 1.0}, "logprobs": True}
-    assert set(GenerationParams.__dataclass_fields__) - {"prediction"} == set(params)
+    assert set(GenerationParams.__struct_fields__) - {"prediction"} == set(params)
     assert {name: body[name] for name in params} == expected
     assert body["top_logprobs"] == 2
     assert (body["model"], body["stream"]) == ("m", True)

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 import pytest
+from msgspec.structs import replace
 
 from livemind.backends.base import Chunk, Draft, GenerationParams, Message, Priority, TokenPrompt
 from livemind.backends.errors import ExpertUnavailable, PromptRejected

@@ -11,12 +11,12 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import aclosing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from livemind.backends.base import Chunk, Draft, GenerationParams, Message, Priority, TokenPrompt
 from livemind.backends.drafts import DraftFeed

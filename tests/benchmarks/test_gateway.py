@@ -176,11 +176,14 @@ def test_summary_headline_is_the_worse_way_paired_within_rounds() -> None:
             found.append(one(number, "direct", way, "latency", 100.0 + drift, 10))
             found.append(one(number, "livemind", way, "latency", 100.0 + drift + added, 10))
             rate = 600 if way == "whole" else 900
+            polling = 100.0 + drift + added / 2
+            found.append(one(number, "livemind-polling", way, "latency", polling, 10))
             found.append(one(number, "livemind", way, "throughput", 1.0, rate))
             found.append(one(number, "litellm", way, "throughput", 1.0, 100))
     summary = gateway_summary.summary(found)
     assert summary["gateway.added_ms.p50"] == pytest.approx(2.0)
     assert summary["gateway.added_ms.p50.whole"] == pytest.approx(0.5)
+    assert summary["gateway.polling_added_ms.p50.stream"] == pytest.approx(1.0)
     assert summary["gateway.rps_over_litellm"] == pytest.approx(6.0)
     assert summary["gateway.rps.stream"] == pytest.approx(900.0)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from livemind.backends.base import Capabilities, Chunk, GenerationParams, Priority, TokenPrompt
 from livemind.backends.fake import FakeExpert

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from livemind.backends.base import Chunk, PrefillResult, Usage
 from livemind.orchestrator.errors import ErrorInfo
 from livemind.orchestrator.events import Ledger, Timings
-from livemind.orchestrator.ledger import ExpertRates, TurnRecord
+from livemind.orchestrator.ledger import DecodeClock, ExpertRates, TurnRecord
 
 counts = st.integers(0, 10_000)
 usages = st.none() | st.builds(Usage, counts, counts, st.none() | counts)
@@ -219,3 +219,14 @@ def test_leads_are_those_of_the_answering_expert() -> None:
     record.prefill_ready_s.update(fast=1.0)
     timings = record.timings(4.0, None)
     assert (timings.route_lead_ms, timings.prefill_lead_ms) == (1000, None)
+
+
+def test_decode_clock_learns_from_tokens_that_come_alone() -> None:
+    rates = ExpertRates()
+    clock = DecodeClock(rates)
+    clock.saw(1, 10.0)
+    assert rates.decode_ms is None
+    clock.saw(1, 10.03)
+    assert rates.decode_ms == pytest.approx(30.0)
+    clock.saw(4, 10.04)
+    assert rates.decode_ms == pytest.approx(30.0)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from livemind.backends.base import GenerationParams
-from livemind.backends.errors import ExpertUnavailable
+from livemind.backends.base import GenerationParams, Message
+from livemind.backends.errors import ExpertUnavailable, PromptRejected
 from livemind.backends.fake import FakeExpert
 from livemind.orchestrator.config import Settings
 from livemind.orchestrator.errors import InvalidRequest, NotFound, Overloaded, Unavailable
@@ -153,6 +153,40 @@ async def test_raw_completion_counts_as_a_turn_until_closed(minds: Minds) -> Non
         chunks = [chunk async for chunk in mind.complete("three", GenerationParams())]
         assert chunks[-1].finish_reason == "stop"
         assert minds.experts["poet"].running == 0
+
+
+async def test_completion_of_a_conversation_is_counted_like_a_turn(minds: Minds) -> None:
+    async with minds.open(settings("poet")) as mind:
+        messages = (Message("system", "be brief"), Message("user", "one two"))
+        chunks = [chunk async for chunk in mind.complete(messages, GenerationParams())]
+        assert "".join(chunk.text for chunk in chunks)
+        assert chunks[-1].finish_reason == "stop"
+        assert mind.stats()["turns"] == {"completed": 1}
+        minds.experts["poet"].refuse = PromptRejected("poet", "too long")
+        with pytest.raises(PromptRejected):
+            await anext(mind.complete(messages, GenerationParams()))
+        assert mind.stats()["turns"] == {"completed": 1, "failed": 1}
+
+
+async def test_completion_of_a_conversation_without_a_model_is_routed_on_the_question(
+    minds: Minds,
+) -> None:
+    async with minds.open(settings(*TWO)) as mind:
+        messages = [Message("user", "please fix my python")]
+        await anext(answer := mind.complete(messages, GenerationParams()))
+        assert minds.experts["coder"].started == 1
+        await answer.aclose()
+
+
+async def test_sole_expert_needs_a_name_and_nothing_to_decide(minds: Minds) -> None:
+    async with minds.open(settings(*TWO)) as mind:
+        assert mind.sole_expert(model="poet") == "poet"
+        assert mind.sole_expert() is None
+        assert mind.sole_expert(model="poet", consensus="vote") is None
+        with pytest.raises(NotFound):
+            mind.sole_expert(model="gpt")
+        with pytest.raises(InvalidRequest, match="retrieval"):
+            mind.sole_expert(model="poet", retrieval=True)
 
 
 async def test_raw_completion_without_a_model_is_routed_on_its_text(minds: Minds) -> None:

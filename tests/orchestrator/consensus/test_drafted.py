@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from livemind.backends.base import Capabilities, GenerationParams, Message
 from livemind.backends.errors import ExpertUnavailable

@@ -38,8 +38,8 @@ async def test_completion_stream_ends_with_usage_and_done(serve: Any) -> None:
             blocks = (await response.text()).split("\n\n")[:-1]
         events = [json.loads(block[6:]) for block in blocks[:-1]]
         assert blocks[-1] == "data: [DONE]"
-        assert [e["choices"][0]["text"] for e in events[:-1]] == ["A", " B"]
-        assert [e["choices"][0]["finish_reason"] for e in events[:-1]] == [None, "stop"]
+        assert [e["choices"][0]["text"] for e in events[:-1]] == ["A", " B", ""]
+        assert [e["choices"][0]["finish_reason"] for e in events[:-1]] == [None, None, "stop"]
         assert events[-1]["choices"] == []
         assert events[-1]["usage"]["completion_tokens"] == 2
 

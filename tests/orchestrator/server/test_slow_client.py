@@ -36,7 +36,7 @@ async def test_stream_to_a_client_that_stops_reading_is_dropped(
         assert doors.state.metrics.stats()["turns_cancelled"] == 1
 
 
-async def test_whole_answer_to_a_client_that_does_not_read_frees_its_session(
+async def test_whole_answer_to_a_client_that_does_not_read_frees_its_expert(
     serve: Any, body: Any
 ) -> None:
     expert = FakeExpert("fake", answer=lambda messages: "x" * 30_000_000)
@@ -46,6 +46,7 @@ async def test_whole_answer_to_a_client_that_does_not_read_frees_its_session(
         host, port = URL(doors.url).host, URL(doors.url).port
         _, writer = await asyncio.open_connection(host, port, limit=1024)
         writer.write(f"{head}\r\n\r\n".encode() + payload)
-        await eventually(lambda: doors.mind.stats()["sessions"] == 1)
-        await eventually(lambda: doors.mind.stats()["sessions"] == 0)
+        await eventually(lambda: expert.started == 1 and not doors.mind.stats()["answering"])
+        assert len(doors.state.in_flight) == 1, "the answer waits for its client"
+        await eventually(lambda: len(doors.state.in_flight) == 0)
         writer.transport.abort()

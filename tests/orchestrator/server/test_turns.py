@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 
 from livemind.orchestrator.errors import ErrorInfo, NotFound, Unavailable
-from livemind.orchestrator.events import Event, ResponseCreated, ResponseDone, RouteUpdated
+from livemind.orchestrator.events import (
+    Event,
+    ResponseCreated,
+    ResponseDone,
+    ResponseTextDelta,
+    RouteUpdated,
+)
 from livemind.orchestrator.server.mailbox import Mailbox
 from livemind.orchestrator.server.middleware import TurnFailed
 from livemind.orchestrator.server.turns import Turn, received
@@ -24,14 +30,16 @@ def turn_with(*events: Event, limit: int = 10) -> tuple[Turn, Mailbox[Event]]:
 async def test_turn_skips_what_belongs_to_another_turn() -> None:
     """The end of a turn just before can still be on its way when the next one is committed."""
     created = ResponseCreated("mine", 2, "expert")
+    text = ResponseTextDelta("mine", "Hello")
     done = ResponseDone("mine", 2, "completed", "expert")
     turn, _ = turn_with(
         ResponseDone("other", 1, "failed"),
         RouteUpdated(1, "x", "x", 1.0, (), True),
         created,
+        text,
         done,
     )
-    assert [event async for event in turn] == [created, done]
+    assert [piece async for piece in turn] == [text]
     assert turn.done is done
     assert turn.expert == "expert"
 

@@ -1,0 +1,77 @@
+"""One expert answers one prompt; nothing is prepared, retrieved or settled: there is no session."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+
+from msgspec.structs import replace
+
+from ..backends.base import Chunk, GenerationParams, Message, Priority
+from .consensus.task import question_of
+from .events import Status
+from .ledger import DecodeClock
+from .shared import Shared
+
+
+async def answer_alone(
+    shared: Shared,
+    prompt: str | Sequence[Message],
+    params: GenerationParams,
+    *,
+    expert_id: str | None,
+    cache_salt: str | None,
+    request_id: str,
+    admit: Callable[[], Callable[[], None]],
+    ended: Callable[[Status], None],
+) -> AsyncGenerator[Chunk, None]:
+    """Generate in the task of whoever reads; closing the iterator aborts the request.
+
+    Args:
+        shared: of the running engine.
+        prompt: text to be continued, or a conversation to be answered.
+        params: sampling.
+        expert_id: who answers; None = routed on the text, or on what the user said last.
+        cache_salt: only prompts with the same salt share prefix cache blocks.
+        request_id: unique.
+        admit: takes a place among the answers in progress and returns how to give it back.
+        ended: called once, however it ends.
+
+    Raises:
+        Overloaded: too many answers are in progress.
+        ExpertError: the expert failed.
+    """
+    release = admit()
+    status: Status = "cancelled"
+    try:
+        if expert_id is None:
+            text = prompt if isinstance(prompt, str) else question_of(prompt)
+            expert_id = (await shared.router.estimate(text)).expert
+        async with shared.pool.acquire(expert_id) as expert:
+            rendered = (
+                expert.tokenize(prompt)
+                if isinstance(prompt, str)
+                else expert.render(prompt, open_turn=False)
+            )
+            if cache_salt is not None:
+                rendered = replace(rendered, cache_salt=cache_salt)
+            decode, now_s = DecodeClock(shared.rates[expert_id]), asyncio.get_running_loop().time
+            with shared.gate.foreground(expert.capabilities.compute_group) as delivered:
+                stream = expert.generate(
+                    rendered, params, priority=Priority.FOREGROUND, request_id=request_id
+                )
+                async with aclosing(stream):
+                    async for chunk in stream:
+                        tokens = len(chunk.token_ids)
+                        decode.saw(tokens, now_s())
+                        delivered(tokens)
+                        if chunk.finish_reason is not None:
+                            status = "completed"
+                        yield chunk
+    except Exception:
+        status = "failed"
+        raise
+    finally:
+        ended(status)
+        release()

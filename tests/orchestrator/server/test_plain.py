@@ -1,0 +1,162 @@
+"""A request that one expert answers alone has no session; every other one has."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+
+from livemind.backends.affinity import affinity_key
+from livemind.backends.base import Chunk, Message, Usage
+from livemind.backends.fake import FakeExpert
+from livemind.orchestrator.server.plain import PlainTurn, plain_chat
+from livemind.orchestrator.server.schema import ChatRequest
+
+from .conftest import Doors, chat_body, eventually
+
+CHAT = TypeAdapter(ChatRequest)
+PATH = "/v1/chat/completions"
+
+
+def turn_of(doors: Doors, **fields: Any) -> PlainTurn | None:
+    return plain_chat(doors.state, CHAT.validate_json(json.dumps(chat_body(**fields))), "req")
+
+
+def sole(doors: Doors, **fields: Any) -> str | None:
+    turn = turn_of(doors, **fields)
+    return None if turn is None else turn.expert
+
+
+def two(**given: Any) -> list[FakeExpert]:
+    return [FakeExpert("one"), FakeExpert("two", **given)]
+
+
+async def test_request_that_names_an_expert_needs_no_session(serve: Any) -> None:
+    async with serve(*two()) as doors:
+        assert sole(doors, model="one") == "one"
+        assert sole(doors, model="two", documents=["d"], consensus="first") == "two"
+
+
+async def test_request_to_the_only_expert_needs_no_session(serve: Any) -> None:
+    async with serve() as doors:
+        assert sole(doors) == sole(doors, model="auto") == "fake"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"model": "one", "livemind": True}, {"model": "one", "consensus": "vote"}],
+    ids=["routed", "explained", "voted"],
+)
+async def test_request_with_something_to_decide_needs_a_session(
+    serve: Any, fields: dict[str, Any]
+) -> None:
+    async with serve(*two()) as doors:
+        assert sole(doors, **fields) is None
+
+
+async def test_request_to_an_expert_that_verifies_drafts_needs_a_session(serve: Any) -> None:
+    async with serve(*two(drafts=True)) as doors:
+        assert sole(doors, model="two") is None
+        assert sole(doors, model="two", consensus="first") == "two"
+
+
+async def test_request_to_an_expert_that_is_not_loaded_needs_a_session(serve: Any) -> None:
+    lazy = {"warmup_pool_size": 1, "max_loaded_experts": 1}
+    async with serve(*two(), lazy_loading=lazy) as doors:
+        states = {info.expert_id: info.state for info in doors.mind.experts()}
+        cold = next(name for name, state in states.items() if state == "unloaded")
+        assert sole(doors, model=cold) is None
+        status, answer = await doors.chat(model=cold)
+        assert (status, answer["model"]) == (200, cold)
+
+
+async def test_answers_with_and_without_a_session_are_alike(serve: Any) -> None:
+    messages = [
+        {"role": "system", "content": "be brief"},
+        {"role": "user", "content": "one"},
+        {"role": "assistant", "content": "ONE"},
+        {"role": "user", "content": "two "},
+    ]
+    seen: list[list[Message]] = []
+
+    def answer(given: Sequence[Message]) -> str:
+        seen.append(list(given))
+        return "four five"
+
+    async with serve(FakeExpert("fake", answer=answer)) as doors:
+        found = []
+        for explained in (None, True):
+            body = {"messages": messages, "documents": ["d"], "livemind": explained}
+            body["cache_salt"] = str(explained)
+            status, whole = await doors.post(PATH, body)
+            assert status == 200
+            found.append({key: whole[key] for key in ("object", "model", "choices", "usage")})
+        assert found[0] == found[1]
+        assert seen[0] == seen[1]
+        turns = doors.mind.stats()["turns"]
+        assert turns["completed"] == 2
+        assert doors.state.metrics.stats()["turns_completed"] == 2
+
+
+async def test_turn_without_a_session_is_cancelled_with_its_client(serve: Any) -> None:
+    expert = FakeExpert("fake", token_s=3600)
+    async with serve(expert) as doors:
+        asked = asyncio.create_task(doors.chat())
+        await eventually(lambda: expert.running == 1)
+        assert doors.mind.stats()["sessions"] == 0
+        asked.cancel()
+        await doors.quiet()
+        assert expert.aborted == 1
+        assert doors.state.metrics.stats()["turns_cancelled"] == 1
+        assert doors.mind.stats()["turns"] == {"cancelled": 1}
+        assert doors.mind.stats()["answering"] == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_turn_without_a_session_over_the_time_limit_is_stopped_and_named(
+    serve: Any, stream: bool
+) -> None:
+    expert = FakeExpert("fake", token_s=3600)
+    async with serve(expert, turn_timeout_s=0.3) as doors:
+        body = chat_body("one two", stream=stream)
+        async with doors.http.post(doors.url + PATH, json=body) as response:
+            text = await response.text()
+        status = 200 if stream else 504
+        assert (response.status, '"code":"timeout"' in text.replace(" ", "")) == (status, True)
+        assert "[DONE]" not in text
+        await doors.quiet()
+        assert expert.aborted == 1
+        assert doors.state.metrics.stats()["turns_failed"] == 1
+
+
+@pytest.mark.parametrize("user", ["ann", None])
+async def test_turn_without_a_session_belongs_to_its_user_or_itself(
+    serve: Any, user: str | None
+) -> None:
+    seen: list[str | None] = []
+
+    def answer(messages: Any) -> str:
+        seen.append(affinity_key.get())
+        return "ok"
+
+    async with serve(FakeExpert("fake", answer=answer)) as doors:
+        headers = {"X-Request-Id": "mine"}
+        await doors.ask("POST", PATH, json=chat_body("a", user=user), headers=headers)
+        assert seen == [user or "mine"]
+
+
+async def test_turn_whose_server_tells_the_usage_last_has_it(serve: Any) -> None:
+    async def chunks() -> Any:
+        yield Chunk("four")
+        yield Chunk("", finish_reason="length")
+        yield Chunk("", usage=Usage(3, 1))
+
+    async with serve() as doors, PlainTurn(doors.state, "r", "fake", chunks(), None) as turn:
+        assert "".join([piece.delta async for piece in turn]) == "four"
+        assert turn.done is not None
+        assert (turn.done.finish_reason, turn.done.usage) == ("length", Usage(3, 1))
+        assert turn.done.status == "completed"
