@@ -52,8 +52,9 @@ def in_float64(x: Wide, layer: EncoderLayer) -> Wide:
 
     def norm(rows: Wide, weights: NDArray[np.float32]) -> Wide:
         middle = rows - rows.mean(1, keepdims=True)
-        unit: Wide = middle / np.sqrt((middle**2).mean(1, keepdims=True))
-        return unit * weights[0] + weights[1]
+        deviation = np.sqrt((middle**2).mean(1, keepdims=True))
+        normed: Wide = middle / deviation * weights[0] + weights[1]
+        return normed
 
     q, k, v = np.split(x @ unpack_columns(layer.qkv).T + layer.qkv_bias, 3, axis=1)
     seen = np.empty_like(x)
