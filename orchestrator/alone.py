@@ -10,7 +10,6 @@ from msgspec.structs import replace
 
 from ..backends.base import Chunk, GenerationParams, Message, Priority
 from .consensus.task import question_of
-from .events import Status
 from .ledger import DecodeClock
 from .shared import Shared
 
@@ -24,7 +23,6 @@ async def answer_alone(
     cache_salt: str | None,
     request_id: str,
     admit: Callable[[], Callable[[], None]],
-    ended: Callable[[Status], None],
 ) -> AsyncGenerator[Chunk, None]:
     """Generate in the task of whoever reads; closing the iterator aborts the request.
 
@@ -36,14 +34,12 @@ async def answer_alone(
         cache_salt: only prompts with the same salt share prefix cache blocks.
         request_id: unique.
         admit: takes a place among the answers in progress and returns how to give it back.
-        ended: called once, however it ends.
 
     Raises:
         Overloaded: too many answers are in progress.
         ExpertError: the expert failed.
     """
     release = admit()
-    status: Status = "cancelled"
     try:
         if expert_id is None:
             text = prompt if isinstance(prompt, str) else question_of(prompt)
@@ -66,12 +62,6 @@ async def answer_alone(
                         tokens = len(chunk.token_ids)
                         decode.saw(tokens, now_s())
                         delivered(tokens)
-                        if chunk.finish_reason is not None:
-                            status = "completed"
                         yield chunk
-    except Exception:
-        status = "failed"
-        raise
     finally:
-        ended(status)
         release()

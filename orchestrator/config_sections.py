@@ -41,7 +41,10 @@ class ServerConfig(Section):
         900, gt=0, le=86_400, description="A session without input ends after this, seconds."
     )
     max_queued_events: int = Field(
-        2048, ge=16, le=1_000_000, description="Events that wait for a slow client, then it is cut."
+        2048,
+        ge=16,
+        le=1_000_000,
+        description="Events of a session that wait for a slow client; then it is cut.",
     )
     send_timeout_s: float = Field(
         10, gt=0, le=600, description="A client that takes no data for this long is cut, seconds."
@@ -56,7 +59,7 @@ class ServerConfig(Section):
     busy_polling: bool = Field(
         False,
         description="The event loop does not sleep while requests are answered or live sessions "
-        "are open: a little faster for the price of a core; for remote experts alone.",
+        "are open: a little faster, for a core that experts of this machine would miss.",
     )
 
 

@@ -33,7 +33,8 @@ from .consensus.authors import policy_of
 from .consensus.checks import check
 from .consensus.choice import Consensus, PolicyName
 from .errors import InvalidRequest, NotFound, Overloaded, Unavailable
-from .events import ExpertUpdated, ResponseDone, Status
+from .events import ExpertUpdated, ResponseDone
+from .ledger import ExpertRates
 from .session import Session, SessionOptions, new_session_id
 from .shared import Shared
 from .turn import Mode, OnCold
@@ -241,7 +242,7 @@ class LiveMind:
             history=history,
             affinity=affinity,
             admit=self._admit,
-            on_done=self._count,
+            on_done=self.count_turn,
             on_close=self._sessions.discard,
         )
         self._sessions.add(session)
@@ -311,7 +312,6 @@ class LiveMind:
             cache_salt=cache_salt,
             request_id=f"cmpl-{self._completions}",
             admit=self._admit,
-            ended=self._count_ended,
         )
 
     # ---- what is known
@@ -343,6 +343,10 @@ class LiveMind:
             "routing": asdict(self._shared.router.stats()),
             "embedding": None if worker is None else asdict(worker.stats()),
         }
+
+    def rates(self, expert_id: str) -> ExpertRates:
+        """Return the measured speed of an expert."""
+        return self._running().rates[expert_id]
 
     def stats(self) -> dict[str, object]:
         """Return counters and states, JSON-ready."""
@@ -413,10 +417,8 @@ class LiveMind:
 
         return release
 
-    def _count_ended(self, status: Status) -> None:
-        self._counts[status] += 1
-
-    def _count(self, done: ResponseDone) -> None:
+    def count_turn(self, done: ResponseDone) -> None:
+        """Count a turn in ``stats``: those of sessions are, others are their owner's to report."""
         self._counts[done.status] += 1
         ledger = done.ledger
         for name in ("prefill", "draft"):

@@ -24,6 +24,7 @@ from .validation import parse
 CHAT = TypeAdapter(ChatRequest)
 COMPLETION = TypeAdapter(CompletionRequest)
 EXPERT_HEADER = "X-LiveMind-Expert"
+AnyTurn = Turn | PlainTurn
 Frames = AsyncGenerator[tuple[object, ...], None]
 """Payloads to be sent together, ``DONE`` at the end."""
 
@@ -80,7 +81,7 @@ async def model(request: web.Request) -> web.Response:
 # ---- chat ---------------------------------------------------------------------------------------
 
 
-async def _whole_chat(turn: Turn | PlainTurn, answer: ChatFormat) -> web.Response:
+async def _whole_chat(turn: AnyTurn, answer: ChatFormat) -> web.Response:
     text, logprobs = await _joined(turn)
     assert turn.done is not None
     expert = turn.expert or ""
@@ -89,7 +90,7 @@ async def _whole_chat(turn: Turn | PlainTurn, answer: ChatFormat) -> web.Respons
     return web.json_bytes_response(payload, dumps=json.encode, headers=headers)
 
 
-async def _chat_frames(turn: Turn | PlainTurn, answer: ChatFormat) -> Frames:
+async def _chat_frames(turn: AnyTurn, answer: ChatFormat) -> Frames:
     begun = False
     async for piece in turn:
         if not piece.delta and not piece.logprobs:
@@ -100,6 +101,7 @@ async def _chat_frames(turn: Turn | PlainTurn, answer: ChatFormat) -> Frames:
         yield *opening, answer.chunk(expert, delta, logprobs=piece.logprobs)
         begun = True
     assert turn.done is not None
+    await turn.free()  # the expert does not wait for a client that reads slowly
     expert = turn.expert or ""
     opening = () if begun else (_role_chunk(answer, expert),)
     usage = (answer.usage_chunk(expert, turn.done.usage),) if answer.include_usage else ()
@@ -127,6 +129,7 @@ async def _completion_frames(turn: PlainTurn, answer: CompletionFormat) -> Frame
         if piece.delta or piece.logprobs:
             yield (answer.payload(piece.delta, piece.logprobs, None),)
     assert turn.done is not None
+    await turn.free()
     usage = (answer.usage_chunk(turn.done.usage),) if answer.include_usage else ()
     yield answer.payload("", None, turn.done.finish_reason), *usage, DONE
 
@@ -134,20 +137,19 @@ async def _completion_frames(turn: PlainTurn, answer: CompletionFormat) -> Frame
 # ---- shared -------------------------------------------------------------------------------------
 
 
-async def _joined(turn: Turn | PlainTurn) -> tuple[str, list[TokenLogprob] | None]:
+async def _joined(turn: AnyTurn) -> tuple[str, list[TokenLogprob] | None]:
     """Return the whole text of an answer, and its log-probabilities if it has any."""
     text: list[str] = []
     logprobs: list[TokenLogprob] | None = None
-    async with turn.in_time():
-        async for piece in turn:
-            text.append(piece.delta)
-            if piece.logprobs is not None:
-                logprobs = [*(logprobs or ()), *piece.logprobs]
+    async for piece in turn:
+        text.append(piece.delta)
+        if piece.logprobs is not None:
+            logprobs = [*(logprobs or ()), *piece.logprobs]
     return "".join(text), logprobs
 
 
 async def _stream(
-    request: web.Request, state: ServerState, turn: Turn | PlainTurn, frames: Frames
+    request: web.Request, state: ServerState, turn: AnyTurn, frames: Frames
 ) -> web.StreamResponse:
     """Send the frames as they come, or one error event where they end early.
 
@@ -156,16 +158,16 @@ async def _stream(
     stream = EventStream(request, state.limits.send_timeout_s)
     async with aclosing(frames):
         try:
-            async with turn.in_time():
-                async for payloads in frames:
-                    if not stream.response.prepared:
-                        await stream.open({EXPERT_HEADER: turn.expert or ""})
-                    await stream.send(*payloads)
+            async for payloads in frames:
+                if not stream.response.prepared:
+                    await stream.open({EXPERT_HEADER: turn.expert or ""})
+                await stream.send(*payloads)
         except ConnectionError:
             raise
         except asyncio.CancelledError:
             if not stream.response.prepared or not state.in_flight.aborted():
                 raise
+            await turn.free()
             await stream.send(error_info(Unavailable(SHUTTING_DOWN)).envelope())
         except Exception as exc:
             if not stream.response.prepared:
@@ -173,14 +175,15 @@ async def _stream(
             info = error_info(exc)
             if info.status == 500:
                 log_failure(f"request {request[REQUEST_ID]}", exc)
+            await turn.free()
             await stream.send(info.envelope())
     return stream.response
 
 
 async def _send(
-    request: web.Request, state: ServerState, turn: Turn | PlainTurn, response: web.Response
+    request: web.Request, state: ServerState, turn: AnyTurn, response: web.Response
 ) -> None:
-    """Send a response now: what its turn leaves behind is cleaned up while the client reads.
+    """Send a response, and clean up afterwards what its turn leaves behind where it is small.
 
     Raises:
         ConnectionResetError: the client did not read for ``send_timeout_s``; its connection is

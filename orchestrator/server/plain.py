@@ -8,15 +8,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
+from secrets import token_hex
 from types import TracebackType
 from typing import Self
 
 from ...backends.affinity import affinity_key
-from ...backends.base import Chunk, FinishReason, GenerationParams, Usage
-from ..errors import ErrorInfo, from_exception
-from ..events import ResponseDone, ResponseTextDelta, Status, Timings
+from ...backends.base import Chunk, GenerationParams
+from ..consensus.report import Report, SettledSpan
+from ..consensus.task import tokens_of
+from ..errors import ErrorInfo, Overloaded
+from ..events import ResponseDone, ResponseTextDelta, Status
+from ..ledger import TurnRecord
 from ..prompt import Context, build
-from .middleware import TurnFailed
+from .middleware import TurnFailed, error_info
 from .schema import ChatRequest, CompletionRequest
 from .state import ServerState
 
@@ -47,7 +51,7 @@ def plain_chat(state: ServerState, body: ChatRequest, request_id: str) -> PlainT
         model=expert,
         cache_salt=body.cache_salt,
     )
-    return PlainTurn(state, request_id, expert, chunks, body.user or request_id)
+    return PlainTurn(state, request_id, expert, chunks, body.user or token_hex(8))
 
 
 def plain_completion(state: ServerState, body: CompletionRequest, request_id: str) -> PlainTurn:
@@ -63,6 +67,8 @@ def plain_completion(state: ServerState, body: CompletionRequest, request_id: st
 
 class PlainTurn(AbstractAsyncContextManager["PlainTurn"]):
     """A turn as its request sees it: an iterator over the text, counted when the block ends.
+
+    The expert writes for this reader alone, and is held until the text has been read or ``free``.
 
     Args:
         state: of the server.
@@ -90,14 +96,18 @@ class PlainTurn(AbstractAsyncContextManager["PlainTurn"]):
         self._request_id = request_id
         self._chunks = chunks
         self._affinity = affinity
-        self._began_s = asyncio.get_running_loop().time()
-        self._first_s: float | None = None
-        self._finish: FinishReason | None = None
-        self._usage: Usage | None = None
+        self._record = TurnRecord(expert=expert, commit_s=_now(), report=Report())
         self._error: ErrorInfo | None = None
+        self._refused = self._late = False
+        self._reader: asyncio.Task[object] | None = None
 
     async def __aenter__(self) -> PlainTurn:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
         self._outer = affinity_key.set(self._affinity)
+        self._cancelling = task.cancelling()
+        limit_s = self._state.limits.turn_timeout_s
+        self._limit = loop.call_later(limit_s, self._expire)
         return self
 
     def __aiter__(self) -> Self:
@@ -107,44 +117,44 @@ class PlainTurn(AbstractAsyncContextManager["PlainTurn"]):
         """Return the next piece of text; it may be empty.
 
         Raises:
+            TurnFailed: the expert took longer than ``server.turn_timeout_s``.
             LiveMindError, ExpertError: the request cannot be answered.
         """
         if self.done is not None:
             raise StopAsyncIteration
         try:
-            chunk = await anext(self._chunks)
+            chunk = await self._next()
         except StopAsyncIteration:
             self.done = self._end("completed")
             raise
-        except Exception as exc:
-            self._error = from_exception(exc)
+        except Overloaded:
+            self._refused = True
             raise
-        self._usage = chunk.usage or self._usage
-        self._finish = chunk.finish_reason or self._finish
-        if self._first_s is None:
-            self._first_s = asyncio.get_running_loop().time()
-        if self._finish is not None and self._usage is not None:
+        except Exception as exc:
+            self._error = error_info(exc)
+            if isinstance(exc, ConnectionError):  # the expert's, not the client's
+                raise TurnFailed(self._error) from exc
+            raise
+        record, report = self._record, self._record.report
+        assert report is not None
+        record.saw(chunk)
+        report.generated += tokens_of(chunk)
+        if chunk.text or chunk.logprobs:
+            record.shown.append(chunk.text)
+            if record.first_delta_s is None:
+                record.first_delta_s = _now()
+        if chunk.finish_reason is not None:
+            began_s = record.first_delta_s or _now()
+            report.spans.append(SettledSpan(self.expert, "author", began_s, began_s))
+        if record.finish_reason is not None and record.usage is not None:
             self.done = self._end("completed")
         return ResponseTextDelta(self._request_id, chunk.text, chunk.token_ids, chunk.logprobs)
 
     async def free(self) -> None:
-        """Let the expert go. Idempotent."""
+        """Let the expert go, however far it is. Idempotent."""
+        if self.done is not None:  # it has said everything, and ends by itself
+            await anext(self._chunks, None)
         await self._chunks.aclose()
-
-    def in_time(self) -> AbstractAsyncContextManager[None]:
-        """Return a block that may last until the turn's time limit.
-
-        Raises:
-            TurnFailed: ``server.turn_timeout_s`` have passed since the turn began.
-        """
-        return _InTime(self, self._began_s + self._state.limits.turn_timeout_s)
-
-    def too_late(self) -> TurnFailed:
-        """Return the error of a turn that takes too long."""
-        limit_s = self._state.limits.turn_timeout_s
-        message = f"no answer within {limit_s:g} s (server.turn_timeout_s)"
-        self._error = ErrorInfo(504, message, "timeout", None, "timeout")
-        return TurnFailed(self._error)
 
     async def __aexit__(
         self,
@@ -152,48 +162,48 @@ class PlainTurn(AbstractAsyncContextManager["PlainTurn"]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Stop the expert unless it has ended, and count the turn."""
+        """Stop the expert unless it has ended, and count the turn unless it was refused."""
+        self._limit.cancel()
         try:
             await self.free()
         finally:
             affinity_key.reset(self._outer)
-        if self.done is None:
-            self.done = self._end("cancelled" if self._error is None else "failed")
-        self._state.metrics.turn_done(self.done)
+            if not self._refused:
+                self.done = self.done or self._end("failed" if self._error else "cancelled")
+                self._state.metrics.turn_done(self.done)
+                self._state.mind.count_turn(self.done)
+
+    async def _next(self) -> Chunk:
+        """Wait for a chunk within the time limit: ``asyncio.timeout`` for many short waits."""
+        if self._late:
+            raise self._too_late()
+        self._reader = task = asyncio.current_task()
+        assert task is not None
+        try:
+            return await anext(self._chunks)
+        except asyncio.CancelledError:
+            if not self._late or task.uncancel() > self._cancelling:
+                raise  # somebody else wants it to end
+            raise self._too_late() from None
+        finally:
+            self._reader = None
+
+    def _expire(self) -> None:
+        self._late = True
+        if self._reader is not None:
+            self._reader.cancel()
+
+    def _too_late(self) -> TurnFailed:
+        message = f"no answer within {self._state.limits.turn_timeout_s:g} s"
+        message = f"{message} (server.turn_timeout_s)"
+        return TurnFailed(ErrorInfo(504, message, "timeout", None, "timeout"))
 
     def _end(self, status: Status) -> ResponseDone:
-        now_s, first_s = asyncio.get_running_loop().time(), self._first_s
-        ttft_ms = None if first_s is None else round((first_s - self._began_s) * 1000, 3)
-        timings = Timings(ttft_ms=ttft_ms, total_ms=round((now_s - self._began_s) * 1000, 3))
-        return ResponseDone(
-            self._request_id,
-            1,
-            status,
-            self.expert,
-            self._finish,
-            self._usage,
-            timings,
-            error=self._error,
+        rates = self._state.mind.rates(self.expert)
+        return self._record.done(
+            self._request_id, 1, status, self._error, now_s=_now(), rates=rates
         )
 
 
-class _InTime(AbstractAsyncContextManager[None]):
-    """See ``PlainTurn.in_time``."""
-
-    def __init__(self, turn: PlainTurn, deadline_s: float) -> None:
-        self._turn = turn
-        self._limit = asyncio.timeout_at(deadline_s)
-
-    async def __aenter__(self) -> None:
-        await self._limit.__aenter__()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            await self._limit.__aexit__(kind, error, traceback)
-        except TimeoutError:
-            raise self._turn.too_late() from None
+def _now() -> float:
+    return asyncio.get_running_loop().time()

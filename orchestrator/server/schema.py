@@ -269,7 +269,7 @@ class ChatRequest(GenerationRequest):
     @property
     def has_images(self) -> bool:
         """Whether any message holds an image."""
-        return any(message._urls for message in self.messages)
+        return any(message.image_urls() for message in self.messages)
 
     @property
     def image_urls(self) -> tuple[tuple[str, str], ...]:

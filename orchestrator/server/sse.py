@@ -83,12 +83,11 @@ class EventStream:
                 connection is closed.
         """
         data = b"".join(map(encode, payloads))
-        write = self.response.write_eof if payloads[-1] is DONE else self.response.write
         if self._fits(data):
-            await write(data)
+            await self.response.write(data)
             return
         async with dropped_after(self._request, self._send_timeout_s):
-            await write(data)
+            await self.response.write(data)
 
     def _fits(self, data: bytes) -> bool:
         """Whether this, too, leaves the buffer half empty; see ``taken_at_once``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Self
 
@@ -42,10 +42,6 @@ class Turn:
         self.done: ResponseDone | None = None
         self._response_id = response_id
         self._receive = receive
-
-    def in_time(self) -> AbstractAsyncContextManager[None]:
-        """Return a block without a limit: the session itself ends a turn that takes too long."""
-        return nullcontext()
 
     async def free(self) -> None:
         """Let the expert go, which a session does by itself when an answer ends."""

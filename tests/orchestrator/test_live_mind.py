@@ -155,17 +155,18 @@ async def test_raw_completion_counts_as_a_turn_until_closed(minds: Minds) -> Non
         assert minds.experts["poet"].running == 0
 
 
-async def test_completion_of_a_conversation_is_counted_like_a_turn(minds: Minds) -> None:
+async def test_completion_of_a_conversation_answers_it_and_gives_its_place_back(
+    minds: Minds,
+) -> None:
     async with minds.open(settings("poet")) as mind:
         messages = (Message("system", "be brief"), Message("user", "one two"))
         chunks = [chunk async for chunk in mind.complete(messages, GenerationParams())]
-        assert "".join(chunk.text for chunk in chunks)
+        assert "".join(chunk.text for chunk in chunks) == "ONE TWO"
         assert chunks[-1].finish_reason == "stop"
-        assert mind.stats()["turns"] == {"completed": 1}
         minds.experts["poet"].refuse = PromptRejected("poet", "too long")
         with pytest.raises(PromptRejected):
             await anext(mind.complete(messages, GenerationParams()))
-        assert mind.stats()["turns"] == {"completed": 1, "failed": 1}
+        assert mind.stats()["answering"] == 0
 
 
 async def test_completion_of_a_conversation_without_a_model_is_routed_on_the_question(

@@ -109,8 +109,21 @@ async def eventually(condition: Callable[[], object], limit_s: float = 10.0) -> 
     raise AssertionError(f"not so after {limit_s} s")
 
 
+ALWAYS: Json = {}
+"""Fields of every chat request."""
+
+
 def chat_body(text: str = "hello there", **fields: Any) -> Json:
-    return {"messages": [{"role": "user", "content": text}], **fields}
+    return {"messages": [{"role": "user", "content": text}], **ALWAYS, **fields}
+
+
+@pytest.fixture(params=["plain", "session"])
+def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Ask once for what one expert answers alone, and once for what has a session."""
+    if request.param == "session":
+        monkeypatch.setitem(ALWAYS, "livemind", True)
+    way: str = request.param
+    return way
 
 
 @asynccontextmanager

@@ -6,9 +6,13 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
+
 from livemind.backends.base import Message
 from livemind.backends.errors import ExpertOverloaded, ExpertUnavailable
 from livemind.backends.fake import FakeExpert
+
+pytestmark = pytest.mark.usefixtures("both_ways")
 
 
 async def events_of(response: Any) -> list[Any]:

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
+from yarl import URL
 
 from livemind.backends.affinity import affinity_key
 from livemind.backends.base import Chunk, Message, Usage
 from livemind.backends.fake import FakeExpert
+from livemind.orchestrator.server.middleware import TurnFailed
 from livemind.orchestrator.server.plain import PlainTurn, plain_chat
 from livemind.orchestrator.server.schema import ChatRequest
 
@@ -74,32 +76,115 @@ async def test_request_to_an_expert_that_is_not_loaded_needs_a_session(serve: An
         assert (status, answer["model"]) == (200, cold)
 
 
-async def test_answers_with_and_without_a_session_are_alike(serve: Any) -> None:
-    messages = [
-        {"role": "system", "content": "be brief"},
-        {"role": "user", "content": "one"},
-        {"role": "assistant", "content": "ONE"},
-        {"role": "user", "content": "two "},
-    ]
+CONVERSATION = [
+    {"role": "system", "content": "be brief"},
+    {"role": "user", "content": "one"},
+    {"role": "assistant", "content": "ONE"},
+    {"role": "user", "content": "two "},
+]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"documents": ["d"]},
+        {"logprobs": True, "top_logprobs": 1, "max_tokens": 1},
+        {"prediction": {"type": "content", "content": "four"}, "stop": ["five"]},
+    ],
+    ids=["documents", "logprobs", "prediction"],
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_answers_with_and_without_a_session_are_alike(
+    serve: Any, fields: dict[str, Any], stream: bool
+) -> None:
     seen: list[list[Message]] = []
 
     def answer(given: Sequence[Message]) -> str:
         seen.append(list(given))
-        return "four five"
+        return "four five six"
 
+    if stream:
+        fields = {**fields, "stream": True, "stream_options": {"include_usage": True}}
     async with serve(FakeExpert("fake", answer=answer)) as doors:
-        found = []
+        found, headers = [], []
         for explained in (None, True):
-            body = {"messages": messages, "documents": ["d"], "livemind": explained}
+            body = {"messages": CONVERSATION, "livemind": explained, **fields}
             body["cache_salt"] = str(explained)
-            status, whole = await doors.post(PATH, body)
-            assert status == 200
-            found.append({key: whole[key] for key in ("object", "model", "choices", "usage")})
+            async with doors.http.post(doors.url + PATH, json=body) as response:
+                text = await response.text()
+            headers.append(sorted(response.headers))
+            blocks = text.split("\n\n")[:-1] if stream else [text]
+            found.append([bare(block.removeprefix("data: ")) for block in blocks])
         assert found[0] == found[1]
+        assert headers[0] == headers[1]
         assert seen[0] == seen[1]
-        turns = doors.mind.stats()["turns"]
-        assert turns["completed"] == 2
+        assert doors.mind.stats()["turns"]["completed"] == 2
         assert doors.state.metrics.stats()["turns_completed"] == 2
+        spans = b'policy="first",settled_by="author"} 2.0'
+        assert spans in doors.state.metrics.render()
+
+
+def bare(block: str) -> object:
+    """Return an event without what differs from answer to answer."""
+    if block == "[DONE]":
+        return block
+    payload = json.loads(block)
+    return {key: payload[key] for key in payload if key not in ("id", "created", "livemind")}
+
+
+async def test_refused_request_is_no_turn(serve: Any) -> None:
+    expert = FakeExpert("fake", token_s=3600)
+    async with serve(expert, max_concurrent_turns=1) as doors:
+        asked = asyncio.create_task(doors.chat())
+        await eventually(lambda: expert.running == 1)
+        status, _ = await doors.chat()
+        assert status == 429
+        asked.cancel()
+        await doors.quiet()
+        turns, tally = doors.mind.stats()["turns"], doors.state.metrics.stats()
+        assert (turns.get("cancelled"), turns.get("failed")) == (1, None)
+        assert {name for name in tally if name.startswith("turns_")} == {"turns_cancelled"}
+
+
+async def test_turn_whose_expert_does_not_let_go_is_counted(serve: Any) -> None:
+    async def chunks() -> Any:
+        try:
+            yield Chunk("four")
+        finally:
+            raise ValueError("stuck")
+
+    async with serve() as doors:
+        with pytest.raises(ValueError, match="stuck"):
+            async with PlainTurn(doors.state, "r", "fake", chunks(), None) as turn:
+                await anext(turn)
+        assert doors.state.metrics.stats()["turns_cancelled"] == 1
+
+
+async def test_connection_of_the_expert_is_not_taken_for_the_clients(serve: Any) -> None:
+    async def chunks() -> Any:
+        raise ConnectionResetError("by the expert")
+        yield
+
+    async with serve() as doors:
+        with pytest.raises(TurnFailed):
+            async with PlainTurn(doors.state, "r", "fake", chunks(), None) as turn:
+                await anext(turn)
+        assert doors.state.metrics.stats()["turns_failed"] == 1
+
+
+async def test_stream_begins_with_headers_and_text_in_one_piece(serve: Any) -> None:
+    async with serve() as doors:
+        url = URL(doors.url)
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        payload = json.dumps(chat_body("one", stream=True)).encode()
+        head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(payload)}\r\n\r\n"
+        writer.write(head.encode() + payload)
+        first = await reader.read(65536)
+        assert first.startswith(b"HTTP/1.1 200")
+        assert b"\r\n\r\n" in first
+        assert b"data: " in first
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_turn_without_a_session_is_cancelled_with_its_client(serve: Any) -> None:
@@ -112,7 +197,7 @@ async def test_turn_without_a_session_is_cancelled_with_its_client(serve: Any) -
         await doors.quiet()
         assert expert.aborted == 1
         assert doors.state.metrics.stats()["turns_cancelled"] == 1
-        assert doors.mind.stats()["turns"] == {"cancelled": 1}
+        assert doors.mind.stats()["turns"]["cancelled"] == 1
         assert doors.mind.stats()["answering"] == 0
 
 
@@ -144,9 +229,10 @@ async def test_turn_without_a_session_belongs_to_its_user_or_itself(
         return "ok"
 
     async with serve(FakeExpert("fake", answer=answer)) as doors:
-        headers = {"X-Request-Id": "mine"}
-        await doors.ask("POST", PATH, json=chat_body("a", user=user), headers=headers)
-        assert seen == [user or "mine"]
+        for _ in range(2):
+            await doors.chat("a", user=user)
+        assert None not in seen
+        assert len(set(seen)) == (1 if user else 2)
 
 
 async def test_turn_whose_server_tells_the_usage_last_has_it(serve: Any) -> None:

@@ -15,6 +15,8 @@ from livemind.backends.fake import FakeExpert
 from livemind.orchestrator.server import app as app_module
 from livemind.orchestrator.server import live as live_module
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 @asynccontextmanager
 async def second_server(doors: Any) -> AsyncIterator[tuple[str, asyncio.Event, asyncio.Task[None]]]:

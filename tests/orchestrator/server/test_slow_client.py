@@ -13,6 +13,8 @@ from livemind.backends.fake import FakeExpert
 
 from .conftest import eventually
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 @pytest.mark.parametrize(
     ("piece_chars", "pieces", "token_s"),
