@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -52,18 +51,18 @@ class Report:
     on_hidden_prompt: Callable[[str, int], None] = lambda expert, tokens: None
     adopted_late: int = 0
     drafted: bool = False
-    _aside: Counter[str] = field(default_factory=Counter)
-    _hidden: Counter[str] = field(default_factory=Counter)
+    _aside: dict[str, int] = field(default_factory=dict)
+    _hidden: dict[str, int] = field(default_factory=dict)
 
     @property
     def aside(self) -> int:
         """The generated tokens that are not part of the answer's chunks, or not yet."""
-        return self._aside.total()
+        return sum(self._aside.values())
 
     def saw_aside(self, expert: str, tokens: int) -> None:
         """Count tokens that are not part of the answer's chunks, or not yet."""
         self.generated += tokens
-        self._aside[expert] += tokens
+        self._aside[expert] = self._aside.get(expert, 0) + tokens
         self.on_aside()
 
     def saw_hidden_prompt(self, expert: str, tokens: int) -> None:
@@ -73,9 +72,9 @@ class Report:
 
     def settle(self, expert: str, tokens: int) -> None:
         """So many of its tokens are part of the answer now."""
-        self._aside[expert] -= tokens
-        late = min(self._hidden[expert], tokens)
-        self._hidden[expert] -= late
+        self._aside[expert] = self._aside.get(expert, 0) - tokens
+        late = min(self._hidden.get(expert, 0), tokens)
+        self._hidden[expert] = self._hidden.get(expert, 0) - late
         self.adopted_late += late
 
     def commit(self) -> None:

@@ -96,18 +96,18 @@ class PlainTurn(AbstractAsyncContextManager["PlainTurn"]):
         self._request_id = request_id
         self._chunks = chunks
         self._affinity = affinity
-        self._record = TurnRecord(expert=expert, commit_s=_now(), report=Report())
+        self._began_s = _now()
+        self._books: TurnRecord | None = None
         self._error: ErrorInfo | None = None
-        self._refused = self._late = False
-        self._reader: asyncio.Task[object] | None = None
+        self._refused = self._late = self._waits = False
 
     async def __aenter__(self) -> PlainTurn:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
+        self._reader, self._cancelling = task, task.cancelling()
         self._outer = affinity_key.set(self._affinity)
-        self._cancelling = task.cancelling()
-        limit_s = self._state.limits.turn_timeout_s
-        self._limit = loop.call_later(limit_s, self._expire)
+        self._limit = loop.call_later(self._state.limits.turn_timeout_s, self._expire)
+        loop.call_soon(self._record)  # the books are opened while the expert works
         return self
 
     def __aiter__(self) -> Self:
@@ -122,11 +122,20 @@ class PlainTurn(AbstractAsyncContextManager["PlainTurn"]):
         """
         if self.done is not None:
             raise StopAsyncIteration
+        self._waits = True
         try:
-            chunk = await self._next()
+            if self._late:
+                raise self._too_late()
+            chunk = await anext(self._chunks)
         except StopAsyncIteration:
             self.done = self._end("completed")
             raise
+        except asyncio.CancelledError:
+            if self._late and self._reader.uncancel() <= self._cancelling:
+                failure = self._too_late()
+                self._error = failure.info
+                raise failure from None
+            raise  # somebody else wants it to end
         except Overloaded:
             self._refused = True
             raise
@@ -135,7 +144,10 @@ class PlainTurn(AbstractAsyncContextManager["PlainTurn"]):
             if isinstance(exc, ConnectionError):  # the expert's, not the client's
                 raise TurnFailed(self._error) from exc
             raise
-        record, report = self._record, self._record.report
+        finally:
+            self._waits = False
+        record = self._record()
+        report = record.report
         assert report is not None
         record.saw(chunk)
         report.generated += tokens_of(chunk)
@@ -173,24 +185,10 @@ class PlainTurn(AbstractAsyncContextManager["PlainTurn"]):
                 self._state.metrics.turn_done(self.done)
                 self._state.mind.count_turn(self.done)
 
-    async def _next(self) -> Chunk:
-        """Wait for a chunk within the time limit: ``asyncio.timeout`` for many short waits."""
-        if self._late:
-            raise self._too_late()
-        self._reader = task = asyncio.current_task()
-        assert task is not None
-        try:
-            return await anext(self._chunks)
-        except asyncio.CancelledError:
-            if not self._late or task.uncancel() > self._cancelling:
-                raise  # somebody else wants it to end
-            raise self._too_late() from None
-        finally:
-            self._reader = None
-
     def _expire(self) -> None:
+        """End the wait for the expert; ``asyncio.timeout`` would have to be made for every wait."""
         self._late = True
-        if self._reader is not None:
+        if self._waits:
             self._reader.cancel()
 
     def _too_late(self) -> TurnFailed:
@@ -198,9 +196,14 @@ class PlainTurn(AbstractAsyncContextManager["PlainTurn"]):
         message = f"{message} (server.turn_timeout_s)"
         return TurnFailed(ErrorInfo(504, message, "timeout", None, "timeout"))
 
+    def _record(self) -> TurnRecord:
+        if self._books is None:
+            self._books = TurnRecord(self.expert, commit_s=self._began_s, report=Report())
+        return self._books
+
     def _end(self, status: Status) -> ResponseDone:
         rates = self._state.mind.rates(self.expert)
-        return self._record.done(
+        return self._record().done(
             self._request_id, 1, status, self._error, now_s=_now(), rates=rates
         )
 
