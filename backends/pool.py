@@ -163,9 +163,13 @@ class Pool:
 
     async def admitted(self, ticket: Ticket) -> Expert:
         """Return the expert when the request may use it; ``left`` must follow. See ``acquire``."""
+        step = plan.on_acquire(self._state, ticket, _now())
+        if step[1] == [Grant(ticket)]:  # one more holder of a loaded expert: nothing else is due
+            self._state = step[0]
+            return self._experts[ticket.expert_id]
         granted: asyncio.Future[Expert] = asyncio.get_running_loop().create_future()
         self._granted[ticket.number] = granted
-        self._apply(plan.on_acquire(self._state, ticket, _now()))
+        self._apply(step)
         if granted.done():
             return granted.result()
         limit_s = self._state.rules.queue_timeout_s

@@ -221,7 +221,7 @@ class LiveMind:
                 code="too_many_sessions",
                 retry_after_s=5.0,
             )
-        pinned = self._pinned(model)
+        pinned = self.pinned(model)
         options = SessionOptions(
             pinned=pinned,
             instructions=instructions,
@@ -257,7 +257,7 @@ class LiveMind:
         consensus: Consensus | PolicyName | None = None,
     ) -> SessionOptions:
         """Return options with these three checked against this configuration; None = as it says."""
-        pinned = self._pinned(model)
+        pinned = self.pinned(model)
         return replace(
             options,
             pinned=pinned,
@@ -277,7 +277,7 @@ class LiveMind:
         That is an expert named by ``model``, loaded, without retrieval, drafts and votes. The
         arguments and errors are those of ``session``.
         """
-        pinned = self._pinned(model)
+        pinned = self.pinned(model)
         retrieves, choice = self._may_retrieve(retrieval), self._settled_by(consensus, pinned)
         if pinned is None or retrieves:
             return None
@@ -308,7 +308,7 @@ class LiveMind:
             self._running(),
             prompt,
             params,
-            expert_id=self._pinned(model),
+            expert_id=self.pinned(model),
             cache_salt=cache_salt,
             request_id=f"cmpl-{self._completions}",
             admit=self._admit,
@@ -373,12 +373,19 @@ class LiveMind:
             raise Unavailable("the server is not running")
         return self._shared
 
-    def _pinned(self, model: str | None) -> str | None:
+    def pinned(self, model: str | None) -> str | None:
+        """Return the expert that a model name stands for; None = routed.
+
+        Raises:
+            NotFound: no expert has this id.
+        """
         if model in AUTO:
             only = self.settings.experts
             return only[0].expert_id if len(only) == 1 else None
         if self.settings.expert(str(model)) is None:
-            raise NotFound(f"model: no expert {model!r}", param="model", code="model_not_found")
+            known = ", ".join([expert.expert_id for expert in self.settings.experts])
+            message = f"model: no such model; there are {known}, auto"
+            raise NotFound(message, param="model", code="model_not_found")
         return model
 
     def _may_retrieve(self, wanted: bool | None) -> bool:

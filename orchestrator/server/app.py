@@ -16,7 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from . import live, live_http, openai
 from .image_door import ImageDoor
 from .metrics import Metrics
-from .middleware import api_keys, envelope, in_flight
+from .middleware import entrance, in_flight
 from .registry import SessionRegistry
 from .state import STATE, InFlight, ServerState
 
@@ -43,7 +43,7 @@ def create_app(mind: LiveMind) -> web.Application:
     metrics.watch_routing(mind.cache_stats)
     metrics.watch_experts(mind.expert_states)
     app = web.Application(
-        middlewares=[envelope, api_keys(limits.api_keys), in_flight],
+        middlewares=[entrance(limits.api_keys), in_flight],
         client_max_size=limits.max_body_bytes,
     )
     running = InFlight(busy_polling=limits.busy_polling)

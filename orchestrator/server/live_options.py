@@ -27,7 +27,7 @@ def reconfigured(state: ServerState, live: LiveSession, config: SessionConfig) -
     given = config.model_fields_set
     model, retrieval = options.pinned, options.retrieval
     if given & {"model", "expert"}:
-        model = state.resolve_model(config.model if config.model is not None else config.expert)
+        model = config.model if config.model is not None else config.expert
     if "retrieval" in given:
         retrieval = defaults.retrieval if config.retrieval is None else config.retrieval
     consensus = options.consensus

@@ -64,43 +64,40 @@ def error_response(info: ErrorInfo) -> web.Response:
     return web.json_response(info.envelope(), status=info.status, headers=headers)
 
 
-@web.middleware
-async def envelope(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give the request an id, count it, and turn every failure into an envelope."""
-    state = request.app[STATE]
-    given = request.headers.get("X-Request-Id", "")
-    valid = REQUEST_ID_FORM.fullmatch(given)
-    request[REQUEST_ID] = given if valid else f"req_{token_hex(16)}"
-    try:
-        response = await handler(request)
-    except web.HTTPException as exc:
-        response = _http_exception(exc, request, state.limits.max_body_bytes)
-    except (ConnectionError, asyncio.CancelledError):
-        state.metrics.request(_route(request), request.method, 499)
-        raise
-    except Exception as exc:
-        info = error_info(exc)
-        if info.status == 500:
-            log_failure(f"request {request[REQUEST_ID]}", exc)
-        response = error_response(info)
-    state.metrics.request(_route(request), request.method, response.status)
-    if not response.prepared:
-        response.headers["X-Request-Id"] = request[REQUEST_ID]
-    return response
+def entrance(keys: Iterable[SecretStr]) -> Middleware:
+    """Return the outermost middleware: request id, API key, count, and every failure an envelope.
 
-
-def api_keys(keys: Iterable[SecretStr]) -> Middleware:
-    """Return a middleware that wants one of these keys, or lets everyone in when there are none."""
+    Without keys everyone is let in.
+    """
     encoded = (key.get_secret_value().encode() for key in keys)
     known = {key: hashlib.sha256(key).hexdigest() for key in encoded}
 
     @web.middleware
-    async def check_key(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if known and request.path not in OPEN_PATHS:
-            request[OWNER] = _check(request.headers.get("Authorization"), known)
-        return await handler(request)
+    async def enter(request: web.Request, handler: Handler) -> web.StreamResponse:
+        state = request.app[STATE]
+        given = request.headers.get("X-Request-Id", "")
+        valid = REQUEST_ID_FORM.fullmatch(given)
+        request[REQUEST_ID] = given if valid else f"req_{token_hex(16)}"
+        try:
+            if known and request.path not in OPEN_PATHS:
+                request[OWNER] = _check(request.headers.get("Authorization"), known)
+            response = await handler(request)
+        except web.HTTPException as exc:
+            response = _http_exception(exc, request, state.limits.max_body_bytes)
+        except (ConnectionError, asyncio.CancelledError):
+            state.metrics.request(_route(request), request.method, 499)
+            raise
+        except Exception as exc:
+            info = error_info(exc)
+            if info.status == 500:
+                log_failure(f"request {request[REQUEST_ID]}", exc)
+            response = error_response(info)
+        state.metrics.request(_route(request), request.method, response.status)
+        if not response.prepared:
+            response.headers["X-Request-Id"] = request[REQUEST_ID]
+        return response
 
-    return check_key
+    return enter
 
 
 @web.middleware

@@ -38,7 +38,7 @@ def plain_chat(state: ServerState, body: ChatRequest, request_id: str) -> PlainT
         return None
     consensus = body.consensus
     expert = state.mind.sole_expert(
-        model=state.resolve_model(body.model),
+        model=body.model,
         retrieval=body.retrieval,
         consensus=None if consensus is None else consensus.onto(state.mind.consensus),
     )
@@ -60,7 +60,7 @@ def plain_completion(state: ServerState, body: CompletionRequest, request_id: st
     Raises:
         NotFound: unknown model.
     """
-    expert = state.resolve_model(body.model) or state.mind.settings.default_expert
+    expert = state.mind.pinned(body.model) or state.mind.settings.default_expert
     chunks = state.mind.complete(body.prompt, body.params(), model=expert)
     return PlainTurn(state, request_id, expert, chunks, body.user)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from ..errors import NotFound, Unavailable
+from ..errors import Unavailable
 from .busy_polling import BusyPolling
 from .image_door import ImageDoor
 from .metrics import Metrics
@@ -94,23 +94,6 @@ class ServerState:
     def limits(self) -> ServerConfig:
         """The ``server`` part of the configuration."""
         return self.mind.settings.server
-
-    def resolve_model(self, name: str | None) -> str | None:
-        """Return the expert id, or None for routed.
-
-        Raises:
-            NotFound: no expert has this id.
-        """
-        if name is None or name == "auto":
-            return None
-        if self.mind.settings.expert(name) is None:
-            known = [expert.expert_id for expert in self.mind.settings.experts]
-            raise NotFound(
-                f"model: no such model; there are {', '.join([*known, 'auto'])}",
-                param="model",
-                code="model_not_found",
-            )
-        return name
 
 
 STATE = web.AppKey("livemind_state", ServerState)

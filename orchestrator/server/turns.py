@@ -115,7 +115,7 @@ async def own_turn(state: ServerState, body: ChatRequest) -> AsyncIterator[Turn]
     """
     images = await state.images.load(body.image_urls)
     session = state.mind.session(
-        model=state.resolve_model(body.model),
+        model=body.model,
         instructions=body.instructions,
         history=body.history(images),
         documents=body.documents or (),
@@ -176,7 +176,7 @@ def _adopt(
     options, given = live.session.options, body.consensus
     options = state.mind.options(
         options,
-        model=options.pinned if body.model is None else state.resolve_model(body.model),
+        model=options.pinned if body.model is None else body.model,
         retrieval=options.retrieval if body.retrieval is None else body.retrieval,
         consensus=options.consensus if given is None else given.onto(live.defaults.consensus),
     )
