@@ -12,7 +12,7 @@ import logging
 import re
 import traceback
 from collections.abc import Iterable, Mapping
-from secrets import token_hex
+from random import getrandbits
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -77,7 +77,7 @@ def entrance(keys: Iterable[SecretStr]) -> Middleware:
         state = request.app[STATE]
         given = request.headers.get("X-Request-Id", "")
         valid = REQUEST_ID_FORM.fullmatch(given)
-        request[REQUEST_ID] = given if valid else f"req_{token_hex(16)}"
+        request[REQUEST_ID] = given if valid else f"req_{getrandbits(128):032x}"
         try:
             if known and request.path not in OPEN_PATHS:
                 request[OWNER] = _check(request.headers.get("Authorization"), known)

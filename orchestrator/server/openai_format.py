@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from secrets import token_hex
+from random import getrandbits
 
 from ...backends.base import FinishReason, TokenLogprob, Usage
 from ..events import ResponseDone, to_wire
@@ -66,7 +66,7 @@ class ChatFormat:
     include_usage: bool = False
     predicted: bool = False
     explained: bool = False
-    id: str = field(default_factory=lambda: f"chatcmpl-{token_hex(16)}")
+    id: str = field(default_factory=lambda: f"chatcmpl-{getrandbits(128):032x}")
     created: int = field(default_factory=lambda: int(time.time()))
 
     def chunk(
@@ -138,7 +138,7 @@ class CompletionFormat:
     model: str
     include_usage: bool = False
     offset: int = 0
-    id: str = field(default_factory=lambda: f"cmpl-{token_hex(16)}")
+    id: str = field(default_factory=lambda: f"cmpl-{getrandbits(128):032x}")
     created: int = field(default_factory=lambda: int(time.time()))
 
     def payload(

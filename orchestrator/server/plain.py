@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
-from secrets import token_hex
+from random import getrandbits
 from types import TracebackType
 from typing import Self
 
@@ -51,7 +51,7 @@ def plain_chat(state: ServerState, body: ChatRequest, request_id: str) -> PlainT
         model=expert,
         cache_salt=body.cache_salt,
     )
-    return PlainTurn(state, request_id, expert, chunks, body.user or token_hex(8))
+    return PlainTurn(state, request_id, expert, chunks, body.user or f"{getrandbits(64):x}")
 
 
 def plain_completion(state: ServerState, body: CompletionRequest, request_id: str) -> PlainTurn:
