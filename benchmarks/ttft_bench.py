@@ -195,7 +195,8 @@ async def _elsewhere(choice: Wanted, client: Client) -> Targets:
     for expert in choice.plan.experts:
         if expert.expert_id not in served:
             raise BenchmarkFailed(
-                f"{choice.base_url} does not serve {expert.expert_id}, only {', '.join(served)}"
+                f"{choice.base_url} does not serve {expert.expert_id}, only {', '.join(served)}: "
+                "choose with --model"
             )
     own = any(model.get("owned_by") == "livemind" for model in models)
     doors = {"openai": OpenAIDoor(client), **(livemind_doors(client) if own else {})}

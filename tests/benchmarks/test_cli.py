@@ -98,7 +98,8 @@ def test_ttft_server_without_the_expert_fails_by_name(
 
     monkeypatch.setattr("livemind.benchmarks.client.Client.models", no_models)
     assert _main(url, tmp_path / "ttft.json") == 1
-    assert "does not serve random-100m, only other" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    assert "does not serve random-100m, only other: choose with --model" in said
     assert not (tmp_path / "ttft.json").exists()
 
 
