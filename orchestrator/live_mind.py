@@ -384,7 +384,7 @@ class LiveMind:
             return only[0].expert_id if len(only) == 1 else None
         if self.settings.expert(str(model)) is None:
             known = ", ".join([expert.expert_id for expert in self.settings.experts])
-            message = f"model: no such model; there are {known}, auto"
+            message = f"model: no such model, {str(model)[:64]!a}; there are {known}, auto"
             raise NotFound(message, param="model", code="model_not_found")
         return model
 

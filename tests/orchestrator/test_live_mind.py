@@ -85,7 +85,7 @@ def done_of(events: list[Event]) -> ResponseDone:
 
 async def test_unknown_model_is_refused_by_name(minds: Minds) -> None:
     async with minds.open(settings(*TWO)) as mind:
-        with pytest.raises(NotFound, match="there are poet, coder, auto") as refused:
+        with pytest.raises(NotFound, match="'gpt'; there are poet, coder, auto") as refused:
             mind.session(model="gpt")
         assert (refused.value.param, refused.value.code) == ("model", "model_not_found")
         with pytest.raises(NotFound):
