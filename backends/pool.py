@@ -9,7 +9,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from types import TracebackType
 from typing import Self
 
 from msgspec.structs import replace
@@ -350,12 +349,7 @@ class _Hold(AbstractAsyncContextManager[Expert]):
             raise
         return self._expert
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         try:
             if isinstance(error, ExpertUnavailable):
                 await self._pool.failed(self._expert, error)

@@ -12,7 +12,6 @@ import os
 import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -269,12 +268,7 @@ class Exchange(AbstractAsyncContextManager[aiohttp.ClientResponse]):
         self._response = await self._servers.send(self._path, self._content, self._key)
         return self._response
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Close the connection unless the answer was read to its end."""
         self._response.release()
         if isinstance(error, aiohttp.ClientError):

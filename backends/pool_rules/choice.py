@@ -31,7 +31,7 @@ def decide(state: PoolState, now_s: float, free_bytes: int | None) -> Step:
         free_bytes: memory that may still be taken; None = not known.
     """
     actions: list[Action] = []
-    if state.closed or (state.at_rest and state.rules.auto_unload_after_s is None):
+    if state.closed:
         return state, actions
     for seat in state.seats:
         if not seat.is_local and is_wanted(state, seat, now_s):

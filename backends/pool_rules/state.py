@@ -130,11 +130,6 @@ class PoolState(Struct, frozen=True):
                 return seat
         raise KeyError(f"no expert {expert_id!r}")
 
-    @property
-    def at_rest(self) -> bool:
-        """Whether every expert is loaded and nobody waits: nothing needs to begin."""
-        return not self.queue and all(seat.state == "ready" for seat in self.seats)
-
     def put(self, seat: Seat) -> PoolState:
         """Return the state with this seat in the place of the expert's old one."""
         seats = tuple(seat if s.expert_id == seat.expert_id else s for s in self.seats)

@@ -183,7 +183,7 @@ async def _stream(
 async def _send(
     request: web.Request, state: ServerState, turn: AnyTurn, response: web.Response
 ) -> None:
-    """Send a response, and clean up afterwards what its turn leaves behind where it is small.
+    """Send a response: a small one before its turn is cleaned up, another once its expert is free.
 
     Raises:
         ConnectionResetError: the client did not read for ``send_timeout_s``; its connection is

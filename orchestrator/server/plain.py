@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from random import getrandbits
-from types import TracebackType
 from typing import Self
 
 from ...backends.affinity import affinity_key
@@ -132,9 +131,7 @@ class PlainTurn(AbstractAsyncContextManager["PlainTurn"]):
             raise
         except asyncio.CancelledError:
             if self._late and self._reader.uncancel() <= self._cancelling:
-                failure = self._too_late()
-                self._error = failure.info
-                raise failure from None
+                raise self._too_late() from None
             raise  # somebody else wants it to end
         except Overloaded:
             self._refused = True
@@ -168,12 +165,7 @@ class PlainTurn(AbstractAsyncContextManager["PlainTurn"]):
             await anext(self._chunks, None)
         await self._chunks.aclose()
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         """Stop the expert unless it has ended, and count the turn unless it was refused."""
         self._limit.cancel()
         try:
@@ -192,9 +184,10 @@ class PlainTurn(AbstractAsyncContextManager["PlainTurn"]):
             self._reader.cancel()
 
     def _too_late(self) -> TurnFailed:
-        message = f"no answer within {self._state.limits.turn_timeout_s:g} s"
-        message = f"{message} (server.turn_timeout_s)"
-        return TurnFailed(ErrorInfo(504, message, "timeout", None, "timeout"))
+        limit_s = self._state.limits.turn_timeout_s
+        message = f"no answer within {limit_s:g} s (server.turn_timeout_s)"
+        self._error = ErrorInfo(504, message, "timeout", None, "timeout")
+        return TurnFailed(self._error)
 
     def _record(self) -> TurnRecord:
         if self._books is None:

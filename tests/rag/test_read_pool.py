@@ -120,13 +120,19 @@ async def hold(pool: ReadPool, disk: Disk) -> asyncio.Task[str]:
     return reading
 
 
-async def test_read_pool_read_that_hangs_beside_an_idle_thread_is_not_waited_for(
-    disk: Disk,
-) -> None:
+async def hanging(disk: Disk) -> tuple[ReadPool, asyncio.Task[str]]:
+    """Return a pool of two threads, one of which has been in a read for an hour."""
     pool = ReadPool(2, disk.clock)
     disk.gate.clear()
     hung = await hold(pool, disk)
     disk.now_s += 3600.0
+    return pool, hung
+
+
+async def test_read_pool_read_that_hangs_beside_an_idle_thread_is_not_waited_for(
+    disk: Disk,
+) -> None:
+    pool, hung = await hanging(disk)
     assert pool.wait_s(expected=1) == 0.0
     disk.gate.set()
     await hung
@@ -136,10 +142,7 @@ async def test_read_pool_read_that_hangs_beside_an_idle_thread_is_not_waited_for
 async def test_read_pool_hung_read_beside_a_newer_one_leaves_the_age_of_that_one(
     disk: Disk,
 ) -> None:
-    pool = ReadPool(2, disk.clock)
-    disk.gate.clear()
-    hung = await hold(pool, disk)
-    disk.now_s += 3600.0
+    pool, hung = await hanging(disk)
     newer = await hold(pool, disk)
     disk.now_s += 0.1
     assert pool.wait_s() == pytest.approx(0.1 * (1 + 1 / 2))

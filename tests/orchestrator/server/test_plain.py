@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
-from yarl import URL
 
 from livemind.backends.affinity import affinity_key
 from livemind.backends.base import Chunk, Message, Usage
@@ -172,21 +171,6 @@ async def test_connection_of_the_expert_is_not_taken_for_the_clients(serve: Any)
         assert doors.state.metrics.stats()["turns_failed"] == 1
 
 
-async def test_stream_begins_with_headers_and_text_in_one_piece(serve: Any) -> None:
-    async with serve() as doors:
-        url = URL(doors.url)
-        reader, writer = await asyncio.open_connection(url.host, url.port)
-        payload = json.dumps(chat_body("one", stream=True)).encode()
-        head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(payload)}\r\n\r\n"
-        writer.write(head.encode() + payload)
-        first = await reader.read(65536)
-        assert first.startswith(b"HTTP/1.1 200")
-        assert b"\r\n\r\n" in first
-        assert b"data: " in first
-        writer.close()
-        await writer.wait_closed()
-
-
 async def test_turn_without_a_session_is_cancelled_with_its_client(serve: Any) -> None:
     expert = FakeExpert("fake", token_s=3600)
     async with serve(expert) as doors:
@@ -230,9 +214,50 @@ async def test_turn_without_a_session_belongs_to_its_user_or_itself(
 
     async with serve(FakeExpert("fake", answer=answer)) as doors:
         for _ in range(2):
-            await doors.chat("a", user=user)
+            fixed = {"X-Request-Id": "the-same"}
+            await doors.ask("POST", PATH, json=chat_body("a", user=user), headers=fixed)
         assert None not in seen
         assert len(set(seen)) == (1 if user else 2)
+
+
+async def test_turn_begins_with_its_first_text_and_not_with_an_empty_chunk(serve: Any) -> None:
+    async def chunks() -> Any:
+        yield Chunk("", token_ids=(1,))
+        yield Chunk("", token_ids=(2,), finish_reason="stop", usage=Usage(3, 2))
+
+    async with serve() as doors, PlainTurn(doors.state, "r", "fake", chunks(), None) as turn:
+        assert "".join([piece.delta async for piece in turn]) == ""
+        assert turn.done is not None
+        assert turn.done.timings.ttft_ms is None
+        assert turn.done.timings.total_ms is not None
+
+
+async def test_whole_answer_says_what_it_would_have_waited_once_that_is_measured(
+    serve: Any,
+) -> None:
+    async with serve() as doors:
+        rates = doors.mind.rates("fake")
+        rates.prefill_ms_per_token, rates.decode_ms = 1.0, 7.0
+        async with doors.http.post(doors.url + PATH, json=chat_body("one two")) as response:
+            usage = (await response.json())["usage"]
+            told = float(response.headers["X-LiveMind-TTFT-Without-Ms"])
+        assert told == pytest.approx(usage["prompt_tokens"] * 1.0 + rates.decode_ms, abs=0.01)
+
+
+async def test_answer_that_is_complete_is_not_cut_by_the_time_limit(serve: Any) -> None:
+    """Its client reads the last of it only after ``turn_timeout_s``."""
+    expert = FakeExpert("fake", answer=lambda messages: "x" * 30_000_000)
+    async with serve(expert, turn_timeout_s=0.2, send_timeout_s=30) as doors:
+        body = chat_body("go", stream=True)
+        async with doors.http.post(doors.url + PATH, json=body) as response:
+            response.connection.transport.pause_reading()
+            await asyncio.sleep(0.4)
+            response.connection.transport.resume_reading()
+            text = await response.text()
+        assert text.endswith("data: [DONE]\n\n")
+        assert '"error"' not in text
+        await doors.quiet()
+        assert doors.state.metrics.stats()["turns_completed"] == 1
 
 
 async def test_turn_whose_server_tells_the_usage_last_has_it(serve: Any) -> None:
