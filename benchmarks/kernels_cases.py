@@ -34,7 +34,7 @@ class Case:
     def vllm(self, make: Callable[[], Arm]) -> None:
         """Add vLLM's own op, or note why it is not there."""
         try:
-            import vllm._C  # noqa: F401
+            import vllm._custom_ops  # noqa: F401  # loads the extension that fits this processor
 
             self.peers["vllm"] = make()
             self.peers["vllm"]()
