@@ -6,16 +6,14 @@ from typing import Any
 
 import torch
 from vllm.model_executor.kernels.linear import mixed_precision
-from vllm.model_executor.layers.quantization.utils.quant_utils import (
-    unpack_quantized_values_into_int32,
-)
 from vllm.scalar_type import scalar_types
 
 from ... import kernels
 from ..q4 import Q4Weight, pack_q4
+from .dense_linear import DenseLinearKernel, vllm_has_operator
 from .hooks import Different, say_once
+from .packed_layer import unpacked
 
-_ZERO_OF_UINT4B8 = 8.0
 _TYPES = (torch.bfloat16, torch.float16, torch.float32)
 _LARGEST_GROUP = 65536
 
@@ -24,7 +22,7 @@ class LiveMindQ4LinearKernel(mixed_precision.MPLinearKernel):  # type: ignore[mi
     """vLLM's interface for such layers over ``kernels.q4_linear``."""
 
     w_zp_name: str | None
-    _vllms: Any = None
+    _instead: Any = None
     _outputs: int
     _group: int
 
@@ -57,8 +55,11 @@ class LiveMindQ4LinearKernel(mixed_precision.MPLinearKernel):  # type: ignore[mi
         except Exception as error:
             say_once("q4_linear", error)
             names = (self.w_q_name, self.w_s_name, self.w_zp_name)
-            self._vllms = mixed_precision.CPUWNA16LinearKernel(self.config, *names)
-            self._vllms.process_weights_after_loading(layer)
+            other = (
+                mixed_precision.CPUWNA16LinearKernel if vllm_has_operator() else DenseLinearKernel
+            )
+            self._instead = other(self.config, *names)
+            self._instead.process_weights_after_loading(layer)
             return
         self.w_zp_name = self.w_zp_name or "livemind_offsets"
         self._outputs, self._group = weight.outputs, weight.group
@@ -76,8 +77,8 @@ class LiveMindQ4LinearKernel(mixed_precision.MPLinearKernel):  # type: ignore[mi
         self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Return x times the layer's weights, plus bias."""
-        if self._vllms is not None:
-            return self._vllms.apply_weights(layer, x, bias)  # type: ignore[no-any-return]
+        if self._instead is not None:
+            return self._instead.apply_weights(layer, x, bias)  # type: ignore[no-any-return]
         rows = x.reshape(-1, x.shape[-1])
         codes, scales, offsets = self._get_weight_params(layer)
         product = torch.ops.livemind.q4_linear(
@@ -87,26 +88,13 @@ class LiveMindQ4LinearKernel(mixed_precision.MPLinearKernel):  # type: ignore[mi
         return result
 
     def _packed(self, layer: torch.nn.Module) -> Q4Weight:
-        weights = getattr(layer, self.w_q_name)
-        packed = weights.data if weights.input_dim == 0 else weights.data.t()
-        codes = _unpacked(packed, self.config.weight_type, 0)  # (inputs, outputs)
-        zeros: Any = _ZERO_OF_UINT4B8
-        if self.config.zero_points:
-            stored = getattr(layer, str(self.w_zp_name))
-            by_group = stored.data.t() if stored.output_dim == 0 else stored.data
-            unpacked = _unpacked(by_group, self.config.weight_type, 1)  # (groups, outputs)
-            zeros = unpacked.t().contiguous().to(torch.float32).numpy()
-        scales = getattr(layer, self.w_s_name)
-        by_output = scales.data if scales.output_dim == 0 else scales.data.t()
-        return pack_q4(
-            codes.t().contiguous().to(torch.uint8).numpy(),
-            by_output.contiguous().to(torch.float32).numpy(),
-            zeros,
-        )
+        parts = unpacked(self, layer)
+        zeros = parts.zeros.numpy() if isinstance(parts.zeros, torch.Tensor) else parts.zeros
+        return pack_q4(parts.codes.to(torch.uint8).numpy(), parts.scales.numpy(), zeros)
 
 
 def install() -> None:
-    """Put our kernel before vLLM's in its list for CPUs.
+    """Put our kernel before vLLM's in its list for CPUs, and the dense one behind ours.
 
     Raises:
         Different: this vLLM does it in another way.
@@ -118,12 +106,7 @@ def install() -> None:
     if not isinstance(known, list):
         raise Different("its list of kernels for CPUs is elsewhere")
     _define()
-    known.insert(0, LiveMindQ4LinearKernel)
-
-
-def _unpacked(packed: torch.Tensor, kind: Any, axis: int) -> torch.Tensor:
-    codes: torch.Tensor = unpack_quantized_values_into_int32(packed.contiguous(), kind, axis)
-    return codes
+    known[:0] = [LiveMindQ4LinearKernel, DenseLinearKernel]
 
 
 _library: Any = None

@@ -18,6 +18,7 @@ if dispatch.isa() == "numpy":
     pytest.skip("the kernels were not compiled", allow_module_level=True)
 
 from livemind.kernels.vllm_plugin import (  # noqa: E402
+    dense_linear,
     entry,
     hooks,
     install,
@@ -251,21 +252,47 @@ def test_q4_linear_product_is_that_of_the_unpacked_weights(kernel: Any, zero_poi
     assert ((found.float() - exact).norm() / exact.norm()).item() < 0.015
 
 
-def test_q4_linear_weights_that_cannot_be_packed_stay_with_vllm(
-    kernel: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("operator", [True, False], ids=["vllm", "dense"])
+@pytest.mark.parametrize("zero_points", [True, False], ids=["awq", "gptq"])
+def test_q4_linear_weights_that_cannot_be_packed_are_computed_by_another(
+    kernel: Any, monkeypatch: pytest.MonkeyPatch, operator: bool, zero_points: bool
 ) -> None:
-    layer, config, weights = gptq_layer(vllm_module("scalar_type").scalar_types.uint4, True)
+    if operator and not dense_linear.vllm_has_operator():
+        pytest.skip("vLLM has no int4 operator on this processor")
+    types = vllm_module("scalar_type").scalar_types
+    layer, config, weights = gptq_layer(types.uint4 if zero_points else types.uint4b8, zero_points)
 
     def fail(*args: object) -> None:
         raise ValueError("scales and zeros must be finite")
 
     monkeypatch.setattr(q4_linear, "pack_q4", fail)
+    monkeypatch.setattr(q4_linear, "vllm_has_operator", lambda: operator)
     made = q4_linear.LiveMindQ4LinearKernel(config, "qweight", "scales", "qzeros")
     made.process_weights_after_loading(layer)
-    x = rows(3, INPUTS)
-    found = made.apply_weights(layer, x).float()
-    exact = x.float() @ weights.t()
+    x, bias = rows(3, INPUTS), rows(OUTPUTS, seed=9)
+    found = made.apply_weights(layer, x, bias).float()
+    exact = x.float() @ weights.t() + bias.float()
     assert ((found - exact).norm() / exact.norm()).item() < 0.01
+
+
+@pytest.mark.parametrize("operator", [True, False], ids=["vllm", "dense"])
+def test_q4_linear_layer_of_another_form_goes_where_it_can_be_computed(
+    kernel: Any, monkeypatch: pytest.MonkeyPatch, operator: bool
+) -> None:
+    """Groups of four inputs: not ours, and without an operator not vLLM's either."""
+    monkeypatch.setattr(dense_linear, "vllm_has_operator", lambda: operator)
+    _, config, _ = gptq_layer(vllm_module("scalar_type").scalar_types.uint4, True)
+    config.group_size = 4
+    chosen = kernel.choose_mp_linear_kernel(config)
+    vllms = vllm_module("model_executor.kernels.linear.mixed_precision").CPUWNA16LinearKernel
+    assert chosen is (vllms if operator else dense_linear.DenseLinearKernel)
+
+
+def test_vllm_has_operator_says_what_its_extension_holds() -> None:
+    """A newer vLLM may bring the operator to AVX2; then the dense kernel is left out by itself."""
+    vllm_module("_custom_ops")
+    names = torch._C._dispatch_get_all_op_names()
+    assert dense_linear.vllm_has_operator() == ("_C::cpu_gemm_wna16" in names)
 
 
 @pytest.mark.parametrize(
