@@ -185,6 +185,7 @@ class Capabilities(Struct, frozen=True):
         images: whether messages may hold images; others are refused by ``render``.
         drafts: whether a draft is verified, several tokens per step; otherwise it is ignored.
         continues: whether an answer can be begun for it; see ``Expert.render``.
+        dtype, kv_cache_dtype: number formats it computes and caches in; None = not known here.
     """
 
     tokenizer_id: str | None = None
@@ -197,6 +198,8 @@ class Capabilities(Struct, frozen=True):
     max_tokens_default: int | None = None
     drafts: bool = False
     continues: bool = True
+    dtype: str | None = None
+    kv_cache_dtype: str | None = None
 
 
 class Health(Struct, frozen=True):

@@ -29,6 +29,7 @@ from .base import (
     TokenPrompt,
     Usage,
 )
+from .doctor.formats import fit_alone, tell_formats
 from .drafts import DraftCount, DraftFeed
 from .errors import ExpertError, ExpertTimeout, ExpertUnavailable, PromptRejected
 from .spec import ExpertSpec
@@ -86,7 +87,12 @@ class VllmExpert:
         """Start the engine and let it compute one token, so that what cannot work fails here."""
         if self._process is not None:
             return
-        self._process = EngineProcess(_that_this_vllm_obeys(self._spec))
+        formats = await asyncio.to_thread(fit_alone, self._spec)
+        if formats.refused:
+            cause = f"kv_cache_dtype {formats.asked_kv_cache}: {formats.kv_cache_why}"
+            raise ExpertUnavailable(self.expert_id, cause)
+        tell_formats(formats)
+        self._process = EngineProcess(_that_this_vllm_obeys(formats.spec))
         try:
             await self._process.start()
             self._engine = self._process.engine
@@ -324,6 +330,8 @@ class VllmExpert:
             max_tokens_default=self._spec.max_tokens_default,
             images=mark is not None,
             drafts=drafts,
+            dtype=_name(config.model_config.dtype),
+            kv_cache_dtype=_cached_in(config),
         )
 
     def _setting(self, params: GenerationParams, name: str) -> Any:
@@ -350,6 +358,15 @@ def _that_this_vllm_obeys(spec: ExpertSpec) -> ExpertSpec:
         return spec
     log.warning("expert %s verifies no drafts: this vLLM lacks %s", spec.expert_id, missing)
     return replace(spec, verify_drafts=False)
+
+
+def _name(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _cached_in(config: Any) -> str:
+    asked = str(config.cache_config.cache_dtype)
+    return _name(config.model_config.dtype) if asked == "auto" else asked
 
 
 def _logprobs(

@@ -128,7 +128,6 @@ def settings(plan: Plan, engine_log: str) -> dict[str, Any]:
                 "expert_id": name,
                 "model_path": f"zoo:{name}",
                 "domain": "all" if name == FAST else name,
-                "dtype": "bfloat16",
                 "max_model_len": 2048,
                 "kv_cache_gib": 0.25,
                 "engine_log": engine_log,

@@ -44,7 +44,7 @@ SPLIT_PROMPTS = 8
 SPLIT: dict[str, tuple[dict[str, object], str]] = {
     "sampling_and_penalties": (
         {"q4_linear": False, "rms_norm": False, "fused_add_rms_norm": False},
-        "auto",
+        "bfloat16",
     ),
     "float32": ({}, "float32"),
 }

@@ -59,7 +59,7 @@ class Engines:
         model: folder of the model.
         logs: folder for the engines' logs, which say what is active.
         operators: ``neon_optimizations`` of the one ``with``; empty: its defaults.
-        dtype: of both; ``auto``: the model's own.
+        dtype: of both, named so that a figure means the same on every processor.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Engines:
         model: Path,
         logs: Path,
         operators: Mapping[str, object] | None = None,
-        dtype: str = "auto",
+        dtype: str = "bfloat16",
     ) -> None:
         self._logs = {arm: logs / f"{model.name}-{arm}.log" for arm in ARMS}
         self._experts = {

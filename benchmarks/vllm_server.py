@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from ..backends.doctor.formats import fit_alone
 from ..backends.spec import ExpertSpec
 from ..backends.vllm_args import engine_args, engine_environment, usable_cores
 from .server_process import free_port, serving
@@ -50,6 +52,7 @@ async def plain_vllm(spec: ExpertSpec, log: Path) -> AsyncGenerator[str, None]:
     Raises:
         ServerFailed: it did not come up; the message ends with its last lines.
     """
+    spec = (await asyncio.to_thread(fit_alone, spec)).spec
     port = free_port()
     environment = {**engine_environment(spec, usable_cores()), "VLLM_LOGGING_LEVEL": "WARNING"}
     async with serving(command(spec, port), port, log, environment) as url:

@@ -6,9 +6,10 @@ Owns the translation from configuration keys to constructor arguments. Starts no
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ..backends.base import Expert
+from ..backends.doctor.formats import Formats, Room, fit_formats, tell_formats, this_host
 from ..backends.footprint import memory_need
 from ..backends.memory import machine_memory
 from ..backends.pool import ExpertState, Pool
@@ -31,26 +32,56 @@ BUSY_SLICE_SHARE = 8
 SMALLEST_SLICE_TOKENS = 16
 
 
+def fit_experts(settings: Settings) -> dict[str, Formats]:
+    """Return the number formats of every expert, chosen for this machine and all of them together.
+
+    Blocks: milliseconds for the headers of their files, seconds where the processor's speeds have
+    not been measured yet and are needed.
+    """
+    specs = [expert.to_spec() for expert in settings.experts]
+    host = this_host(probe=any(s.kind == "vllm" and s.dtype == "auto" for s in specs))
+    lazy = settings.lazy_loading
+    found = fit_formats(
+        specs,
+        host,
+        Room(machine_memory() or 0, lazy.memory_threshold, most_loaded(settings), warm(settings)),
+    )
+    for formats in found.values():
+        tell_formats(formats)
+    return found
+
+
+def most_loaded(settings: Settings) -> int:
+    """Return how many local experts may be in memory at a time."""
+    lazy = settings.lazy_loading
+    return lazy.max_loaded_experts if lazy.enabled else len(settings.experts)
+
+
+def warm(settings: Settings) -> list[str]:
+    """Return the experts that are loaded at the start: the fast one, then by priority."""
+    lazy, fast = settings.lazy_loading, settings.router.fast_expert
+    ranked = sorted(settings.experts, key=lambda e: (e.expert_id != fast, -e.priority))
+    wanted = lazy.warmup_pool_size if lazy.enabled else len(ranked)
+    return [expert.expert_id for expert in ranked[:wanted]]
+
+
 def make_pool(
     settings: Settings,
+    specs: Sequence[ExpertSpec],
     create: Callable[[ExpertSpec], Expert],
     on_change: Callable[[ExpertState], None],
 ) -> Pool:
-    """Return the pool; warm are the fast expert and then those of the highest priority.
+    """Return the pool of these experts; see ``warm`` for those that are loaded at once.
 
     Reads the headers of the experts' files for their size, which blocks for milliseconds.
     """
-    lazy, experts = settings.lazy_loading, settings.experts
-    fast = settings.router.fast_expert
-    ranked = sorted(experts, key=lambda e: (e.expert_id != fast, -e.priority))
-    wanted = lazy.warmup_pool_size if lazy.enabled else len(experts)
-    specs = [expert.to_spec() for expert in experts]
+    lazy = settings.lazy_loading
     needs = {spec.expert_id: memory_need(spec) for spec in specs}
     return Pool(
         specs,
         create=create,
-        max_loaded=lazy.max_loaded_experts if lazy.enabled else len(experts),
-        warm=[expert.expert_id for expert in ranked[:wanted]],
+        max_loaded=most_loaded(settings),
+        warm=warm(settings),
         on_change=on_change,
         needs={expert_id: need for expert_id, need in needs.items() if need is not None},
         capacity=machine_memory(),

@@ -11,9 +11,10 @@ import json
 import sys
 from pathlib import Path
 
-from ..backends.doctor import Finding, Question, Report, Subject, examine
+from ..backends.doctor import Finding, Host, Question, Report, Subject, examine, this_host
 from ..backends.doctor.quantities import parse_size
 from ..backends.memory import machine_memory
+from .assembly import most_loaded, warm
 from .cli_errors import CommandError
 from .config import Settings, load_settings
 from .config_file import value_text
@@ -31,7 +32,7 @@ def check(options: argparse.Namespace) -> int:
     except ConfigError as exc:
         report = Report(findings=tuple(config_findings(exc, options.file)))
     else:
-        report = examine(question(settings, memory, models))
+        report = examine(question(settings, memory, models, this_host()))
     if options.json:
         print(json.dumps(report.as_json(str(options.file)), indent=2, ensure_ascii=False))
     else:
@@ -42,26 +43,26 @@ def check(options: argparse.Namespace) -> int:
     return 1 if bad else 0
 
 
-def question(settings: Settings, memory: int, models: Path | None) -> Question:
-    """Return what the doctor is to look at, given this configuration and this memory."""
-    lazy, experts = settings.lazy_loading, settings.experts
-    fast = settings.router.fast_expert
-    ranked = sorted(experts, key=lambda e: (e.expert_id != fast, -e.priority))
-    wanted = lazy.warmup_pool_size if lazy.enabled else len(experts)
+def question(
+    settings: Settings, memory: int, models: Path | None, host: Host | None = None
+) -> Question:
+    """Return what the doctor is to look at: this configuration on a machine with this memory."""
+    lazy = settings.lazy_loading
     return Question(
         subjects=[
             Subject(
                 f"experts[{index}]", expert.to_spec(), expert.images, name=expert.model_path or ""
             )
-            for index, expert in enumerate(experts)
+            for index, expert in enumerate(settings.experts)
         ],
         memory=memory,
         threshold=lazy.memory_threshold,
-        loaded_at_most=lazy.max_loaded_experts if lazy.enabled else len(experts),
-        warm=[expert.expert_id for expert in ranked[:wanted]],
-        fast=fast,
+        loaded_at_most=most_loaded(settings),
+        warm=warm(settings),
+        fast=settings.router.fast_expert,
         lazy=lazy.enabled,
         models=models,
+        host=host,
     )
 
 

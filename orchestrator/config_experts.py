@@ -33,6 +33,7 @@ _ENGINE_KEYS = (
     "neon_optimizations",
     "kv_cache_gib",
     "kv_cache_dtype",
+    "kv_cache_fallback",
     "block_size",
     "max_num_batched_tokens",
     "cpu_cores",
@@ -105,7 +106,9 @@ class ExpertConfig(Section):
         None, pattern=r"^[a-z0-9][a-z0-9_-]*$", description="vLLM's quantization method."
     )
     dtype: Literal["auto", "bfloat16", "float16", "float32", "half", "float"] = Field(
-        "auto", description="Number format of weights and activations."
+        "auto",
+        description="Number format of weights and activations; auto: the fastest on this processor "
+        "that the model allows and the memory holds (docs/experts.md).",
     )
     gpu_memory_utilization: float | None = Field(
         None, gt=0, le=1, description="Share of a GPU's memory the engine may take."
@@ -128,6 +131,11 @@ class ExpertConfig(Section):
     )
     kv_cache_dtype: Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2"] = Field(
         "auto", description="Number format of the KV cache; auto: the model's, fp8: half of it."
+    )
+    kv_cache_fallback: bool = Field(
+        True,
+        description="Start with a KV cache in the model's format where the processor cannot have "
+        "the one asked for; false: refuse to start.",
     )
     block_size: Literal[16, 32, 64, 128] = Field(
         32, description="Tokens per KV block; only full blocks of a prefix are reused."

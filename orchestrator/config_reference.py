@@ -25,7 +25,7 @@ VLLM_ARGUMENTS = {
     "expert_id": "`served_model_name`",
     "model_path": "`model`",
     "quantization": "`quantization`",
-    "dtype": "`dtype`",
+    "dtype": "`dtype`; on CPUs `auto` is settled before",
     "gpu_memory_utilization": "`gpu_memory_utilization`",
     "max_num_seqs": "`max_num_seqs`",
     "max_model_len": "`max_model_len`",

@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Self
 from msgspec import to_builtins
 from msgspec.structs import replace
 
+from .. import kernels
 from ..backends.base import Capabilities, Chunk, Expert, GenerationParams, Message
 from ..backends.pool import ExpertState
+from ..backends.processor import this_processor
 from ..backends.registry import create_expert, release
 from ..backends.spec import ExpertSpec
 from ..rag.base import Retriever
@@ -92,6 +94,7 @@ class LiveMind:
         self._closing = False
         self._stack = AsyncExitStack()
         self._shared: Shared | None = None
+        self._specs: dict[str, ExpertSpec] = {}
 
     @classmethod
     def from_config(cls, source: str | Path | Settings) -> LiveMind:
@@ -131,7 +134,12 @@ class LiveMind:
         self.embed_worker = await self._start_embedding()
         if self.embed_worker is not None:
             self._stack.push_async_callback(self.embed_worker.aclose)
-        pool = assembly.make_pool(settings, self._create, self._expert_changed)
+        specs = [expert.to_spec() for expert in settings.experts]
+        if self._create is create_expert:
+            formats = await asyncio.to_thread(assembly.fit_experts, settings)
+            specs = [formats[spec.expert_id].spec for spec in specs]
+        self._specs = {spec.expert_id: spec for spec in specs}
+        pool = assembly.make_pool(settings, specs, self._create, self._expert_changed)
         router = assembly.make_router(settings, self.embed_worker, pool)
         if len(settings.experts) > 1:
             await router.start()
@@ -355,9 +363,11 @@ class LiveMind:
             "sessions": len(self._sessions),
             "answering": self._answering,
             "turns": dict(self._counts),
+            "processor": {**asdict(this_processor()), "kernels": kernels.isa()},
             "experts": [
                 {
                     **to_builtins(state),
+                    **self._number_formats(state.expert_id),
                     "prefill_ms_per_token": shared.rates[state.expert_id].prefill_ms_per_token,
                     "decode_ms": shared.rates[state.expert_id].decode_ms,
                 }
@@ -365,6 +375,18 @@ class LiveMind:
             ],
             **self.cache_stats(),
         }
+
+    def _number_formats(self, expert_id: str) -> dict[str, str | None]:
+        """Return what an expert computes in: what its engine says, else what is planned for it."""
+        loaded = self._running().pool.ready(expert_id)
+        if loaded is not None:
+            able = loaded.capabilities
+            return {"dtype": able.dtype, "kv_cache_dtype": able.kv_cache_dtype}
+        spec = self._specs[expert_id]
+        if spec.kind != "vllm":
+            return {"dtype": None, "kv_cache_dtype": None}
+        cached = spec.dtype if spec.kv_cache_dtype == "auto" else spec.kv_cache_dtype
+        return {"dtype": spec.dtype, "kv_cache_dtype": cached}
 
     # ---- rules
 

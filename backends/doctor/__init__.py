@@ -7,5 +7,16 @@ from __future__ import annotations
 
 from .examination import Question, Subject, examine
 from .findings import ExpertFacts, Finding, Plan, Report
+from .formats import Host, this_host
 
-__all__ = ["ExpertFacts", "Finding", "Plan", "Question", "Report", "Subject", "examine"]
+__all__ = [
+    "ExpertFacts",
+    "Finding",
+    "Host",
+    "Plan",
+    "Question",
+    "Report",
+    "Subject",
+    "examine",
+    "this_host",
+]

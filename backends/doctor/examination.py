@@ -12,6 +12,7 @@ from .case import Case, Subject
 from .engine_tables import EngineTables, installed_engine
 from .file_checks import check_engine, check_files
 from .findings import ExpertFacts, Finding, Report, worst_first
+from .formats import Formats, Host, Room, fit_formats
 from .model_files import locate, read_model
 from .model_shape import model_shape
 from .number_checks import check_numbers
@@ -36,6 +37,7 @@ class Question:
         fast: id of the expert that drafts.
         lazy: whether experts are loaded on demand.
         models: folder below which models are looked for by their hub names.
+        host: what will compute, for ``dtype: auto`` and the KV cache; None = judged as configured.
     """
 
     subjects: Sequence[Subject]
@@ -46,6 +48,7 @@ class Question:
     fast: str | None = None
     lazy: bool = True
     models: Path | None = None
+    host: Host | None = None
 
 
 def examine(question: Question, engine: EngineTables | None = None) -> Report:
@@ -59,7 +62,12 @@ def examine(question: Question, engine: EngineTables | None = None) -> Report:
         OSError: a file that is there cannot be read.
     """
     engine = engine or installed_engine()
-    cases = [_open(s, question, engine) for s in question.subjects if s.spec.kind != "remote"]
+    formats = _formats(question)
+    cases = [
+        _open(replace(s, spec=formats[s.where].spec), question, engine)
+        for s in question.subjects
+        if s.spec.kind != "remote"
+    ]
     by_where = {case.where: case for case in cases}
     fast = next((case for case in cases if case.spec.expert_id == question.fast), None)
     facts = [
@@ -73,7 +81,11 @@ def examine(question: Question, engine: EngineTables | None = None) -> Report:
         loaded_at_most=question.loaded_at_most,
         warm=question.warm,
     )
-    findings = [finding for case in cases for finding in _judge(case, plan.budget_bytes)]
+    findings = [
+        finding
+        for case in cases
+        for finding in _judge(case, formats[case.where], plan.budget_bytes)
+    ]
     remote = (s for s in question.subjects if s.spec.kind == "remote")
     findings += [finding for s in remote for finding in check_remote(s, os.environ)]
     findings += check_plan(plan, lazy=question.lazy)
@@ -100,10 +112,20 @@ def _open(subject: Subject, question: Question, engine: EngineTables | None) -> 
     return Case(where, spec, images, name, place, planned, files, shape, sizes, engine)
 
 
-def _judge(case: Case, budget: int) -> Iterator[Finding]:
+def _formats(question: Question) -> dict[str, Formats]:
+    """Return the formats of every subject by its place; two of one id cannot be told apart."""
+    subjects, host = question.subjects, question.host
+    if host is None:
+        return {s.where: Formats(s.spec) for s in subjects}
+    room = Room(question.memory, question.threshold, question.loaded_at_most, question.warm)
+    found = fit_formats([s.spec for s in subjects], host, room, question.models)
+    return {s.where: found[s.spec.expert_id] for s in subjects}
+
+
+def _judge(case: Case, formats: Formats, budget: int) -> Iterator[Finding]:
     yield from check_files(case)
     yield from check_engine(case)
-    yield from check_numbers(case)
+    yield from check_numbers(case, formats)
     yield from check_context(case)
     yield from check_answers(case)
     yield from check_memory(case, budget)

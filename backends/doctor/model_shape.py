@@ -41,6 +41,7 @@ class ModelShape:
         context_limit: longest context, tokens; None = the file does not say.
         default_model_len: what vLLM takes when ``max_model_len`` is not given, tokens.
         state_layers: layers with a state of fixed size instead, not counted.
+        head_dim: numbers of one attention head.
     """
 
     model_type: str
@@ -56,6 +57,7 @@ class ModelShape:
     latent_attention: bool = False
     experts: int | None = None
     state_layers: int = 0
+    head_dim: int | None = None
 
     def kv_bytes_per_token(self, element_bytes: int) -> int | None:
         """Return the KV cache of one token within every window, bytes."""
@@ -126,6 +128,7 @@ def model_shape(config: Json) -> ModelShape | None:
         latent_attention=_number(text, "kv_lora_rank") is not None,
         experts=_number(text, "num_local_experts", "num_experts", "n_routed_experts"),
         state_layers=states,
+        head_dim=_head_dim(text, heads, hidden),
     )
 
 
@@ -137,11 +140,15 @@ def _number(config: Json, *keys: str) -> int | None:
     return None
 
 
+def _head_dim(text: Json, heads: int, hidden: int | None) -> int | None:
+    return _number(text, "head_dim") or (None if hidden is None else hidden // heads)
+
+
 def _kv_elements(text: Json, heads: int, hidden: int | None) -> int | None:
     latent = _number(text, "kv_lora_rank")
     if latent is not None:
         return latent + (_number(text, "qk_rope_head_dim") or 0)
-    head = _number(text, "head_dim") or (None if hidden is None else hidden // heads)
+    head = _head_dim(text, heads, hidden)
     # Falcon: multi_query means one KV head.
     shared = 1 if text.get("multi_query") is True else heads
     kv_heads = _number(text, "num_key_value_heads", "num_kv_heads") or shared

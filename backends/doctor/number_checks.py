@@ -6,18 +6,19 @@ from collections.abc import Iterator
 
 from .case import Case
 from .findings import Finding
+from .formats import Formats
 from .quantities import gib
 from .sizes import stored_dtype
 
 # Where the installed vLLM cannot be asked: what older versions said of these methods.
 _FLOAT16_METHODS = ("awq", "gptq")
-_NO_FLOAT16 = {"gemma2", "gemma3", "gemma3_text"}
 # Methods that take quantized weights as they are stored; the rest quantize while loading.
 _NEED_QUANTIZED = ("awq", "gptq", "compressed-tensors", "mxfp4", "gguf", "quark")
 
 
-def check_numbers(case: Case) -> Iterator[Finding]:
-    """Yield conflicts of dtype, quantization and model."""
+def check_numbers(case: Case, formats: Formats) -> Iterator[Finding]:
+    """Yield conflicts of dtype, quantization, KV cache and model; ``formats``: of the expert."""
+    yield from _kv_cache(case, formats)
     if case.files is None or case.files.config is None:
         return
     stored, asked = case.stored_quantization, case.spec.quantization
@@ -25,9 +26,24 @@ def check_numbers(case: Case) -> Iterator[Finding]:
     method = asked or stored
     if method is not None:
         yield from _method_dtype(case, method, stored is not None and asked is None)
+    elif formats.dtype_why:
+        yield case.finding("info", "dtype_chosen", "dtype", case.sizes.dtype, formats.dtype_why)
     else:
         yield from _plain_dtype(case)
     yield from _model_dtype(case)
+
+
+def _kv_cache(case: Case, formats: Formats) -> Iterator[Finding]:
+    asked, why = formats.asked_kv_cache, formats.kv_cache_why
+    if not why:
+        return
+    key, model = "kv_cache_dtype", '{.kv_cache_dtype}: "auto"'
+    if formats.refused:
+        change = f"{model}, or {{.kv_cache_fallback}}: true"
+        yield case.finding("error", "kv_cache_unsupported", key, asked, why, change)
+    else:
+        why += f": it will be {case.sizes.dtype}, {case.sizes.kv_element_bytes} bytes a number"
+        yield case.finding("warning", "kv_cache_fallback", key, asked, why, model)
 
 
 def _family(method: str) -> str:
@@ -91,7 +107,7 @@ def _plain_dtype(case: Case) -> Iterator[Finding]:
         yield case.finding(
             "warning", "dtype_widens", "dtype", dtype, why, f'{{.dtype}}: "{stored}"'
         )
-    elif stored == "bfloat16" and dtype == "float16" and not _refuses_float16(case):
+    elif stored == "bfloat16" and dtype == "float16" and not case.refuses_float16:
         why = (
             "the model is stored in bfloat16: values above 65504 become infinite in float16, and "
             "answers turn into noise"
@@ -99,14 +115,8 @@ def _plain_dtype(case: Case) -> Iterator[Finding]:
         yield case.finding("warning", "dtype_narrows", "dtype", dtype, why, '{.dtype}: "bfloat16"')
 
 
-def _refuses_float16(case: Case) -> bool:
-    kinds = _NO_FLOAT16 if case.engine is None else set(case.engine.no_float16) or _NO_FLOAT16
-    model = case.shape.model_type if case.shape is not None else ""
-    return bool({model, str(case.config.get("model_type"))} & kinds)
-
-
 def _model_dtype(case: Case) -> Iterator[Finding]:
-    if case.sizes.dtype == "float16" and _refuses_float16(case):
+    if case.sizes.dtype == "float16" and case.refuses_float16:
         kind = case.config.get("model_type")
         why = f"vLLM refuses {kind} in float16: numerical instability"
         yield case.finding("error", "dtype_model", "dtype", "float16", why, '{.dtype}: "bfloat16"')

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from .findings import ExpertFacts, Plan
 
@@ -31,10 +31,10 @@ def make_plan(
     most = min(loaded_at_most, len(local))
     kept = tuple(expert_id for expert_id in warm if expert_id in {e.expert_id for e in local})
     others = tuple(e.expert_id for e in local if e.expert_id not in kept)
-    worst = _worst(sizes, kept, most)
+    worst = heaviest(sizes, kept, most)
     total = sum(sizes.values())
-    heaviest = sorted(sizes.values(), reverse=True)
-    safe = max((n for n in range(len(heaviest) + 1) if sum(heaviest[:n]) <= budget), default=0)
+    descending = sorted(sizes.values(), reverse=True)
+    safe = max((n for n in range(len(descending) + 1) if sum(descending[:n]) <= budget), default=0)
     return Plan(
         memory_bytes=memory,
         budget_bytes=budget,
@@ -51,8 +51,8 @@ def make_plan(
     )
 
 
-def _worst(sizes: dict[str, int], kept: Sequence[str], most: int) -> tuple[str, ...]:
-    """Return the heaviest set that the pool may hold: the kept ones and the largest others."""
+def heaviest(sizes: Mapping[str, int], kept: Sequence[str], most: int) -> tuple[str, ...]:
+    """Return the heaviest set of at most ``most``: the kept ones, and the largest others."""
     always = [name for name in kept if name in sizes][:most]
     rest = sorted((name for name in sizes if name not in always), key=lambda name: -sizes[name])
     return (*always, *rest[: max(most - len(always), 0)])

