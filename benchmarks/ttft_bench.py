@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import os
 import tempfile
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ from pathlib import Path
 import aiohttp
 from rich.console import Console
 
+from ..backends.processor import this_processor
+from ..backends.speeds import measured_speeds
 from . import report, ttft_show
 from .bench import BenchmarkFailed, progress
 from .client import Client
@@ -54,6 +57,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 def _ttft(choice: Wanted, console: Console) -> tuple[int, Json | None]:
     """Return the exit status and the report; None when nothing was asked."""
+    if choice.may_scale:
+        choice = choice.fitted(measured_speeds(this_processor()))
+        if choice.workload is not None and choice.workload.scaled:
+            console.print(choice.workload.told(), highlight=False)
     measured = Measured()
     status, failure = 0, None
     try:
@@ -69,7 +76,22 @@ def _ttft(choice: Wanted, console: Console) -> tuple[int, Json | None]:
         return status, None
     content = measured.content(choice)
     ttft_show.show(console, content)
+    if status == 0 and (silent := list(unanswered(content))):
+        status, failure = 1, f"no finished turn: {'; '.join(silent)}"
+        console.print(f"bench ttft: {failure}", style="red", markup=False, highlight=False)
     return status, {**content, "interrupted": status == 130, "failure": failure}
+
+
+def unanswered(content: Json) -> Iterator[str]:
+    """Yield the arms and streams of a report that show nothing, because no turn was finished."""
+    for case in content["cases"]:
+        for arm, one in case["arms"].items():
+            if one["asked"] and not one["completed"]:
+                yield f"arm {arm} of {case['name']}"
+    for stream in content["interference"]:
+        for name in ("alone", "beside_typing"):
+            if not stream[name]["completed"]:
+                yield f"stream {name.replace('_', ' ')} of {stream['expert']}"
 
 
 @dataclass

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from ..backends.speeds import Speeds
+from ..backends.zoo.random_weights import parse_parameters
 from .answer import Json
 from .arms import ARMS, Arm
 from .arrivals import KINDS, Arrivals
 from .bench import UsageError
-from .experts import EXPERTS
+from .experts import EXPERTS, random_expert
 from .measure import Slo
 from .plan import INTERFERENCE, QUICK_CASES, ExpertCase, Plan, ablation_blocks, quick_blocks
 from .prompts import read_prompts
+from .scale import Workload, fitting, scaled
 from .typing_model import CADENCES, cadence
 from .workload import FILLER
 
@@ -34,6 +37,7 @@ class Wanted:
     Attributes:
         base_url: a server that runs already; None = start what is needed.
         turns: conversations per case, or answers of the self-check.
+        workload: what ``--quick`` asks of this processor; None = exactly what was asked for.
     """
 
     plan: Plan
@@ -45,6 +49,15 @@ class Wanted:
     api_key_env: str | None
     json: Path | None
     server_log: Path | None
+    may_scale: bool = False
+    workload: Workload | None = None
+
+    def fitted(self, speeds: Speeds) -> Wanted:
+        """Return the same with a workload that a processor of these speeds can do in time."""
+        if not self.may_scale:
+            return self
+        workload = fitting(speeds, self.plan.documents_tokens[0])
+        return replace(self, plan=scaled(self.plan, workload), workload=workload)
 
     def config(self) -> Json:
         """Return the options as the report keeps them."""
@@ -52,6 +65,8 @@ class Wanted:
         return {
             "quick": self.quick,
             "experts": [expert.name for expert in plan.experts],
+            "random_params": next((e.random_params for e in plan.experts if e.random_params), None),
+            "workload": None if self.workload is None else asdict(self.workload),
             "arms": [arm.id for arm in plan.arms],
             "cadences": list(plan.cadences),
             "documents_tokens": list(plan.documents_tokens),
@@ -93,6 +108,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="yours, a JSON object a line: question or messages, documents, max_tokens",
+    )
+    add(
+        "--params",
+        metavar="N",
+        help="size of the model with random weights, such as 25m (100m; with --quick what this "
+        "processor prefills in about two seconds, unless --params or --documents is given)",
     )
     add("--max-tokens", type=int, default=32, metavar="N", help="length of an answer (32)")
 
@@ -145,7 +166,14 @@ def wanted(options: argparse.Namespace) -> Wanted:
         options.api_key_env,
         options.json,
         options.server_log,
+        may_scale=options.quick and _is_ours(options),
     )
+
+
+def _is_ours(options: argparse.Namespace) -> bool:
+    """Whether nobody has said what is to be asked, and of whom."""
+    given = (options.base_url, options.params, options.documents, options.prompts)
+    return all(value is None for value in given)
 
 
 def _plan(options: argparse.Namespace, turns: int) -> Plan:
@@ -205,15 +233,28 @@ def _only_without_quick(options: argparse.Namespace) -> None:
 
 def _experts(options: argparse.Namespace) -> tuple[ExpertCase, ...]:
     if options.model is None:
-        return tuple(EXPERTS[name] for name in options.expert or EXPERTS)
+        found = [EXPERTS[name] for name in options.expert or EXPERTS]
+        size = _parameters(options.params)
+        return tuple(random_expert(size) if size and e.random_weights else e for e in found)
+    if options.params is not None:
+        raise UsageError("--params: not together with --model")
     if options.expert is not None:
         raise UsageError("--model: not together with --expert")
     named = next((one for one in EXPERTS.values() if one.expert_id == options.model), None)
     return (
-        ExpertCase(options.model, FILLER, options.model, options.model, "", random_weights=False)
+        ExpertCase(options.model, FILLER, options.model, options.model, "")
         if named is None
         else named,
     )
+
+
+def _parameters(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        return parse_parameters(text)
+    except ValueError as exc:
+        raise UsageError(f"--params: {exc}") from None
 
 
 def _arms(options: argparse.Namespace) -> tuple[Arm, ...]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from typing import Literal
 
 from ..bench import UsageError
+from ..experts import RANDOM_PARAMS
 from .estimates import LEVEL, ROUNDS, Interval, Sample, difference, shared_units
 from .reports import Json, Report
 
@@ -113,7 +114,13 @@ def compare(a: Report, b: Report) -> Comparison:
     behind = [samples_of(one) for one in (a, b)]
     alike = _same_asking(a.content, b.content)
     keys = dict.fromkeys([*a.summary, *b.summary])
+    other_work = a.name == "ttft" and _work(a.content) != _work(b.content)
+    if other_work:
+        sides = [_told(_work(one.content)) for one in (a, b)]
+        warnings.insert(0, f"another workload: {sides[0]} in A, {sides[1]} in B")
     found = [_difference(key, a, b, behind, alike=alike) for key in keys]
+    if other_work:
+        found = [_not_judged(one) for one in found]
     return Comparison(a, b, warnings, found)
 
 
@@ -169,6 +176,23 @@ def _difference(
         why = f"too few conversations: {have}, need {needed} for an interval"
         return Difference(key, before, after, gap, over, None, None, "not judged", why)
     return Difference(key, before, after, gap, over, spread, paired, _verdict(key, spread))
+
+
+def _work(content: Json) -> dict[str, object]:
+    """Return what one question asks of the processor: the size of the model and of the documents.
+
+    Reports of before there was a choice are of 100 million parameters.
+    """
+    config = content["config"]
+    random = "random" in (config.get("experts") or ())
+    return {
+        "parameters": config.get("random_params", RANDOM_PARAMS) if random else None,
+        "documents_tokens": next(iter(config.get("documents_tokens") or ()), None),
+    }
+
+
+def _not_judged(one: Difference) -> Difference:
+    return replace(one, interval=None, paired=None, verdict="not judged", why="another workload")
 
 
 def _verdict(key: str, spread: Interval) -> Verdict:

@@ -56,6 +56,10 @@ def test_ttft_writes_the_report_in_the_common_shape(url: str, tmp_path: Path) ->
     assert report["summary"]["ttft.live_over_request_at_end.p50"] is None
     assert report["summary"]["ttft.paste_over_request_at_end.p50"] > 0
     assert report["machine"]["cores"] >= 1
+    assert report["machine"]["instruction_sets"]
+    assert report["machine"]["kernels"]
+    assert report["machine"]["turn_costs"]["source"] in ("probe", "flags")
+    assert report["config"]["workload"] is None  # a server that runs is asked as it is
     assert set(report["versions"]) >= {"python", "livemind", "torch", "vllm"}
 
 
@@ -90,6 +94,25 @@ def test_ttft_interrupted_keeps_what_was_measured(
     assert report["summary"]["ttft.paste_over_request_at_end.p50"] == 1.0
 
 
+def test_ttft_arm_without_a_finished_turn_fails_the_run(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def failing(run: TtftRun, *_: object) -> None:
+        done = Answer(outcome="completed", text="x", committed_s=1.0, pieces_s=[1.5])
+        lost = Answer(outcome="error", error="no token for 120 s")
+        block = BlockResult(run.plan.blocks[0])
+        block.turns.append(Turn(REQUEST_AT_END, 0, 0, 0, "", 0.0, done))
+        block.turns.append(Turn(PASTE, 0, 0, 0, "", 0.0, lost))
+        next(iter(run.results.values())).blocks.append(block)
+
+    monkeypatch.setattr(TtftRun, "run", failing)
+    file = tmp_path / "ttft.json"
+    assert _main(url, file) == 1
+    failure = "no finished turn: arm paste of random/typing-60000/1500"
+    assert json.loads(file.read_text())["failure"] == failure
+    assert f"bench ttft: {failure}" in " ".join(capsys.readouterr().out.split())
+
+
 def test_ttft_server_without_the_expert_fails_by_name(
     url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +142,12 @@ def test_ttft_server_without_the_expert_fails_by_name(
         (["--quick", "--arms", "L"], "--arms: not together with --quick"),
         (["--case", "live"], "--case: only with --quick"),
         (["--slo-ttft-ms", "0"], "--slo-ttft-ms: got 0.0, need > 0"),
+        (["--params", "1x"], "--params: parameters: got '1x', need a number such as 500k"),
+        (["--params", "9k"], "--params: parameters: got '9k', need 400k to 4b"),
+        (
+            ["--base-url", "http://x", "--model", "m", "--params", "9m"],
+            "--params: not together with --model",
+        ),
         (["--model", "m"], "--model: only with --base-url"),
         (["--base-url", "localhost:8000"], "--base-url: got localhost:8000, need http"),
         (["--base-url", "http://x", "--api-key-env", "NO_SUCH_KEY_1"], "--api-key-env: the env"),

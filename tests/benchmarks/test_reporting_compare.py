@@ -260,3 +260,17 @@ def test_compare_command_refuses_a_file_that_is_not_json(
     with pytest.raises(SystemExit):
         cli.main(["compare", str(file), str(tmp_path / "none.json")])
     assert "a.json: not JSON" in capsys.readouterr().err
+
+
+def test_compare_other_workload_is_said_first_and_nothing_is_judged(base: Report) -> None:
+    other = content(slower={"E": 1.05})
+    asked = {"experts": ["random"], "documents_tokens": [1500]}
+    other["config"] |= {"random_params": 25_000_000, **asked}
+    old = Report(base.file, {**base.content, "config": base.content["config"] | asked})
+    found, keys = _compare(old, other)
+    assert found.warnings[0] == (
+        "another workload: {'parameters': 100000000, 'documents_tokens': 1500} in A, "
+        "{'parameters': 25000000, 'documents_tokens': 1500} in B"
+    )
+    assert {one.verdict for one in keys.values()} == {"not judged"}
+    assert keys["ttft.E_over_A.p50"].why == "another workload"

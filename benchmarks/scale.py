@@ -1,0 +1,68 @@
+"""How much ``livemind bench ttft --quick`` asks of a processor: a model and documents that fit it.
+
+What is computed ahead has to fit into the time of typing, and the run into minutes, on a laptop as
+on a server. So a processor that prefills slowly gets a smaller model of random weights, and if none
+is small enough, shorter documents. Ratios of different workloads do not compare. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ..backends.speeds import Speeds
+from .experts import RANDOM_PARAMS, random_expert
+from .plan import Plan
+
+PREFILL_S = 1.3
+"""Longest time that all tokens of the documents may take, by the measured speed of products."""
+SIZES = (RANDOM_PARAMS, 50_000_000, 25_000_000, 12_000_000, 6_000_000)
+"""Models to choose from, parameters."""
+SHORTEST_DOCUMENTS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What is asked on one processor, and what the largest would have taken there.
+
+    Attributes:
+        parameters: of the model with random weights.
+        documents_tokens: of all documents of a question.
+        whole_prefill_s: products of the whole documents on the largest model; None = not known.
+        scaled: it is less than that.
+    """
+
+    parameters: int
+    documents_tokens: int
+    whole_prefill_s: float | None = None
+    scaled: bool = False
+
+    def told(self) -> str:
+        """Return one line about it."""
+        return (
+            f"Scaled to this processor: {self.parameters / 1e6:g}M parameters, documents of "
+            f"{self.documents_tokens} tokens; the products alone of {RANDOM_PARAMS / 1e6:g}M would "
+            f"take {self.whole_prefill_s or 0:.1f} s. Compare it with runs of this workload only."
+        )
+
+
+def fitting(speeds: Speeds, documents_tokens: int) -> Workload:
+    """Return the largest workload whose prefill is short enough at these speeds."""
+    if speeds.source != "probe":
+        return Workload(RANDOM_PARAMS, documents_tokens)
+    per_product_s = min(speeds.prefill_ns.values()) * 1e-9
+    whole_s = RANDOM_PARAMS * documents_tokens * per_product_s
+    for parameters in SIZES:
+        took_s = parameters * documents_tokens * per_product_s
+        if took_s <= PREFILL_S:
+            return Workload(parameters, documents_tokens, whole_s, parameters < RANDOM_PARAMS)
+    shorter = max(int(documents_tokens * PREFILL_S / took_s), SHORTEST_DOCUMENTS)
+    return Workload(SIZES[-1], min(shorter, documents_tokens), whole_s, scaled=True)
+
+
+def scaled(plan: Plan, workload: Workload) -> Plan:
+    """Return the plan with this workload in place of its model of random weights and documents."""
+    experts = tuple(
+        random_expert(workload.parameters) if expert.random_weights else expert
+        for expert in plan.experts
+    )
+    return replace(plan, experts=experts, documents_tokens=(workload.documents_tokens,))
