@@ -38,10 +38,10 @@ CXX_FILES = $(shell git ls-files '*.cc' '*.h')
 MYPY_ROOT := .cache/mypy
 MYPY_PARTS := __init__.py orchestrator backends rag kernels benchmarks tests
 
-.PHONY: help install dev serve test test-arm test-native check types bench lock clean
+.PHONY: help install dev serve test test-arm test-avx2 test-native check types bench lock clean
 
 help: ## This list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 install: $(RUN) $(NATIVE) $(PACKAGE) ## Everything that `serve` needs, into .venv
 
@@ -93,6 +93,16 @@ test-native: dev ## The kernels' tiers of this machine under ASan and UBSan
 		-DLIVEMIND_KERNELS_SANITIZE=address,undefined
 	@$(VENV)/bin/ninja -C $(KERNELS_BUILD)/sanitized --quiet
 	$(KERNELS_BUILD)/sanitized/kernels_test
+
+# As if this processor had AVX2 and nothing later: torch and oneDNN (dense products), vLLM's choice of
+# its extension and the flags that LiveMind reads, our kernels.
+AVX2_ONLY := LIVEMIND_TEST_ISA=avx2 PYTHONPATH=$(CURDIR)/tests/isa ATEN_CPU_CAPABILITY=avx2 \
+	ONEDNN_MAX_CPU_ISA=AVX2 LIVEMIND_KERNELS_ISA=avx2
+AVX2_TESTS ?= tests/kernels tests/rag tests/backends tests/benchmarks tests/e2e
+
+test-avx2: dev ## The tests that compute, as on a processor with AVX2 alone
+	$(say) "pytest, AVX2 only"
+	$(AVX2_ONLY) $(PY) -m pytest $(AVX2_TESTS) $(PYTEST_ARGS)
 
 bench: install ## The quick benchmark (BENCH="name options" for another)
 	@mkdir -p var/bench

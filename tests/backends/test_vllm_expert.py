@@ -19,8 +19,11 @@ import pytest
 from msgspec.structs import replace
 
 from livemind.backends.base import Chunk, Draft, GenerationParams, Message, Priority, TokenPrompt
+from livemind.backends.doctor import formats
+from livemind.backends.doctor.formats import fit_alone
 from livemind.backends.drafts import DraftFeed
 from livemind.backends.errors import ExpertUnavailable, PromptRejected
+from livemind.backends.processor import Processor
 from livemind.backends.spec import ExpertSpec
 from livemind.backends.vllm_expert import VllmExpert
 
@@ -30,6 +33,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 GREEDY = GenerationParams(max_tokens=24, temperature=0.0, ignore_eos=True)
 ENDLESS = GenerationParams(max_tokens=1500, temperature=0.0, ignore_eos=True)
+NARROW = Processor("", "x86_64", ("avx2", "fma", "f16c"))
 LONG_TEXT = " ".join(f"word{number}" for number in range(60))
 
 
@@ -73,6 +77,42 @@ async def collect(
         prompt, params, priority=Priority.FOREGROUND, request_id=os.urandom(4).hex(), draft=draft
     )
     return [chunk async for chunk in stream]
+
+
+def test_engine_computes_in_the_format_that_was_chosen_for_this_processor(
+    run: Run, expert: VllmExpert, tiny_model: Path
+) -> None:
+    chosen = fit_alone(spec_of(tiny_model, max_model_len=1800)).spec.dtype
+    assert chosen != "auto"
+    assert expert.capabilities.dtype == expert.capabilities.kv_cache_dtype == chosen
+
+
+def test_start_8_bit_kv_cache_that_is_not_to_be_had_starts_with_the_models_own(
+    run: Run, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(formats, "this_processor", lambda: NARROW)
+    spec = spec_of(tiny_model, max_model_len=256, kv_cache_dtype="fp8", dtype="float32")
+
+    async def ask() -> list[Chunk]:
+        expert = VllmExpert(spec)
+        await expert.start()
+        try:
+            assert expert.capabilities.kv_cache_dtype == "float32"
+            return await collect(expert, expert.render(user("Hello"), open_turn=False))
+        finally:
+            await expert.stop()
+
+    assert run(ask())[-1].finish_reason == "length"
+    assert "kv_cache_dtype fp8 becomes the model's own format" in caplog.text
+
+
+def test_start_8_bit_kv_cache_without_fallback_is_refused_by_name(
+    run: Run, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(formats, "this_processor", lambda: NARROW)
+    spec = spec_of(tiny_model, kv_cache_dtype="fp8", kv_cache_fallback=False)
+    with pytest.raises(ExpertUnavailable, match="kv_cache_dtype fp8: vLLM has an 8-bit KV cache"):
+        run(VllmExpert(spec).start())
 
 
 def test_generate_deltas_joined_are_the_text_of_the_tokens(run: Run, expert: VllmExpert) -> None:
