@@ -165,7 +165,6 @@ def test_generate_draft_is_verified_by_the_server(
     drafted = run(collect(expert, prompt, draft=ids))
     assert "".join(chunk.text for chunk in drafted) == text
     assert run(metric(server, "vllm:spec_decode_num_accepted_tokens_total")) >= before + 15
-    assert len(drafted) < len(plain)
     assert drafted[-1].usage is not None
     assert drafted[-1].usage.accepted_draft_tokens == 24
     predicted = run(collect(expert, prompt, replace(GREEDY, prediction=text)))
