@@ -28,9 +28,10 @@ def encoder_layer(x: Array, layer: EncoderLayer, lengths: Array) -> None:
         lengths: int64 (texts,), >= 1, tokens of each; a token sees those of its text. They add up
             to the rows of x.
 
-    Products take activations and weights in bfloat16 and add up in float32, everything else is
-    float32: the result is that of float32 within about 0.01 where rows have unit variance. The
-    compiled kernel releases the GIL and takes one thread.
+    Products add up in float32. Beside the weights they take activations in bfloat16, here and on
+    tier ``avx512_dl``; other tiers take those in float32, as everything else is everywhere. The
+    result is that of float32 within about 0.01 where rows have unit variance. The compiled kernel
+    releases the GIL and takes one thread.
     Source: Devlin et al. 2019, "BERT"; Hendrycks and Gimpel 2016 for the GELU (error function).
     """
     target = write("x", x, F32, 2)

@@ -35,12 +35,13 @@ class EmbedderUnavailable(EmbedderError):
 class MiniLMEmbedder:
     """all-MiniLM-L6-v2: 384 dimensions, English first, the first 256 tokens of a text count.
 
-    Thread-safe and blocking: 1 to 4 ms for up to thirty words on one core with AVX512-BF16, by
-    LiveMind's kernels. Elsewhere torch computes, two to three times as long, and is set to one
-    thread in this process; engines live in other processes and keep theirs.
+    Thread-safe and blocking, by LiveMind's kernels: for up to thirty words on one core 1 to 4 ms
+    with AVX512-BF16, 3 to 15 ms with AVX2, where torch takes 2 to 5 times as long. Elsewhere
+    torch computes and is set to one thread in this process; engines live in other processes and
+    keep theirs.
 
     Args:
-        exact: float32 throughout; False = bfloat16 matrices where the processor multiplies them.
+        exact: float32 throughout, by torch; False = bfloat16 matrices where the kernels compute.
     """
 
     name = "all-MiniLM-L6-v2"
@@ -57,10 +58,10 @@ class MiniLMEmbedder:
         try:
             from tokenizers import Tokenizer
 
-            from .minilm import Encoder, has_fast_bfloat16
+            from .minilm import Encoder, uses_kernels
 
             self._tokenizer: Tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            self._encoder = Encoder.load(folder, narrow=not exact and has_fast_bfloat16())
+            self._encoder = Encoder.load(folder, narrow=not exact and uses_kernels())
         except ImportError as exc:
             package = (exc.name or "a library").partition(".")[0]
             raise EmbedderUnavailable(f"{self.name} needs {package}: {_INSTALL}") from exc

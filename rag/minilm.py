@@ -3,10 +3,11 @@
 One model, forward only: loading it through transformers costs three seconds of imports and
 200 MB that a server pays at every start, for the same numbers (a test compares them).
 
-A short text costs the time to read the weights, so that their width counts. Where the processor
-multiplies bfloat16, the layers are those of ``livemind.kernels``: matrices in bfloat16, everything
-else in float32, and the vector differs by 0.00002 in the cosine. Elsewhere torch computes in
-float32. docs/routing.md has the comparison with int8 and others.
+A short text costs the time to read the weights, so that their width counts. On x86 processors with
+AVX2 or more the layers are those of ``livemind.kernels``: matrices in bfloat16, everything else in
+float32 but for the activations that an instruction for bfloat16 multiplies. The vector differs by
+less than 0.0001 in the cosine. Elsewhere torch computes in float32. docs/routing.md has the
+comparison with int8 and others.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ DIM = 384
 MIDDLE = 4
 """The layer whose mean is returned beside the sentence vector, counted from one."""
 EPS = 1e-12
+KERNEL_TIERS = frozenset({"avx2", "avx512", "avx512_dl"})
+"""Tiers on which the kernels' layer is used: faster than torch on avx2 and avx512_dl. avx512 has
+avx2's code in wider registers, untimed; the tiers for Arm are untimed too and left to torch."""
 PARTS = {
     "qkv": ("attention.self.query", "attention.self.key", "attention.self.value"),
     "attention_out": ("attention.output.dense",),
@@ -96,9 +100,9 @@ class Encoder:
         return np.concatenate(means[::-1], 1)
 
 
-def has_fast_bfloat16() -> bool:
-    """Return whether the compiled kernels multiply bfloat16 by this processor's instructions."""
-    return kernels.isa() == "avx512_dl" and hasattr(kernels, "encoder_layer")
+def uses_kernels() -> bool:
+    """Return whether the kernels' layer computes on this processor, and not torch."""
+    return kernels.isa() in KERNEL_TIERS and hasattr(kernels, "encoder_layer")
 
 
 def _packed(parts: dict[str, Affine]) -> Layer:

@@ -142,7 +142,7 @@ constexpr std::size_t AttentionScratch(const Attention& shape) {
 // Floats of scratch for `rows` tokens of texts of at most `longest`.
 constexpr std::size_t EncoderScratch(const EncoderLayer& layer, std::size_t rows,
                                      std::size_t longest) {
-  return rows * (3 * layer.dim + (layer.dim + layer.inner) / 2) +
+  return rows * (4 * layer.dim + layer.inner) +
          longest * (longest + 2 * (layer.dim / layer.heads) + 1) + kGemmScratch;
 }
 

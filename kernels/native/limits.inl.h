@@ -23,7 +23,8 @@ double ReadAll(const float* data, size_t n) {
 // Runs `rounds` times twelve independent multiply-adds in registers; returns the operations, and
 // through `result` what came out, so that nothing is optimised away.
 double MultiplyAdds(size_t rounds, float* result) {
-  F sums[12] = {};
+  F sums[12];  // no two alike: the compiler would make them one
+  for (size_t part = 0; part < 12; ++part) sums[part] = Set((float)part);
   F factor = Set(*result), term = Set(*result * 0.5f);
   for (size_t round = 0; round < rounds; ++round) {
     for (size_t part = 0; part < 12; ++part) sums[part] = sums[part] * factor + term;

@@ -71,7 +71,7 @@ def in_float64(x: Wide, layer: EncoderLayer) -> Wide:
 
 
 @pytest.mark.parametrize(("dim", "inner", "heads"), [(32, 64, 1), (96, 32, 4), (384, 1536, 12)])
-@pytest.mark.parametrize("length", [1, 2, 13, 14, 15, 29, 47])
+@pytest.mark.parametrize("length", [1, 2, 3, 6, 7, 13, 14, 15, 29, 47])
 def test_encoder_layer_any_length_matches_float64(
     tier: ModuleType, dim: int, inner: int, heads: int, length: int
 ) -> None:

