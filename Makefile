@@ -32,7 +32,9 @@ SOURCES := $(wildcard CMakeLists.txt kernels/native/*)
 RUN := $(STAMPS)/run-$(call key,requirements/run.lock)-$(TORCH_VERSION)
 NATIVE := $(STAMPS)/native-$(call key,requirements/native.lock)-$(CXX_FOUND)
 DEV := $(STAMPS)/dev-$(call key,requirements/dev.lock)
-PACKAGE := $(STAMPS)/package-$(call key,pyproject.toml $(SOURCES))-$(CXX_FOUND)
+# An editable install knows the packages by name: a module that comes, goes or moves needs another.
+MODULES := $(shell find *.py orchestrator backends rag kernels benchmarks -name '*.py' | sort | cksum | cut -d' ' -f1)
+PACKAGE := $(STAMPS)/package-$(call key,pyproject.toml $(SOURCES))-$(MODULES)-$(CXX_FOUND)
 
 CXX_FILES = $(shell git ls-files '*.cc' '*.h')
 MYPY_ROOT := .cache/mypy

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .backends.base import GenerationParams as GenerationParams
     from .backends.base import Message as Message
-    from .orchestrator.config import Settings as Settings
-    from .orchestrator.config import load_settings as load_settings
+    from .orchestrator.config.settings import Settings as Settings
+    from .orchestrator.config.settings import load_settings as load_settings
     from .orchestrator.errors import LiveMindError as LiveMindError
     from .orchestrator.live_mind import LiveMind as LiveMind
     from .orchestrator.session import Session as Session
@@ -28,8 +28,8 @@ _HOME = {
     "LiveMindError": ".orchestrator.errors",
     "Message": ".backends.base",
     "Session": ".orchestrator.session",
-    "Settings": ".orchestrator.config",
-    "load_settings": ".orchestrator.config",
+    "Settings": ".orchestrator.config.settings",
+    "load_settings": ".orchestrator.config.settings",
 }
 __all__ = [*_HOME]
 

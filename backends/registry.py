@@ -17,11 +17,11 @@ def create_expert(spec: ExpertSpec) -> Expert:
     """
     match spec.kind:
         case "vllm":
-            from .vllm_expert import VllmExpert
+            from .vllm.expert import VllmExpert
 
             return VllmExpert(spec)
         case "remote":
-            from .remote_expert import RemoteExpert
+            from .remote.expert import RemoteExpert
 
             return RemoteExpert(spec)
         case _:
@@ -30,6 +30,6 @@ def create_expert(spec: ExpertSpec) -> Expert:
 
 def release() -> None:
     """End what the experts of this process share; what running ones still need is kept."""
-    module = sys.modules.get(f"{__package__}.vllm_process")
+    module = sys.modules.get(f"{__package__}.vllm.process")
     if module is not None:
         module.stop_fork_server()

@@ -20,24 +20,8 @@ from typing import Protocol, cast
 from rich.console import Console
 
 from .bench import BenchmarkFailed, UsageError
+from .names import AFTERWARDS, BENCHES
 from .reporting import outputs
-
-BENCHES = {
-    "kernels": ("kernels_bench", "each kernel against scalar code, NumPy, torch and vLLM's own"),
-    "vllm-plugin": ("plugin_bench", "tokens per second of vLLM with our kernels and without"),
-    "ttft": ("ttft_bench", "time to first token from Enter, typed live against sent at the end"),
-    "routing": ("routing_bench", "routes on partial input: right, calibrated, early, fast"),
-    "retrieval": ("retrieval_bench", "recall on Python's documentation, how early, how fast"),
-    "consensus": ("consensus_bench", "several experts against one: right answers, times, costs"),
-    "load": ("load_bench", "where the wait bends under load; what the gateway costs; peers"),
-    "pool": ("pool_bench", "experts on demand: random load, killed engines, starts, typing"),
-    "report": ("reporting.report_bench", "page and plots from reports written before"),
-    "compare": ("reporting.compare_bench", "two runs side by side, with intervals"),
-}
-"""Name -> module of this package, and what ``livemind bench --help`` says about it."""
-
-AFTERWARDS = frozenset({"report", "compare"})
-"""Those that read reports. The others measure, and draw what they wrote with --html and --plots."""
 
 
 class Bench(Protocol):

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from ..backends.base import Chunk, GenerationParams, Message, Priority
 from .consensus.task import question_of
-from .ledger import DecodeClock
-from .shared import Shared
+from .turn.ledger import DecodeClock
+from .turn.shared import Shared
 
 
 async def answer_alone(

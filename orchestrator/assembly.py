@@ -10,21 +10,21 @@ from collections.abc import Callable, Sequence
 
 from ..backends.base import Expert
 from ..backends.doctor.formats import Formats, Room, fit_formats, tell_formats, this_host
-from ..backends.footprint import memory_need
-from ..backends.memory import machine_memory
-from ..backends.pool import ExpertState, Pool
+from ..backends.machine.memory import machine_memory
+from ..backends.pool.footprint import memory_need
+from ..backends.pool.pool import ExpertState, Pool
 from ..backends.spec import ExpertSpec
 from ..backends.zoo import catalog
-from ..rag.client import BridgeClient
-from .config import Settings
-from .config_experts import ZOO_PREFIX
+from ..rag.client.client import BridgeClient
+from .config.experts import ZOO_PREFIX
+from .config.settings import Settings
 from .consensus.team import Team
 from .gate import SpeculationGate
-from .router import Router, TextEmbedding
 from .routing.choice import Candidate
 from .routing.model import RouteModel, load_model
+from .routing.router import Router, TextEmbedding
 from .session import Limits
-from .turn import Policy
+from .turn.values import Policy
 
 log = logging.getLogger(__name__)
 

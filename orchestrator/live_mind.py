@@ -22,24 +22,24 @@ from msgspec.structs import replace
 
 from .. import kernels
 from ..backends.base import Capabilities, Chunk, Expert, GenerationParams, Message
-from ..backends.pool import ExpertState
-from ..backends.processor import this_processor
+from ..backends.machine.processor import this_processor
+from ..backends.pool.pool import ExpertState
 from ..backends.registry import create_expert, release
 from ..backends.spec import ExpertSpec
 from ..rag.base import Retriever
-from ..rag.embed_worker import EmbedWorker
+from ..rag.encoder.worker import EmbedWorker
 from . import assembly
 from .alone import answer_alone
-from .config import Settings, load_settings
+from .config.consensus import check
+from .config.settings import Settings, load_settings
 from .consensus.authors import policy_of
-from .consensus.checks import check
 from .consensus.choice import Consensus, PolicyName
 from .errors import InvalidRequest, NotFound, Overloaded, Unavailable
 from .events import ExpertUpdated, ResponseDone
-from .ledger import ExpertRates
 from .session import Session, SessionOptions, new_session_id
-from .shared import Shared
-from .turn import Mode, OnCold
+from .turn.ledger import ExpertRates
+from .turn.shared import Shared
+from .turn.values import Mode, OnCold
 
 if TYPE_CHECKING:
     from ..rag.base import Embedder
@@ -163,7 +163,7 @@ class LiveMind:
     async def _start_embedding(self) -> EmbedWorker | None:
         if len(self.settings.experts) == 1 and not self.settings.rag.enabled:
             return None
-        from ..rag.embedder import EmbedderUnavailable, MiniLMEmbedder
+        from ..rag.encoder.embedder import EmbedderUnavailable, MiniLMEmbedder
 
         try:
             embedder = await asyncio.to_thread(self._embedder or MiniLMEmbedder)

@@ -1,6 +1,6 @@
 """One conversation as its client sees it: input with revisions, options, history, events.
 
-Owns what outlives a turn and refuses bad input. `turn_loop.py` runs the turns. Every public method
+Owns what outlives a turn and refuses bad input. `turn/loop.py` runs the turns. Every public method
 but ``events`` and ``commit`` is synchronous and atomic on the event loop.
 """
 
@@ -17,11 +17,11 @@ from ..backends.base import GenerationParams, Image, Message
 from .consensus.choice import Consensus
 from .errors import ErrorInfo, InvalidRequest, Overloaded, PayloadTooLarge, RevisionConflict
 from .events import Event, ExpertUpdated, ResponseDone
-from .outbox import Outbox
-from .prompt import Context, without_documents
-from .shared import Shared
-from .turn import Mode, OnCold, Policy, TurnState
-from .turn_loop import TurnLoop
+from .turn.loop import TurnLoop
+from .turn.outbox import Outbox
+from .turn.prompt import Context, without_documents
+from .turn.shared import Shared
+from .turn.values import Mode, OnCold, Policy, TurnState
 
 
 class SessionOptions(Struct, frozen=True):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from ..engine_args import engine_args
 from ..errors import ExpertUnavailable
-from ..vllm_args import engine_args
 from .case import Case
 from .findings import Finding
 

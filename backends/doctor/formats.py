@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..engine_args import model_location
 from ..errors import ExpertUnavailable
-from ..memory import machine_memory
-from ..processor import Processor, this_processor
+from ..machine.memory import machine_memory
+from ..machine.processor import Processor, this_processor
+from ..machine.speeds import Speeds, known_speeds, measured_speeds
 from ..spec import ExpertSpec
-from ..speeds import Speeds, known_speeds, measured_speeds
-from ..vllm_args import model_location
 from .case import Case
 from .engine_tables import EngineTables, installed_engine
 from .model_files import locate, read_sizes

@@ -13,8 +13,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from .. import report
 from ..bench import BenchmarkFailed
+from ..harness import report
 from . import outputs
 from .differences import Comparison, Difference, compare
 from .reports import read

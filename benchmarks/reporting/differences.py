@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import Literal
 
 from ..bench import UsageError
-from ..experts import RANDOM_PARAMS
+from ..harness.experts import RANDOM_PARAMS
 from .estimates import LEVEL, ROUNDS, Interval, Sample, difference, shared_units
 from .reports import Json, Report
 

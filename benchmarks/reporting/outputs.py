@@ -20,16 +20,16 @@ from ..bench import BenchmarkFailed, UsageError
 from .reports import Report, read
 
 if TYPE_CHECKING:
-    from .style import Chart
+    from .charts.style import Chart
 
 CHARTS = {
-    "ttft": ("ttft_charts", "turns"),
-    "load": ("load_charts", "turns"),
-    "routing": ("routing_charts", "cases"),
-    "retrieval": ("retrieval_charts", "cases"),
-    "consensus": ("consensus_charts", "turns"),
-    "kernels": ("kernels_charts", "cases"),
-    "vllm-plugin": ("kernels_charts", "cases"),
+    "ttft": ("charts.ttft", "turns"),
+    "load": ("charts.load", "turns"),
+    "routing": ("charts.routing", "cases"),
+    "retrieval": ("charts.retrieval", "cases"),
+    "consensus": ("charts.consensus", "turns"),
+    "kernels": ("charts.kernels", "cases"),
+    "vllm-plugin": ("charts.kernels", "cases"),
 }
 """Benchmark -> module whose ``charts(content)`` draws its report, and the part that it draws."""
 _NEEDED = ("matplotlib", "jinja2")

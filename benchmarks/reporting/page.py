@@ -14,16 +14,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..bench import BenchmarkFailed
+from ..names import BENCHES, MEANINGS
+from .charts.style import DARK, Chart, variable
 from .differences import Comparison, samples_of
 from .estimates import interval
 from .reports import Json, Report
 from .short import short
-from .style import DARK, Chart, variable
 from .ttft_tables import Table, failures, tables
 
-MEANINGS = {"ttft": "..ttft_show", "consensus": "..consensus_meaning"}
-"""Benchmark -> module whose ``meaning(key)`` says what a summary number is; the others have a
-table ``MEANING`` in the module that ``livemind bench`` calls, or nothing."""
 RAW_CHARACTERS = 200_000
 _HERE = Path(__file__).parent
 
@@ -177,10 +175,8 @@ def _summary(report: Report, known: Mapping[str, float]) -> Iterator[SummaryRow]
 def _meaning(name: str) -> Callable[[str], str]:
     """Return what tells a summary number's meaning: a function, or the benchmark's ``MEANING``."""
     if name in MEANINGS:
-        found: Callable[[str], str] = import_module(MEANINGS[name], __package__).meaning
+        found: Callable[[str], str] = import_module(f"..{MEANINGS[name]}", __package__).meaning
         return found
-    from ..cli import BENCHES  # which imports this package
-
     if name not in BENCHES:
         return lambda _: ""
     module = import_module(f"..{BENCHES[name][0]}", __package__)

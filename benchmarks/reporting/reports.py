@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..bench import UsageError
-from ..report import SCHEMA
+from ..harness.report import SCHEMA
 
 Json = dict[str, Any]
 MAX_BYTES = 512 * 2**20

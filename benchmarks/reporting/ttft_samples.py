@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from ..stats import ratio
-from ..summary import LESS_WORK
+from ..figures.stats import ratio
+from ..ttft.summary import LESS_WORK
 from .estimates import Sample, quantile_sample, ratio_sample
 from .reports import Json
 

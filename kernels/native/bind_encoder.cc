@@ -1,4 +1,4 @@
-// Python face of the encoder layer; kernels/reference_encoder.py says what it means.
+// Python face of the encoder layer; kernels/reference/encoder.py says what it means.
 
 #include <algorithm>
 #include <vector>

@@ -7,18 +7,18 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
 from ...backends.base import Capabilities, Chunk
-from ...backends.pool import Pool
+from ...backends.pool.pool import Pool
 from .choice import Consensus, PolicyName
-from .drafted import write_drafted
+from .draft import write_drafted
+from .first import write_alone
 from .panel import Panel, convene
-from .sole import write_alone
 from .task import Task
 from .team import Team
 from .verify import write_verified
 from .vote import write_voted
 
 if TYPE_CHECKING:
-    from ..shared import Shared
+    from ..turn.shared import Shared
 
 
 def convened(

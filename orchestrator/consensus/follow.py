@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from ...backends.base import Expert, GenerationParams
 from ...backends.drafts import DraftFeed
 from ...backends.errors import ExpertError
-from ...backends.pool import Pool
-from ..ledger import DecodeClock, ExpertRates
+from ...backends.pool.pool import Pool
+from ..turn.ledger import DecodeClock, ExpertRates
 from .task import Task, now_s, request
 
 # Drafting beside a decoding expert takes processor time from it.

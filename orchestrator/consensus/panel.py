@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ...backends.base import Expert
 from ...backends.errors import ExpertError, ExpertUnavailable
-from ...backends.pool import Pool
+from ...backends.pool.pool import Pool
 
 
 @dataclass(frozen=True, slots=True)

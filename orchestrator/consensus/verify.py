@@ -15,15 +15,15 @@ from msgspec.structs import replace
 from ...backends.base import Chunk, Message, TokenLogprob
 from ...backends.errors import ExpertError, ExpertTimeout, ExpertUnavailable
 from ..events import Settled
+from .first import write_alone
 from .jury import Jury, Verdict
 from .panel import Panel
 from .report import SettledSpan
 from .segments import Segment, segments
-from .sole import write_alone
 from .task import Start, Task, helpers, in_time, now_s, request, tokens_of
 
 if TYPE_CHECKING:
-    from ..shared import Shared
+    from ..turn.shared import Shared
 
 LOOKAHEAD_SEGMENTS = 2
 DOUBT_NATS = 0.7  # two alternatives that are equally likely

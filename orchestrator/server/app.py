@@ -13,11 +13,13 @@ from aiohttp import web
 from aiohttp.log import access_logger
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from . import live, live_http, openai
-from .image_door import ImageDoor
+from ..images.door import ImageDoor
+from .live import http as live_http
+from .live import socket as live
+from .live.registry import SessionRegistry
 from .metrics import Metrics
 from .middleware import entrance, in_flight
-from .registry import SessionRegistry
+from .openai import routes
 from .state import STATE, InFlight, ServerState
 
 if TYPE_CHECKING:
@@ -51,10 +53,10 @@ def create_app(mind: LiveMind) -> web.Application:
     metrics.in_flight.set_function(lambda: len(state.in_flight))
     app.add_routes(
         [
-            web.post("/v1/chat/completions", openai.chat_completions),
-            web.post("/v1/completions", openai.completions),
-            web.get("/v1/models", openai.models),
-            web.get("/v1/models/{model:.+}", openai.model),
+            web.post("/v1/chat/completions", routes.chat_completions),
+            web.post("/v1/completions", routes.completions),
+            web.get("/v1/models", routes.models),
+            web.get("/v1/models/{model:.+}", routes.model),
             web.get("/v1/live", live.live),
             web.post("/v1/live/sessions", live_http.create_session),
             web.get("/v1/live/sessions/{id}", live_http.get_session),

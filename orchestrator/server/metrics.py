@@ -16,8 +16,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from ...backends.base import Usage
-from ...backends.pool import ExpertState
-from ...backends.pool_rules.state import STATES
+from ...backends.pool.pool import ExpertState
+from ...backends.pool.state import STATES
 from ..events import Event, ResponseDone
 from .consensus_metrics import ConsensusMetrics
 

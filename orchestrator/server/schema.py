@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from ...backends.base import GenerationParams, Image, Message
-from ..turn import OnCold
+from ..turn.values import OnCold
 from .consensus_schema import ConsensusField
 from .content import refusal, split, texts_of
 from .strict import Strict

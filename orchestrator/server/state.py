@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from ..errors import Unavailable
+from ..images.door import ImageDoor
 from .busy_polling import BusyPolling
-from .image_door import ImageDoor
+from .live.registry import SessionRegistry
 from .metrics import Metrics
-from .registry import SessionRegistry
 
 if TYPE_CHECKING:
-    from ..config_sections import ServerConfig
+    from ..config.sections import ServerConfig
     from ..live_mind import LiveMind
 
 OWNER = web.RequestKey("livemind_owner", str)

@@ -13,7 +13,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from ..base import FloatArray
-from ..chunking import Chunk
+from ..documents.chunking import Chunk
 from .filters import Filter
 
 Key: TypeAlias = int | str

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import livemind
-from livemind.orchestrator.config import load_settings
-from livemind.orchestrator.config_experts import Section
+from livemind.orchestrator.config.experts import Section
+from livemind.orchestrator.config.settings import load_settings
 
 ROOT = Path(livemind.__file__).parent
 PARTS = ("orchestrator", "backends", "rag", "kernels", "benchmarks")

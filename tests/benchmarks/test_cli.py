@@ -12,9 +12,10 @@ import pytest
 from aiohttp.test_utils import TestServer
 
 from livemind.benchmarks import cli
-from livemind.benchmarks.answer import Answer
-from livemind.benchmarks.plan import PASTE, REQUEST_AT_END
-from livemind.benchmarks.ttft import BlockResult, TtftRun, Turn
+from livemind.benchmarks.figures.answer import Answer
+from livemind.benchmarks.names import AFTERWARDS, BENCHES
+from livemind.benchmarks.ttft.run import BlockResult, TtftRun, Turn
+from livemind.benchmarks.workload.plan import PASTE, REQUEST_AT_END
 
 from .fake_server import FakeServer
 
@@ -119,7 +120,7 @@ def test_ttft_server_without_the_expert_fails_by_name(
     async def no_models(_: object) -> list[dict[str, str]]:
         return [{"id": "other"}]
 
-    monkeypatch.setattr("livemind.benchmarks.client.Client.models", no_models)
+    monkeypatch.setattr("livemind.benchmarks.harness.client.Client.models", no_models)
     assert _main(url, tmp_path / "ttft.json") == 1
     said = " ".join(capsys.readouterr().out.split())
     assert "does not serve random-100m, only other: choose with --model" in said
@@ -178,7 +179,7 @@ def test_ttft_terminated_keeps_what_was_measured_like_an_interrupt(
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-@pytest.mark.parametrize("name", sorted(cli.BENCHES.keys() - cli.AFTERWARDS))
+@pytest.mark.parametrize("name", sorted(BENCHES.keys() - AFTERWARDS))
 def test_bench_refuses_a_report_that_could_not_be_written_before_it_measures(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,15 +6,15 @@ import json
 import random
 from typing import Any
 
-from livemind.benchmarks.answer import Answer
-from livemind.benchmarks.arms import ARMS, Arm
-from livemind.benchmarks.experts import EXPERTS
-from livemind.benchmarks.identity import Comparison
-from livemind.benchmarks.measure import Slo
-from livemind.benchmarks.plan import Plan, ablation_blocks
-from livemind.benchmarks.report import SCHEMA
-from livemind.benchmarks.summary import ablation_summary, report_cases, report_turns
-from livemind.benchmarks.ttft import BlockResult, CaseResult, Turn
+from livemind.benchmarks.figures.answer import Answer
+from livemind.benchmarks.figures.identity import Comparison
+from livemind.benchmarks.figures.measure import Slo
+from livemind.benchmarks.harness.experts import EXPERTS
+from livemind.benchmarks.harness.report import SCHEMA
+from livemind.benchmarks.ttft.run import BlockResult, CaseResult, Turn
+from livemind.benchmarks.ttft.summary import ablation_summary, report_cases, report_turns
+from livemind.benchmarks.workload.arms import ARMS, Arm
+from livemind.benchmarks.workload.plan import Plan, ablation_blocks
 
 Json = dict[str, Any]
 COMMIT_S = 100.0

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 import livemind
-from livemind.orchestrator import cli
-from livemind.orchestrator.config_sections import ServerConfig
+from livemind.orchestrator.cli import entry
+from livemind.orchestrator.config.sections import ServerConfig
 from livemind.orchestrator.server.app import ABORT_S
 
 ROOT = Path(livemind.__file__).parent
@@ -49,7 +49,7 @@ def instructions() -> list[tuple[str, str]]:
 def accepted(words: list[str]) -> bool:
     """Tell whether the command line takes these arguments of ``livemind``."""
     try:
-        cli.parser().parse_args(words)
+        entry.parser().parse_args(words)
     except SystemExit:
         return False
     return True

@@ -20,7 +20,7 @@ LAUNCH = """
 import functools, sys
 from livemind.backends.fake import FakeExpert
 from livemind.orchestrator import cli, live_mind
-from livemind.rag.fake import FakeEmbedder
+from livemind.rag.encoder.fake import FakeEmbedder
 create = lambda spec: FakeExpert(spec.expert_id, start_s=float(spec.model_path), token_s=0.02)
 live_mind.LiveMind = functools.partial(live_mind.LiveMind, create=create)
 sys.exit(cli.main(sys.argv[1:]))

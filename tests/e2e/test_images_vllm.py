@@ -12,7 +12,7 @@ import pytest_asyncio
 from livemind.backends.base import GenerationParams, Image, Message, Priority
 from livemind.backends.errors import PromptRejected
 from livemind.backends.spec import ExpertSpec
-from livemind.backends.vllm_expert import VllmExpert
+from livemind.backends.vllm.expert import VllmExpert
 from livemind.backends.zoo.random_images import write_random_image_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -11,11 +11,11 @@ from collections import Counter
 import pytest
 
 from livemind.backends.base import GenerationParams, Message, Priority
+from livemind.backends.engine_args import ZOO_MODELS
 from livemind.backends.errors import ExpertError
-from livemind.backends.pool import ExpertState, Pool
+from livemind.backends.pool.pool import ExpertState, Pool
 from livemind.backends.spec import ExpertSpec
-from livemind.backends.vllm_args import ZOO_MODELS
-from livemind.backends.vllm_expert import VllmExpert
+from livemind.backends.vllm.expert import VllmExpert
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 IN_MEMORY = ("loading", "ready", "draining", "unloading")

@@ -38,7 +38,7 @@ def _processor(module: ModuleType) -> None:
 
 CHANGES: dict[str, Callable[[ModuleType], None]] = {
     "torch.cpu": _torch,
-    "livemind.backends.processor": _processor,
+    "livemind.backends.machine.processor": _processor,
 }
 
 

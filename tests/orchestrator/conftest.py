@@ -12,16 +12,16 @@ import pytest
 from msgspec.structs import replace
 
 from livemind.backends.fake import FakeExpert
-from livemind.backends.pool import Pool
+from livemind.backends.pool.pool import Pool
 from livemind.backends.spec import ExpertSpec
 from livemind.orchestrator.consensus.team import Team
 from livemind.orchestrator.events import Event, ExpertUpdated, ResponseDone, ResponseTextDelta
 from livemind.orchestrator.gate import SpeculationGate
-from livemind.orchestrator.router import Router
 from livemind.orchestrator.routing.choice import NO_CONTEXT, Candidate, RouteContext
+from livemind.orchestrator.routing.router import Router
 from livemind.orchestrator.session import Limits, Session, SessionOptions
-from livemind.orchestrator.shared import Shared
-from livemind.orchestrator.turn import Policy, RouteEstimate
+from livemind.orchestrator.turn.shared import Shared
+from livemind.orchestrator.turn.values import Policy, RouteEstimate
 from livemind.rag.base import Passage, RetrievalResult
 
 

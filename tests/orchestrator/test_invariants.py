@@ -198,6 +198,6 @@ def test_replace_keeps_exactly_the_common_prefix_prepared(
 
 
 def session_messages(text: str) -> Any:
-    from livemind.orchestrator.prompt import Context, build
+    from livemind.orchestrator.turn.prompt import Context, build
 
     return build(Context(), text, open_turn=True)

@@ -13,13 +13,13 @@ import pytest
 from livemind.backends.base import GenerationParams, Message
 from livemind.backends.errors import ExpertUnavailable, PromptRejected
 from livemind.backends.fake import FakeExpert
-from livemind.orchestrator.config import Settings
+from livemind.orchestrator.config.settings import Settings
 from livemind.orchestrator.errors import InvalidRequest, NotFound, Overloaded, Unavailable
 from livemind.orchestrator.events import Event, ResponseDone, ResponseTextDelta
 from livemind.orchestrator.live_mind import LiveMind
 from livemind.rag.base import Embedder, RetrievalResult
-from livemind.rag.embedder import EmbedderUnavailable
-from livemind.rag.fake import FakeEmbedder
+from livemind.rag.encoder.embedder import EmbedderUnavailable
+from livemind.rag.encoder.fake import FakeEmbedder
 
 TWO = ("poet", "coder")
 

@@ -15,7 +15,6 @@ from livemind.backends.base import Chunk, GenerationParams, Message
 from livemind.backends.errors import ExpertUnavailable
 from livemind.backends.fake import FakeExpert
 from livemind.orchestrator import events
-from livemind.orchestrator.engine import Engine
 from livemind.orchestrator.errors import (
     InvalidRequest,
     Overloaded,
@@ -23,7 +22,8 @@ from livemind.orchestrator.errors import (
     RevisionConflict,
 )
 from livemind.orchestrator.session import Limits, SessionOptions
-from livemind.orchestrator.turn import RouteEstimate
+from livemind.orchestrator.turn.engine import Engine
+from livemind.orchestrator.turn.values import RouteEstimate
 from livemind.rag.base import RetrievalResult
 
 PINNED = SessionOptions(pinned="strong")

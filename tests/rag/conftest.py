@@ -9,11 +9,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from livemind.rag.bridge import serve_bridge
-from livemind.rag.corpus import Corpus, split
-from livemind.rag.embed_worker import EmbedWorker
-from livemind.rag.fake import FakeEmbedder
-from livemind.rag.library import Library
+from livemind.rag.bridge.server import serve_bridge
+from livemind.rag.documents.corpus import Corpus, split
+from livemind.rag.encoder.fake import FakeEmbedder
+from livemind.rag.encoder.worker import EmbedWorker
+from livemind.rag.search.library import Library
 
 HANDBOOK = """\
 ## Kestrel

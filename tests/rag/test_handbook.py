@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from livemind import rag
-from livemind.rag.corpus import MAX_WORDS, Corpus, read_corpus
-from livemind.rag.embedder import MiniLMEmbedder
+from livemind.rag.documents.corpus import MAX_WORDS, Corpus, read_corpus
+from livemind.rag.encoder.embedder import MiniLMEmbedder
 
 FOLDER = Path(rag.__file__).parent / "handbook"
 FACT = re.compile(r"^(The .+ of .+) is ", re.MULTILINE)

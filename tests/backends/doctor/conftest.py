@@ -11,9 +11,9 @@ import pytest
 from livemind.backends.doctor.engine_tables import EngineTables, installed_engine, read_tables
 from livemind.backends.doctor.formats import Host
 from livemind.backends.doctor.safetensors_header import ELEMENT_BITS
-from livemind.backends.processor import Processor
-from livemind.backends.speeds import expected
-from livemind.orchestrator import cli_check
+from livemind.backends.machine.processor import Processor
+from livemind.backends.machine.speeds import expected
+from livemind.orchestrator.cli import check
 
 SHAPES = Path(__file__).parent / "models"
 Tensors = dict[str, tuple[str, tuple[int, ...]]]
@@ -230,4 +230,4 @@ NARROW = Processor("", "x86_64", ("avx2", "fma", "f16c"))
 def same_processor_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let ``livemind check`` judge for a processor with AVX512-BF16, wherever the tests run."""
     host = Host(WIDE, expected(WIDE), installed_engine())
-    monkeypatch.setattr(cli_check, "this_host", lambda: host)
+    monkeypatch.setattr(check, "this_host", lambda: host)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from livemind.backends.doctor.engine_tables import EngineTables
-from livemind.orchestrator import cli
+from livemind.orchestrator.cli import entry
 
 from .conftest import make_model, published_config, small_config, write_safetensors
 
@@ -212,7 +212,7 @@ def checked(
 ) -> tuple[int, Json]:
     file = folder / "config.json"
     file.write_text(json.dumps(config))
-    code = cli.main(["check", str(file), "--json", *options])
+    code = entry.main(["check", str(file), "--json", *options])
     report: Json = json.loads(capsys.readouterr().out)
     return code, report
 
@@ -287,7 +287,7 @@ def test_check_exit_codes_follow_errors_and_strict(
 def test_check_wrong_usage_exits_with_2(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["check", str(cli.DEFAULT_CONFIG), *words]) == 2
+    assert entry.main(["check", str(entry.DEFAULT_CONFIG), *words]) == 2
     assert words[0] in capsys.readouterr().err
 
 
@@ -297,7 +297,7 @@ def test_check_of_gemma_says_why_it_is_54_gb_on_the_terminal(
     file = tmp_path / "config.json"
     gemma = expert(models, "gemma-3-27b-it", max_model_len=8192, dtype="bfloat16")
     file.write_text(json.dumps({"experts": [gemma]}))
-    assert cli.main(["check", str(file), "--memory", "16GB"]) == 1
+    assert entry.main(["check", str(file), "--memory", "16GB"]) == 1
     shown = " ".join(capsys.readouterr().out.split())
     assert "27.43 billion parameters x 2 bytes (bfloat16) = 54.9 GB" in shown
     assert "54.9 GB" in shown

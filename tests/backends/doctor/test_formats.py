@@ -14,10 +14,10 @@ import livemind
 from livemind.backends.doctor.engine_tables import EngineTables
 from livemind.backends.doctor.formats import Host, Room, fit_alone, fit_formats, tell_formats
 from livemind.backends.doctor.quantities import GIB
-from livemind.backends.processor import Processor
+from livemind.backends.machine.processor import Processor
+from livemind.backends.machine.speeds import Speeds, expected
 from livemind.backends.spec import ExpertSpec
-from livemind.backends.speeds import Speeds, expected
-from livemind.orchestrator import cli, cli_check
+from livemind.orchestrator.cli import check, entry
 
 from .conftest import NARROW, WIDE, make_model, small_config
 
@@ -108,7 +108,7 @@ def test_fit_experts_that_are_warm_are_served_first(tmp_path: Path) -> None:
 
 
 def _total(one: ExpertSpec, dtype: str) -> int:
-    from livemind.backends.footprint import memory_need
+    from livemind.backends.pool.footprint import memory_need
 
     need = memory_need(replace(one, dtype=dtype))
     assert need is not None
@@ -181,9 +181,9 @@ def test_fit_alone_explicit_format_is_not_worth_a_measurement(
 def test_check_shows_formats_of_the_processor(
     models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli_check, "this_host", lambda: host(NARROW))
+    monkeypatch.setattr(check, "this_host", lambda: host(NARROW))
     file = str(CONFIGS / "optimized_kv.json")
-    cli.main(["check", file, "--json", "--memory", "256GiB", "--models", str(models)])
+    entry.main(["check", file, "--json", "--memory", "256GiB", "--models", str(models)])
     report = json.loads(capsys.readouterr().out)
     found = {(finding["code"], finding["where"]) for finding in report["findings"]}
     assert ("kv_cache_fallback", "experts[0].kv_cache_dtype") in found
@@ -199,9 +199,9 @@ def test_check_five_models_become_float32_only_as_far_as_all_fit(
     memory: str,
     fast: str,
 ) -> None:
-    monkeypatch.setattr(cli_check, "this_host", lambda: host(NARROW))
+    monkeypatch.setattr(check, "this_host", lambda: host(NARROW))
     file = str(CONFIGS / "five_models.json")
-    assert cli.main(["check", file, "--json", "--memory", memory, "--models", str(models)]) == 0
+    assert entry.main(["check", file, "--json", "--memory", memory, "--models", str(models)]) == 0
     report = json.loads(capsys.readouterr().out)
     dtypes = {expert["expert_id"]: expert["dtype"] for expert in report["experts"]}
     assert report["plan"]["fits"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import livemind
-from livemind.orchestrator import cli
+from livemind.orchestrator.cli import entry
 
 CONFIGS = Path(livemind.__file__).parent / "configs"
 # What each is written for.
@@ -28,7 +28,7 @@ def checked(
     name: str, memory: str, models: Path, capsys: pytest.CaptureFixture[str]
 ) -> tuple[int, dict[str, Any]]:
     words = ["check", str(CONFIGS / f"{name}.json"), "--json", "--strict"]
-    code = cli.main([*words, "--memory", memory, "--models", str(models)])
+    code = entry.main([*words, "--memory", memory, "--models", str(models)])
     report: dict[str, Any] = json.loads(capsys.readouterr().out)
     return code, report
 
@@ -83,7 +83,7 @@ def test_gpu_shares_that_add_up_to_more_than_the_gpu_are_an_error(
     text = (CONFIGS / "gpu.json").read_text().replace('utilization": 0.3', 'utilization": 0.4')
     file = tmp_path / "gpu.json"
     file.write_text(text)
-    code = cli.main(["check", str(file), "--json", "--memory", "80GB", "--models", str(models)])
+    code = entry.main(["check", str(file), "--json", "--memory", "80GB", "--models", str(models)])
     found = [
         f for f in json.loads(capsys.readouterr().out)["findings"] if f["code"] == "gpu_shares"
     ]

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from livemind.backends.processor import X86, this_processor
+from livemind.backends.machine.processor import X86, this_processor
 
 pytest.importorskip("vllm")
 
 PROGRAM = """
 import json, re, sys
 import vllm._custom_ops
-from livemind.benchmarks.kernels_layer_cases import norms, q4
+from livemind.benchmarks.kernels.layer_cases import norms, q4
 from livemind.kernels import dispatch, reference
 native = dispatch.implementation()
 absent = {}

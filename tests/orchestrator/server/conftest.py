@@ -14,11 +14,11 @@ import aiohttp
 import pytest
 
 from livemind.backends.fake import FakeExpert
-from livemind.orchestrator.config import Settings
+from livemind.orchestrator.config.settings import Settings
 from livemind.orchestrator.live_mind import LiveMind
 from livemind.orchestrator.server.app import create_app, run_server
 from livemind.orchestrator.server.state import STATE, ServerState
-from livemind.rag.fake import FakeEmbedder
+from livemind.rag.encoder.fake import FakeEmbedder
 
 Json = dict[str, Any]
 

@@ -12,9 +12,9 @@ from prompt_toolkit.output import DummyOutput
 
 from livemind.backends.errors import ExpertUnavailable
 from livemind.backends.fake import FakeExpert
-from livemind.orchestrator.cli_chat import Pipes, interactive, piped
-from livemind.orchestrator.cli_chat_client import Disconnected, connect
-from livemind.orchestrator.cli_errors import CommandError
+from livemind.orchestrator.cli.chat.client import Disconnected, connect
+from livemind.orchestrator.cli.chat.command import Pipes, interactive, piped
+from livemind.orchestrator.cli.errors import CommandError
 
 CTRL_D, ENTER, BACKSPACE = "\x04", "\r", "\x7f"
 

@@ -13,7 +13,7 @@ import pytest
 
 from livemind.backends.fake import FakeExpert
 from livemind.orchestrator.server import app as app_module
-from livemind.orchestrator.server import live as live_module
+from livemind.orchestrator.server.live import socket as live_module
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from livemind.rag.chunking import Chunk, digest
-from livemind.rag.fake import FakeEmbedder
+from livemind.rag.documents.chunking import Chunk, digest
+from livemind.rag.encoder.fake import FakeEmbedder
 from livemind.rag.store.base import (
     Document,
     Key,
@@ -21,7 +21,7 @@ from livemind.rag.store.base import (
     UnknownFilterKey,
 )
 from livemind.rag.store.filters import Compare, Filter
-from livemind.rag.store.local import LocalStore
+from livemind.rag.store.local.store import LocalStore
 
 Opener = Callable[..., PassageStore]
 
@@ -54,8 +54,8 @@ def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
     def open_store(model: str = "fake", dim: int = 64) -> PassageStore:
         store: PassageStore
         if request.param == "milvus":
-            from livemind.rag.store.milvus import MilvusStore
-            from livemind.rag.store.milvus_schema import MilvusAddress
+            from livemind.rag.store.milvus.schema import MilvusAddress
+            from livemind.rag.store.milvus.store import MilvusStore
 
             store = MilvusStore(MilvusAddress(str(folder)), "con-tract", model, dim)
             if not opened:  # making a collection takes 1.5 s: the tests share one

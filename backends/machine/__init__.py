@@ -1,0 +1,1 @@
+"""This machine: its memory, its processor, and how fast that computes."""

@@ -1,0 +1,1 @@
+"""Which experts are in memory: what is decided (pure), and who performs it."""

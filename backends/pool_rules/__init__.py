@@ -1,1 +1,0 @@
-"""What the pool decides: which expert is loaded next, which one leaves, who gets in. Pure."""

@@ -1,0 +1,330 @@
+"""An expert behind an OpenAI-compatible HTTP API, vLLM's server or anyone else's.
+
+Translates between LiveMind's values and the wire; connections, retries and errors are
+``http.py``'s. What only vLLM understands is used where a probe shows that it works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from typing import NoReturn
+
+import aiohttp
+from msgspec.structs import replace
+
+from ..base import (
+    Capabilities,
+    Chunk,
+    Draft,
+    GenerationParams,
+    Health,
+    Message,
+    PrefillResult,
+    Priority,
+    TokenPrompt,
+    joined,
+)
+from ..drafts import DraftCount, DraftFeed
+from ..errors import ExpertError, ExpertTimeout, ExpertUnavailable, PromptRejected
+from ..folding import fold_documents
+from ..spec import ExpertSpec
+from ..vllm.drafts import DRAFT
+from .affinity import affinity_key
+from .drafts import drafted_tokens
+from .events import BadEvent, chunk_of, event_of, usage_of
+from .http import RemoteServers, error_fields, first_reachable, rejected
+from .sse import EventReader, StreamTooLarge
+from .wire import request_body
+
+CHARACTERS_PER_TOKEN = 4
+PROBE_TIMEOUT_S = 10.0
+HEALTH_TIMEOUT_S = 3.0
+HEALTH_INTERVAL_S = 5.0
+DRAIN_S = 0.5
+_OPEN_TURN = {"add_generation_prompt": False, "continue_final_message": True}
+
+
+class RemoteExpert:
+    """One model on one or more equal servers; sessions stay with the server that prefilled them.
+
+    Args:
+        spec: ``base_urls``, ``model`` (default: the expert's id), ``api_key_env``, ``timeout_s``.
+        session: makes the HTTP client; tests replace it.
+    """
+
+    def __init__(
+        self,
+        spec: ExpertSpec,
+        session: Callable[..., aiohttp.ClientSession] = aiohttp.ClientSession,
+    ) -> None:
+        self.expert_id = spec.expert_id
+        self._spec = spec
+        self._model = spec.model or spec.expert_id
+        self._servers = RemoteServers(spec, session)
+        self._capabilities = Capabilities(open_turn_prefill=False, compute_group="remote")
+        self._is_running = False
+        self._health = Health(True)
+        self._health_until = 0.0
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Complete after ``start``."""
+        return self._capabilities
+
+    async def start(self) -> None:
+        """Reach a server, find the model, and see whether an open turn can be prefilled."""
+        self._servers.open()
+        try:
+            max_model_len = await self._find_model()
+            leaves_open = await self._probe_open_turn()
+            self._capabilities = Capabilities(
+                max_model_len=max_model_len,
+                open_turn_prefill=leaves_open,
+                continues=leaves_open,
+                compute_group=f"remote:{self._servers.hosts}",
+                max_tokens_default=self._spec.max_tokens_default,
+                images=self._spec.images,
+                drafts=bool(self._spec.verify_drafts),
+            )
+        except BaseException:
+            await self.stop()
+            raise
+        self._is_running = True
+        self._health, self._health_until = Health(True), _now() + HEALTH_INTERVAL_S
+
+    async def stop(self) -> None:
+        """Close the connections; requests in flight fail with ExpertUnavailable."""
+        self._is_running = False
+        await self._servers.close()
+
+    def render(self, messages: Sequence[Message], *, open_turn: bool) -> TokenPrompt:
+        """Fold the documents and estimate the length; the server does the rendering.
+
+        An open turn is cut before its growing word.
+        """
+        if not messages:
+            raise PromptRejected(self.expert_id, "messages is empty", param="messages")
+        if open_turn and messages[-1].role != "user":
+            message = "the open turn is not the user's"
+            raise PromptRejected(self.expert_id, message, param="messages")
+        if messages[-1].role == "assistant" and not self._capabilities.continues:
+            message = "this server cannot continue an answer"
+            raise PromptRejected(self.expert_id, message, param="messages")
+        if any(message.images for message in messages) and not self._spec.images:
+            message = f"expert {self.expert_id!r} takes no images"
+            raise PromptRejected(
+                self.expert_id, message, param="messages", code="unsupported_content"
+            )
+        folded = fold_documents(messages)
+        if open_turn:
+            text = re.sub(r"\s*\S*$", "", folded[-1].content)
+            folded[-1] = replace(folded[-1], content=text)
+        characters = sum(len(message.content) for message in folded)
+        estimate = characters // CHARACTERS_PER_TOKEN + 4 * len(folded)
+        return TokenPrompt((), estimate, messages=tuple(folded), open_turn=open_turn)
+
+    def tokenize(self, text: str) -> TokenPrompt:
+        """Estimate the length of a plain prompt."""
+        if not text:
+            raise PromptRejected(self.expert_id, "the prompt is empty", param="prompt")
+        return TokenPrompt((), len(text) // CHARACTERS_PER_TOKEN + 1, text=text)
+
+    async def prefill(self, prompt: TokenPrompt, *, priority: Priority) -> PrefillResult:
+        """Ask for one token and throw it away. ``priority`` cannot be passed on.
+
+        Raises:
+            PromptRejected: an open turn, which this server cannot prefill.
+        """
+        if prompt.open_turn and not self._capabilities.open_turn_prefill:
+            raise PromptRejected(self.expert_id, "this server cannot prefill an open turn")
+        began = time.perf_counter()
+        params = GenerationParams(max_tokens=1, temperature=0.0)
+        body = self._body(prompt, params)
+        answer = await self._servers.post_json(_path(prompt), body, key=_key(prompt))
+        usage = usage_of(answer)
+        tokens = usage.prompt_tokens if usage is not None else prompt.num_tokens
+        cached = (usage.cached_tokens or 0) if usage is not None else 0
+        return PrefillResult(cached, tokens - cached, (time.perf_counter() - began) * 1000)
+
+    async def generate(
+        self,
+        prompt: TokenPrompt,
+        params: GenerationParams,
+        *,
+        priority: Priority,
+        request_id: str,
+        draft: Draft | None = None,
+    ) -> AsyncGenerator[Chunk, None]:
+        """Stream the answer; see ``Expert.generate``. ``priority`` cannot be passed on.
+
+        Events that arrive together make one chunk. Of a feed only what has been drafted by now is
+        sent.
+        """
+        if prompt.open_turn:
+            raise PromptRejected(self.expert_id, "an open turn can only be prefilled")
+        body = self._body(prompt, params) | {
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        drafted = None
+        if self._capabilities.drafts:
+            drafted = await drafted_tokens(self._servers, self._model, _key(prompt), params, draft)
+        count = DraftCount(DraftFeed.of(drafted) if drafted is not None else None)
+        if drafted:
+            body["vllm_xargs"] = {DRAFT: drafted}
+        end: list[Chunk] = []  # from the finish reason on: the usage may follow
+        reader = EventReader()
+        async with self._servers.stream(_path(prompt), body, key=_key(prompt)) as response:
+            content = response.content.iter_any()
+            async for block in content:
+                chunks: list[Chunk] = []
+                try:
+                    for line in self._lines(reader, block):
+                        if (chunk := self._chunk(line)) is None:
+                            continue
+                        count.saw(chunk.token_ids)
+                        ended = bool(end) or chunk.finish_reason is not None
+                        (end if ended else chunks).append(chunk)
+                except ExpertError:
+                    if chunks:
+                        yield joined(chunks)
+                    raise
+                if chunks:
+                    yield joined(chunks)
+                if reader.done:
+                    break
+            if not response.content.at_eof():
+                await _drain(content)
+        if not end:
+            raise ExpertUnavailable(self.expert_id, f"{self._servers.hosts}: the answer broke off")
+        last = joined(end)
+        if last.usage is not None and drafted is not None:
+            accepted, rejected = count.accepted_and_rejected()
+            usage = replace(
+                last.usage, accepted_draft_tokens=accepted, rejected_draft_tokens=rejected
+            )
+            last = replace(last, usage=usage)
+        yield last
+
+    async def health(self) -> Health:
+        """Whether any server can be reached (slow is reached); asked every few seconds."""
+        if not self._is_running:
+            return Health(False, "the expert is not running")
+        if _now() >= self._health_until:
+            self._health_until = _now() + HEALTH_INTERVAL_S
+            answers = await self._ask_all("/v1/models", HEALTH_TIMEOUT_S)
+            reached = any(not isinstance(a, ExpertUnavailable) for a in answers)
+            detail = "" if reached else f"{self._servers.hosts}: cannot be reached"
+            self._health = Health(reached, detail)
+        return self._health
+
+    def _lines(self, reader: EventReader, block: bytes) -> list[str]:
+        try:
+            return reader.feed(block)
+        except StreamTooLarge as error:
+            raise ExpertUnavailable(self.expert_id, f"{self._servers.hosts}: {error}") from error
+
+    def _chunk(self, line: str) -> Chunk | None:
+        """Return what an event adds to the answer, None if it adds nothing.
+
+        Raises:
+            ExpertError: it is not of the expected form, or it reports an error.
+        """
+        try:
+            event = event_of(line)
+            if event.error is not None:
+                self._raise_error(event.error)
+            return chunk_of(event)
+        except BadEvent as error:
+            message = f"{self._servers.hosts}: {error}"
+            raise ExpertUnavailable(self.expert_id, message) from error
+
+    def _raise_error(self, error: object) -> NoReturn:
+        message, param, code = error_fields({"error": error})
+        status = error.get("code") if isinstance(error, dict) else None
+        if isinstance(status, int) and 400 <= status < 500:
+            raise rejected(self.expert_id, message, param, code)
+        raise ExpertUnavailable(self.expert_id, f"{self._servers.hosts}: {message}")
+
+    def _body(self, prompt: TokenPrompt, params: GenerationParams) -> dict[str, object]:
+        body = request_body(self._model, prompt, params)
+        if "max_tokens" not in body and self._default_fits(prompt):
+            body["max_tokens"] = self._spec.max_tokens_default
+        if prompt.open_turn or (prompt.messages and prompt.messages[-1].role == "assistant"):
+            body |= _OPEN_TURN
+        if self._capabilities.open_turn_prefill:  # vLLM
+            body["return_token_ids"] = True
+            if prompt.cache_salt is not None:
+                body["cache_salt"] = prompt.cache_salt
+        return body
+
+    def _default_fits(self, prompt: TokenPrompt) -> bool:
+        limit = self._capabilities.max_model_len
+        return limit is None or 2 * prompt.num_tokens + self._spec.max_tokens_default <= limit
+
+    async def _ask_all(self, path: str, timeout_s: float) -> list[object]:
+        asked = (self._servers.get_json(n, path, timeout_s=timeout_s) for n in self._servers.nodes)
+        return list(await asyncio.gather(*asked, return_exceptions=True))
+
+    async def _find_model(self) -> int | None:
+        """Return the model's context limit, if its server tells it.
+
+        Raises:
+            ExpertUnavailable: no server can be reached, or it does not serve the model.
+        """
+        timeout_s = min(PROBE_TIMEOUT_S, self._spec.start_timeout_s)
+        answer = first_reachable(await self._ask_all("/v1/models", timeout_s))
+        cards = answer.get("data", []) if isinstance(answer, dict) else []
+        served = {card.get("id"): card for card in cards if isinstance(card, dict)}
+        if self._model not in served:
+            names = ", ".join(sorted(map(str, served))) or "no model"
+            message = f"{self._servers.hosts} serves {names}, not {self._model!r}"
+            raise ExpertUnavailable(self.expert_id, message)
+        limit = served[self._model].get("max_model_len")
+        return limit if isinstance(limit, int) else None
+
+    async def _probe_open_turn(self) -> bool:
+        """Whether the server can leave the user's turn open: the prompt then really is shorter."""
+        prompt = TokenPrompt((), 1, messages=(Message("user", "Hello there"),))
+        body = request_body(self._model, prompt, GenerationParams(max_tokens=1, temperature=0.0))
+        try:
+            closed = usage_of(await self._servers.post_json(_path(prompt), body, key="probe"))
+            opened = usage_of(
+                await self._servers.post_json(_path(prompt), body | _OPEN_TURN, key="probe")
+            )
+        except ExpertTimeout:
+            raise
+        except ExpertError:
+            return False
+        return (
+            closed is not None
+            and opened is not None
+            and opened.prompt_tokens < closed.prompt_tokens
+        )
+
+
+def _path(prompt: TokenPrompt) -> str:
+    return "/v1/completions" if prompt.text is not None else "/v1/chat/completions"
+
+
+def _key(prompt: TokenPrompt) -> str:
+    session = affinity_key.get()
+    if session is not None:
+        return session
+    return prompt.text[:256] if prompt.text is not None else prompt.messages[0].content[:256]
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def _drain(blocks: AsyncIterator[bytes]) -> None:
+    """Read what follows the last event, normally nothing: the connection can then be used again."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_S):
+            async for _ in blocks:
+                pass

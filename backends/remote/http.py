@@ -1,0 +1,324 @@
+"""HTTP to one or more equal servers: fail-over, bounded retries, errors in LiveMind's terms.
+
+A request is repeated only as long as nothing of its answer has arrived. Knows nothing of prompts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import random
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import aiohttp
+import msgspec
+import tenacity
+
+from ..errors import ExpertError, ExpertOverloaded, ExpertTimeout, ExpertUnavailable, PromptRejected
+from ..spec import ExpertSpec
+from .affinity import ranked
+
+CONNECT_TIMEOUT_S = 5.0
+MAX_CONNECTIONS = 256
+KEEPALIVE_S = 4.0
+"""Less than the 5 s after which uvicorn, and so vLLM's server, closes an idle connection."""
+NODE_REST_S = 2.0
+MIN_ATTEMPTS = 3
+LONGEST_RETRY_AFTER_S = 60.0
+MAX_BODY_BYTES = 4 << 20
+_LARGE_BODY_BYTES = 1 << 20  # above this aiohttp wants to read the body piece by piece
+_BUSY = (429, 503)
+_KEY_REFUSED = (401, 403)
+_NOT_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+
+
+class RemoteServers:
+    """The servers of one remote expert, any of which can answer.
+
+    Args:
+        spec: base URLs, the name of the variable with the key, and the longest silence.
+        session: makes the HTTP client; tests replace it.
+    """
+
+    def __init__(
+        self,
+        spec: ExpertSpec,
+        session: Callable[..., aiohttp.ClientSession] = aiohttp.ClientSession,
+    ) -> None:
+        self._expert_id = spec.expert_id
+        self._timeout_s = spec.timeout_s
+        self._api_key_env = spec.api_key_env
+        self._make_client = session
+        self._client: aiohttp.ClientSession | None = None
+        self.nodes = tuple(url.rstrip("/").removesuffix("/v1") for url in spec.base_urls)
+        self._rest_until: dict[str, float] = {}
+
+    @property
+    def hosts(self) -> str:
+        """The servers' hosts and ports, without credentials; fit to be shown."""
+        return ", ".join(urlsplit(node).netloc.rpartition("@")[2] for node in self.nodes)
+
+    def open(self) -> None:
+        """Make the client.
+
+        Raises:
+            ExpertUnavailable: no base URL, or the variable with the key is not set.
+        """
+        if not self.nodes:
+            raise ExpertUnavailable(self._expert_id, "base_urls is empty")
+        headers = {"Content-Type": "application/json"}
+        if self._api_key_env is not None:
+            key = os.environ.get(self._api_key_env)
+            if not key:
+                message = f"the environment variable {self._api_key_env} is not set"
+                raise ExpertUnavailable(self._expert_id, message)
+            headers["Authorization"] = f"Bearer {key}"
+        connect_s = min(CONNECT_TIMEOUT_S, self._timeout_s)
+        self._client = self._make_client(
+            headers=headers,
+            timeout=aiohttp.ClientTimeout(
+                total=None,
+                connect=self._timeout_s,  # the wait for one of the connections included
+                sock_connect=connect_s,
+                sock_read=self._timeout_s,
+            ),
+            connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, keepalive_timeout=KEEPALIVE_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=bool(getproxies()),  # costs something with every request
+        )
+
+    async def close(self) -> None:
+        """Close every connection; streams in flight fail with ExpertUnavailable. Idempotent."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    async def get_json(self, node: str, path: str, *, timeout_s: float) -> Any:
+        """Return what one server answers to a GET, without any retry.
+
+        Raises:
+            ExpertError: it did not answer, or not with JSON.
+        """
+        limit = aiohttp.ClientTimeout(
+            total=2 * timeout_s, sock_connect=timeout_s, sock_read=timeout_s
+        )
+        asked = self._running().get(f"{node}{path}", timeout=limit, allow_redirects=False)
+        try:
+            async with asked as response:
+                content = await self._read(response)
+        except aiohttp.ClientError as error:
+            raise self.translated(error) from error
+        except TimeoutError as error:  # of the whole, with the wait for a free connection
+            raise ExpertTimeout(self._expert_id, f"{self.hosts}: no answer in time") from error
+        if response.status >= 400:
+            raise self._refusal(response, content)
+        return self._json(content)
+
+    async def post_json(self, path: str, body: Mapping[str, object], *, key: str) -> Any:
+        """Return the answer to a POST; see ``stream`` for retries and errors."""
+        async with self.stream(path, body, key=key) as response:
+            return self._json(await self._read(response))
+
+    def stream(self, path: str, body: Mapping[str, object], *, key: str) -> Exchange:
+        """Return an exchange: a POST to the server responsible for ``key``, and its answer.
+
+        A server that refuses the connection or is busy rests for a while and the next one is asked;
+        when all rest, waits for the first, in all no longer than the expert's timeout.
+
+        Raises:
+            ExpertError: also from the block, when reading the response fails.
+        """
+        return Exchange(self, path, _encoded(body), key)
+
+    async def send(self, path: str, content: bytes, key: str) -> aiohttp.ClientResponse:
+        """Return the successful response to a POST, to be released; see ``stream``."""
+        try:
+            return await self._send(path, content, key)
+        except ExpertError as error:
+            if not self._worth_a_retry(error):
+                raise
+            return await self._send_again(path, content, key, error)
+
+    def translated(self, error: aiohttp.ClientError) -> ExpertError:
+        """Return the error of a connection in LiveMind's terms."""
+        if isinstance(error, _NOT_CONNECTED):
+            return ExpertUnavailable(self._expert_id, f"{self.hosts}: cannot be reached")
+        if isinstance(error, aiohttp.ServerTimeoutError):
+            return ExpertTimeout(self._expert_id, f"{self.hosts}: no answer in time")
+        return ExpertUnavailable(self._expert_id, f"{self.hosts}: the connection broke")
+
+    async def _send_again(
+        self, path: str, content: bytes, key: str, failure: ExpertError
+    ) -> aiohttp.ClientResponse:
+        """Repeat a request that failed once; ``failure`` is raised where there is no time left."""
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(self._worth_a_retry),
+            wait=lambda state: self._wait_s(),
+            stop=tenacity.stop_before_delay(self._timeout_s)
+            | tenacity.stop_after_attempt(max(MIN_ATTEMPTS, 2 * len(self.nodes))),
+            reraise=True,
+        )
+        failures = [failure]
+
+        async def send() -> aiohttp.ClientResponse:
+            if failures:
+                raise failures.pop()
+            return await self._send(path, content, key)
+
+        response: aiohttp.ClientResponse = await retrying(send)
+        return response
+
+    async def _send(self, path: str, content: bytes, key: str) -> aiohttp.ClientResponse:
+        client = self._running()
+        node = self._choose(key)
+        try:
+            response = await client.post(
+                f"{node}{path}", data=_payload(content), allow_redirects=False
+            )
+        except _NOT_CONNECTED as error:
+            self._rest(node, NODE_REST_S)
+            raise self.translated(error) from error
+        except aiohttp.ClientError as error:
+            raise self.translated(error) from error
+        except RuntimeError as error:  # aiohttp: the session has been closed
+            raise ExpertUnavailable(self._expert_id, "the expert has been stopped") from error
+        if response.status < 400:
+            return response
+        try:
+            refusal = self._refusal(response, await self._read(response))
+        except aiohttp.ClientError as error:
+            raise self.translated(error) from error
+        finally:
+            response.release()
+        if isinstance(refusal, ExpertOverloaded):
+            self._rest(node, refusal.retry_after_s)
+        raise refusal
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        content = bytearray()
+        async for block in response.content.iter_any():
+            content += block
+            if len(content) > MAX_BODY_BYTES:
+                message = f"its answer is larger than {MAX_BODY_BYTES} bytes"
+                raise ExpertUnavailable(self._expert_id, message)
+        return bytes(content)
+
+    def _running(self) -> aiohttp.ClientSession:
+        if self._client is None:
+            raise ExpertUnavailable(self._expert_id, "the expert is not running")
+        return self._client
+
+    def _choose(self, key: str) -> str:
+        now = asyncio.get_running_loop().time()
+        order = ranked(self.nodes, key)
+        return next((node for node in order if self._rest_until.get(node, 0) <= now), order[0])
+
+    def _rest(self, node: str, seconds: float) -> None:
+        self._rest_until[node] = asyncio.get_running_loop().time() + seconds
+
+    def _wait_s(self) -> float:
+        """Seconds until a server has rested, a little more at random if that is a wait at all."""
+        now = asyncio.get_running_loop().time()
+        shortest = max(0.0, min(self._rest_until.get(node, 0.0) for node in self.nodes) - now)
+        return shortest * (1 + random.random() / 4)
+
+    def _worth_a_retry(self, error: BaseException) -> bool:
+        connecting = isinstance(error.__cause__, _NOT_CONNECTED)
+        return isinstance(error, ExpertOverloaded) or connecting
+
+    def _refusal(self, response: aiohttp.ClientResponse, content: bytes) -> ExpertError:
+        status, (message, param, code) = response.status, error_fields(content)
+        shown = f"{self.hosts} answered {status}" + (f": {message}" if message else "")
+        if status in _BUSY:
+            return ExpertOverloaded(self._expert_id, shown, retry_after_s(response.headers))
+        if status in _KEY_REFUSED:
+            message = f"{self.hosts} refuses the API key ({status})"
+            return ExpertUnavailable(self._expert_id, message)
+        if status < 500:
+            return rejected(self._expert_id, message or shown, param, code)
+        return ExpertUnavailable(self._expert_id, shown)
+
+    def _json(self, content: bytes) -> Any:
+        try:
+            return json.loads(content)
+        except (ValueError, RecursionError):
+            message = f"{self.hosts}: the answer is not JSON"
+            raise ExpertUnavailable(self._expert_id, message) from None
+
+
+class Exchange(AbstractAsyncContextManager[aiohttp.ClientResponse]):
+    """One POST and its successful response, which is released at the end of the block."""
+
+    __slots__ = ("_content", "_key", "_path", "_response", "_servers")
+
+    def __init__(self, servers: RemoteServers, path: str, content: bytes, key: str) -> None:
+        self._servers = servers
+        self._path = path
+        self._content = content
+        self._key = key
+
+    async def __aenter__(self) -> aiohttp.ClientResponse:
+        """Send the request. Raises ExpertError."""
+        self._response = await self._servers.send(self._path, self._content, self._key)
+        return self._response
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Close the connection unless the answer was read to its end."""
+        self._response.release()
+        if isinstance(error, aiohttp.ClientError):
+            raise self._servers.translated(error) from error
+
+
+def rejected(expert_id: str, message: str, param: str | None, code: str | None) -> PromptRejected:
+    """Return the PromptRejected for a server's 4xx, naming a prompt that is too long as such."""
+    too_long = "context length" in message or "maximum model length" in message
+    named = "context_length_exceeded" if too_long else code or "invalid_value"
+    return PromptRejected(expert_id, message, param=param, code=named)
+
+
+def error_fields(content: bytes | Mapping[str, object]) -> tuple[str, str | None, str | None]:
+    """Return message, param and code of an OpenAI error body, empty where it is something else."""
+    try:
+        body: Any = json.loads(content) if isinstance(content, bytes) else content
+        error = body.get("error", body)
+        message, param, code = (error.get(name) for name in ("message", "param", "code"))
+    except (ValueError, AttributeError, RecursionError):
+        return "", None, None
+    shown = " ".join(str(message).split())[:500] if message else ""
+    shown = shown.encode("utf-8", "replace").decode()
+    return (
+        shown,
+        param if isinstance(param, str) else None,
+        code if isinstance(code, str) else None,
+    )
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float:
+    """Return the Retry-After header in seconds, bounded; 1 where it is missing or a date."""
+    try:
+        return min(max(float(headers.get("Retry-After", "1")), 0.0), LONGEST_RETRY_AFTER_S)
+    except ValueError:
+        return 1.0
+
+
+def first_reachable(results: Sequence[object]) -> object:
+    """Return the first result that is no exception; raise the first exception if there is none."""
+    for result in results:
+        if not isinstance(result, BaseException):
+            return result
+    raise next(result for result in results if isinstance(result, BaseException))
+
+
+def _encoded(body: Mapping[str, object]) -> bytes:
+    return msgspec.json.encode(body)
+
+
+def _payload(content: bytes) -> bytes | io.BytesIO:
+    """Return a body in the form aiohttp wants for its size."""
+    return content if len(content) <= _LARGE_BODY_BYTES else io.BytesIO(content)

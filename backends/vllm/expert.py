@@ -1,0 +1,384 @@
+"""An expert that is a vLLM engine of this process: prefix caching, priorities, streaming.
+
+Translates between LiveMind's values and vLLM's; the engine's processes are ``process.py``'s, its
+exceptions ``errors.py``'s, the chat template ``render.py``'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+from ..base import (
+    Capabilities,
+    Chunk,
+    Draft,
+    FinishReason,
+    GenerationParams,
+    Health,
+    Message,
+    PrefillResult,
+    Priority,
+    TokenLogprob,
+    TokenPrompt,
+    Usage,
+)
+from ..doctor.formats import fit_alone, tell_formats
+from ..drafts import DraftCount, DraftFeed
+from ..errors import ExpertError, ExpertTimeout, ExpertUnavailable, PromptRejected
+from ..spec import ExpertSpec
+from .drafts import DRAFT, DRAFT_ID, is_ours, missing_hook
+from .errors import translate
+from .images import engine_input, image_mark
+from .prepare import prefill_lengths, verify_lengths
+from .process import EngineProcess
+from .render import Renderer
+
+log = logging.getLogger(__name__)
+
+# GenerationParams that vLLM's SamplingParams calls by the same name.
+_SAME_NAMES = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "seed",
+    "logprobs",
+)
+_FINISH: dict[str, FinishReason] = {"stop": "stop", "repetition": "stop", "length": "length"}
+
+
+class VllmExpert:
+    """One model in one vLLM engine.
+
+    Args:
+        spec: its settings; see ``engine_args.py`` for how they reach the engine.
+    """
+
+    def __init__(self, spec: ExpertSpec) -> None:
+        self.expert_id = spec.expert_id
+        self._spec = spec
+        self._process: EngineProcess | None = None
+        self._engine: Any = None
+        self._renderer: Renderer | None = None
+        self._preparing: asyncio.Task[None] | None = None
+        self._defaults: dict[str, Any] = {}
+        self._capabilities = Capabilities(prefix_block_tokens=spec.block_size)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Complete after ``start``."""
+        return self._capabilities
+
+    def process_ids(self) -> tuple[int, ...]:
+        """Process ids of the running engine: EngineCore first, then its workers."""
+        return self._process.process_ids() if self._process is not None else ()
+
+    async def start(self) -> None:
+        """Start the engine and let it compute one token, so that what cannot work fails here."""
+        if self._process is not None:
+            return
+        formats = await asyncio.to_thread(fit_alone, self._spec)
+        if formats.refused:
+            cause = f"kv_cache_dtype {formats.asked_kv_cache}: {formats.kv_cache_why}"
+            raise ExpertUnavailable(self.expert_id, cause)
+        tell_formats(formats)
+        self._process = EngineProcess(_that_this_vllm_obeys(formats.spec))
+        try:
+            await self._process.start()
+            self._engine = self._process.engine
+            self._learn_model()
+            first_token = TokenPrompt((0,), 1)
+            await self.prefill(first_token, priority=Priority.FOREGROUND)
+            if self._capabilities.drafts:
+                await verify_lengths(self, first_token)
+        except BaseException:
+            await self.stop()
+            raise
+        name = f"prepare-{self.expert_id}"
+        self._preparing = asyncio.create_task(self._prepare_lengths(), name=name)
+
+    async def _prepare_lengths(self) -> None:
+        with suppress(ExpertError):  # whoever asks it next is told what is wrong with it
+            await prefill_lengths(self)
+
+    async def stop(self) -> None:
+        """Kill the engine; requests in flight fail with ExpertUnavailable."""
+        if self._preparing is not None:
+            self._preparing.cancel()
+            await asyncio.wait([self._preparing])
+            self._preparing = None
+        process, self._process, self._engine = self._process, None, None
+        if process is not None:
+            await process.stop()
+
+    def render(self, messages: Sequence[Message], *, open_turn: bool) -> TokenPrompt:
+        """See ``Expert.render``."""
+        return self._running_renderer().render(messages, open_turn=open_turn)
+
+    def tokenize(self, text: str) -> TokenPrompt:
+        """See ``Expert.tokenize``."""
+        return self._running_renderer().tokenize(text)
+
+    async def prefill(self, prompt: TokenPrompt, *, priority: Priority) -> PrefillResult:
+        """Generate one token and throw it away: the prompt's blocks stay in the prefix cache."""
+        began = time.perf_counter()
+        params = GenerationParams(max_tokens=1, temperature=0.0)
+        cached = 0
+        request_id = f"prefill-{uuid4().hex}"
+        async with aclosing(self._outputs(prompt, params, priority, request_id)) as outputs:
+            async for output in outputs:
+                cached = output.num_cached_tokens or 0
+        elapsed_ms = (time.perf_counter() - began) * 1000
+        return PrefillResult(cached, len(prompt.token_ids) - cached, elapsed_ms)
+
+    async def generate(
+        self,
+        prompt: TokenPrompt,
+        params: GenerationParams,
+        *,
+        priority: Priority,
+        request_id: str,
+        draft: Draft | None = None,
+    ) -> AsyncGenerator[Chunk, None]:
+        """Stream the answer; see ``Expert.generate``."""
+        if prompt.open_turn:
+            raise PromptRejected(self.expert_id, "an open turn can only be prefilled")
+        completion_tokens = 0
+        feed = self._feed(params, draft)
+        count = DraftCount(feed)
+        stream = self._outputs(prompt, params, priority, request_id, feed)
+        async with aclosing(stream) as outputs:
+            async for output in outputs:
+                answer = output.outputs[0]
+                completion_tokens += len(answer.token_ids)
+                count.saw(answer.token_ids)
+                reason, usage = None, None
+                if output.finished:
+                    reason = _FINISH.get(answer.finish_reason)
+                    if reason is None:
+                        cause = f"the engine ended the request: {answer.finish_reason}"
+                        raise ExpertUnavailable(self.expert_id, cause)
+                    usage = Usage(
+                        len(output.prompt_token_ids or prompt.token_ids),
+                        completion_tokens,
+                        output.num_cached_tokens,
+                        *count.accepted_and_rejected(),
+                    )
+                yield Chunk(
+                    answer.text,
+                    tuple(answer.token_ids),
+                    _logprobs(answer.token_ids, answer.logprobs, params.logprobs),
+                    reason,
+                    usage,
+                )
+
+    async def health(self) -> Health:
+        """Whether the engine's processes are alive."""
+        if self._engine is None or self._process is None:
+            return Health(False, "the engine is not running")
+        if self._engine.errored or not self._process.process_ids():
+            cause = self._process.death_cause()
+            return Health(False, f"the engine died: {cause}" if cause else "the engine died")
+        return Health(True)
+
+    def _feed(self, params: GenerationParams, draft: Draft | None) -> DraftFeed | None:
+        """Return what is to be verified, None if there is nothing or it cannot be."""
+        draft = params.prediction if draft is None else draft
+        biased = params.logit_bias or self._setting(params, "min_p")
+        if draft is None or biased or not self._capabilities.drafts:
+            return None
+        if isinstance(draft, DraftFeed):
+            return draft
+        if isinstance(draft, str):
+            draft = self._running_renderer().continuation(draft)
+        return DraftFeed.of(draft)
+
+    @asynccontextmanager
+    async def _pushing(
+        self, feed: DraftFeed | None, known: int, draft_id: str
+    ) -> AsyncIterator[None]:
+        """Hand the engine what is drafted after the request was sent."""
+        if feed is None or feed.closed:
+            yield
+            return
+        pushing = asyncio.create_task(self._push(feed, known, draft_id))
+        try:
+            yield
+        finally:
+            pushing.cancel()
+            await asyncio.wait([pushing])
+
+    async def _push(self, feed: DraftFeed, known: int, draft_id: str) -> None:
+        while tokens := await feed.later(known):
+            known += len(tokens)
+            try:
+                await self._running_engine().collective_rpc(
+                    "livemind_push_draft", args=(draft_id, tokens)
+                )
+            except Exception as error:  # the answer itself says what is wrong with the engine
+                log.debug("a draft could not be passed on: %s", type(error).__name__)
+                return
+
+    async def _outputs(
+        self,
+        prompt: TokenPrompt,
+        params: GenerationParams,
+        priority: Priority,
+        request_id: str,
+        feed: DraftFeed | None = None,
+    ) -> AsyncGenerator[Any, None]:
+        """Yield vLLM's outputs of one request; abort it when closed, translate what it raises."""
+        engine = self._running_engine()
+        try:
+            token_input = await self._input(engine, prompt)
+            sampling = self._sampling(len(token_input["prompt_token_ids"]), params)
+            known = 0
+            if feed is not None:
+                known = len(feed.tokens)
+                sampling.extra_args = {DRAFT: list(feed.tokens), DRAFT_ID: request_id}
+            stream = engine.generate(token_input, sampling, request_id, priority=int(priority))
+            async with aclosing(stream), self._pushing(feed, known, request_id):
+                while True:
+                    async with asyncio.timeout(self._spec.timeout_s):
+                        output = await anext(stream, None)
+                    if output is None:
+                        return
+                    yield output
+        except TimeoutError:
+            message = f"no token for {self._spec.timeout_s:.0f} s"
+            raise ExpertTimeout(self.expert_id, message) from None
+        except Exception as error:
+            raise translate(self.expert_id, error) from error
+
+    async def _input(self, engine: Any, prompt: TokenPrompt) -> Any:
+        """Return what vLLM takes."""
+        from vllm.inputs.engine import tokens_input
+
+        if not prompt.images:
+            return tokens_input(list(prompt.token_ids), cache_salt=prompt.cache_salt)
+        found = await engine_input(engine, self.expert_id, prompt)
+        tokens, limit = len(found["prompt_token_ids"]), self._capabilities.max_model_len or 0
+        if tokens + 1 > limit:
+            message = (
+                f"the prompt has {tokens} tokens with its images; with one token of answer that is "
+                f"more than the context limit of {limit} tokens"
+            )
+            raise PromptRejected(
+                self.expert_id, message, param="messages", code="context_length_exceeded"
+            )
+        return found
+
+    def _sampling(self, prompt_tokens: int, params: GenerationParams) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        limit = self._capabilities.max_model_len or 0
+        room = limit - prompt_tokens
+        if params.max_tokens is not None and params.max_tokens > room:
+            message = (
+                f"max_tokens={params.max_tokens} and the prompt of {prompt_tokens} tokens "
+                f"are together more than the context limit of {limit} tokens"
+            )
+            raise PromptRejected(self.expert_id, message, param="max_tokens")
+        settings = dict(self._defaults)
+        settings.update(
+            (name, value) for name in _SAME_NAMES if (value := getattr(params, name)) is not None
+        )
+        default = min(self._spec.max_tokens_default, room)
+        settings["max_tokens"] = default if params.max_tokens is None else params.max_tokens
+        return SamplingParams(
+            **settings,
+            stop=list(params.stop),
+            logit_bias=dict(params.logit_bias) or None,
+            ignore_eos=params.ignore_eos,
+            output_kind=RequestOutputKind.DELTA,
+        )
+
+    def _learn_model(self) -> None:
+        config = self._engine.vllm_config
+        max_model_len = config.model_config.max_model_len
+        self._defaults = config.model_config.get_diff_sampling_param()
+        self._defaults.pop("max_tokens", None)
+        drafts = is_ours(config.speculative_config)
+        if drafts:
+            # vLLM refuses min_p and logit_bias beside speculative decoding. Here a request with
+            # them gets no proposals, and drafts.py gives the engine what obeys them.
+            self._engine.input_processor.speculative_config = None
+        mark = image_mark(config.model_config) if self._spec.images else None
+        if self._spec.images and mark is None:
+            raise ExpertUnavailable(self.expert_id, "images: the model takes no images")
+        self._renderer = Renderer(
+            self._engine.get_tokenizer(),
+            expert_id=self.expert_id,
+            max_model_len=max_model_len,
+            image_mark=mark,
+        )
+        self._capabilities = Capabilities(
+            tokenizer_id=self._renderer.tokenizer_id,
+            max_model_len=max_model_len,
+            prefix_block_tokens=config.cache_config.block_size,
+            max_tokens_default=self._spec.max_tokens_default,
+            images=mark is not None,
+            drafts=drafts,
+            dtype=_name(config.model_config.dtype),
+            kv_cache_dtype=_cached_in(config),
+        )
+
+    def _setting(self, params: GenerationParams, name: str) -> Any:
+        value = getattr(params, name)
+        return self._defaults.get(name) if value is None else value
+
+    def _running_engine(self) -> Any:
+        if self._engine is None:
+            raise ExpertUnavailable(self.expert_id, "the engine is not running")
+        return self._engine
+
+    def _running_renderer(self) -> Renderer:
+        if self._renderer is None:
+            raise ExpertUnavailable(self.expert_id, "the engine has not been started")
+        return self._renderer
+
+
+def _that_this_vllm_obeys(spec: ExpertSpec) -> ExpertSpec:
+    """Return the spec, without the verification of drafts where this vLLM has no hooks for it."""
+    if spec.verify_drafts is False:
+        return spec
+    missing = missing_hook()
+    if missing is None:
+        return spec
+    log.warning("expert %s verifies no drafts: this vLLM lacks %s", spec.expert_id, missing)
+    return replace(spec, verify_drafts=False)
+
+
+def _name(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _cached_in(config: Any) -> str:
+    asked = str(config.cache_config.cache_dtype)
+    return _name(config.model_config.dtype) if asked == "auto" else asked
+
+
+def _logprobs(
+    token_ids: Sequence[int], entries: Sequence[Mapping[int, Any]] | None, wanted: int | None
+) -> tuple[TokenLogprob, ...] | None:
+    """Return one TokenLogprob per token, its ``wanted`` best alternatives best first."""
+    if wanted is None or entries is None:
+        return None
+    found = []
+    for token_id, candidates in zip(token_ids, entries, strict=True):
+        best = sorted(candidates.items(), key=lambda item: item[1].rank)[:wanted]
+        top = tuple((entry.decoded_token or "", other, entry.logprob) for other, entry in best)
+        chosen = candidates[token_id]
+        found.append(TokenLogprob(chosen.decoded_token or "", token_id, chosen.logprob, top))
+    return tuple(found)

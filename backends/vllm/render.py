@@ -1,0 +1,269 @@
+"""From messages to token ids: a model's own chat template and tokenizer, fast enough for every key.
+
+Owns the open-turn cut, the folding of the documents role and the cache of tokenized pieces. Works
+with any Hugging Face tokenizer; knows nothing of engines.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import re
+from array import array
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from typing import Any
+
+from msgspec.structs import replace
+
+from ..base import Message, TokenPrompt
+from ..errors import PromptRejected
+from ..folding import fold_documents
+
+_SENTINEL = "\ue000\ue001\ue000"
+_PROBE = "\ue002"
+_CACHED_PIECES = 256
+_FAREST_BACK = 400
+_DOCUMENTS_ROLE = re.compile(r"""==\s*['"]documents['"]""")
+
+
+class Renderer:
+    """Renders for one tokenizer.
+
+    Special tokens split a text into pieces that tokenize independently of each other, so the pieces
+    of an unchanged head come from a cache; where a tokenizer breaks that rule the cache stays off.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer with a chat template.
+        expert_id: for error messages.
+        max_model_len: context limit in tokens.
+        image_mark: what stands in a text for an image; None = the model takes none.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        expert_id: str,
+        max_model_len: int,
+        image_mark: str | None = None,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._image_mark = image_mark
+        self._expert_id = expert_id
+        self._max_model_len = max_model_len
+        self._backend = getattr(tokenizer, "backend_tokenizer", None)
+        self._encode_piece = functools.lru_cache(_CACHED_PIECES)(self._encode_array)
+        self._knows_documents = self._probe_documents()
+        self._knows_parts = image_mark is not None and self._probe_parts()
+        self._marks = self._mark_pattern()
+        self._starts_piece: re.Pattern[str] | None = self._piece_starts()
+        if not self._pieces_are_independent():
+            self._starts_piece = None
+
+    @property
+    def tokenizer_id(self) -> str:
+        """Equal for two tokenizers exactly if they tokenize alike."""
+        if self._backend is not None:
+            parts = json.loads(self._backend.to_str())
+            description = {k: v for k, v in parts.items() if k not in ("truncation", "padding")}
+        else:
+            description = self._tokenizer.get_vocab()
+        return sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
+
+    def render(self, messages: Sequence[Message], *, open_turn: bool) -> TokenPrompt:
+        """Render a conversation; see ``Expert.render``."""
+        text = self._text(messages, open_turn)
+        if open_turn:
+            text = self._cut_open_end(text)
+        ids = self._encode(text)
+        return self._checked(
+            TokenPrompt(
+                ids,
+                len(ids),
+                messages=tuple(messages),
+                open_turn=open_turn,
+                images=tuple(image for message in messages for image in message.images),
+            )
+        )
+
+    def tokenize(self, text: str) -> TokenPrompt:
+        """Tokenize a plain prompt, with the special tokens the tokenizer adds by itself."""
+        shown = self._without_marks(text)
+        ids = tuple(self._tokenizer(shown, add_special_tokens=True)["input_ids"])
+        if not ids:
+            raise PromptRejected(self._expert_id, "the prompt is empty", param="prompt")
+        return self._checked(TokenPrompt(ids, len(ids), text=text))
+
+    def continuation(self, text: str) -> list[int]:
+        """Tokenize what an answer is expected to say, without special tokens around it."""
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _checked(self, prompt: TokenPrompt) -> TokenPrompt:
+        if prompt.num_tokens + 1 > self._max_model_len:
+            raise PromptRejected(
+                self._expert_id,
+                f"the prompt has {prompt.num_tokens} tokens; with one token of answer that is more "
+                f"than the context limit of {self._max_model_len} tokens",
+                param="prompt" if prompt.text is not None else "messages",
+                code="context_length_exceeded",
+            )
+        return prompt
+
+    def _text(self, messages: Sequence[Message], open_turn: bool) -> str:
+        if not messages:
+            raise PromptRejected(self._expert_id, "messages is empty", param="messages")
+        if open_turn and messages[-1].role != "user":
+            raise PromptRejected(
+                self._expert_id, "the open turn is not the user's", param="messages"
+            )
+        folded = list(messages) if self._knows_documents else fold_documents(messages)
+        is_open = open_turn or folded[-1].role == "assistant"
+        if is_open:
+            folded[-1] = replace(folded[-1], content=folded[-1].content + _SENTINEL)
+        turns = [{"role": message.role, "content": self._content(message)} for message in folded]
+        try:
+            text: str = self._tokenizer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=not is_open
+            )
+        except Exception as error:  # a template is a program and raises what it likes
+            cause = " ".join(str(error).split())[:200]
+            message = f"the model's chat template refuses this conversation: {cause}"
+            raise PromptRejected(self._expert_id, message, param="messages") from error
+        return text.partition(_SENTINEL)[0] if is_open else text
+
+    def _content(self, message: Message) -> str | list[dict[str, str]]:
+        """Return a message's content as the template wants it, its images before its text."""
+        mark = self._image_mark
+        if mark is None:
+            if message.images:
+                text, code = f"expert {self._expert_id!r} takes no images", "unsupported_content"
+                raise PromptRejected(self._expert_id, text, param="messages", code=code)
+            return message.content
+        content = self._without_marks(message.content)
+        if self._knows_parts:
+            parts = [{"type": "image"} for _ in message.images]
+            return [*parts, {"type": "text", "text": content}]
+        return "".join(f"{mark}\n" for _ in message.images) + content
+
+    def _without_marks(self, text: str) -> str:
+        """Return what somebody wrote with a blank in each mark: ``< image>`` is no image's place.
+
+        vLLM looks for marks in the tokens and, for some models, in the text of the tokens.
+        """
+        if self._marks is None:
+            return text
+        return self._marks.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+
+    def _cut_open_end(self, text: str) -> str:
+        """Drop the end that may still tokenize differently when more text arrives.
+
+        What stays ends right before whitespace, at a place where the tokenizer splits in any case.
+        """
+        start = max((found.start() for found in self._find_starts(text)), default=0)
+        piece = text[start:]
+        for place in _whitespace_starts(piece):
+            if self._splits_at(piece, place):
+                return text[: start + place]
+        found = self._starts_piece.match(piece) if self._starts_piece is not None else None
+        return text[: start + found.end()] if found is not None else ""
+
+    def _splits_at(self, piece: str, place: int) -> bool:
+        """Whether the tokenizer treats ``piece[:place]`` by itself, whatever follows."""
+        backend = self._backend
+        if backend is None or backend.pre_tokenizer is None:
+            # SentencePiece without a split: no token has a blank inside, but some have newlines.
+            return piece[place] == " "
+        begin = max(0, place - _FAREST_BACK)
+        whole, kept = piece[begin:], piece[begin:place]
+        if backend.normalizer is not None:
+            whole = backend.normalizer.normalize_str(whole)
+            kept = backend.normalizer.normalize_str(kept)
+        if not whole.startswith(kept):
+            return False
+        words = backend.pre_tokenizer.pre_tokenize_str(whole)
+        return any(end == len(kept) for _, (_, end) in words)
+
+    def _encode(self, text: str) -> tuple[int, ...]:
+        starts = [found.start() for found in self._find_starts(text)]
+        edges = [0, *starts, len(text)] if not starts or starts[0] else [*starts, len(text)]
+        ids = array("I")
+        for begin, end in itertools.pairwise(edges):
+            ids += self._encode_piece(text[begin:end])
+        return tuple(ids)
+
+    def _encode_array(self, text: str) -> array[int]:
+        return array("I", self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _find_starts(self, text: str) -> Iterator[re.Match[str]]:
+        return self._starts_piece.finditer(text) if self._starts_piece is not None else iter(())
+
+    def _piece_starts(self) -> re.Pattern[str] | None:
+        """Match the special tokens that take nothing from the text on their left."""
+        added = getattr(self._tokenizer, "added_tokens_decoder", {}).values()
+        tokens = [t.content for t in added if t.special and not (t.lstrip or t.single_word)]
+        tokens.sort(key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, tokens))) if tokens else None
+
+    def _mark_pattern(self) -> re.Pattern[str] | None:
+        """Match the tokens that make up the mark of an image, or the mark if it is mere text."""
+        mark = self._image_mark
+        if mark is None:
+            return None
+        added = getattr(self._tokenizer, "added_tokens_decoder", {}).values()
+        tokens = [t.content for t in added if len(t.content) > 1 and t.content in mark]
+        tokens.sort(key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, tokens or [mark])))
+
+    def _pieces_are_independent(self) -> bool:
+        if self._starts_piece is None:
+            return False
+        words = "One  two.\n\nThree, 4567 \n"
+        for first in self._special_tokens():
+            text = "".join(f"{first}{words}" for _ in range(2)) + f" {first}{first}{words}"
+            if self._encode(text) != tuple(self._encode_array(text)):
+                return False
+        return True
+
+    def _special_tokens(self) -> list[str]:
+        return [t for t in self._tokenizer.all_special_tokens if self._is_start(t)][:8]
+
+    def _is_start(self, token: str) -> bool:
+        return self._starts_piece is not None and self._starts_piece.fullmatch(token) is not None
+
+    def _probe_parts(self) -> bool:
+        """Whether the template wants content in parts, and puts a mark where an image stands."""
+        parts = [{"type": "image"}, {"type": "text", "text": _PROBE}]
+        turn = {"role": "user", "content": parts}
+        try:
+            text: str = self._tokenizer.apply_chat_template([turn], tokenize=False)
+        except Exception:  # the template joins strings
+            return False
+        return _PROBE in text and "'type'" not in text and str(self._image_mark) in text
+
+    def _probe_documents(self) -> bool:
+        """Whether the model was made for a documents role, by its template or a special token."""
+        try:
+            text: str = self._tokenizer.apply_chat_template(
+                [
+                    {"role": "documents", "content": _PROBE},
+                    {"role": "user", "content": "x"},
+                ],
+                tokenize=False,
+            )
+        except Exception:  # the template refuses the role, however it says so
+            return False
+        head, found, _ = text.partition(_PROBE)
+        if not found:
+            return False
+        template = str(getattr(self._tokenizer, "chat_template", ""))
+        added = getattr(self._tokenizer, "added_tokens_decoder", {}).values()
+        marks = [t.content for t in added if "documents" in t.content]
+        return bool(_DOCUMENTS_ROLE.search(template)) or any(mark in head for mark in marks)
+
+
+def _whitespace_starts(text: str) -> Iterator[int]:
+    """Yield where the runs of whitespace begin, last first, within reach of the end."""
+    begin = max(0, len(text) - _FAREST_BACK)
+    yield from reversed([begin + f.start() for f in re.finditer(r"\s+", text[begin:])])

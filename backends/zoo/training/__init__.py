@@ -1,0 +1,1 @@
+"""How the embedded experts were trained; nothing here runs in a server."""

@@ -1,0 +1,1 @@
+"""``livemind bench consensus``: several experts against one."""

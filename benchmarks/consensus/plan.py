@@ -1,0 +1,140 @@
+"""How much the consensus benchmark asks, of whom, and where it keeps what it saw."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from ...orchestrator.consensus.choice import Consensus
+from .ask import Asked, Asker, Way
+from .questions import SETS, Question, natural
+from .rows import Row, row
+
+FAST = "fast"
+PARTS = ("accuracy", "texts", "times", "mix", "typed")
+ROWS_OF = {
+    "accuracy": ("validation", "accuracy"),
+    "texts": ("identical",),
+    "times": ("pairs",),
+    "mix": ("mix",),
+    "typed": ("typed",),
+}
+POLICIES = {
+    "first": Consensus("first"),
+    "draft": Consensus("draft"),
+    "verify": Consensus("verify", verdict="continue"),
+    "vote": Consensus("vote"),
+}
+"""The embedded experts can answer but not judge: verdicts compare continuations."""
+WARM_UP_SEED = 2_000_000
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much is asked, in questions.
+
+    Attributes:
+        domains: of the embedded experts; each is also the id of an expert.
+        per_set: of each set and domain.
+        validation: of each domain, to choose the best single expert.
+        identical: in all, answered twice and compared as text.
+        pairs: in all, timed with drafts made before the question was whole.
+        mix: in all, typed by typists of several kinds, with drafts and without.
+        typed: in all, typed at human speed.
+    """
+
+    domains: tuple[str, ...]
+    parts: tuple[str, ...]
+    per_set: int
+    validation: int
+    identical: int
+    pairs: int
+    mix: int
+    typed: int
+    seed: int
+
+    @property
+    def experts(self) -> tuple[str, ...]:
+        """Ids of the experts, the fast one first."""
+        return (FAST, *self.domains)
+
+    def steps(self) -> int:
+        """Return how many questions all of it asks about."""
+        domains = len(self.domains)
+        sets = len(SETS) - (domains == 1)
+        counts = {
+            "accuracy": domains * (self.validation + sets * self.per_set),
+            "texts": self.identical,
+            "times": self.pairs,
+            "mix": self.mix,
+            "typed": self.typed,
+        }
+        return sum(counts[part] for part in self.parts)
+
+
+@dataclass(slots=True)
+class Recorder:
+    """Asks and keeps; ``rows`` grows while the run lasts. ``step`` is called once a question."""
+
+    plan: Plan
+    asker: Asker
+    step: Callable[[str], None]
+    rows: list[Row] = field(default_factory=list)
+
+    async def warm_up(self) -> None:
+        """Let every expert and every policy run once, unrecorded."""
+        plan = self.plan
+        for question in natural(plan.domains, len(plan.domains), plan.seed + WARM_UP_SEED):
+            for expert in plan.experts:
+                await self.asker.ask(question, Way(expert))
+            for policy in POLICIES.values():
+                await self.asker.ask(question, Way(question.leader, policy))
+
+    async def ask(
+        self, part: str, arm: str, question: Question, way: Way, *,
+        judged: bool = False, kind: str | None = None,
+    ) -> Asked:  # fmt: skip
+        """Ask and keep a row; ``judged``: say whether the answer is right."""
+        asked = await self.asker.ask(question, way)
+        self.keep(row(part, arm, question, asked, kind=kind), question, asked, judged=judged)
+        return asked
+
+    def keep(self, found: Row, question: Question, asked: Asked, *, judged: bool) -> None:
+        """Keep a row."""
+        right = asked.outcome == "completed" and question.is_right(asked.text) if judged else None
+        self.rows.append(replace(found, right=right))
+
+    def shuffled(self, ways: Mapping[T, Way], number: int) -> list[tuple[T, Way]]:
+        """Return the ways to ask a question in an order drawn from the seed."""
+        rng = random.Random(f"{self.plan.seed}|{number}")
+        return rng.sample(list(ways.items()), len(ways))
+
+
+def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Yield the items in order, ``size`` at a time."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def settings(plan: Plan, engine_log: str) -> dict[str, Any]:
+    """Return a configuration with the plan's experts, all loaded."""
+    return {
+        "experts": [
+            {
+                "expert_id": name,
+                "model_path": f"zoo:{name}",
+                "domain": "all" if name == FAST else name,
+                "max_model_len": 2048,
+                "kv_cache_gib": 0.25,
+                "engine_log": engine_log,
+            }
+            for name in plan.experts
+        ],
+        "lazy_loading": {"enabled": False, "memory_threshold": 1.0},
+        "router": {"fast_expert": FAST, "default_expert": plan.domains[0]},
+        "rag": {"enabled": False},
+    }

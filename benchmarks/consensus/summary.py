@@ -1,0 +1,227 @@
+"""From rows to the report's cases and its flat summary. Pure.
+
+Differences and ratios are paired: the same question in both arms. Failed turns count as wrong and
+have no times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from ..figures.measure import distribution
+from ..figures.stats import bootstrap, p50, ratio, share
+from .accuracy import best_single
+from .draft_summary import draft_summary, identical, mix, pairs
+from .plan import FAST, POLICIES
+from .questions import SETS
+from .rows import Json, Row
+
+Number = float | None
+ARMS = {
+    "fast": "fast expert alone",
+    "strong": "the domain's expert alone",
+    "single": "best single expert, by validation",
+    "samples": "best single, as many samples as experts",
+    "first": "first: the routed expert alone",
+    "draft": "draft",
+    "verify": "verify",
+    "vote": "vote",
+    "oracle": "any expert right",
+}
+JUDGES = "quorum"
+MISROUTED = "out_of_domain"
+
+
+def arms_of(rows: Iterable[Row]) -> dict[str, dict[int, Row]]:
+    """Return the measured turns of ``accuracy`` by arm and question, without the oracle.
+
+    ``fast``, ``strong``, ``single`` and ``first`` are turns of an expert alone: which one, follows
+    from question and validation.
+    """
+    rows = list(rows)
+    single = best_single(rows)
+    asked: dict[int, dict[str, Row]] = {}
+    for one in rows:
+        if one.part == "accuracy":
+            asked.setdefault(one.question, {})[one.arm] = one
+    found: dict[str, dict[int, Row]] = {arm: {} for arm in ARMS if arm != "oracle"}
+    for number, turns in asked.items():
+        some = next(iter(turns.values()))
+        who = {
+            "fast": FAST,
+            "strong": some.domain,
+            "single": single.get(some.leader, some.leader),
+            "first": some.leader,
+        }
+        for arm, by_question in found.items():
+            turn = turns.get(f"alone.{who[arm]}" if arm in who else arm)
+            if turn is not None:
+                by_question[number] = turn
+    return found
+
+
+def cases(rows: Sequence[Row], seed: int) -> list[Json]:
+    """Return one case per part that has rows."""
+    makers: dict[str, Callable[[Sequence[Row], int], Json]] = {
+        "accuracy": _accuracy,
+        "identical": identical,
+        "pairs": pairs,
+        "mix": mix,
+        "typed": _typed,
+    }
+    found = []
+    for part, make in makers.items():
+        if any(one.part == part for one in rows):
+            found.append({"name": part, **make(rows, seed)})
+    return found
+
+
+def summary(cases: Iterable[Json]) -> dict[str, Number]:
+    """Return the summary in the names of DESIGN §6; None for what was not measured."""
+    parts = {case["name"]: case for case in cases}
+    found: dict[str, Number] = {}
+    accuracy = parts.get("accuracy", {}).get("arms", {})
+    for arm in ARMS:
+        one = accuracy.get(arm, {})
+        found[f"consensus.{arm}.accuracy"] = one.get("accuracy")
+        found[f"consensus.{arm}.accuracy.routed_right"] = one.get("accuracy_routed_right")
+        for kind in SETS:
+            found[f"consensus.{arm}.accuracy.{kind}"] = one.get("accuracy_by_set", {}).get(kind)
+        if arm == "oracle":
+            continue
+        found[f"consensus.{arm}.ttft_ms.p50"] = one.get("ttft_ms", {}).get("p50")
+        found[f"consensus.{arm}.ttft_ms.p95"] = one.get("ttft_ms", {}).get("p95")
+        found[f"consensus.{arm}.completion_ms.p50"] = one.get("completion_ms", {}).get("p50")
+        found[f"consensus.{arm}.tokens_per_shown"] = one.get("tokens_per_shown")
+        found[f"consensus.{arm}.deadline_share"] = one.get("deadline_share")
+        found[f"consensus.{arm}.abstained_share"] = one.get("abstained_share")
+        if arm != "single":
+            key = f"consensus.{arm}.accuracy_minus_single"
+            found[key] = one.get("minus_single")
+            found[f"{key}.routed_right"] = one.get("minus_single_routed_right")
+    verify = accuracy.get("verify", {}).get("verdicts", {})
+    for name in ("accepted_share", "wrong_given_accepted", "wrong_given_taken_over"):
+        found[f"consensus.verify.{name}"] = verify.get(name)
+    return found | draft_summary(parts) | _typed_summary(parts.get("typed", {}).get("arms", {}))
+
+
+def _typed_summary(arms: Mapping[str, Json]) -> dict[str, Number]:
+    found: dict[str, Number] = {}
+    for arm in POLICIES:
+        one = arms.get(arm, {})
+        found[f"consensus.{arm}.typed_ttft_ms.p50"] = one.get("ttft_ms", {}).get("p50")
+        found[f"consensus.{arm}.typed_ttft_ms.p95"] = one.get("ttft_ms", {}).get("p95")
+    settled = arms.get("vote", {}).get("settled_before_commit_share")
+    return {**found, "consensus.vote.settled_before_commit_share": settled}
+
+
+# ---- accuracy
+
+
+def _accuracy(rows: Sequence[Row], seed: int) -> Json:
+    arms = arms_of(rows)
+    found = {arm: _figures(list(turns.values()), seed) for arm, turns in arms.items()}
+    for arm, turns in arms.items():
+        gains = _gains(turns, arms["single"])
+        routed = [gain for number, gain in gains.items() if turns[number].set != MISROUTED]
+        found[arm] |= {
+            "minus_single": mean(list(gains.values())),
+            "minus_single_ci95": bootstrap(list(gains.values()), mean, seed),
+            "minus_single_routed_right": mean(routed),
+            "minus_single_routed_right_ci95": bootstrap(routed, mean, seed),
+        }
+    found["verify"]["verdicts"] = _verdicts(list(arms["verify"].values()))
+    found["oracle"] = _oracle(rows, seed)
+    return {"single": best_single(rows), "arms": found}
+
+
+def _gains(turns: Mapping[int, Row], base: Mapping[int, Row]) -> dict[int, float]:
+    """Return by question 1 where only this arm was right, -1 where only the base was, else 0."""
+    both = sorted(turns.keys() & base.keys())
+    return {n: float(turns[n].right is True) - float(base[n].right is True) for n in both}
+
+
+def _figures(turns: Sequence[Row], seed: int) -> Json:
+    done = [one for one in turns if one.completed]
+    shown = sum(one.shown_tokens or 0 for one in done)
+    generated = sum(one.generated_tokens or 0 for one in done)
+    return {
+        "asked": len(turns),
+        "completed": len(done),
+        "errors": sorted({one.error for one in turns if one.error is not None}),
+        **_right(turns, seed),
+        "ttft_ms": _times((one.ttft_ms for one in done), seed),
+        "completion_ms": _times((one.total_ms for one in done), seed),
+        "tokens_per_shown": ratio(generated, shown),
+        "deadline_share": share(sum("deadline" in one.settled_by for one in done), len(done)),
+        "abstained_share": share(sum(bool(one.abstained) for one in done), len(done)),
+    }
+
+
+def _right(turns: Sequence[Row], seed: int) -> Json:
+    groups = {
+        "accuracy": list(turns),
+        "accuracy_routed_right": [one for one in turns if one.set != MISROUTED],
+        "accuracy_routed_wrong": [one for one in turns if one.set == MISROUTED],
+    }
+    found: Json = {}
+    for name, some in groups.items():
+        values = [float(one.right is True) for one in some]
+        found |= {name: mean(values), f"{name}_ci95": bootstrap(values, mean, seed)}
+    by_set = {
+        kind: mean([float(one.right is True) for one in turns if one.set == kind]) for kind in SETS
+    }
+    return {**found, "accuracy_by_set": by_set}
+
+
+def _oracle(rows: Sequence[Row], seed: int) -> Json:
+    """Return how often at least one expert alone was right."""
+    best: dict[int, Row] = {}
+    for one in rows:
+        if one.part == "accuracy" and one.arm.startswith("alone."):
+            kept = best.get(one.question)
+            if kept is None or (one.right and not kept.right):
+                best[one.question] = one
+    return {"asked": len(best), **_right(list(best.values()), seed)}
+
+
+def _verdicts(turns: Sequence[Row]) -> Json:
+    """Return what became of the fast expert's words: accepted to the end, or taken over."""
+    done = [one for one in turns if one.completed]
+    accepted = [one for one in done if one.authors == (FAST,)]
+    taken_over = [one for one in done if one.authors != (FAST,)]
+    judged = [one for one in accepted if JUDGES in one.settled_by]
+    return {
+        "accepted": len(accepted),
+        "accepted_after_waiting": len(judged),
+        "taken_over": len(taken_over),
+        "accepted_share": share(len(accepted), len(done)),
+        "wrong_given_accepted": share(sum(not one.right for one in accepted), len(accepted)),
+        "wrong_given_taken_over": share(sum(not one.right for one in taken_over), len(taken_over)),
+    }
+
+
+# ---- typed
+
+
+def _typed(rows: Sequence[Row], seed: int) -> Json:
+    found = {}
+    for arm in POLICIES:
+        turns = [one for one in rows if (one.part, one.arm) == ("typed", arm)]
+        before = [one.before_commit is True for one in turns if one.completed]
+        settled = share(sum(before), len(before))
+        found[arm] = {**_figures(turns, seed), "settled_before_commit_share": settled}
+    return {"arms": found}
+
+
+# ---- of all
+
+
+def mean(values: Sequence[float]) -> Number:
+    """Return the mean; None without values."""
+    return sum(values) / len(values) if values else None
+
+
+def _times(values: Iterable[Number], seed: int) -> Json:
+    known = [value for value in values if value is not None]
+    return {**distribution(known), "p50_ci95": bootstrap(known, p50, seed)}

@@ -1,0 +1,1 @@
+"""What benchmarks ask with and against: clients, servers, engines, reports."""

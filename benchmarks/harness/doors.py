@@ -1,0 +1,288 @@
+"""Conversations through each door, with the same turns: what differs between arms is only here.
+
+A door opens a conversation and answers its turns one by one. Documents stand before the first
+question and stay in the history after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import aiohttp
+from msgspec.structs import replace
+
+from ...backends.base import Chunk, GenerationParams, Message, Priority
+from ...backends.errors import ExpertError
+from ...orchestrator.turn.prompt import render_documents
+from ..figures.answer import Answer, ArmFailure, reported
+from ..figures.identity import TokenChoice
+from ..workload.typing_model import Key
+from . import wire
+from .client import Client, LiveTalk
+
+if TYPE_CHECKING:
+    from ...backends.base import Expert
+
+ColdCache = Literal["cache_salt", "first_line"]
+DocumentsIn = Literal["field", "role", "text"]
+"""Where a request has its documents: a field of its own, a message of LiveMind's role, the text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a user does in one turn.
+
+    Attributes:
+        keys: how the text comes into being; a door that takes only finished text does not send
+            them, but waits as long when ``paced``.
+        late_documents: stand behind the question; only the bare engine can be asked so.
+    """
+
+    text: str
+    keys: tuple[Key, ...] = ()
+    think_s: float = 0.0
+    paced: bool = False
+    late_documents: tuple[str, ...] = ()
+
+
+class Talk(Protocol):
+    """One conversation. After a turn that is not completed no other may follow."""
+
+    async def turn(self, said: Said) -> Answer:
+        """Ask; never raises but on cancel."""
+        ...
+
+
+class Door(Protocol):
+    """A way in."""
+
+    @property
+    def cold_cache(self) -> ColdCache:
+        """How a conversation is kept from finding another one's prefix."""
+        ...
+
+    def conversation(self, ask: wire.Ask) -> AbstractAsyncContextManager[Talk]:
+        """Open a conversation."""
+        ...
+
+
+class History:
+    """The messages of a conversation whose server keeps none."""
+
+    def __init__(self, ask: wire.Ask, documents_in: DocumentsIn) -> None:
+        self._ask = ask
+        self._documents_in = documents_in
+        self._turns: list[tuple[str, str]] = []
+
+    def messages(self, text: str, first_line: str = "") -> list[dict[str, str]]:
+        """Return the request's messages for the next question."""
+        instructions = self._ask.instructions
+        found = [_message("system", instructions)] if instructions else []
+        place = len(found)
+        for question, answer in self._turns:
+            found += [_message("user", question), _message("assistant", answer)]
+        found.append(_message("user", text))
+        opening = first_line
+        if self._ask.documents and self._documents_in == "role":
+            found.insert(place, _message("documents", render_documents(self._ask.documents)))
+        elif self._ask.documents and (self._documents_in == "text" or self._turns):
+            opening += f"{render_documents(self._ask.documents)}\n\n"
+        found[place]["content"] = opening + found[place]["content"]
+        return found
+
+    def documents(self) -> tuple[str, ...]:
+        """Return what belongs into the request's own field for documents."""
+        return self._ask.documents if self._documents_in == "field" and not self._turns else ()
+
+    def answered(self, question: str, answer: str) -> None:
+        """Go on to the next turn."""
+        self._turns.append((question, answer))
+
+
+def _message(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+class ChatDoor:
+    """LiveMind's chat endpoint, everything sent at the end."""
+
+    cold_cache: ColdCache = "cache_salt"
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    @asynccontextmanager
+    async def conversation(self, ask: wire.Ask) -> AsyncGenerator[Talk, None]:
+        """Open a conversation."""
+        yield _ChatTalk(self._client, ask)
+
+
+class _ChatTalk:
+    def __init__(self, client: Client, ask: wire.Ask) -> None:
+        self._client, self._ask = client, ask
+        self._history = History(ask, "field")
+
+    async def turn(self, said: Said) -> Answer:
+        await _wait(said)
+        messages = self._history.messages(said.text)
+        body = wire.chat_body(self._ask, messages, self._history.documents())
+        answer = await self._client.chat(body)
+        self._history.answered(said.text, answer.text)
+        return answer
+
+
+class OpenAIDoor:
+    """An OpenAI-compatible server.
+
+    By the standard protocol alone, documents stand in the question and every conversation begins
+    with a line of its own. With ``ours`` the server is vLLM with an expert of ours: its cache has
+    salts, its chat template the documents role, so that the prompt is the other arms' to the token.
+    """
+
+    def __init__(self, client: Client, *, ours: bool = False) -> None:
+        self._client = client
+        self._ours = ours
+        self.cold_cache: ColdCache = "cache_salt" if ours else "first_line"
+
+    @asynccontextmanager
+    async def conversation(self, ask: wire.Ask) -> AsyncGenerator[Talk, None]:
+        """Open a conversation."""
+        yield _OpenAITalk(self._client, ask, ours=self._ours)
+
+
+class _OpenAITalk:
+    def __init__(self, client: Client, ask: wire.Ask, *, ours: bool) -> None:
+        self._client, self._ask, self._ours = client, ask, ours
+        self._history = History(ask, "role" if ours else "text")
+
+    async def turn(self, said: Said) -> Answer:
+        await _wait(said)
+        line = "" if self._ours else f"({self._ask.salt})\n"
+        body = wire.openai_body(self._ask, self._history.messages(said.text, line))
+        salt = {"cache_salt": self._ask.salt} if self._ours else {}
+        answer = await self._client.chat({**body, **salt})
+        self._history.answered(said.text, answer.text)
+        return answer
+
+
+class LiveDoor:
+    """LiveMind's live socket: the text is sent as it comes into being."""
+
+    cold_cache: ColdCache = "cache_salt"
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    @asynccontextmanager
+    async def conversation(self, ask: wire.Ask) -> AsyncGenerator[Talk, None]:
+        """Open a session."""
+        async with self._client.live(ask) as talk:
+            yield _LiveTalk(talk, documents=bool(ask.documents))
+
+
+class _LiveTalk:
+    def __init__(self, talk: LiveTalk, *, documents: bool) -> None:
+        self._talk, self._documents, self._asked = talk, documents, False
+
+    async def turn(self, said: Said) -> Answer:
+        if self._documents and self._asked:
+            self._documents = False
+            await self._talk.forget_documents()
+        self._asked = True
+        return await self._talk.turn(said.text, said.keys, said.think_s)
+
+
+class BareDoor:
+    """Engines of this process, without any server: the least that a request at the end can cost.
+
+    Args:
+        experts: started, by the name under which they are asked.
+        timeout_s: longest wait for an answer.
+    """
+
+    cold_cache: ColdCache = "cache_salt"
+
+    def __init__(self, experts: Mapping[str, Expert], timeout_s: float = 60.0) -> None:
+        self._experts = experts
+        self._timeout_s = timeout_s
+
+    @asynccontextmanager
+    async def conversation(self, ask: wire.Ask) -> AsyncGenerator[Talk, None]:
+        """Open a conversation."""
+        yield _BareTalk(self._experts[ask.model], ask, self._timeout_s)
+
+
+class _BareTalk:
+    def __init__(self, expert: Expert, ask: wire.Ask, timeout_s: float) -> None:
+        self._expert, self._ask, self._timeout_s = expert, ask, timeout_s
+        self._params = GenerationParams(
+            max_tokens=ask.max_tokens,
+            temperature=0.0,
+            ignore_eos=ask.ignore_eos,
+            logprobs=wire.TOP_LOGPROBS if ask.logprobs else None,
+        )
+        self._messages: tuple[Message, ...] = ()
+        if ask.instructions:
+            self._messages = (Message("system", ask.instructions),)
+        if ask.documents:
+            self._messages += (Message("documents", render_documents(ask.documents)),)
+        self._asked = 0
+
+    async def turn(self, said: Said) -> Answer:
+        await _wait(said)
+        answer = Answer(expert=self._expert.expert_id)
+        asked = (*self._messages, Message("user", said.text.rstrip()))
+        if said.late_documents:
+            first = len(self._ask.documents) + 1
+            asked += (Message("documents", render_documents(said.late_documents, first)),)
+        self._asked += 1
+        async with reported(answer), asyncio.timeout(self._timeout_s):
+            try:
+                await self._generate(asked, answer)
+            except ExpertError as exc:
+                raise ArmFailure("failed", str(exc)) from exc
+        self._messages = (*asked, Message("assistant", answer.text))
+        return answer
+
+    async def _generate(self, messages: Sequence[Message], answer: Answer) -> None:
+        answer.committed_s = perf_counter()
+        prompt = self._expert.render(messages, open_turn=False)
+        prompt = replace(prompt, cache_salt=self._ask.salt)
+        stream = self._expert.generate(
+            prompt,
+            self._params,
+            priority=Priority.FOREGROUND,
+            request_id=f"bench-{self._ask.salt}-{self._asked}",
+        )
+        async with aclosing(stream):
+            async for chunk in stream:
+                at_s = perf_counter()
+                answer.take(at_s, chunk.text, _choices(chunk))
+                if chunk.finish_reason is not None:
+                    answer.outcome, answer.ended_s = "completed", at_s
+                if chunk.usage is not None:
+                    answer.prompt_tokens = chunk.usage.prompt_tokens
+                    answer.cached_tokens = chunk.usage.cached_tokens
+                    answer.completion_tokens = chunk.usage.completion_tokens
+
+
+def _choices(chunk: Chunk) -> tuple[TokenChoice, ...]:
+    return tuple(
+        TokenChoice(one.token, one.logprob, tuple((text, value) for text, _, value in one.top))
+        for one in chunk.logprobs or ()
+    )
+
+
+async def _wait(said: Said) -> None:
+    """Wait while the user types for a server that does not look."""
+    if said.paced and said.keys:
+        await asyncio.sleep(said.keys[-1].at_s + said.think_s)
+
+
+UNREACHABLE = (aiohttp.ClientError, OSError)
+"""What opening a conversation may raise."""

@@ -1,0 +1,169 @@
+"""The experts of the TTFT benchmark, and the configurations of the servers that run them."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...backends.engine_args import ZOO_MODELS
+from ..bench import BenchmarkFailed
+from ..workload.conversations import FILLER, corpus, turn_input
+from ..workload.plan import ExpertCase
+from .server_process import COMMAND
+
+RANDOM_PARAMS = 100_000_000
+
+
+def random_expert(parameters: int) -> ExpertCase:
+    """Return the expert with random weights of this size."""
+    millions = f"{parameters / 1e6:g}"
+    return ExpertCase(
+        f"random-{millions}m",
+        FILLER,
+        "random",
+        f"{millions}M parameters, random weights",
+        "",
+        random_params=parameters,
+        alone=True,
+        foreground_tokens=200,
+    )
+
+
+RANDOM = random_expert(RANDOM_PARAMS)
+EMBEDDED = ExpertCase(
+    "technical",
+    "technical",
+    "embedded",
+    "embedded expert technical",
+    ".embedded",
+    foreground_tokens=400,
+)
+EXPERTS = {"random": RANDOM, "embedded": EMBEDDED}
+FAST = "fast"
+EXAMPLES = 24
+"""Questions by which the router knows a domain, none of which is asked."""
+PASSAGE_CHARS = 900
+"""About the longest passage that the bridge keeps in one piece."""
+
+
+def random_model_folder(parameters: int = RANDOM_PARAMS) -> Path:
+    """Return where a random-weight model of this size is kept between runs."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "livemind" / random_expert(parameters).expert_id
+
+
+async def prepare(experts: Iterable[ExpertCase]) -> None:
+    """Write the random-weight models that are needed and not there.
+
+    Raises:
+        BenchmarkFailed: writing failed; the message ends with what the command said.
+    """
+    for size in {case.random_params for case in experts}:
+        if size is not None and not (random_model_folder(size) / "config.json").exists():
+            await _write(size)
+
+
+async def _write(parameters: int) -> None:
+    folder = random_model_folder(parameters)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND, "zoo", "random", "--params", str(parameters), str(partial),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    output, _ = await process.communicate()
+    if process.returncode != 0:
+        said = output.decode(errors="replace")[-500:]
+        raise BenchmarkFailed(f"livemind zoo random ended with code {process.returncode}\n{said}")
+    partial.rename(folder)
+
+
+def server_config(experts: Iterable[ExpertCase]) -> dict[str, Any]:
+    """Return a configuration with these experts warm, speculation at its defaults, no retrieval."""
+    listed = [expert_config(case) for case in experts]
+    return {
+        "experts": listed,
+        "lazy_loading": {"warmup_pool_size": len(listed), "max_loaded_experts": len(listed)},
+        "rag": {"enabled": False},
+    }
+
+
+def with_fast_expert(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration with the embedded fast expert beside the others, warm."""
+    fast = {"expert_id": FAST, "model_path": f"zoo:{FAST}", "domain": "all", "kv_cache_gib": 0.5}
+    count = len(config["experts"]) + 1
+    return {
+        **config,
+        "experts": [*config["experts"], fast],
+        "lazy_loading": {"warmup_pool_size": count, "max_loaded_experts": count},
+        "router": {"fast_expert": FAST},
+    }
+
+
+def expert_config(case: ExpertCase) -> dict[str, Any]:
+    """Return one expert's entry; the bare engine and the plain server are made from it too."""
+    return {
+        "expert_id": case.expert_id,
+        "model_path": f"zoo:{case.workload}"
+        if case.random_params is None
+        else str(random_model_folder(case.random_params)),
+        "domain": _domain(case),
+        "kv_cache_gib": 1.0 if case.random_weights else 0.5,
+    }
+
+
+def with_routing(
+    config: dict[str, Any], experts: Iterable[ExpertCase], seed: int
+) -> dict[str, Any]:
+    """Return the configuration with example questions, so that "auto" finds each expert."""
+    domains = {
+        _domain(case): {
+            "examples": [
+                turn_input(case.workload, seed, -100 - number, 0).question
+                for number in range(EXAMPLES)
+            ]
+        }
+        for case in experts
+    }
+    return {**config, "domains": domains}
+
+
+def with_retrieval(
+    config: dict[str, Any], bridge_url: str, folder: Path, top_k: int
+) -> dict[str, Any]:
+    """Return the configuration with retrieval from a corpus; ``serve`` starts the bridge."""
+    rag = {"enabled": True, "bridge_url": bridge_url, "corpus": str(folder), "top_k": top_k}
+    return {**config, "rag": rag}
+
+
+def write_corpus(folder: Path, experts: Sequence[ExpertCase], seed: int, tokens: int) -> int:
+    """Write a corpus in which each expert's questions find about ``tokens`` tokens.
+
+    Returns:
+        How many passages of it are that much.
+    """
+    chars = [int(tokens * _chars_per_token(case, seed)) for case in experts]
+    top_k = max(1, *(math.ceil(one / PASSAGE_CHARS) for one in chars))
+    folder.mkdir()
+    for case, one in zip(experts, chars, strict=True):
+        text = corpus(case.workload, seed, top_k, one // top_k)
+        (folder / f"{case.workload}.md").write_text(text, encoding="utf-8")
+    return top_k
+
+
+def _chars_per_token(case: ExpertCase, seed: int) -> float:
+    """Return how many characters of the corpus one token of the expert's own tokenizer holds."""
+    from tokenizers import Tokenizer
+
+    size = case.random_params
+    folder = ZOO_MODELS / case.workload if size is None else random_model_folder(size)
+    text = corpus(case.workload, seed, 1, PASSAGE_CHARS)
+    return len(text) / len(Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text).ids)
+
+
+def _domain(case: ExpertCase) -> str:
+    return "travel" if case.random_weights else case.workload

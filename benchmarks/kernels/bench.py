@@ -1,0 +1,149 @@
+"""Each kernel against its scalar tier, NumPy, torch, vLLM's own op and NumKong, on one thread.
+
+Arms of a case do the same work on the same data and take turns; a ratio is the median over the
+turns of (time of the peer / time of ours). Bytes or operations per second are shown as a share of
+what this machine can read or multiply-add at best, measured in the same run. Peers that are not
+installed are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from rich.console import Console
+
+from ...kernels import dispatch
+from ..bench import BenchmarkFailed, UsageError, progress
+from ..harness import report
+from ..harness.report import Json, Number
+from .cases import GROUPS, Case
+from .measure import Limits, Measured, measure, measure_limits, one_thread
+
+SCALAR_CLAIMS = {
+    "rms_norm.t256": 5.0,
+    "softmax.v151936": 6.0,
+    "matmul.512": 1.5,
+    "attention.2048": 1.8,
+}
+"""What the original project said of its kernels over scalar code, and the cases that show it."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report")
+    parser.add_argument("--quick", action="store_true", help="fewer turns")
+    parser.add_argument("--seed", type=int, default=1, help="of the data (1)")
+    parser.add_argument(
+        "--only",
+        metavar="KERNEL",
+        action="append",
+        choices=sorted(GROUPS),
+        help="a kernel; repeatable",
+    )
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Measure, show, write; return the exit status."""
+    if options.seed < 0:
+        raise UsageError(f"--seed: got {options.seed}, need >= 0")
+    native = dispatch.implementation()
+    if native.isa() == "numpy":
+        raise BenchmarkFailed("the compiled kernels are not installed: there is nothing to compare")
+    names = options.only or list(GROUPS)
+    turns = 7 if options.quick else 25
+    content: Json = {
+        "schema": report.SCHEMA,
+        "name": "kernels",
+        **report.environment(),
+        "seed": options.seed,
+        "config": {
+            "isa": native.isa(),
+            "threads": 1,
+            "turns": turns,
+            "kernels": names,
+            "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
+        },
+    }
+    with one_thread(), progress(console) as shown:
+        task = shown.add_task("limits", total=len(names) + 1)
+        limits = measure_limits(native)
+        shown.advance(task)
+        found: list[tuple[Case, Measured]] = []
+        for name in names:
+            shown.update(task, description=name)
+            for case in GROUPS[name](native, options.seed):
+                found.append((case, measure(case, native, turns)))
+            limits = limits.best(measure_limits(native))
+            shown.advance(task)
+    content["limits"] = limits.as_json()
+    content["cases"] = [_case_json(case, measured, limits) for case, measured in found]
+    content["claims"] = _claims(found)
+    content["summary"] = _summary(found, limits)
+    _show(console, found, limits, content["claims"])
+    if options.json is not None:
+        report.write(options.json, content)
+        console.print(f"report: {options.json}", highlight=False)
+    return 0
+
+
+def _case_json(case: Case, measured: Measured, limits: Limits) -> Json:
+    return {
+        "kernel": case.kernel,
+        "case": case.name,
+        "work": case.work,
+        "bytes": case.bytes,
+        "operations": case.operations,
+        "us": {arm: measured.median_us(arm) for arm in measured.times_s},
+        "speedup": {
+            peer: dict(zip(("p50", "p10", "p90"), measured.speedup(peer), strict=True))
+            for peer in measured.peers()
+        },
+        "share_of_limit": limits.share(case, measured.median_us("ours")),
+        "absent": case.absent,
+    }
+
+
+def _summary(found: list[tuple[Case, Measured]], limits: Limits) -> dict[str, Number]:
+    summary: dict[str, Number] = {}
+    for case, measured in found:
+        prefix = f"kernels.{case.kernel}.{case.name}"
+        for peer in measured.peers():
+            summary[f"{prefix}.speedup_vs_{peer}"] = measured.speedup(peer)[0]
+        share = limits.share(case, measured.median_us("ours"))
+        if share is not None:
+            summary[f"{prefix}.share_of_limit"] = share
+    return summary
+
+
+def _claims(found: list[tuple[Case, Measured]]) -> Json:
+    by_name = {f"{case.kernel}.{case.name}": measured for case, measured in found}
+    return {
+        name: {"claimed": claimed, "measured": by_name[name].speedup("scalar")[0]}
+        for name, claimed in SCALAR_CLAIMS.items()
+        if name in by_name
+    }
+
+
+def _show(
+    console: Console, found: list[tuple[Case, Measured]], limits: Limits, claims: Json
+) -> None:
+    table = report.table("Kernels, one thread", ("case", "us", "limit", "speedup over peers"))
+    for case, measured in found:
+        ours = measured.median_us("ours")
+        peers = ", ".join(f"{peer} {measured.speedup(peer)[0]:.2f}" for peer in measured.peers())
+        share = limits.share(case, ours)
+        shown = "" if share is None else f"{share:.0%}"
+        table.add_row(f"{case.kernel}.{case.name}", f"{ours:.1f}", shown, peers)
+    table.caption = (
+        f"read {limits.read_gb_per_s:.1f} GB/s, multiply-add {limits.gflop_per_s:.0f} GFLOP/s"
+    )
+    console.print(table)
+    if not claims:
+        return
+    table = report.table("Claims of the original project", ("case", "claimed", "measured"))
+    for name, numbers in claims.items():
+        table.add_row(name, f"{numbers['claimed']:.1f} x", f"{numbers['measured']:.1f} x")
+    table.add_row("fp8 KV cache", "half of bfloat16", "1 byte for 2")
+    console.print(table)

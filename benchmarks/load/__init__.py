@@ -1,0 +1,1 @@
+"""``livemind bench load``: many sessions at a time."""

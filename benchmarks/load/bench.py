@@ -1,0 +1,296 @@
+"""Where the wait bends under load, with speculation and without; what the gateway itself costs.
+
+Parts: sessions (live sessions on the random-weight expert), gateway (LiveMind and LiteLLM in front
+of a fake expert), peers (vLLM, LiteLLM and LiveMind on one workload), third-party (the harness
+against `vllm bench serve`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ..bench import BenchmarkFailed, UsageError, progress
+from ..gateway import run as gateway
+from ..gateway import summary as gateway_summary
+from ..harness import report
+from ..harness.client import Client
+from ..harness.experts import RANDOM, prepare, server_config
+from ..harness.server_process import running
+from ..peers import run as peers_run
+from ..peers import third_party
+from . import summary as load_summary
+from .sessions import Ladder, LadderPlan, LadderResult
+
+Json = dict[str, Any]
+Say = Callable[[str | None, int], None]
+PARTS = ("sessions", "gateway", "peers", "third-party")
+DEFAULT_PARTS = ("sessions", "gateway")
+MOST_SESSIONS = 512
+QUICK_LADDER = LadderPlan(
+    RANDOM.expert_id,
+    rungs=(1, 4, 16),
+    rounds=1,
+    turns=2,
+    documents_tokens=500,
+    chars_per_minute=1200.0,
+)
+QUICK_GATEWAY = gateway.GatewayPlan(rounds=1, seconds=2.0)
+MEANING = {
+    "load.on_over_off.p95": "p95 of the wait at saturation, speculation on over off (1 = no harm)",
+    "load.on_over_off.p95.worst_rung": "the same on the rung where it is worst",
+    "load.bend_sessions.off": "sessions at which p95 has doubled, speculation off",
+    "load.bend_sessions.on": "the same, speculation on",
+    "gateway.added_ms.p50": "what LiveMind adds to an answer, the worse of whole and streamed",
+    "gateway.rps_over_litellm": "requests per second of one core over LiteLLM's, the worse of both",
+    "harness.vs_third_party.p50": "our TTFT over that of vllm bench serve, same server",
+}
+
+
+@dataclass(slots=True)
+class Measured:
+    """What each part has shown so far."""
+
+    ladder: LadderResult | None = None
+    gateway: gateway.GatewayResult | None = None
+    peers: peers_run.PeersResult | None = None
+    third_party: third_party.ThirdPartyResult | None = None
+    environment: Json = field(default_factory=report.environment)
+
+    def summary(self) -> dict[str, float | None]:
+        """Return every key of every part that was asked for."""
+        found: dict[str, float | None] = {}
+        if self.ladder is not None:
+            found |= load_summary.summary(self.ladder)
+        if self.gateway is not None:
+            found |= gateway_summary.summary(self.gateway.measurements)
+        if self.peers is not None:
+            found |= peers_run.summary(self.peers)
+        if self.third_party is not None:
+            found |= third_party.summary(self.third_party)
+        return found
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    add("--quick", action="store_true", help="three minutes: fewer sessions, faster typing")
+    add("--parts", metavar="LIST", help=f"comma-separated: {', '.join(PARTS)} (the first two)")
+    add("--peers", action="store_true", help="the same as --parts peers")
+    add("--sessions", metavar="LIST", help="numbers of live sessions, ascending (1,2,4,8,16,32)")
+    add("--rounds", type=int, metavar="N", help="how often everything is repeated")
+    add("--turns", type=int, metavar="N", help="conversations per session and run")
+    add("--documents", type=int, metavar="TOKENS", help="documents of a conversation (1500)")
+    add("--cpm", type=float, metavar="N", help="typing speed, characters per minute (400)")
+    add("--stop-factor", type=float, metavar="F", help="end when p95 is F times the first (8)")
+    add("--seed", type=int, default=1, help="of questions, typing and order (1)")
+    add("--json", type=Path, metavar="FILE", help="write the report")
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Measure, show, write; return the exit status."""
+    parts = _parts(options)
+    ladder, gate = _plans(options)
+    measured = Measured()
+    status, failure = 0, None
+    try:
+        asyncio.run(_measure(parts, ladder, gate, options.seed, console, measured))
+    except (BenchmarkFailed, OSError) as exc:
+        status, failure = 1, str(exc)
+        console.print(f"bench load: {failure}", style="red", markup=False, highlight=False)
+    except KeyboardInterrupt:
+        status = 130
+    content = _content(measured, parts, ladder, gate, options)
+    _show(console, content)
+    if options.json is not None:
+        report.write(options.json, {**content, "interrupted": status == 130, "failure": failure})
+        console.print(f"report: {options.json}")
+    return status
+
+
+async def _measure(
+    parts: tuple[str, ...],
+    ladder: LadderPlan,
+    gate: gateway.GatewayPlan,
+    seed: int,
+    console: Console,
+    measured: Measured,
+) -> None:
+    with (
+        progress(console) as display,
+        tempfile.TemporaryDirectory(prefix="livemind-bench-") as made,
+    ):
+        folder, task = Path(made), display.add_task("getting ready", total=None)
+
+        def say(text: str | None, done: int) -> None:
+            display.update(task, completed=done)
+            if text is not None:
+                display.update(task, description=text)
+
+        if "gateway" in parts:
+            display.update(task, total=gate.steps())
+            measured.gateway = gateway.GatewayResult(gate, gateway.Cores.of_this_machine())
+            await gateway.measure(measured.gateway, folder, say)
+        if "sessions" in parts:
+            display.update(task, total=ladder.steps())
+            measured.ladder = LadderResult(ladder)
+            await _climb(measured.ladder, folder, say)
+        if "peers" in parts:
+            measured.peers = peers_run.PeersResult(seed)
+            display.update(task, total=measured.peers.steps())
+            await peers_run.measure(measured.peers, folder, say)
+        if "third-party" in parts:
+            measured.third_party = third_party.ThirdPartyResult(seed)
+            display.update(task, total=measured.third_party.steps())
+            await third_party.measure(measured.third_party, folder, say)
+
+
+async def _climb(result: LadderResult, folder: Path, say: Say) -> None:
+    say("starting LiveMind", 0)
+    await prepare([RANDOM])
+    config = server_config([RANDOM])
+    config["server"] = {"max_concurrent_turns": 2 * MOST_SESSIONS}
+    async with running(config, folder, folder / "livemind.log") as url, Client(url) as client:
+        await Ladder(client, result, say).climb()
+
+
+def _parts(options: argparse.Namespace) -> tuple[str, ...]:
+    if options.parts is None:
+        return ("peers",) if options.peers else DEFAULT_PARTS
+    found = tuple(dict.fromkeys(options.parts.split(",")))
+    for part in found:
+        if part not in PARTS:
+            raise UsageError(f"--parts: got {part!r}, need some of {', '.join(PARTS)}")
+    return (*found, "peers") if options.peers and "peers" not in found else found
+
+
+def _plans(options: argparse.Namespace) -> tuple[LadderPlan, gateway.GatewayPlan]:
+    ladder = QUICK_LADDER if options.quick else LadderPlan(RANDOM.expert_id)
+    gate = QUICK_GATEWAY if options.quick else gateway.GatewayPlan()
+    changes: Json = {"seed": options.seed}
+    if options.sessions is not None:
+        changes["rungs"] = _numbers(options.sessions)
+    given = {
+        "rounds": (options.rounds, 1, 100),
+        "turns": (options.turns, 1, 1000),
+        "documents_tokens": (options.documents, 0, 100_000),
+        "chars_per_minute": (options.cpm, 30.0, 60_000.0),
+        "stop_factor": (options.stop_factor, 1.0, 1e6),
+    }
+    for name, (value, low, high) in given.items():
+        if value is not None:
+            if not low <= value <= high:
+                raise UsageError(f"{name}: got {value}, need {low}..{high}")
+            changes[name] = value
+    rounds = changes.get("rounds", gate.rounds)
+    return replace(ladder, **changes), replace(gate, rounds=rounds, seed=options.seed)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        found = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if (
+        not found
+        or list(found) != sorted(set(found))
+        or not 1 <= found[0] <= found[-1] <= MOST_SESSIONS
+    ):
+        need = f"ascending numbers from 1 to {MOST_SESSIONS}, comma-separated"
+        raise UsageError(f"--sessions: got {text!r}, need {need}")
+    return found
+
+
+def _content(
+    measured: Measured,
+    parts: tuple[str, ...],
+    ladder: LadderPlan,
+    gate: gateway.GatewayPlan,
+    options: argparse.Namespace,
+) -> Json:
+    climbed = measured.ladder
+    return {
+        "schema": report.SCHEMA,
+        "name": "load",
+        **measured.environment,
+        "seed": options.seed,
+        "config": {
+            "parts": list(parts),
+            "quick": options.quick,
+            "sessions": asdict(ladder) if "sessions" in parts else None,
+            "gateway": asdict(gate) if "gateway" in parts else None,
+        },
+        "cases": load_summary.rungs(climbed) if climbed else [],
+        "stopped_by": climbed.stopped_by if climbed else None,
+        "turns": [one.row() for one in climbed.turns] if climbed else [],
+        "gateway": gateway_summary.report(measured.gateway) if measured.gateway else None,
+        "peers": peers_run.report(measured.peers) if measured.peers else None,
+        "third_party": third_party.report(measured.third_party) if measured.third_party else None,
+        "summary": measured.summary(),
+    }
+
+
+def _show(console: Console, content: Json) -> None:
+    if content["cases"]:
+        console.print(_ladder_table(content))
+    if content["gateway"]:
+        console.print(_gateway_table(content["gateway"]))
+    if content["peers"]:
+        console.print(_peers_table(content["peers"]))
+    console.print(report.summary_table(content["summary"], lambda name: MEANING.get(name, "")))
+
+
+def _ladder_table(content: Json) -> Any:
+    names = ("sessions", "speculation", "done", "p50 ms", "p95 ms", "p99 ms", "turns/s", "on/off")
+    table = report.table("Commit to first token against live sessions", names)
+    for rung in content["cases"]:
+        for mode, one in rung["modes"].items():
+            done = one["outcomes"].get("completed", 0)
+            over = report.number(rung["on_over_off"]["p95"], 3) if mode == "on" else ""
+            ttft = [report.number(one["ttft_ms"][level], 1) for level in ("p50", "p95", "p99")]
+            rate = report.number(one["turns_per_s"], 2)
+            sessions = str(rung["sessions"])
+            table.add_row(sessions, mode, f"{done}/{one['asked']}", *ttft, rate, over)
+    table.caption = f"ended: {content['stopped_by'] or 'all rungs run'}"
+    return table
+
+
+def _gateway_table(part: Json) -> Any:
+    names = ("arm", "asked for", "way", "answers", "req/s", "p50 ms", "p99 ms", "core busy")
+    table = report.table(f"Gateways before a fake expert, {part['users']} concurrent", names)
+    for one in part["arms"]:
+        wait = one["ttft_ms" if one["way"] == "stream" else "total_ms"]
+        table.add_row(
+            one["arm"],
+            one["aim"],
+            one["way"],
+            str(one["answers"]),
+            report.number(one["requests_per_s"], 0),
+            report.number(wait["p50"], 2),
+            report.number(wait["p99"], 2),
+            report.number(one["proxy_core_busy"], 2),
+        )
+    if part["litellm_absent"]:
+        table.caption = part["litellm_absent"]
+    return table
+
+
+def _peers_table(part: Json) -> Any:
+    names = ("arm", "done", "ttft p50 ms", "p95 ms", "over vLLM p50")
+    table = report.table("One workload through every server", names)
+    for name, one in part["arms"].items():
+        table.add_row(
+            name,
+            f"{one['completed']}/{one['asked']}",
+            report.number(one["ttft_ms"]["p50"], 1),
+            report.number(one["ttft_ms"]["p95"], 1),
+            report.number(one["ratio_p50"], 3),
+        )
+    return table

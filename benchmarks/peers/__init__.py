@@ -1,0 +1,1 @@
+"""Other people's servers and load testers on the same workload."""

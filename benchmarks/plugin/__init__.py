@@ -1,0 +1,1 @@
+"""``livemind bench vllm-plugin``: engines with our kernels and without."""

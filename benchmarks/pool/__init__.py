@@ -1,0 +1,1 @@
+"""``livemind bench pool``: experts on demand under stress."""

@@ -1,0 +1,162 @@
+"""Experts on demand under stress: is anything lost, how fast do they start, what does typing hide.
+
+Parts: stress (six experts, few loaded, random requests), kills (the same while engines are killed
+with -9), starts (a second expert against plain vLLM, a typed question against one sent whole).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ..bench import BenchmarkFailed, UsageError, progress
+from ..harness import report
+from . import starts as pool_starts
+from . import stress as pool_stress
+from .starts import StartPlan, StartResult
+from .stress import StressPlan, StressResult
+
+Json = dict[str, Any]
+PARTS = ("stress", "kills", "starts")
+MEANING = {
+    "lost": "requests without an answer, after at most eight tries",
+    "doubled": "requests answered twice, and answers that nobody got",
+    "mixed": "answers unlike what the same expert said to the same question before",
+    "most_loaded": "experts in memory at once, by the server's own word",
+    "most_engines": "engine processes alive at once, by the kernel's",
+    "busy_unloaded": "times that an expert with requests was seen to be unloaded",
+    "memory_share.max": "largest share of the machine's (or container's) memory in use",
+    "pss_gib.max": "most memory of the server and its engines, shared pages counted once",
+    "tries_per_request": "1 = nobody had to ask again",
+    "hidden_share.p50": "of the wait for a load, how much is over when a typed question ends",
+    "second_over_plain.p50": "start of a second expert over that of vLLM's own server",
+}
+
+
+@dataclass(slots=True)
+class Measured:
+    """What each part has shown so far."""
+
+    stress: dict[str, StressResult] = field(default_factory=dict)
+    starts: StartResult | None = None
+    environment: Json = field(default_factory=report.environment)
+
+    def summary(self) -> dict[str, float | None]:
+        """Return the figures of every part that ran."""
+        found: dict[str, float | None] = {}
+        for name, result in self.stress.items():
+            found |= result.summary(name)
+        return found if self.starts is None else found | self.starts.summary()
+
+    def cases(self) -> list[Json]:
+        """Return what lies behind the figures."""
+        found = [result.case(name) for name, result in self.stress.items()]
+        return found if self.starts is None else [*found, self.starts.case()]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    add("--parts", metavar="LIST", help=f"comma-separated: {', '.join(PARTS)} (all)")
+    add("--requests", type=int, default=300, metavar="N", help="of each random load (300)")
+    add("--clients", type=int, default=32, metavar="N", help="that ask at the same time (32)")
+    add("--max-loaded", type=int, default=2, metavar="N", help="experts in memory (2)")
+    add("--kill-every", type=float, default=5.0, metavar="S", help="mean time between kills (5)")
+    add("--rounds", type=int, default=3, metavar="N", help="starts of each kind (3)")
+    add("--seed", type=int, default=1, help="of requests, kills and typing (1)")
+    add("--json", type=Path, metavar="FILE", help="write the report")
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Measure, show, write; 1 when a request was lost or doubled or a limit was passed."""
+    parts = _parts(options)
+    measured = Measured()
+    interrupted, failure = False, None
+    try:
+        asyncio.run(_measure(parts, options, console, measured))
+    except (BenchmarkFailed, OSError) as exc:
+        failure = str(exc)
+        console.print(f"bench pool: {failure}", style="red", markup=False, highlight=False)
+    except KeyboardInterrupt:
+        interrupted = True
+    content = {
+        "schema": report.SCHEMA,
+        "name": "pool",
+        **measured.environment,
+        "seed": options.seed,
+        "config": {"parts": parts, "max_loaded": options.max_loaded},
+        "interrupted": interrupted,
+        "failure": failure,
+        "cases": measured.cases(),
+        "summary": measured.summary(),
+    }
+    told = {name: _meaning(name) for name in content["summary"]}
+    status = report.finish(console, options.json, content, told)
+    return status or int(failure is not None or bool(_broken(measured.summary(), options)))
+
+
+async def _measure(
+    parts: tuple[str, ...], options: argparse.Namespace, console: Console, measured: Measured
+) -> None:
+    with (
+        progress(console) as display,
+        tempfile.TemporaryDirectory(prefix="livemind-bench-") as made,
+    ):
+        task = display.add_task("getting ready", total=None)
+        folders = {name: Path(made) / name for name in parts}
+        for folder in folders.values():
+            folder.mkdir()
+
+        def say(text: str | None, done: int) -> None:
+            display.update(task, completed=done)
+            if text is not None:
+                display.update(task, description=text)
+
+        for name in ("stress", "kills"):
+            if name in parts:
+                kills = options.kill_every if name == "kills" else None
+                plan = StressPlan(
+                    options.requests, options.clients, options.max_loaded, kills, options.seed
+                )
+                display.update(task, total=plan.requests)
+                measured.stress[name] = await pool_stress.measure(plan, folders[name], say)
+        if "starts" in parts:
+            starts = StartPlan(options.rounds, options.rounds + 1, seed=options.seed)
+            measured.starts = StartResult(starts)
+            display.update(task, total=starts.rounds + starts.wake_rounds + 1)
+            await pool_starts.measure(measured.starts, folders["starts"], say)
+
+
+def _parts(options: argparse.Namespace) -> tuple[str, ...]:
+    limits = {"requests": 1, "clients": 1, "max_loaded": 1, "kill_every": 0.1, "rounds": 1}
+    for name, least in limits.items():
+        if (value := getattr(options, name)) < least:
+            raise UsageError(f"--{name.replace('_', '-')}: got {value}, need >= {least}")
+    found = PARTS if options.parts is None else tuple(dict.fromkeys(options.parts.split(",")))
+    for part in found:
+        if part not in PARTS:
+            raise UsageError(f"--parts: got {part!r}, need some of {', '.join(PARTS)}")
+    return found
+
+
+def _broken(summary: dict[str, float | None], options: argparse.Namespace) -> list[str]:
+    """Return the figures that must not be as they are."""
+    none = ("lost", "doubled", "mixed", "busy_unloaded")
+    limits = {"most_loaded": options.max_loaded, "memory_share.max": pool_stress.THRESHOLD}
+    wrong = [name for name, value in summary.items() if name.endswith(none) and value]
+    for name, value in summary.items():
+        limit = next((most for end, most in limits.items() if name.endswith(end)), None)
+        if limit is not None and value is not None and value > limit:
+            wrong.append(name)
+    return wrong
+
+
+def _meaning(name: str) -> str:
+    """Return what a figure says, by the end of its name."""
+    return next((told for end, told in MEANING.items() if name.endswith(end)), "")

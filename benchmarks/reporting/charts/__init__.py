@@ -1,0 +1,1 @@
+"""The plots of reports: one file per benchmark, and what they share."""

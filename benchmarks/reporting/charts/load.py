@@ -1,0 +1,49 @@
+"""The plot of a ``load`` report: the wait against the number of sessions, with and without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..estimates import interval, quantile_sample
+from ..reports import Json
+from .shared import Line, line
+from .style import Chart
+
+LEVELS = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+
+
+def charts(content: Json) -> Iterator[Chart]:
+    """Yield TTFT against load, one plot per level; rows have sessions, mode, turn and ttft_ms."""
+    rows = [
+        row
+        for row in content["turns"]
+        if row["outcome"] == "completed" and row["ttft_ms"] is not None
+    ]
+    sessions = sorted({row["sessions"] for row in rows})
+    modes = dict.fromkeys(row["mode"] for row in rows)
+    for level, q in LEVELS.items():
+        lines = []
+        for mode in modes:
+            found = [_level(rows, mode, count, q) for count in sessions]
+            y, low, high = zip(*found, strict=True) if found else ((), (), ())
+            lines.append(Line(str(mode), sessions, y, low, high))
+        yield line(
+            f"ttft-load-{level}",
+            f"Time to first token against load, {level}",
+            lines,
+            "sessions at the same time",
+            "milliseconds from the commit to the first text",
+            log_x=True,
+            log_y=True,
+            caption="Where a line bends upwards the server is full. Bands are 95 % bootstrap "
+            "intervals over turns; without a band there are too few for one.",
+        )
+
+
+def _level(
+    rows: list[Json], mode: str, sessions: int, q: float
+) -> tuple[float | None, float | None, float | None]:
+    values = [r["ttft_ms"] for r in rows if r["mode"] == mode and r["sessions"] == sessions]
+    sample = quantile_sample(range(len(values)), values, q)
+    found = interval(sample)
+    return (sample.value(), found.low, found.high) if found else (sample.value(), None, None)

@@ -1,0 +1,1 @@
+"""``livemind bench retrieval``: recall, how early, how fast."""

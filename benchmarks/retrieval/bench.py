@@ -1,0 +1,225 @@
+"""Retrieval on Python's documentation: recall, how early it is right, what it costs beside writes.
+
+Ingests the HTML pages of Debian's python3-doc on the spot (installed, downloaded, or --docs DIR)
+and asks the project's own questions, each with the pages that answer it. Ten minutes on one core,
+most of it for the encoder; --data DIR keeps the collection, an interrupted run goes on from there.
+--synthetic N adds a made-up collection of N passages (100000: five minutes). See docs/retrieval.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress, TaskID
+
+from ...rag.bridge.server import data_library
+from ...rag.bridge.serving import responsive
+from ...rag.encoder.embedder import EmbedderUnavailable, MiniLMEmbedder
+from ...rag.encoder.worker import EmbedWorker
+from ...rag.search.ingest import ingest_folder
+from ...rag.search.library import DEFAULT, Library
+from ...rag.store.base import StoreError
+from ..bench import BenchmarkFailed, UsageError, progress
+from ..harness import report
+from ..harness.report import Json, Number
+from .docs import AskedQuestion, answered_by, find_docs, load_questions, pages_of
+from .early import prefix
+from .load import beside_ingestion, slow_disk
+from .quality import MODES, Searcher, early, recall
+from .scale import scale
+
+MS_PER_TOKEN = 0.5
+COPIES, QUICK_COPIES = 12, 3
+SEARCHES = 200
+MIN_SYNTHETIC, MAX_SYNTHETIC = 1_000, 1_000_000
+MEANING = {
+    "retrieval.recall5.final": "an answering page is in the five passages of the whole question",
+    "retrieval.recall5.frozen": "the same in what stood before the text when the input ended",
+    "retrieval.recall5.shown": "the same in all that an answer gets to see",
+    "retrieval.hideable_share_600ms": "questions whose rest hides 600 ms from the point of "
+    "sufficiency on (arXiv 2606.20113), three words a second",
+    "retrieval.hidden_share_600ms": "passages of a sufficient text came back before the input "
+    "ended, as the orchestrator asks, if every retrieval takes 600 ms",
+    "retrieval.settled_share_ownms": "documents stood when the input ended, the final best among",
+    "retrieval.settled_share_600ms": "the same if every retrieval took 600 ms",
+    "retrieval.wasted_queries_per_turn": "retrievals while typing that changed no document",
+    "retrieval.sufficient_at_share_of_input.p50": "share of the words at the point of sufficiency",
+    "retrieval.equal_at_share_of_input.p50": "share of the words from which the five are the final",
+    "retrieval.build.passages_per_s": "parsed, embedded and stored",
+    "retrieval.ingest.search_p95_over_quiet": "searches while documents come in, over without",
+    "retrieval.ingest.loop_late_ms.max": "the same: latest tick of the event loop",
+    "retrieval.ingest.loop_busy_ms.max": "the same: most that the loop computed between two ticks",
+    "retrieval.ingest.documents_lost": "acknowledged and not there afterwards",
+    "retrieval.overload.late_ms.max": "50 clients, 50 ms each, a disk of 200 ms: lateness",
+    "retrieval.hnsw_recall10": "share of the ten nearest that the graph finds",
+    "retrieval.dense_ms.p50_100k": "search of 100,000 vectors, server side",
+    "retrieval.hybrid_ms.p50_100k": "vectors and words, texts, the query's encoding; server side",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report")
+    parser.add_argument("--seed", type=int, default=1, help="of the made-up collection (1)")
+    parser.add_argument("--docs", type=Path, metavar="DIR", help="HTML of Python's documentation")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="keep the collection here")
+    parser.add_argument(
+        "--quick", action="store_true", help="tutorial, faq, howto and reference only"
+    )
+    parser.add_argument(
+        "--synthetic", type=int, metavar="N", help="also a made-up collection of N passages"
+    )
+    parser.add_argument("--only-synthetic", action="store_true", help="nothing but that")
+    parser.add_argument(
+        "--prefill-ms-per-token", type=float, default=MS_PER_TOKEN, metavar="MS",
+        help=f"what a document's token costs the expert ({MS_PER_TOKEN})",
+    )  # fmt: skip
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Measure, show, write; return the exit status."""
+    if options.synthetic is not None and not MIN_SYNTHETIC <= options.synthetic <= MAX_SYNTHETIC:
+        raise UsageError(
+            f"--synthetic: got {options.synthetic}, need {MIN_SYNTHETIC} to {MAX_SYNTHETIC}"
+        )
+    if options.only_synthetic and options.synthetic is None:
+        raise UsageError("--only-synthetic: needs --synthetic N")
+    if not options.prefill_ms_per_token > 0.0:
+        raise UsageError(f"--prefill-ms-per-token: got {options.prefill_ms_per_token}, need > 0")
+    content: Json = {
+        "schema": report.SCHEMA,
+        "name": "retrieval",
+        **report.environment(),
+        "seed": options.seed,
+        "config": {
+            "quick": options.quick,
+            "synthetic": options.synthetic,
+            "prefill_ms_per_token": options.prefill_ms_per_token,
+        },
+        "cases": {},
+        "summary": {},
+        "interrupted": False,
+    }
+    try:
+        asyncio.run(_measure(options, console, content))
+    except (EmbedderUnavailable, StoreError) as exc:
+        raise BenchmarkFailed(str(exc)) from None
+    except KeyboardInterrupt:
+        content["interrupted"] = True
+    return report.finish(console, options.json, content, MEANING)
+
+
+async def _measure(options: argparse.Namespace, console: Console, content: Json) -> None:
+    with progress(console) as shown, tempfile.TemporaryDirectory(prefix="livemind-bench-") as own:
+        if not options.only_synthetic:
+            docs = find_docs(options.docs, Path("var") / "python-docs", console.print)
+            await _documentation(options, docs, Path(own), shown, content)
+        if options.synthetic is not None:
+            task = shown.add_task("made-up collection", total=None)
+            found = await scale(
+                Path(own) / "synthetic",
+                options.synthetic,
+                await asyncio.to_thread(MiniLMEmbedder),
+                options.seed,
+                lambda told: shown.update(task, description=told),
+            )
+            _keep(content, "synthetic", found)
+
+
+async def _documentation(
+    options: argparse.Namespace, docs: Path, own: Path, shown: Progress, content: Json
+) -> None:
+    """Everything that is measured on the documentation."""
+    pages = pages_of(docs, options.quick)
+    names = frozenset(page.relative_to(docs).as_posix() for page in pages)
+    questions = answered_by(load_questions(), names)
+    if not questions:
+        raise BenchmarkFailed(f"{docs}: none of the questions is answered there")
+    task = shown.add_task("pages", total=len(pages))
+    embedder = await asyncio.to_thread(MiniLMEmbedder)
+    worker = EmbedWorker(embedder)
+    kept = options.data or own / "docs"
+    try:
+        async with data_library(kept, embedder, documents=MiniLMEmbedder) as library:
+            built = await _build(library, docs, pages, shown, task)
+            content["cases"]["build"], rate = built
+            content["summary"].update(rate)
+            searcher = Searcher(library, library.store(DEFAULT), worker)
+            with responsive():
+                await _asked(searcher, questions, options.prefill_ms_per_token, shown, content)
+                shown.add_task("searches beside ingestion", total=None)
+                many = QUICK_COPIES if options.quick else COPIES
+                copies = sorted(pages, key=lambda page: page.stat().st_size)[len(pages) // 2 :]
+                beside = Searcher(library, searcher.store, EmbedWorker(embedder, cache_size=0))
+                await _beside(beside, docs, copies[:many], questions, content)
+                shown.add_task("a slow disk", total=None)
+                disk = await slow_disk(searcher.store, embedder, worker)
+                _keep(content, "slow_disk", disk)
+    finally:
+        await worker.aclose()
+
+
+async def _beside(
+    searcher: Searcher,
+    docs: Path,
+    copies: list[Path],
+    questions: list[AskedQuestion],
+    content: Json,
+) -> None:
+    """Measure searches while copies of pages come in; closes the searcher's encoder."""
+    texts = [prefix(q.text, words) for q in questions for words in (4, 40)]
+    texts = list(dict.fromkeys(texts))[:SEARCHES]
+    try:
+        found = await beside_ingestion(searcher, DEFAULT, docs, copies, texts)
+        _keep(content, "beside_ingestion", found)
+    finally:
+        await searcher.embed.aclose()
+        copied = [f"copy/{page.relative_to(docs).as_posix()}" for page in copies]
+        await searcher.library.write(lambda: searcher.store.delete(copied))
+
+
+async def _build(
+    library: Library, docs: Path, pages: list[Path], shown: Progress, task: TaskID
+) -> tuple[Json, dict[str, Number]]:
+    began = time.perf_counter()
+    done = await ingest_folder(
+        library, DEFAULT, docs, pages, lambda files: shown.update(task, advance=files)
+    )
+    seconds = time.perf_counter() - began
+    if not done.stored and not done.unchanged:
+        raise BenchmarkFailed(f"no page could be read: {'; '.join(done.refused[:3])}")
+    stats = await library.read(library.store(DEFAULT).stats)
+    case = {
+        "pages": stats.documents,
+        "passages": stats.passages,
+        "method": stats.method,
+        "new_passages": done.passages,
+        "seconds": seconds,
+        "refused": done.refused,
+    }
+    rate = done.passages / seconds if done.passages >= 100 else None
+    return case, {"retrieval.build.passages_per_s": rate}
+
+
+async def _asked(
+    searcher: Searcher,
+    questions: list[AskedQuestion],
+    ms_per_token: float,
+    shown: Progress,
+    content: Json,
+) -> None:
+    task = shown.add_task("whole questions", total=len(questions) * len(MODES))
+    _keep(content, "recall", await recall(searcher, questions, lambda: shown.advance(task)))
+    task = shown.add_task("word by word", total=len(questions))
+    words = await early(searcher, questions, ms_per_token, lambda: shown.advance(task))
+    _keep(content, "early", words)
+
+
+def _keep(content: Json, name: str, found: tuple[Json, dict[str, Number]]) -> None:
+    content["cases"][name] = found[0]
+    content["summary"].update(found[1])

@@ -1,0 +1,144 @@
+"""A question typed into the product: planner, documents and queue of retrievals, on a clock.
+
+Only the typist and the passages are played: words come three a second, each with the space behind
+it, the commit with the last one; a retrieval takes the same time always. What is asked, waits,
+freezes, is given up and shown is decided by ``orchestrator/turn/planner.py`` and ``retrievals.py``.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+from itertools import count
+
+from ...orchestrator.turn import documents, planner
+from ...orchestrator.turn.prompt import Context
+from ...orchestrator.turn.retrievals import Retrievals
+from ...orchestrator.turn.values import Policy, Retrieve, SetTimer, Step, TurnState
+from ...rag.base import Passage, RetrievalResult
+from .early import WORDS_PER_S, Results, prefix
+
+POLICY = Policy(mode="prefill", pinned="expert", retrieval=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """One question.
+
+    Attributes:
+        settled: at the end of the input documents stood before the text, and the best passage of
+            the whole question was among them.
+        frozen: what stood there, or the final result if nothing did.
+        shown: what the answer gets.
+        came_back: number of words of the texts whose passages came back while typing.
+        sent: retrievals that were begun while typing.
+        wasted: those of them that did not change which documents stand before the text.
+        tail_words: words typed after the documents came to stand as they did, None = never.
+    """
+
+    settled: bool
+    frozen: tuple[Passage, ...]
+    shown: tuple[Passage, ...]
+    came_back: tuple[int, ...]
+    sent: int
+    wasted: int
+    tail_words: float | None
+
+
+def play(text: str, results: Results, latency_s: float, ms_per_token: float) -> Played:
+    """Type ``text`` against a retrieval that takes ``latency_s``.
+
+    Args:
+        text: the question.
+        results: by number of words; the last number is all of them.
+        latency_s: of every retrieval; what takes longer than its deadline finds nothing.
+        ms_per_token: what computing a document's token costs an expert.
+    """
+    words, turn = len(text.split()), _Turn(results, latency_s, ms_per_token)
+    for number in range(1, words + 1):
+        turn.run_until(number / WORDS_PER_S)
+        typed = prefix(text, number) + (" " if number < words else "")
+        if number == words:
+            frozen, came_back, sent = turn.state.docs.frozen, tuple(turn.came_back), turn.sent
+            turn.take(planner.on_commit(turn.state, typed, number, turn.now_s))
+        else:
+            turn.take(planner.on_text(turn.state, typed, number, turn.now_s))
+    end_s = turn.now_s
+    turn.run_until(float("inf"))
+    before, behind = documents.chosen(turn.state.docs)
+    final = results[words]
+    settled = frozen is not None and bool(final) and final[0].id in {p.id for p in frozen}
+    changes = [at_s for at_s in turn.changed_s if at_s <= end_s]
+    tail = (end_s - changes[-1]) * WORDS_PER_S if settled else None
+    wasted = sent - len(changes)
+    return Played(settled, frozen or final, (*before, *behind), came_back, sent, wasted, tail)
+
+
+@dataclass(slots=True)
+class _Turn:
+    """The turn's state, and what is under way: (when, number, lane, query), lane None = a timer."""
+
+    results: Results
+    latency_s: float
+    ms_per_token: float
+    state: TurnState = field(default_factory=lambda: TurnState(POLICY, Context(), "played"))
+    now_s: float = 0.0
+    sent: int = 0
+    came_back: list[int] = field(default_factory=list)
+    changed_s: list[float] = field(default_factory=list)
+    retrievals: Retrievals = field(default_factory=Retrievals)
+    running: dict[int, int] = field(default_factory=dict)
+    due: list[tuple[float, int, int | None, Retrieve | None]] = field(default_factory=list)
+    numbers: count[int] = field(default_factory=count)
+
+    def run_until(self, at_s: float) -> None:
+        """Let happen what is due up to then."""
+        while self.due and self.due[0][0] <= at_s + 1e-9:
+            self.now_s, number, lane, query = heapq.heappop(self.due)
+            if lane is None or query is None:
+                if self.state.timer_s is not None and self.now_s == self.state.timer_s:
+                    self.take(planner.on_timer(self.state, self.now_s))
+            elif self.running.get(lane) == number:
+                self._answered(lane, query)
+        self.now_s = max(self.now_s, at_s) if at_s < float("inf") else self.now_s
+
+    def take(self, step: Step) -> None:
+        """Perform what the planner decided."""
+        before = self.state.docs.frozen
+        self.state, actions = step
+        if self.state.docs.frozen != before:
+            self.changed_s.append(self.now_s)
+        for action in actions:
+            if isinstance(action, Retrieve):
+                verdict = self.retrievals.ask(action, self.now_s)
+                for lane in verdict.stop:
+                    del self.running[lane]
+                if verdict.start is not None:
+                    self._start(action, verdict.start)
+            elif isinstance(action, SetTimer) and action.at_s is not None:
+                heapq.heappush(self.due, (action.at_s, next(self.numbers), None, None))
+
+    def _start(self, query: Retrieve, lane: int) -> None:
+        number = self.running[lane] = next(self.numbers)
+        self.sent += 1
+        took_s = min(self.latency_s, query.deadline_s)
+        heapq.heappush(self.due, (self.now_s + took_s, number, lane, query))
+
+    def _answered(self, lane: int, query: Retrieve) -> None:
+        del self.running[lane]
+        following = self.retrievals.answered(lane, self.now_s)
+        if following is not None:
+            self._start(following, lane)
+        words = len(query.text.split())
+        found = RetrievalResult(query.revision, self.results[words])
+        if self.latency_s > query.deadline_s:
+            found = RetrievalResult(query.revision, (), "timeout")
+        elif query.partial:
+            self.came_back.append(words)
+        step = planner.on_retrieval(self.state, query.text, found, self.ms_per_token, self.now_s)
+        self.take(step)
+
+
+def in_time(played: Played, sufficient: int) -> bool:
+    """Return whether passages of a sufficient text came back before the input ended."""
+    return any(words >= sufficient for words in played.came_back)

@@ -1,0 +1,1 @@
+"""``livemind bench routing``: routes on partial input."""

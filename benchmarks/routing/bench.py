@@ -1,0 +1,155 @@
+"""Routing on partial input: how right, how calibrated, how early, how fast; on held-out prompts.
+
+Uses the shipped classifier on the test split of the project's prompts, which training did not read,
+and the same prompts through aurelio's semantic-router where it is installed (see
+docs/routing.md). Runs on the event loop of `livemind serve`. Needs no server and no expert; about
+two minutes on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ...orchestrator.cli import event_loop
+from ...orchestrator.routing.dataset import Prompt, load_prompts
+from ...rag.encoder.embedder import EmbedderUnavailable, MiniLMEmbedder
+from ...rag.encoder.worker import EmbedWorker
+from ..bench import BenchmarkFailed, UsageError, progress
+from ..figures.stats import share
+from ..harness import report
+from ..harness.report import Json, Number
+from . import peer
+from .latency import all_at_once, one_by_one
+from .own import own_domains
+from .quality import built_in_router, quality, route_all
+
+UPDATES, QUICK_UPDATES = 600, 60
+SESSIONS = 100
+WORDS, QUICK_WORDS = 12, 3
+MEANING = {
+    "routing.accuracy.full": "held-out prompts routed right, whole text",
+    "routing.accuracy.half": "the same with half of the words",
+    "routing.stable.correct_share": "first stable route was the route of the whole text",
+    "routing.stable.median_share_of_input": "share of the words at the first stable route, median",
+    "routing.ece": "gap between confidence and accuracy, whole text (ten bins)",
+    "routing.accuracy_over_aurelio": "accuracy over that of semantic-router, whole text",
+    "routing.update_ms.p50": "one update of a text never seen, 1 to 60 words",
+    "routing.many.longest_wait_ms": f"{SESSIONS} sessions typing: longest wait of an update",
+    "routing.many.loop_blocked_ms.max": "the same: latest tick of the event loop",
+    "routing.many.loop_idle_ms.max": "latest tick while nobody types: the machine's own",
+    "routing.many.loop_busy_ms.max": "typing: most computed by the loop between two ticks",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report")
+    parser.add_argument("--seed", type=int, default=1, help="of texts and typing (1)")
+    parser.add_argument("--quick", action="store_true", help="fewer updates, less typing")
+    parser.add_argument(
+        "--sessions", type=int, default=SESSIONS, metavar="N", help=f"typists ({SESSIONS})"
+    )
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Measure, show, write; return the exit status."""
+    if options.sessions < 1:
+        raise UsageError(f"--sessions: got {options.sessions}, need >= 1")
+    content: Json = {
+        "schema": report.SCHEMA,
+        "name": "routing",
+        **report.environment(),
+        "seed": options.seed,
+        "config": {"quick": options.quick, "sessions": options.sessions, "split": "test"},
+        "cases": {},
+        "summary": {},
+        "interrupted": False,
+    }
+    try:
+        event_loop.run(_measure(options, console, content))
+    except EmbedderUnavailable as exc:
+        raise BenchmarkFailed(str(exc)) from None
+    except KeyboardInterrupt:
+        content["interrupted"] = True
+    return report.finish(console, options.json, content, MEANING)
+
+
+async def _measure(options: argparse.Namespace, console: Console, content: Json) -> None:
+    """Fill cases and summary, one part after the other."""
+    held_out = load_prompts("test")
+    with progress(console) as shown:
+        task = shown.add_task("loading the encoder", total=6)
+        embedder = await asyncio.to_thread(MiniLMEmbedder)
+        worker = EmbedWorker(embedder)
+        try:
+            router = built_in_router(worker)
+            await router.start()
+            gc.collect()
+            gc.freeze()  # as `livemind serve` does before it takes requests
+
+            def step(told: str) -> None:
+                shown.update(task, description=told, advance=1)
+
+            def done(name: str, found: tuple[Json, dict[str, Number]]) -> None:
+                content["cases"][name] = found[0]
+                content["summary"].update(found[1])
+
+            step("updates one by one")
+            updates = QUICK_UPDATES if options.quick else UPDATES
+            done("latency", await one_by_one(router, held_out, updates, options.seed))
+            step("sessions at once")
+            words = QUICK_WORDS if options.quick else WORDS
+            many = await all_at_once(router, held_out, options.sessions, words, options.seed)
+            done("many", many)
+            step("held-out prompts, word by word")
+            routed = await route_all(router, held_out)
+            done("quality", quality(routed))
+            content["summary"]["routing.accuracy_over_aurelio"] = None
+            step("the same by semantic-router")
+            accuracy = content["summary"]["routing.accuracy.full"]
+            done("semantic-router", await _peer(worker, held_out, accuracy))
+            step("a domain of the user's own")
+            done("own_domain", await own_domains(worker, held_out))
+            content["cases"]["cache"] = {
+                "router": asdict(router.stats()),
+                "encoder": asdict(worker.stats()),
+            }
+        finally:
+            await worker.aclose()
+
+
+async def _peer(
+    worker: EmbedWorker, held_out: list[Prompt], accuracy: Number
+) -> tuple[Json, dict[str, Number]]:
+    """Return the peer's accuracy on the whole texts and the ratio of ours to it."""
+    examples = load_prompts("train", "validation")
+    texts = list(dict.fromkeys(prompt.text for prompt in [*examples, *held_out]))
+    vectors: dict[str, Any] = {}
+    for start in range(0, len(texts), 128):
+        some = texts[start : start + 128]
+        found = await asyncio.gather(*map(worker.embed, some))
+        vectors.update(zip(some, found, strict=True))
+    told = await asyncio.to_thread(
+        peer.predict,
+        [(prompt.text, prompt.domain) for prompt in examples],
+        [prompt.text for prompt in held_out],
+        vectors,
+    )
+    if told is None:
+        return {"installed": False}, {}
+    right = sum(a == prompt.domain for a, prompt in zip(told["domains"], held_out, strict=True))
+    theirs = share(right, len(held_out))
+    return (
+        {"installed": True, "version": told["version"], "accuracy": theirs},
+        {
+            "routing.accuracy.aurelio": theirs,
+            "routing.accuracy_over_aurelio": accuracy / theirs if accuracy and theirs else None,
+        },
+    )

@@ -1,0 +1,1 @@
+"""``livemind bench ttft``: time to first token from the end of the input."""

@@ -1,0 +1,310 @@
+"""The options of ``livemind bench ttft``: what was typed becomes a plan, or is refused by name."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from ...backends.machine.speeds import Speeds
+from ...backends.zoo.random_weights import parse_parameters
+from ..bench import UsageError
+from ..figures.answer import Json
+from ..figures.measure import Slo
+from ..harness.experts import EXPERTS, random_expert
+from ..workload.arms import ARMS, Arm
+from ..workload.arrivals import KINDS, Arrivals
+from ..workload.conversations import FILLER
+from ..workload.plan import (
+    INTERFERENCE,
+    QUICK_CASES,
+    ExpertCase,
+    Plan,
+    ablation_blocks,
+    quick_blocks,
+)
+from ..workload.prompts import read_prompts
+from ..workload.typing_model import CADENCES, cadence
+from .scale import Workload, fitting, scaled
+
+QUICK_TURNS, TURNS, SELF_CHECK_TURNS = 5, 20, 500
+MAX_TURNS, MAX_DOCUMENTS_TOKENS = 100_000, 1_000_000
+INTERFERENCE_PAIRS = 3
+UNKNOWN_SERVER = "the server is not LiveMind; only V (request at end) can be asked of it"
+_OWN_ARMS = "A,V,L,B,C,D,E,F,P"
+_LIVEMIND_ARMS = "L,B,C,D,E,F,P"
+_FOREIGN_ARMS = "V"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What one call asks for.
+
+    Attributes:
+        base_url: a server that runs already; None = start what is needed.
+        turns: conversations per case, or answers of the self-check.
+        workload: what ``--quick`` asks of this processor; None = exactly what was asked for.
+    """
+
+    plan: Plan
+    quick: bool
+    self_check: bool
+    turns: int
+    slo: Slo
+    base_url: str | None
+    api_key_env: str | None
+    json: Path | None
+    server_log: Path | None
+    may_scale: bool = False
+    workload: Workload | None = None
+
+    def fitted(self, speeds: Speeds) -> Wanted:
+        """Return the same with a workload that a processor of these speeds can do in time."""
+        if not self.may_scale:
+            return self
+        workload = fitting(speeds, self.plan.documents_tokens[0])
+        return replace(self, plan=scaled(self.plan, workload), workload=workload)
+
+    def config(self) -> Json:
+        """Return the options as the report keeps them."""
+        plan = self.plan
+        return {
+            "quick": self.quick,
+            "experts": [expert.name for expert in plan.experts],
+            "random_params": next((e.random_params for e in plan.experts if e.random_params), None),
+            "workload": None if self.workload is None else asdict(self.workload),
+            "arms": [arm.id for arm in plan.arms],
+            "cadences": list(plan.cadences),
+            "documents_tokens": list(plan.documents_tokens),
+            "turns": self.turns,
+            "turns_per_conversation": plan.turns_per_conversation,
+            "prompts": None if plan.prompts is None else len(plan.prompts),
+            "max_tokens": plan.max_tokens,
+            "arrivals": plan.arrivals.kind,
+            "concurrency": plan.arrivals.concurrency,
+            "rate_per_s": plan.arrivals.rate_per_s,
+            "per_block": max((len(block.conversations) for block in plan.blocks), default=0),
+            "slo_ttft_ms": self.slo.ttft_ms,
+            "slo_tpot_ms": self.slo.tpot_ms,
+            "base_url": self.base_url,
+            "arm_definitions": [asdict(arm) for arm in plan.arms],
+        }
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    arms = "; ".join(f"{arm.id} {arm.title}" for arm in ARMS.values())
+    add = parser.add_argument
+    add("--quick", action="store_true", help=f"{QUICK_TURNS} turns per expert, main arms only")
+    add("--arms", metavar="LIST", help=f"comma-separated: {arms}")
+    add("--expert", action="append", choices=sorted(EXPERTS), help="only this one")
+    add("--case", action="append", choices=QUICK_CASES, help="only this one (with --quick)")
+    add("--turns", type=int, metavar="N", help=f"conversations per case ({TURNS})")
+    add("--seed", type=int, default=1, help="of questions, typing and order (1)")
+
+    work = parser.add_argument_group("what is asked")
+    add = work.add_argument
+    names = ", ".join(CADENCES)
+    add("--cadence", metavar="LIST", help=f"comma-separated: {names}, typing-N (typing-400)")
+    add("--cpm", type=int, metavar="N", help="the same as --cadence typing-N")
+    add("--documents", metavar="LIST", help="tokens of documents, comma-separated (1500)")
+    add("--conversation-turns", type=int, default=1, metavar="N", help="turns of each (1)")
+    add(
+        "--prompts",
+        type=Path,
+        metavar="FILE",
+        help="yours, a JSON object a line: question or messages, documents, max_tokens",
+    )
+    add(
+        "--params",
+        metavar="N",
+        help="size of the model with random weights, such as 25m (100m; with --quick what this "
+        "processor prefills in about two seconds, unless --params or --documents is given)",
+    )
+    add("--max-tokens", type=int, default=32, metavar="N", help="length of an answer (32)")
+
+    load = parser.add_argument_group("users")
+    add = load.add_argument
+    add("--arrivals", choices=KINDS, default="closed", help="closed: each user asks when answered")
+    add("--concurrency", type=int, default=1, metavar="N", help="users at a time, closed (1)")
+    add("--rate", type=float, metavar="R", help="conversations per second, open loop")
+    add("--block", type=int, metavar="N", help="conversations between two changes of the arm")
+    add("--slo-ttft-ms", type=float, metavar="MS", help="goodput: longest time to first token")
+    add("--slo-tpot-ms", type=float, metavar="MS", help="goodput: longest time per later token")
+
+    where = parser.add_argument_group("against what")
+    add = where.add_argument
+    add("--base-url", metavar="URL", help="a running server, LiveMind or any OpenAI-compatible one")
+    add("--model", metavar="NAME", help="the model to ask there")
+    add("--api-key-env", metavar="VAR", help="environment variable that holds its key")
+    add("--self-check", action="store_true", help="measure the harness against a known latency")
+    add("--json", type=Path, metavar="FILE", help="write the report")
+    add("--server-log", type=Path, metavar="FILE", help="keep the server's output")
+
+
+def wanted(options: argparse.Namespace) -> Wanted:
+    """Return what the options ask for.
+
+    Raises:
+        UsageError: naming option, value and limit.
+    """
+    default = SELF_CHECK_TURNS if options.self_check else QUICK_TURNS if options.quick else TURNS
+    turns = _within("--turns", options.turns, 1, MAX_TURNS, default)
+    if options.api_key_env is not None and not os.environ.get(options.api_key_env):
+        raise UsageError(f"--api-key-env: the environment has no {options.api_key_env}")
+    for name in ("model", "api_key_env"):
+        if getattr(options, name) is not None and options.base_url is None:
+            raise UsageError(f"--{name.replace('_', '-')}: only with --base-url")
+    if options.base_url is not None and not options.base_url.startswith(("http://", "https://")):
+        raise UsageError(f"--base-url: got {options.base_url}, need http:// or https://")
+    plan = _plan(options, turns)
+    slo = Slo(
+        _positive("--slo-ttft-ms", options.slo_ttft_ms),
+        _positive("--slo-tpot-ms", options.slo_tpot_ms),
+    )
+    return Wanted(
+        plan,
+        options.quick,
+        options.self_check,
+        turns,
+        slo,
+        options.base_url,
+        options.api_key_env,
+        options.json,
+        options.server_log,
+        may_scale=options.quick and _is_ours(options),
+    )
+
+
+def _is_ours(options: argparse.Namespace) -> bool:
+    """Whether nobody has said what is to be asked, and of whom."""
+    given = (options.base_url, options.params, options.documents, options.prompts)
+    return all(value is None for value in given)
+
+
+def _plan(options: argparse.Namespace, turns: int) -> Plan:
+    experts = _experts(options)
+    prompts = None if options.prompts is None else read_prompts(options.prompts)
+    cadences = _cadences(options)
+    documents = tuple(
+        _within("--documents", _int("--documents", text), 0, MAX_DOCUMENTS_TOKENS)
+        for text in (options.documents or "1500").split(",")
+    )
+    if prompts is not None:
+        if options.documents is not None:
+            raise UsageError("--documents: --prompts brings its own")
+        documents = (0,)
+    try:
+        arrivals = Arrivals(options.arrivals, options.concurrency, options.rate)
+    except ValueError as exc:
+        raise UsageError(str(exc)) from None
+    common = {
+        "experts": experts,
+        "cadences": cadences,
+        "documents_tokens": documents,
+        "prompts": prompts,
+        "seed": options.seed,
+        "max_tokens": _within("--max-tokens", options.max_tokens, 1, 1_000_000),
+    }
+    if options.quick:
+        _only_without_quick(options)
+        cases = tuple(options.case or QUICK_CASES)
+        pairs = INTERFERENCE_PAIRS if INTERFERENCE in cases else 0
+        blocks = quick_blocks(turns, cases)
+        return Plan(blocks=blocks, interference_pairs=pairs, **common)
+    if options.case is not None:
+        raise UsageError("--case: only with --quick; see --arms")
+    per_block = _within("--block", options.block, 1, MAX_TURNS, _block_size(arrivals))
+    return Plan(
+        blocks=ablation_blocks(_arms(options), turns, per_block),
+        arrivals=arrivals,
+        turns_per_conversation=_within("--conversation-turns", options.conversation_turns, 1, 100),
+        **common,
+    )
+
+
+def _block_size(arrivals: Arrivals) -> int:
+    """Alone: one. Together: enough that beginning and end of a block are a small part of it."""
+    return max(10, 2 * arrivals.concurrency) if arrivals.overlap else 1
+
+
+def _only_without_quick(options: argparse.Namespace) -> None:
+    for name, default in (
+        ("arms", None), ("arrivals", "closed"), ("concurrency", 1), ("rate", None), ("block", None),
+        ("conversation_turns", 1),
+    ):  # fmt: skip
+        if getattr(options, name) != default:
+            raise UsageError(f"--{name.replace('_', '-')}: not together with --quick")
+
+
+def _experts(options: argparse.Namespace) -> tuple[ExpertCase, ...]:
+    if options.model is None:
+        found = [EXPERTS[name] for name in options.expert or EXPERTS]
+        size = _parameters(options.params)
+        return tuple(random_expert(size) if size and e.random_weights else e for e in found)
+    if options.params is not None:
+        raise UsageError("--params: not together with --model")
+    if options.expert is not None:
+        raise UsageError("--model: not together with --expert")
+    named = next((one for one in EXPERTS.values() if one.expert_id == options.model), None)
+    return (
+        ExpertCase(options.model, FILLER, options.model, options.model, "")
+        if named is None
+        else named,
+    )
+
+
+def _parameters(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        return parse_parameters(text)
+    except ValueError as exc:
+        raise UsageError(f"--params: {exc}") from None
+
+
+def _arms(options: argparse.Namespace) -> tuple[Arm, ...]:
+    default = _OWN_ARMS
+    if options.base_url is not None:
+        default = _LIVEMIND_ARMS if options.model is None else _FOREIGN_ARMS
+    names = (options.arms or default).split(",")
+    for name in names:
+        if name not in ARMS:
+            raise UsageError(f"--arms: got {name!r}, need some of {','.join(ARMS)}")
+        if options.base_url is not None and name == "A":
+            raise UsageError("--arms: A: the bare engine runs here, not at --base-url")
+    return tuple(arm for name, arm in ARMS.items() if name in names)
+
+
+def _cadences(options: argparse.Namespace) -> tuple[str, ...]:
+    if options.cpm is not None and options.cadence is not None:
+        raise UsageError("--cpm: not together with --cadence")
+    text = options.cadence or f"typing-{400 if options.cpm is None else options.cpm}"
+    for name in text.split(","):
+        try:
+            cadence(name)
+        except ValueError as exc:
+            raise UsageError(f"{'--cadence' if options.cadence else '--cpm'}: {exc}") from None
+    return tuple(dict.fromkeys(text.split(",")))
+
+
+def _within(option: str, value: int | None, low: int, high: int, default: int = 0) -> int:
+    if value is None:
+        return default
+    if not low <= value <= high:
+        raise UsageError(f"{option}: got {value}, need >= {low} and <= {high}")
+    return value
+
+
+def _positive(option: str, value: float | None) -> float | None:
+    if value is not None and not value > 0:
+        raise UsageError(f"{option}: got {value}, need > 0")
+    return value
+
+
+def _int(option: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"{option}: got {text!r}, need whole numbers") from None

@@ -1,0 +1,254 @@
+"""The run of ``livemind bench ttft``: performs a plan, block by block, and keeps what it saw.
+
+Every conversation of an arm has a cache salt of its own, so that every arm begins with a cold
+prefix cache. Results are kept as they come: an interrupted run still has them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+from ..bench import BenchmarkFailed
+from ..figures.answer import Answer
+from ..harness.doors import UNREACHABLE, Door, Said
+from ..harness.library import Library
+from ..harness.wire import AUTO, Ask
+from ..workload.arms import Arm, DoorName
+from ..workload.conversations import Conversation, conversation
+from ..workload.plan import REQUEST_AT_END, Block, Case, Plan
+from ..workload.typing_model import TypingModel, cadence
+from .verdicts import Verdicts
+
+FIRST_GUESS_CHARS_PER_TOKEN = 4.0
+WARM_UP_CPM = 6000.0
+WARM_UP_PAUSE_S = 1.5
+
+Place = tuple[str, int, int]
+"""Arm, conversation and turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of one arm as it was asked; ``user`` counts the users of an overlapping block."""
+
+    arm: Arm
+    conversation: int
+    turn: int
+    user: int
+    text: str
+    think_s: float
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class BlockResult:
+    """The turns of one block in the order of asking, and how long each arm took in seconds."""
+
+    block: Block
+    turns: list[Turn] = field(default_factory=list)
+    spans_s: dict[str, float] = field(default_factory=dict)
+
+    def answers(self) -> dict[Place, Answer]:
+        """Return every answer by its place."""
+        return {(t.arm.id, t.conversation, t.turn): t.answer for t in self.turns}
+
+
+@dataclass(frozen=True, slots=True)
+class CaseResult:
+    """What one case showed so far."""
+
+    case: Case
+    blocks: list[BlockResult] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What a run talks to: a door per name that its arms use, and the corpus of retrieving arms."""
+
+    doors: Mapping[DoorName, Door]
+    library: Library | None = None
+
+
+class TtftRun:
+    """Performs a plan; ``results`` grows while it runs.
+
+    ``say`` gets a line about what is happening (None = still the same) and how many of
+    ``plan.steps()`` are done.
+    """
+
+    def __init__(self, plan: Plan, say: Callable[[str | None, int], None]) -> None:
+        self.plan = plan
+        self.results = {case: CaseResult(case) for case in plan.cases()}
+        self.done = 0
+        self._say = say
+        self._rng = random.Random(plan.seed)
+        self._run_id = secrets.token_hex(8)  # a server that ran before is cold for this run too
+        self._salts = 0
+        self._chars_per_token: dict[str, float] = {}
+
+    async def run(self, targets: Targets, cases: Iterable[Case] | None = None) -> None:
+        """Ask everything about these cases; None = about all of the plan's.
+
+        Raises:
+            BenchmarkFailed: an expert does not answer its warm-up.
+        """
+        cases = list(self.results if cases is None else cases)
+        for case in cases:
+            await self._warm_up(targets, case)
+        gc.collect()
+        gc.freeze()  # what was imported until here need not be looked at again
+        gc.disable()  # a collection in the middle of an answer would look like the server's delay
+        try:
+            for block in self.plan.blocks:
+                for case in cases:
+                    await self._block(targets, case, block)
+                    gc.collect()
+        finally:
+            gc.enable()
+            gc.unfreeze()
+
+    def ask(self, case: Case, talk: Conversation, arm: Arm | None = None) -> Ask:
+        """Return how a conversation is asked in an arm (None = plainly), under a fresh salt."""
+        self._salts += 1
+        arm = arm or Arm("", "", "chat")
+        return Ask(
+            AUTO if arm.routed else case.expert.expert_id,
+            f"{self._run_id}-{self._salts}",
+            talk.max_tokens or self.plan.max_tokens,
+            ignore_eos=case.expert.random_weights,
+            instructions=talk.instructions,
+            documents=() if arm.retrieves and case.documents_tokens else talk.documents,
+            retrieval=arm.retrieves and case.documents_tokens > 0,
+            speculation=arm.speculation,
+            consensus=arm.consensus,
+        )
+
+    def conversation(self, case: Case, index: int) -> Conversation:
+        """Return a conversation of the case's workload."""
+        if self.plan.prompts is not None:
+            return self.plan.prompts[index % len(self.plan.prompts)]
+        known = self._chars_per_token.get(case.expert.expert_id, FIRST_GUESS_CHARS_PER_TOKEN)
+        chars = int(case.documents_tokens * known)
+        turns = self.plan.turns_per_conversation
+        return conversation(case.expert.workload, self.plan.seed, index, chars, turns)
+
+    def step(self, text: str | None = None) -> None:
+        """Show that another step is done, and what comes next."""
+        self.done += 1
+        self._say(text, self.done)
+
+    # ---- one block
+
+    async def _block(self, targets: Targets, case: Case, block: Block) -> None:
+        result = BlockResult(block)
+        self.results[case].blocks.append(result)
+        talks = {n: await self._with_documents(targets, case, n) for n in block.conversations}
+        starts_s = self.plan.arrivals.starts_s(len(talks), self._rng)
+        for arm in self._rng.sample(block.arms, len(block.arms)):
+            if not case.asks(arm):
+                continue
+            self._say(f"{case.name}: block {block.index + 1}, {arm.id}", self.done)
+            await asyncio.sleep(self.plan.settle_s)
+            began = asyncio.get_running_loop().time()
+            await self._arm(targets, case, arm, talks, starts_s, result)
+            result.spans_s[arm.id] = asyncio.get_running_loop().time() - began
+        if self.plan.reference is not None:
+            await Verdicts(self, targets, case, talks).compare(result)
+
+    async def _with_documents(self, targets: Targets, case: Case, index: int) -> Conversation:
+        """Return a conversation; with a library its documents are what retrieval finds."""
+        talk = self.conversation(case, index)
+        if targets.library is None or not case.documents_tokens:
+            return talk
+        return replace(talk, documents=await targets.library.found(talk.questions[0]))
+
+    async def _arm(
+        self,
+        targets: Targets,
+        case: Case,
+        arm: Arm,
+        talks: Mapping[int, Conversation],
+        starts_s: tuple[float, ...],
+        result: BlockResult,
+    ) -> None:
+        """Ask every conversation of a block in one arm, as many at a time as users are there."""
+        door, plan = targets.doors[arm.door], self.plan
+        waiting = list(zip(talks, starts_s, strict=True))[::-1]
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+
+        async def user(number: int) -> None:
+            while waiting:
+                index, start_s = waiting.pop()
+                await asyncio.sleep(max(0.0, began + start_s - loop.time()))
+                await self._converse(door, case, arm, index, talks[index], number, result)
+                self.step()
+
+        users = plan.arrivals.concurrency if plan.arrivals.kind == "closed" else len(waiting)
+        async with asyncio.TaskGroup() as group:
+            for number in range(min(users, len(waiting))):
+                group.create_task(user(number))
+
+    async def _converse(
+        self,
+        door: Door,
+        case: Case,
+        arm: Arm,
+        index: int,
+        talk: Conversation,
+        user: int,
+        result: BlockResult,
+    ) -> None:
+        """Ask one conversation; it ends early with a turn that is not completed."""
+        try:
+            async with door.conversation(self.ask(case, talk, arm)) as asked:
+                for number, question in enumerate(talk.questions):
+                    said = self._said(case, arm, index, number, question)
+                    answer = await asked.turn(said)
+                    result.turns.append(
+                        Turn(arm, index, number, user, question, said.think_s, answer)
+                    )
+                    if answer.outcome != "completed":
+                        return
+        except UNREACHABLE as exc:
+            lost = Answer(outcome="error", error=f"{type(exc).__name__}: {exc}")
+            result.turns.append(Turn(arm, index, 0, user, talk.questions[0], 0.0, lost))
+
+    def _said(self, case: Case, arm: Arm, index: int, number: int, question: str) -> Said:
+        """Return how the user enters a question: the same keys at the same times in every arm."""
+        if arm.pasted:
+            return Said(question)
+        way = cadence(case.cadence)
+        rng = random.Random(f"{self.plan.seed}|{case.name}|{index}|{number}|keys")
+        keys = way.keys(question, rng)
+        think_s = way.think_s(rng) if arm.pause_s is None else arm.pause_s
+        return Said(question, keys, think_s, paced=self.plan.arrivals.overlap)
+
+    # ---- before the first block
+
+    async def _warm_up(self, targets: Targets, case: Case) -> None:
+        """Load the expert, learn its characters per token, run every code path once; untimed."""
+        self._say(f"{case.name}: warm-up", self.done)
+        reference = self.plan.reference or next(iter(self.plan.arms), REQUEST_AT_END)
+        door = targets.doors[reference.door]
+        talk = self.conversation(case, -1)
+        async with door.conversation(self.ask(case, talk, reference)) as asked:
+            answer = await asked.turn(Said(talk.questions[0]))
+        if answer.outcome != "completed":
+            raise BenchmarkFailed(f"{case.expert.expert_id}: {answer.outcome}: {answer.error}")
+        if answer.prompt_tokens and case.documents_tokens:
+            sent = sum(map(len, (talk.questions[0], *talk.documents)))
+            self._chars_per_token[case.expert.expert_id] = sent / answer.prompt_tokens
+        talk = await self._with_documents(targets, case, -2)
+        for arm in filter(case.asks, self.plan.arms):
+            keys = TypingModel(WARM_UP_CPM).keys(talk.questions[0], self._rng) if arm.typed else ()
+            said = Said(talk.questions[0], keys, WARM_UP_PAUSE_S if arm.typed else 0.0)
+            with suppress(*UNREACHABLE):  # the first block reports it
+                async with targets.doors[arm.door].conversation(self.ask(case, talk, arm)) as asked:
+                    await asked.turn(said)

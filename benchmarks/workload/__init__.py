@@ -1,0 +1,1 @@
+"""What is asked, by whom and when. Pure."""

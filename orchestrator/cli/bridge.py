@@ -1,0 +1,210 @@
+"""``livemind bridge serve | ingest | search | stats``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from .config_and_zoo import HANDBOOK
+from .errors import CommandError
+
+URL = "http://127.0.0.1:8001"
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Serve a folder of passages, or the collections of a data folder, until a signal."""
+    from ...rag.bridge.server import run_bridge
+
+    if sum(one is not None for one in (options.corpus, options.data, options.milvus)) > 1:
+        raise CommandError("--corpus, --data and --milvus: give one of them", 2)
+    if (options.rerank_url is None) != (options.rerank_model is None):
+        raise CommandError("--rerank-url and --rerank-model: give both or neither", 2)
+    options.corpus = options.corpus or HANDBOOK
+    return run_bridge(options)
+
+
+def ingest(options: argparse.Namespace) -> int:
+    """Store a folder's files; 1 when some could not be read, 130 when interrupted."""
+    from ...rag.encoder.embedder import EmbedderError
+    from ...rag.search.ingest import IngestError, find_files
+    from ...rag.store.base import StoreError
+
+    if sum(one is not None for one in (options.data, options.url, options.milvus)) != 1:
+        raise CommandError("--data, --url or --milvus: give one of them", 2)
+    try:
+        files = find_files(options.folder)
+        return asyncio.run(_ingest(options, files))
+    except (IngestError, EmbedderError, StoreError, ValueError) as exc:
+        raise CommandError(str(exc)) from None
+    except KeyboardInterrupt:
+        print("interrupted: what was stored stays; the same command goes on from there")
+        return 130
+
+
+async def _ingest(options: argparse.Namespace, files: list[Path]) -> int:
+    from contextlib import AsyncExitStack
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from ...rag.bridge.server import data_library, milvus_library
+    from ...rag.encoder.embedder import MiniLMEmbedder
+    from ...rag.search.ingest import BridgeSink, Sink, ingest_folder
+    from ...rag.store.milvus.schema import address_of
+
+    console = Console()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    async with AsyncExitStack() as stack:
+        sink: Sink
+        if options.url is not None:
+            sink = bridge = BridgeSink(options.url)
+            stack.push_async_callback(bridge.aclose)
+        else:
+            embedder = await asyncio.to_thread(MiniLMEmbedder)
+            kept = (
+                data_library(options.data, embedder, options.tokenizer)
+                if options.milvus is None
+                else milvus_library(address_of(options.milvus), embedder, options.tokenizer)
+            )
+            sink = await stack.enter_async_context(kept)
+        with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
+            task = progress.add_task("files", total=len(files))
+            report = await ingest_folder(
+                sink,
+                options.collection,
+                options.folder,
+                files,
+                lambda count: progress.advance(task, count),
+            )
+    for line in report.refused:
+        console.print(f"not stored: {line}", markup=False, highlight=False, style="yellow")
+    console.print(
+        f"{report.stored} documents stored ({report.passages} passages), "
+        f"{report.unchanged} unchanged, {len(report.refused)} refused",
+        highlight=False,
+    )
+    return 1 if report.refused else 0
+
+
+def search(options: argparse.Namespace) -> int:
+    """Ask a bridge and print what it finds."""
+    body = {
+        "query": options.query,
+        "session_id": "cli",
+        "revision": 0,
+        "collection": options.collection,
+        "top_k": options.top_k,
+        "mode": options.mode,
+    }
+    answer = _ask("POST", options.url, "/v1/retrieve", body)
+    for result in answer["results"]:
+        print(f"{result['rank']}. {result['source']}  score {result['score']:.4f}")
+        print("   " + result["text"].replace("\n", "\n   ")[: options.width])
+    if answer["degraded"]:
+        print(f"incomplete: {', '.join(answer['degraded'])}")
+    times = {name: ms for name, ms in answer["timings_ms"].items() if ms is not None}
+    print(" ".join(f"{name} {ms:.1f} ms" for name, ms in times.items()))
+    return 0
+
+
+def stats(options: argparse.Namespace) -> int:
+    """Print a bridge's collections."""
+    from rich.console import Console
+    from rich.table import Table
+
+    names = ("name", "documents", "passages", "method", "model", "version", "deleted_rows")
+    table = Table(*names, box=None)
+    for found in _ask("GET", options.url, "/v1/collections", None)["collections"]:
+        table.add_row(*(str(found[name]) for name in names))
+    Console().print(table)
+    return 0
+
+
+def _ask(method: str, url: str, path: str, body: object) -> Any:
+    import httpx
+
+    try:
+        with httpx.Client(base_url=url, timeout=30.0, trust_env=False) as client:
+            response = client.request(method, path, json=body)
+    except httpx.TransportError:
+        raise CommandError(f"no bridge answers on {url}") from None
+    except httpx.InvalidURL as exc:
+        raise CommandError(f"--url {url!r}: {exc}", 2) from None
+    if response.status_code != httpx.codes.OK:
+        try:
+            message = response.json()["error"]["message"]
+        except (ValueError, KeyError, TypeError):
+            message = f"status {response.status_code}"
+        raise CommandError(f"the bridge refused: {message}")
+    return response.json()
+
+
+def add_arguments(actions: Any, port: Any) -> None:
+    """Declare the arguments of all actions.
+
+    Args:
+        actions: subparsers of ``livemind bridge``.
+        port: type of a port argument.
+    """
+    serve_ = actions.add_parser(
+        "serve",
+        help="answer from a folder of text, or from stored collections",
+        description="Serve a folder of .md and .txt files, or the collections of a data folder, "
+        "until Ctrl-C. --data and --milvus take new documents.",
+        epilog="examples:\n  livemind bridge serve --corpus docs/\n"
+        "  livemind bridge serve --data var/bridge",
+    )
+    serve_.add_argument("--corpus", type=Path, metavar="DIR", help="folder; default: the handbook")
+    serve_.add_argument("--data", type=Path, metavar="DIR", help="folder of collections")
+    _milvus(serve_)
+    serve_.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    serve_.add_argument("--port", type=port, default=8001, help="port (%(default)s)")
+    serve_.add_argument("--rerank-url", metavar="URL", help="a /v1/rerank for final queries")
+    serve_.add_argument("--rerank-model", metavar="NAME", help="its model")
+    _tokenizer(serve_)
+    ingest_ = actions.add_parser(
+        "ingest",
+        help="store a folder of documents",
+        description="Store the .md .txt .html .pdf .rst .py files of a folder. What is stored "
+        "already is skipped: after an interruption the same command goes on.",
+        epilog="examples:\n  livemind bridge ingest docs/ --data var/bridge\n"
+        "  livemind bridge ingest docs/ --url http://127.0.0.1:8001",
+    )
+    ingest_.add_argument("folder", type=Path, metavar="FOLDER")
+    ingest_.add_argument("--data", type=Path, metavar="DIR", help="folder of collections")
+    ingest_.add_argument("--url", help="a running bridge that has the data folder open")
+    _milvus(ingest_)
+    _tokenizer(ingest_)
+    search_ = actions.add_parser("search", help="ask a bridge", description="Ask a bridge.")
+    search_.add_argument("query", metavar="QUERY")
+    search_.add_argument("--top-k", type=int, default=5, help="passages (%(default)s)")
+    search_.add_argument("--mode", choices=("dense", "sparse", "hybrid"), default="hybrid")
+    search_.add_argument("--width", type=int, default=400, help="characters shown (%(default)s)")
+    stats_ = actions.add_parser("stats", help="a bridge's collections", description="Show them.")
+    for parser in (ingest_, search_):
+        parser.add_argument("--collection", default="default", help="name (%(default)s)")
+    for parser in (search_, stats_):
+        parser.add_argument("--url", default=URL, help="the bridge (%(default)s)")
+    parsers = {"serve": serve_, "ingest": ingest_, "search": search_, "stats": stats_}
+    for name, parser in parsers.items():
+        parser.set_defaults(module="bridge", function=name)
+
+
+def _milvus(parser: Any) -> None:
+    parser.add_argument(
+        "--milvus",
+        metavar="URI",
+        help="collections in Milvus: http://host:19530 (token: LIVEMIND_MILVUS_TOKEN), or "
+        "file.db for Milvus Lite",
+    )
+
+
+def _tokenizer(parser: Any) -> None:
+    parser.add_argument(
+        "--tokenizer",
+        type=Path,
+        metavar="FILE",
+        help="the experts' tokenizer.json, for the size of passages (default: an estimate)",
+    )

@@ -1,0 +1,104 @@
+"""``livemind check``: is the configuration valid, and would the experts run on this machine?
+
+Owns the command and its exit codes; the examination is ``backends.doctor``'s, how it looks is in
+``check_view.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from ...backends.doctor import Finding, Host, Question, Report, Subject, examine, this_host
+from ...backends.doctor.quantities import parse_size
+from ...backends.machine.memory import machine_memory
+from ..assembly import most_loaded, warm
+from ..config.file import value_text
+from ..config.settings import Settings, load_settings
+from ..errors import ConfigError
+from .errors import CommandError
+
+
+def check(options: argparse.Namespace) -> int:
+    """Print the report; 0 = fine, 1 = errors, or warnings with ``--strict``."""
+    memory = _memory(options.memory)
+    models: Path | None = options.models
+    if models is not None and not models.is_dir():
+        raise CommandError(f"--models: {models}: no such folder", 2)
+    try:
+        settings = load_settings(options.file)
+    except ConfigError as exc:
+        report = Report(findings=tuple(config_findings(exc, options.file)))
+    else:
+        report = examine(question(settings, memory, models, this_host()))
+    if options.json:
+        print(json.dumps(report.as_json(str(options.file)), indent=2, ensure_ascii=False))
+    else:
+        from .check_view import show
+
+        show(report, options.file, strict=options.strict)
+    bad = report.count("error") + (report.count("warning") if options.strict else 0)
+    return 1 if bad else 0
+
+
+def question(
+    settings: Settings, memory: int, models: Path | None, host: Host | None = None
+) -> Question:
+    """Return what the doctor is to look at: this configuration on a machine with this memory."""
+    lazy = settings.lazy_loading
+    return Question(
+        subjects=[
+            Subject(
+                f"experts[{index}]", expert.to_spec(), expert.images, name=expert.model_path or ""
+            )
+            for index, expert in enumerate(settings.experts)
+        ],
+        memory=memory,
+        threshold=lazy.memory_threshold,
+        loaded_at_most=most_loaded(settings),
+        warm=warm(settings),
+        fast=settings.router.fast_expert,
+        lazy=lazy.enabled,
+        models=models,
+        host=host,
+    )
+
+
+def config_findings(error: ConfigError, file: Path) -> list[Finding]:
+    """Return a finding for each line of a refused configuration."""
+    found = []
+    for line in error.message.splitlines():
+        text = line.removeprefix(f"{file}: ")
+        where, colon, rest = text.partition(": ")
+        if not colon or " " in where:
+            where, rest = str(file), text
+        value, _, need = rest.partition(", need ")
+        change = f"{where}: {need}" if need else _suggestion(where, rest)
+        shown = value.removeprefix("got ") if value.startswith("got ") else ""
+        found.append(Finding("error", "config_invalid", where, shown, rest, change))
+    return found
+
+
+def _suggestion(where: str, text: str) -> str:
+    _, found, name = text.partition("did you mean ")
+    if found:
+        parent = where.rpartition(".")[0]
+        return ".".join(part for part in (parent, name.strip('"?')) if part)
+    if text.startswith(("unknown key", "not used by")):
+        return f"remove {where}"
+    _, needs, method = text.partition("which needs ")
+    return f"{where}: {value_text(method)}" if needs else where
+
+
+def _memory(text: str | None) -> int:
+    if text is not None:
+        try:
+            return parse_size(text)
+        except ValueError as exc:
+            raise CommandError(f"--memory: {exc}", 2) from None
+    found = machine_memory()
+    if found is None:
+        raise CommandError(f"{sys.platform}: cannot tell the memory; give --memory SIZE", 2)
+    return found

@@ -1,0 +1,1 @@
+"""The configuration: one frozen tree of settings, read from a JSON file."""

@@ -1,0 +1,264 @@
+"""The configuration of one expert, and the checks that look at one expert alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from ...backends.spec import ExpertSpec
+from ...backends.zoo import catalog
+from ...kernels.vllm_plugin import choice
+from .problems import Problem, got, raise_problems
+
+ROUTED_MODEL = "auto"
+ZOO_PREFIX = "zoo:"
+_IS_PATH = re.compile(r"^(\.{1,2}|~)?/|^\.{1,2}$")
+_URL = re.compile(r"^https?://[^/\s?#@]+(/[^\s?#]*)?$")
+_HOST = re.compile(r"^(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?$", re.IGNORECASE)
+_FLOAT16_ONLY = ("awq", "gptq")
+_FLOAT16_NAMES = ("auto", "float16", "half")
+# What only one kind of expert has; the other kind refuses it rather than ignore it.
+REMOTE_KEYS = ("base_urls", "model", "api_key_env")
+_ENGINE_KEYS = (
+    "model_path",
+    "quantization",
+    "dtype",
+    "gpu_memory_utilization",
+    "enable_neon",
+    "neon_optimizations",
+    "kv_cache_gib",
+    "kv_cache_dtype",
+    "kv_cache_fallback",
+    "block_size",
+    "max_num_batched_tokens",
+    "cpu_cores",
+    "enforce_eager",
+    "engine_log",
+    "start_timeout_s",
+)
+
+
+class Section(BaseModel):
+    """Base of every part of the configuration: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
+    )
+
+
+def url_problem(key: str, value: str) -> Problem | None:
+    """Return what is wrong with an HTTP base URL, None if nothing is."""
+    if "@" in value:
+        return Problem((key,), "got a URL with credentials, need one without")
+    if not _URL.match(value):
+        return got(key, value, "a URL such as http://127.0.0.1:8001")
+    return None
+
+
+def is_host_entry(value: str) -> bool:
+    """Whether this is a host name in ASCII, ``*.NAME``, an address or a network."""
+    try:
+        ip_network(value, strict=False)
+    except ValueError:
+        return _HOST.match(value) is not None
+    return True
+
+
+def from_folder(value: Path, info: ValidationInfo) -> Path:
+    """Resolve a path against the folder of the configuration file, if it came from a file."""
+    folder = (info.context or {}).get("folder")
+    value = value.expanduser()
+    return value if folder is None else folder / value
+
+
+class ExpertConfig(Section):
+    """One expert: a model that runs here (``vllm``) or an OpenAI-compatible server (``remote``)."""
+
+    expert_id: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$",
+        description="Unique name; also the model name that users ask for.",
+    )
+    kind: Literal["vllm", "remote"] = Field(
+        "vllm", description="vllm: an engine of this machine; remote: a server reached by HTTP."
+    )
+    model_path: str | None = Field(
+        None,
+        min_length=1,
+        description="zoo:NAME (an embedded expert), a folder (./x is relative to this file), "
+        "or the name of a model hub.",
+    )
+    domain: str = Field(
+        "general", min_length=1, max_length=64, description="What the router sends here."
+    )
+    priority: int = Field(
+        0, ge=-1000, le=1000, description="Among experts of one domain the highest is preferred."
+    )
+    cost: float = Field(
+        1.0, ge=0, le=1_000_000, description="Relative price; of equal experts the cheapest wins."
+    )
+    images: bool = Field(False, description="The model takes images.")
+    quantization: str | None = Field(
+        None, pattern=r"^[a-z0-9][a-z0-9_-]*$", description="vLLM's quantization method."
+    )
+    dtype: Literal["auto", "bfloat16", "float16", "float32", "half", "float"] = Field(
+        "auto",
+        description="Number format of weights and activations; auto: the fastest on this processor "
+        "that the model allows and the memory holds (docs/experts.md).",
+    )
+    gpu_memory_utilization: float | None = Field(
+        None, gt=0, le=1, description="Share of a GPU's memory the engine may take."
+    )
+    max_num_seqs: int = Field(16, ge=1, le=4096, description="Requests that run at the same time.")
+    max_model_len: int | None = Field(
+        None, ge=16, le=10_000_000, description="Context limit, tokens; null: the model's own."
+    )
+    enable_neon: bool = Field(
+        True, description="Let the kernels replace operators of a CPU engine (docs/kernels.md)."
+    )
+    neon_optimizations: dict[str, bool] = Field(
+        default_factory=dict,
+        description="Which operators, each on or off, the others on: "
+        + ", ".join(choice.OPERATORS)
+        + ". None given: LIVEMIND_VLLM_KERNELS decides.",
+    )
+    kv_cache_gib: float = Field(
+        0.5, gt=0, le=4096, description="KV cache of a CPU engine, GiB; a GPU engine uses a share."
+    )
+    kv_cache_dtype: Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2"] = Field(
+        "auto", description="Number format of the KV cache; auto: the model's, fp8: half of it."
+    )
+    kv_cache_fallback: bool = Field(
+        True,
+        description="Start with a KV cache in the model's format where the processor cannot have "
+        "the one asked for; false: refuse to start.",
+    )
+    block_size: Literal[16, 32, 64, 128] = Field(
+        32, description="Tokens per KV block; only full blocks of a prefix are reused."
+    )
+    max_num_batched_tokens: int | None = Field(
+        None, ge=16, le=10_000_000, description="Most tokens of one engine step; null: vLLM's own."
+    )
+    cpu_cores: str | None = Field(
+        None,
+        pattern=r"^\d+(-\d+)?(,\d+(-\d+)?)*$",
+        description="Cores of the engine's threads, as 0-3 or 0,2; null: unbound.",
+    )
+    enforce_eager: bool = Field(True, description="Run without compiling the model first.")
+    engine_log: Path | None = Field(None, description="File for the engine's log; null: none.")
+    base_urls: tuple[str, ...] = Field(
+        (), max_length=256, description="Remote servers of this model, without /v1."
+    )
+    model: str | None = Field(None, min_length=1, description="Model name the servers know.")
+    api_key_env: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description="Environment variable that holds the servers' API key.",
+    )
+    verify_drafts: bool | None = Field(
+        None,
+        description="Verify drafted answers several tokens per step; null: a vllm expert does, a "
+        "remote one does not (its server must be started for it).",
+    )
+    max_tokens_default: int = Field(
+        512, ge=1, le=1_000_000, description="Answer length if a request names none, tokens."
+    )
+    start_timeout_s: float = Field(180, gt=0, le=7200, description="Longest start, seconds.")
+    timeout_s: float = Field(
+        120, gt=0, le=7200, description="Longest silence before a token, seconds."
+    )
+
+    @field_validator("engine_log")
+    @classmethod
+    def _resolve_log(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        return None if value is None else from_folder(value, info)
+
+    @field_validator("model_path")
+    @classmethod
+    def _resolve_model(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None or value.startswith(ZOO_PREFIX) or not _IS_PATH.match(value):
+            return value
+        return str(from_folder(Path(value), info))
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        raise_problems(self._kind_problems())
+        raise_problems(self._engine_problems())
+        return self
+
+    @staticmethod
+    def engine_keys() -> tuple[str, ...]:
+        """Return the keys that only an engine of this machine has."""
+        return _ENGINE_KEYS
+
+    @property
+    def unused_keys(self) -> tuple[str, ...]:
+        """The keys that this kind of expert has no use for."""
+        return REMOTE_KEYS if self.kind == "vllm" else _ENGINE_KEYS
+
+    def _kind_problems(self) -> Iterator[Problem]:
+        if self.kind == "vllm":
+            other = "remote"
+            yield from self._model_problems()
+        else:
+            other = "vllm"
+            if not self.base_urls:
+                yield Problem(("base_urls",), 'missing, need at least one URL for kind "remote"')
+            if self.model is None:
+                yield Problem(("model",), "missing, need the name the servers know it by")
+        for key in self.unused_keys:
+            if key in self.model_fields_set:
+                yield Problem((key,), f'not used by kind "{self.kind}", only by kind "{other}"')
+        for index, url in enumerate(self.base_urls):
+            problem = url_problem("base_urls", url)
+            if problem is None and url.rstrip("/").endswith("/v1"):
+                problem = got("base_urls", url, "the URL without /v1")
+            if problem is not None:
+                yield Problem(("base_urls", index), problem.text)
+
+    def _model_problems(self) -> Iterator[Problem]:
+        path = self.model_path
+        if path is None:
+            yield Problem(("model_path",), 'missing, need a model for kind "vllm"')
+        elif path.startswith(ZOO_PREFIX):
+            known = catalog.model_names()
+            if path.removeprefix(ZOO_PREFIX) not in known:
+                listed = ", ".join(f"{ZOO_PREFIX}{name}" for name in known)
+                yield got("model_path", path, f"an embedded expert: {listed}")
+
+    def _engine_problems(self) -> Iterator[Problem]:
+        if self.expert_id == ROUTED_MODEL:
+            yield Problem(("expert_id",), 'got "auto", which asks for routing; need another name')
+        method = self.quantization
+        if method in _FLOAT16_ONLY and self.dtype not in _FLOAT16_NAMES:
+            yield Problem(
+                ("dtype",), f'got "{self.dtype}" with quantization "{method}", which needs float16'
+            )
+        step = self.max_num_batched_tokens
+        if step is not None and step < self.max_num_seqs:
+            need = f">= max_num_seqs, which is {self.max_num_seqs}"
+            yield got("max_num_batched_tokens", step, need)
+        limit = self.max_model_len
+        answer = self.max_tokens_default if "max_tokens_default" in self.model_fields_set else 0
+        if limit is not None and answer >= limit:
+            yield got("max_tokens_default", answer, f"< max_model_len, which is {limit}")
+        if self.neon_optimizations and not self.enable_neon:
+            yield Problem(("neon_optimizations",), "not used unless enable_neon is true")
+        for name, wanted in self.neon_optimizations.items():
+            reason = choice.refusal(name, wanted, eager=self.enforce_eager)
+            if reason is not None:
+                yield Problem(("neon_optimizations", name), reason)
+
+    def to_spec(self) -> ExpertSpec:
+        """Return the settings as the expert factory takes them, ``zoo:NAME`` as a folder."""
+        values = self.model_dump(exclude={"cost"})  # of interest to the router alone
+        if self.engine_log is not None:
+            values["engine_log"] = str(self.engine_log)
+        if self.model_path is not None and self.model_path.startswith(ZOO_PREFIX):
+            name = self.model_path.removeprefix(ZOO_PREFIX)
+            values["model_path"] = str(catalog.model_path(name))
+        return ExpertSpec(**values)

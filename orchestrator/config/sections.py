@@ -1,0 +1,332 @@
+"""The sections of the settings tree: every key, its default, its bounds and what goes together.
+
+What spans sections is checked in ``settings.py``; one expert is in ``experts.py``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
+
+from ...backends.engine_args import MOST_IMAGES
+from ..consensus.choice import Consensus
+from ..turn.values import OnCold
+from .experts import Section, from_folder, is_host_entry, url_problem
+from .problems import Problem, raise_problems
+
+
+class ServerConfig(Section):
+    """The HTTP and WebSocket server and the limits of a session."""
+
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0: any free one.")
+    api_keys: tuple[SecretStr, ...] = Field(
+        (), max_length=10_000, description="Keys of which a request needs one; empty: none needed."
+    )
+    max_body_bytes: int = Field(
+        1_048_576,
+        ge=1024,
+        le=1 << 30,
+        description="Largest request body or frame, bytes; images come on top.",
+    )
+    max_text_chars: int = Field(
+        100_000, ge=1, le=10_000_000, description="Longest text of one turn, characters."
+    )
+    max_sessions: int = Field(
+        1024, ge=1, le=1_000_000, description="Live sessions at a time; one more gets a 429."
+    )
+    session_idle_timeout_s: float = Field(
+        900, gt=0, le=86_400, description="A session without input ends after this, seconds."
+    )
+    max_queued_events: int = Field(
+        2048,
+        ge=16,
+        le=1_000_000,
+        description="Events of a session that wait for a slow client; then it is cut.",
+    )
+    send_timeout_s: float = Field(
+        10, gt=0, le=600, description="A client that takes no data for this long is cut, seconds."
+    )
+    max_concurrent_turns: int = Field(
+        64, ge=1, le=100_000, description="Answers in progress; one more gets a 429."
+    )
+    turn_timeout_s: float = Field(300, gt=0, le=86_400, description="Longest turn, seconds.")
+    drain_timeout_s: float = Field(
+        10, ge=0, le=3600, description="After SIGTERM answers in progress get this long, seconds."
+    )
+    busy_polling: bool = Field(
+        False,
+        description="The event loop does not sleep while requests are answered or live sessions "
+        "are open: a little faster, for a core that experts of this machine would miss.",
+    )
+
+
+class LazyLoadingConfig(Section):
+    """Which experts are in memory."""
+
+    enabled: bool = Field(True, description="Load experts on demand; false: all at the start.")
+    warmup_pool_size: int = Field(
+        1, ge=0, le=1024, description="Experts loaded at the start: the fast one, then by priority."
+    )
+    max_loaded_experts: int = Field(2, ge=1, le=1024, description="Experts in memory at a time.")
+    memory_threshold: float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        description="Share of the machine's memory that a load must leave unexceeded.",
+    )
+    auto_unload_after_s: float | None = Field(
+        None, gt=0, le=2_592_000, description="Unload an unused expert after this; null: never."
+    )
+    on_cold: OnCold = Field(
+        "wait",
+        description="Who answers when the expert of a request is not loaded: wait for it; "
+        "fallback: the fast expert, if it is, and the response says so.",
+    )
+    max_queued_requests: int = Field(
+        64, ge=1, le=100_000, description="Requests that wait for experts; one more gets a 429."
+    )
+    queue_timeout_s: float = Field(
+        120, gt=0, le=86_400, description="Longest wait for an expert to be loaded, seconds."
+    )
+
+
+class ImagesConfig(Section):
+    """Images in chat requests, for experts with ``images``."""
+
+    max_images: int = Field(
+        8, ge=0, le=MOST_IMAGES, description="Images of one request, its history included."
+    )
+    max_bytes: int = Field(
+        8_388_608, ge=1024, le=1 << 30, description="Largest image as it comes, bytes."
+    )
+    max_pixels: int = Field(
+        16_777_216, ge=1, le=1 << 30, description="Largest image decoded, pixels."
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        (),
+        max_length=1024,
+        description="Hosts that http(s) URLs may name: names, *.example.org, addresses, networks. "
+        "An address that is not public must be listed itself. Empty: data: URLs alone.",
+    )
+    timeout_s: float = Field(5, gt=0, le=600, description="Longest time to fetch one, seconds.")
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if not is_host_entry(host):
+                raise ValueError(f"got {host!r}, need a host name, *.NAME, an address or a network")
+        return hosts
+
+
+class RagConfig(Section):
+    """Retrieval of passages while the user types."""
+
+    enabled: bool = Field(False, description="Fetch passages from the bridge.")
+    bridge_url: str = Field("http://127.0.0.1:8001", description="Where the bridge answers.")
+    second_bridge_url: str | None = Field(
+        None, description="Another bridge with the same documents, for slow final queries."
+    )
+    collection: str = Field(
+        "default", pattern="^[a-z0-9][a-z0-9_-]{0,63}$", description="Where to look."
+    )
+    mode: Literal["dense", "sparse", "hybrid"] = Field(
+        "hybrid", description="By vectors, by words, or by both."
+    )
+    top_k: int = Field(3, ge=1, le=50, description="Passages of one turn.")
+    deadline_ms: float = Field(
+        600, gt=0, le=60_000, description="Longest wait for a partial text's passages, ms."
+    )
+    commit_wait_ms: float = Field(
+        60, ge=0, le=60_000, description="Longest wait for the committed text's passages, ms."
+    )
+    corpus: Path | None = Field(
+        None, description="Folder of .md files for the bridge that `serve` starts; null: handbook."
+    )
+    data: Path | None = Field(
+        None, description="Folder of collections for the bridge that `serve` starts; over corpus."
+    )
+    min_score: float = Field(
+        0.2, ge=-1, le=1, description="Cosine below which a passage does not count."
+    )
+
+    @field_validator("corpus", "data")
+    @classmethod
+    def _resolve_folder(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        return None if value is None else from_folder(value, info)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        urls = {"bridge_url": self.bridge_url, "second_bridge_url": self.second_bridge_url}
+        problems = (url_problem(name, url) for name, url in urls.items() if url is not None)
+        raise_problems([problem for problem in problems if problem is not None])
+        return self
+
+
+class RouterConfig(Section):
+    """From partial text to an expert."""
+
+    embedder: Literal["all-MiniLM-L6-v2"] = Field(
+        "all-MiniLM-L6-v2", description="Model that turns text into vectors."
+    )
+    default_expert: str | None = Field(
+        None, description="Answers what belongs nowhere; null: the one of highest priority."
+    )
+    fast_expert: str | None = Field(
+        None, description="Prefilled from the first word on, before the route is known; null: none."
+    )
+    cache_size: int = Field(
+        20_000, ge=0, le=10_000_000, description="Texts whose vectors and routes are kept."
+    )
+    languages: tuple[str, ...] = Field(
+        ("en", "es"),
+        min_length=1,
+        max_length=100,
+        description="ISO 639-1 codes that every domain reads; other text goes to multilingual.",
+    )
+    switch_price_per_s: float = Field(
+        0.1,
+        ge=0,
+        le=100,
+        description="Probability that leaving a conversation's expert must gain per second of "
+        "prefill that it costs.",
+    )
+    stable_confidence: float = Field(
+        0.55,
+        ge=0,
+        le=1,
+        description="Without trained classifier: confidence from which a route can be settled.",
+    )
+    stable_updates: int = Field(
+        2, ge=1, le=100, description="The same: estimates in a row that must agree for it."
+    )
+    warm_from: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Probability from which the two likeliest experts are woken and prefilled "
+        "before a route is settled; 1 = only the fast one.",
+    )
+    settle_ms: float = Field(
+        250,
+        ge=0,
+        le=60_000,
+        description="Silence after which an unfinished word counts as finished, ms.",
+    )
+
+
+class DomainConfig(Section):
+    """A field of questions, by example."""
+
+    examples: tuple[str, ...] = Field(
+        min_length=1, max_length=10_000, description="What users ask in this domain."
+    )
+    builtin: bool = Field(
+        True,
+        description="Share what is known of general, technical, coding, multilingual or "
+        "multimodal if it has this name; false: the examples alone define it.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        raise_problems(
+            Problem(("examples", index), "got blank text, need a question")
+            for index, example in enumerate(self.examples)
+            if not example.strip()
+        )
+        return self
+
+
+class SpeculationConfig(Section):
+    """What may be done before the commit, and what it may cost."""
+
+    mode: Literal["off", "prefill", "draft"] = Field(
+        "draft", description="off; prefill: fill caches only; draft: also answer at pauses."
+    )
+    slice_tokens: int = Field(
+        256, ge=16, le=65_536, description="Most prompt tokens of one speculative step."
+    )
+    slice_ms: float = Field(
+        80, ge=1, le=60_000, description="Aim for its length; a request may wait behind it, ms."
+    )
+    max_prefill_tokens: int = Field(
+        16_384, ge=0, le=10_000_000, description="Prompt tokens computed ahead in one turn."
+    )
+    max_drafts: int = Field(
+        3,
+        ge=0,
+        le=100,
+        description="Drafts of one turn; of several the last is for a sentence's end.",
+    )
+    max_draft_tokens: int = Field(
+        256, ge=1, le=65_536, description="Length of a draft, tokens of each of its experts."
+    )
+    max_waste_ratio: float = Field(
+        4.0, ge=0, le=1000, description="Tokens wasted per token adopted before it stops."
+    )
+    start_delay_ms: float = Field(
+        30, ge=0, le=10_000, description="Wait after the first input; a paste commits before, ms."
+    )
+    pause_ms: float = Field(
+        400, ge=0, le=60_000, description="Silence after which a draft starts, ms."
+    )
+    sentence_pause_ms: float = Field(
+        80, ge=0, le=60_000, description="The same after a complete sentence, ms."
+    )
+    foreground_share: int = Field(
+        40, ge=1, le=10_000, description="One slice per this many tokens of a running answer."
+    )
+
+
+class ConsensusConfig(Section):
+    """How several experts settle an answer; requests may choose otherwise."""
+
+    policy: Literal["auto", "first", "draft", "verify", "vote"] = Field(
+        "auto",
+        description="first: the routed expert alone; draft: the same answer sooner, drafts are "
+        "verified; verify: the fast expert writes, the others judge; vote: closed answers by "
+        "weighted vote; auto: draft where it is possible.",
+    )
+    experts: tuple[str, ...] = Field(
+        (),
+        max_length=64,
+        description="Who is asked beside the routed expert; empty: who was measured to know its "
+        "domain.",
+    )
+    deadline_ms: float = Field(
+        2000,
+        gt=0,
+        le=600_000,
+        description="Longest wait after the commit; vote: for all votes; verify: for each segment, "
+        "its verdicts and a takeover, ms.",
+    )
+    quorum: int = Field(1, ge=1, le=64, description="verify: verdicts that a segment needs.")
+    gate: Literal["none", "auto", "first", "every"] = Field(
+        "auto",
+        description="verify: segments that wait for their verdicts; auto: those of which the fast "
+        "expert is unsure.",
+    )
+    verdict: Literal["ask", "continue"] = Field(
+        "ask",
+        description="verify: judges say yes or no, or their own continuation is compared (for "
+        "models that can answer but not judge).",
+    )
+    accuracy: dict[str, dict[str, Annotated[float, Field(ge=0, le=1)]]] = Field(
+        default_factory=dict,
+        description="Measured share of right answers by expert and domain: the weight of a vote. "
+        "Embedded experts are measured already.",
+    )
+
+    def choice(self) -> Consensus:
+        """Return how answers are settled where a request does not say."""
+        return Consensus(
+            self.policy,
+            self.experts,
+            self.deadline_ms / 1000,
+            quorum=self.quorum,
+            gate=self.gate,
+            verdict=self.verdict,
+        )

@@ -1,0 +1,220 @@
+"""Partial text to expert: hard signals, then the classifier, then the choice between experts.
+
+Owns the cache of judged texts and what happens without an encoder. Keeps no state per session:
+what is known of a conversation comes with each call, and what a stable route causes is the
+planner's decision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from ...rag.base import FloatArray
+from ..turn.values import RouteEstimate
+from .choice import NO_CONTEXT, Candidate, Choice, Ranked, Reasons, RouteContext, among
+from .dataset import FOREIGN_DOMAIN, HOUSE_LANGUAGES
+from .language import identify
+from .model import RouteModel
+from .reading import HEAD, TAIL, Reader, Reading
+from .scorer import DomainScorer
+from .signals import HARD_LANGUAGE_NATS, SURE, estimated_tokens, spread
+
+log = logging.getLogger(__name__)
+
+LEAST_COSINE = 0.15
+AT_A_TIME = 64
+
+
+class TextEmbedding(Protocol):
+    """Embeds one text off the event loop; raises when the encoder cannot."""
+
+    async def embed(self, text: str) -> FloatArray:
+        """Return the sentence vector: float32 (dim,), Euclidean length 1."""
+        ...
+
+    async def embed_layers(self, text: str) -> FloatArray:
+        """Return the sentence vector and behind it what else the trained classifier reads."""
+        ...
+
+
+Judgement = tuple[Ranked, float | None, Reasons]
+
+
+@dataclass(frozen=True, slots=True)
+class RouteStats:
+    """Counters since start: estimates answered from the cache, computed, and not possible."""
+
+    hits: int
+    misses: int
+    failed: int
+    cached: int
+
+
+class Router:
+    """Routes texts; safe for concurrent use on one event loop.
+
+    A missing or failing encoder routes to ``default_expert`` with confidence 0 and one warning.
+
+    Args:
+        embedding: None = no encoder is installed.
+        examples: questions of the domains that have some of their own.
+        candidates: experts to choose from.
+        default_expert: for what belongs nowhere.
+        model: the trained classifier; None = nearest examples alone.
+        own: domains that do not share the built-in domain of the same name.
+        languages: ISO 639-1 codes that every domain reads; a text in another goes to the domain
+            ``multilingual`` if there is one.
+        switch_price_per_s: probability that a switch within a conversation must gain for each
+            second of prefill that it costs.
+        load: current load of an expert, 0 = idle; breaks ties.
+        cache_size: judged texts that are kept (as hashes), least recently used out first.
+    """
+
+    def __init__(
+        self,
+        embedding: TextEmbedding | None,
+        examples: Mapping[str, Sequence[str]],
+        candidates: Sequence[Candidate],
+        default_expert: str,
+        *,
+        model: RouteModel | None = None,
+        own: frozenset[str] = frozenset(),
+        languages: Sequence[str] = HOUSE_LANGUAGES,
+        switch_price_per_s: float = 0.1,
+        load: Callable[[str], float] = lambda expert_id: 0.0,
+        cache_size: int = 20_000,
+    ) -> None:
+        self._embedding = embedding
+        self._examples = {d: tuple(texts) for d, texts in examples.items() if texts}
+        self._domains = dict.fromkeys(candidate.domain for candidate in candidates)
+        self._choice = Choice(
+            candidates,
+            default_expert,
+            stable_at=model.calibration.stable_at if model is not None else 1.0,
+            switch_price_per_s=switch_price_per_s,
+            load=load,
+        )
+        self._default = default_expert
+        self._model = model
+        self._own = own
+        self._languages = tuple(languages)
+        self._read = Reader({*self._domains, *(c.expert_id for c in candidates)})
+        self._scorer: DomainScorer | None = None
+        self._warned = False
+        self._cache: OrderedDict[bytes, tuple[Reading, Judgement]] = OrderedDict()
+        self._cache_size = cache_size
+        self._hits = self._misses = self._failed = 0
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """The domains that a text can be routed to; none before ``start`` or without encoder."""
+        return self._scorer.domains if self._scorer is not None else ()
+
+    def stats(self) -> RouteStats:
+        """Return the counters."""
+        return RouteStats(self._hits, self._misses, self._failed, len(self._cache))
+
+    async def start(self) -> None:
+        """Embed the examples; on failure every later estimate is the default, with one warning."""
+        if self._embedding is None:
+            self._degrade("no sentence encoder is installed")
+            return
+        await asyncio.to_thread(identify, "a question", self._languages)  # loads its model
+        known: dict[str, FloatArray] = {}
+        try:
+            for domain in self._domains:
+                vectors: list[FloatArray] = []
+                texts = self._examples.get(domain, ())
+                for start in range(0, len(texts), AT_A_TIME):
+                    some = texts[start : start + AT_A_TIME]
+                    vectors += await asyncio.gather(*map(self._embedding.embed, some))
+                if vectors:
+                    known[domain] = np.stack(vectors).astype(np.float32)
+        except Exception as exc:  # whatever the encoder raises, routing must go on
+            self._degrade(f"the sentence encoder failed ({type(exc).__name__})")
+            return
+        scorer = DomainScorer(self._model, tuple(self._domains), known, self._own)
+        if scorer.domains:
+            self._scorer = scorer
+
+    async def estimate(self, text: str, context: RouteContext = NO_CONTEXT) -> RouteEstimate:
+        """Return where the text points. Never raises but CancelledError."""
+        key = _digest(text)
+        known = self._cache.get(key)
+        reading = known[0] if known is not None else self._read(text)
+        tokens = estimated_tokens(text) + context.tokens_before
+        able, reasons = self._choice.able(tokens, context.images)
+        reasons = (*reading.reasons, *reasons)
+        domains = {candidate.domain for candidate in able}
+        if reading.wordless or self._scorer is None or self._embedding is None:
+            return self._choice.fallback(able, context, reasons)
+        if len(domains) == 1:
+            [domain] = domains
+            return self._choice.decide([(1.0, domain)], 1.0, able, context, reasons)
+        try:
+            ranked, final, why = await self._judge(self._scorer, self._embedding, reading, key)
+        except Exception as exc:
+            self._failed += 1
+            self._degrade(f"the sentence encoder failed ({type(exc).__name__})")
+            return self._choice.fallback(able, context, (*reasons, "the sentence encoder failed"))
+        ranked = among(ranked, domains)
+        if not ranked:
+            return self._choice.fallback(able, context, (*reasons, *why))
+        return self._choice.decide(ranked, final, able, context, (*reasons, *why))
+
+    async def _judge(
+        self, scorer: DomainScorer, embedding: TextEmbedding, reading: Reading, key: bytes
+    ) -> Judgement:
+        """Return (probability, domain) best first, P(final) and reasons; empty: like nothing."""
+        if (known := self._cache.get(key)) is not None:
+            self._hits += 1
+            self._cache.move_to_end(key)
+            return known[1]
+        self._misses += 1
+        found = await self._rank(scorer, embedding, reading)
+        if self._cache_size:
+            self._cache[key] = replace(reading, text=""), found
+            if len(self._cache) > self._cache_size:
+                self._cache.popitem(last=False)
+        return found
+
+    async def _rank(
+        self, scorer: DomainScorer, embedding: TextEmbedding, reading: Reading
+    ) -> Judgement:
+        language = identify(reading.text, self._languages)
+        foreign = language.margin >= HARD_LANGUAGE_NATS and FOREIGN_DOMAIN in scorer.domains
+        if foreign and FOREIGN_DOMAIN not in self._own:
+            at = scorer.domains.index(FOREIGN_DOMAIN)
+            chances = spread(len(scorer.domains), at, SURE)
+            ranked = sorted(zip(chances, scorer.domains, strict=True), key=lambda p: (-p[0], p[1]))
+            return ranked, SURE, (f"language: {language.code}",)
+        layers = await embedding.embed_layers(reading.text)
+        if not np.isfinite(layers).all():
+            raise ValueError("a vector that is not finite")
+        near = scorer.nearest(layers)
+        if near is not None and near < LEAST_COSINE:
+            return [], None, ("like no example",)
+        ranked = scorer(layers, reading.text, language.margin)
+        final = None
+        if self._model is not None:
+            final = self._model.final_probability([p for p, _ in ranked], reading.text)
+        return ranked, final, ()
+
+    def _degrade(self, reason: str) -> None:
+        if not self._warned:
+            log.warning("routing everything to %r: %s", self._default, reason)
+            self._warned = True
+
+
+def _digest(text: str) -> bytes:
+    """Return what a text is known by: a hash of all that is read of it."""
+    read = text if len(text) <= HEAD + TAIL else f"{text[:HEAD]} {text[-TAIL:]}\0"
+    return hashlib.blake2b(read.encode("utf-8", "replace"), digest_size=16).digest()

@@ -1,0 +1,1 @@
+"""How the shipped classifier was trained and calibrated; nothing here runs in a server."""

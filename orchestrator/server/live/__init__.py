@@ -1,0 +1,1 @@
+"""The live protocol: over a WebSocket and over plain HTTP."""

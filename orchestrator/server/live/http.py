@@ -1,0 +1,63 @@
+"""Live sessions for clients that cannot hold a socket: partial text over plain HTTP.
+
+The answer comes from ``POST /v1/chat/completions`` with the header ``X-LiveMind-Session: {id}``.
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+from pydantic import TypeAdapter
+
+from ..state import OWNER, STATE
+from ..validation import parse
+from .options import options_json, reconfigured
+from .schema import SessionConfig, SessionInput
+from .session import LiveSession
+
+CONFIG = TypeAdapter(SessionConfig)
+INPUT = TypeAdapter(SessionInput)
+
+
+async def create_session(request: web.Request) -> web.Response:
+    """Open a live session. The body has the fields of ``session.update`` and may be empty."""
+    state = request.app[STATE]
+    raw = await request.read() or b"{}"
+    config = parse(CONFIG, raw, max_text_chars=state.limits.max_text_chars)
+    live = await state.registry.open(request.get(OWNER))
+    try:
+        live.configure(reconfigured(state, live, config))
+    except BaseException:
+        await state.registry.close(live)
+        raise
+    return web.json_response(_show(live), status=201)
+
+
+async def put_input(request: web.Request) -> web.Response:
+    """Set the whole text so far; return the status as it stands."""
+    live = _find(request)
+    limit = request.app[STATE].limits.max_text_chars
+    body = parse(INPUT, await request.read(), max_text_chars=limit)
+    live.touch()
+    live.session.replace(body.text, body.revision)
+    return web.json_response(live.status())
+
+
+async def get_session(request: web.Request) -> web.Response:
+    """Return settings and status."""
+    return web.json_response(_show(_find(request)))
+
+
+async def delete_session(request: web.Request) -> web.Response:
+    """Close the session; a running response is cancelled."""
+    live = _find(request)
+    await request.app[STATE].registry.close(live)
+    return web.json_response({"id": live.id, "object": "live.session.deleted", "deleted": True})
+
+
+def _find(request: web.Request) -> LiveSession:
+    registry = request.app[STATE].registry
+    return registry.find(request.match_info["id"], request.get(OWNER), param="id")
+
+
+def _show(live: LiveSession) -> dict[str, object]:
+    return {**options_json(live.session.options), **live.status()}

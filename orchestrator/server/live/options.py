@@ -1,0 +1,71 @@
+"""The options of a live session: from ``session.update`` to the engine, and back to JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import fields, replace
+
+from ....backends.base import GenerationParams
+from ..consensus_schema import consensus_json
+from ..state import ServerState
+from .schema import SessionConfig
+from .session import LiveSession
+
+if TYPE_CHECKING:
+    from ...session import SessionOptions
+
+
+def reconfigured(state: ServerState, live: LiveSession, config: SessionConfig) -> SessionOptions:
+    """Return the session's options with the fields that ``config`` gives; null = the default.
+
+    Raises:
+        NotFound: no such model.
+        LiveMindError: retrieval or consensus is wanted that is not possible here.
+    """
+    options, defaults = live.session.options, live.defaults
+    given = config.model_fields_set
+    model, retrieval = options.pinned, options.retrieval
+    if given & {"model", "expert"}:
+        model = config.model if config.model is not None else config.expert
+    if "retrieval" in given:
+        retrieval = defaults.retrieval if config.retrieval is None else config.retrieval
+    consensus = options.consensus
+    if "consensus" in given:
+        base = defaults.consensus
+        consensus = base if config.consensus is None else config.consensus.onto(base)
+    options = state.mind.options(options, model=model, retrieval=retrieval, consensus=consensus)
+    if "instructions" in given:
+        options = replace(options, instructions=config.instructions)
+    if "on_cold" in given:
+        options = replace(options, on_cold=config.on_cold)
+    if "speculation" in given:
+        options = replace(options, speculation=config.speculation or defaults.speculation)
+    if "documents" in given:
+        options = replace(options, documents=tuple(config.documents or ()))
+    if "cache_salt" in given:
+        options = replace(options, cache_salt=config.cache_salt)
+    if "sampling" in given:
+        sampling = config.sampling
+        params = defaults.params if sampling is None else sampling.onto(options.params)
+        options = replace(options, params=params)
+    return options
+
+
+def options_json(options: SessionOptions) -> dict[str, object]:
+    """Return the options as ``session.created`` and ``session.updated`` show them."""
+    sampling = {
+        field.name: value
+        for field in fields(GenerationParams)
+        if (value := getattr(options.params, field.name)) not in (None, ()) and value is not False
+    }
+    return {
+        "model": options.pinned or "auto",
+        "instructions": options.instructions,
+        "consensus": consensus_json(options.consensus),
+        "speculation": options.speculation,
+        "on_cold": options.on_cold,
+        "retrieval": options.retrieval,
+        "documents": len(options.documents),
+        "sampling": sampling,
+    }

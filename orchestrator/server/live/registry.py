@@ -1,0 +1,206 @@
+"""Owns the live sessions of the server: one task each, all in one TaskGroup, expiring.
+
+A ``Session`` is entered and left in its own task; the doors only borrow it. Whatever happens to the
+request that opened a session, its task ends it, and its last events are counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ...errors import LiveMindError, NotFound, Unavailable
+from ...events import Event
+from .session import LiveSession
+
+if TYPE_CHECKING:
+    from ...live_mind import LiveMind
+    from ...session import Session
+
+logger = logging.getLogger(__name__)
+
+CLOSE_TIMEOUT_S = 10.0
+
+
+@dataclass(slots=True, eq=False)
+class _Opening:
+    """A session that was asked for; ``done`` is it, or why there is none."""
+
+    owner: str | None
+    done: asyncio.Future[LiveSession] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+class SessionRegistry:
+    """Opens, finds, expires and closes sessions.
+
+    Args:
+        mind: makes the sessions and limits how many are open.
+        idle_timeout_s: a live session without use for this long is closed.
+        observe: called with every event of every session, in the order of its session.
+    """
+
+    def __init__(
+        self,
+        mind: LiveMind,
+        *,
+        idle_timeout_s: float,
+        observe: Callable[[Event], None],
+    ) -> None:
+        self._mind = mind
+        self._idle_timeout_s = idle_timeout_s
+        self._observe = observe
+        self._group: asyncio.TaskGroup | None = None
+        self._tasks: dict[LiveSession, asyncio.Task[None]] = {}
+        self._by_id: dict[str, LiveSession] = {}
+        self._opening: dict[asyncio.Task[None], _Opening] = {}
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Let sessions live inside this block; at its end all of them are closed."""
+        stop, ready = asyncio.Event(), asyncio.Event()
+        owner = asyncio.create_task(self._own(ready, stop), name="session-registry")
+        await ready.wait()
+        try:
+            yield
+        finally:
+            stop.set()
+            await owner
+
+    async def open(self, owner: str | None) -> LiveSession:
+        """Open a session in a task of its own; ``owner`` alone finds it.
+
+        Raises:
+            Overloaded: ``server.max_sessions`` are open.
+            Unavailable: the server is shutting down.
+        """
+        if self._group is None:
+            raise _shutting_down()
+        opening = _Opening(owner)
+        task = self._group.create_task(self._run(opening), name="session")
+        self._opening[task] = opening
+        task.add_done_callback(self._not_opened)
+        try:
+            return await asyncio.shield(opening.done)
+        except asyncio.CancelledError:
+            task.cancel()
+            opening.done.cancel()
+            raise
+
+    def find(self, session_id: str, owner: str | None, *, param: str | None = None) -> LiveSession:
+        """Return the live session with this id.
+
+        Raises:
+            NotFound: there is none, it has expired, or it belongs to another key.
+        """
+        live = self._by_id.get(session_id)
+        if live is None or live.owner != owner:
+            raise NotFound(
+                "no such session; it may have expired", param=param, code="session_not_found"
+            )
+        return live
+
+    async def close(self, live: LiveSession, reason: LiveMindError | None = None) -> None:
+        """End the session: cancel its response, count that, free everything. Idempotent."""
+        self._by_id.pop(live.id, None)
+        task = self._tasks.get(live)
+        if task is None:
+            return
+        live.end_reason = live.end_reason or reason
+        task.cancel()
+        if not (await asyncio.wait([task], timeout=CLOSE_TIMEOUT_S))[0]:
+            logger.error("session %s does not end", live.id)
+
+    async def _own(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            reaper = group.create_task(self._reap(), name="session-reaper")
+            ready.set()
+            await stop.wait()
+            self._group = None
+            reaper.cancel()
+            for task in self._opening:
+                task.cancel()
+            reason = _shutting_down()
+            await asyncio.gather(*(self.close(live, reason) for live in tuple(self._tasks)))
+
+    async def _run(self, opening: _Opening) -> None:
+        live: LiveSession | None = None
+        try:
+            session = self._mind.session()
+            try:
+                async with session:
+                    live = self._entered(session, opening)
+                    await self._pump(live)
+            finally:
+                if live is not None:
+                    await self._pump(live)
+        except Exception as exc:
+            _fail(exc, opening, live)
+        finally:
+            if live is not None:
+                self._tasks.pop(live, None)
+                self._by_id.pop(live.id, None)
+                live.end()
+
+    def _entered(self, session: Session, opening: _Opening) -> LiveSession:
+        live = LiveSession(session, owner=opening.owner)
+        task = asyncio.current_task()
+        assert task is not None
+        del self._opening[task]
+        self._tasks[live] = task
+        self._by_id[live.id] = live
+        if not opening.done.cancelled():
+            opening.done.set_result(live)
+        return live
+
+    def _not_opened(self, task: asyncio.Task[None]) -> None:
+        """Tell whoever waits for a session whose task ended before it was open."""
+        opening = self._opening.pop(task, None)
+        if opening is not None and not opening.done.done():
+            opening.done.set_exception(_shutting_down())
+
+    async def _pump(self, live: LiveSession) -> None:
+        """Hand on the session's events until it closes; after that, what it left behind."""
+        async for event in live.session.events():
+            self._observe(event)
+            live.dispatch(event)
+
+    async def _reap(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            now_s = loop.time()
+            due_s = now_s + self._idle_timeout_s
+            for live in tuple(self._by_id.values()):
+                expires_s = live.last_used_s + self._idle_timeout_s
+                if not live.idle.is_set():
+                    continue
+                if expires_s <= now_s:
+                    limit = f"{self._idle_timeout_s:g} s (server.session_idle_timeout_s)"
+                    reason = NotFound(f"the session was idle for {limit}", code="session_expired")
+                    await self.close(live, reason)
+                else:
+                    due_s = min(due_s, expires_s)
+            await asyncio.sleep(max(due_s - loop.time(), 0.001))
+
+
+def _fail(exc: Exception, opening: _Opening, live: LiveSession | None) -> None:
+    if not opening.done.done():
+        opening.done.set_exception(exc)
+        return
+    if live is not None and live.end_reason is None:
+        live.end_reason = (
+            exc if isinstance(exc, LiveMindError) else Unavailable("the session failed")
+        )
+
+
+def _shutting_down() -> Unavailable:
+    return Unavailable("the server is shutting down", retry_after_s=1.0)

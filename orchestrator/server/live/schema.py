@@ -1,0 +1,48 @@
+"""What a live session can be told, over the WebSocket and over plain HTTP alike."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, ValidationInfo, model_validator
+
+from ...turn.values import OnCold
+from ..consensus_schema import ConsensusField
+from ..content import refusal
+from ..schema import INT64_MAX, MAX_DOCUMENTS, CacheSalt, Sampling, check_length
+from ..strict import Strict
+
+
+class SessionConfig(Strict):
+    """``session.update`` and ``POST /v1/live/sessions``; only the given fields change."""
+
+    model: str | None = Field(None, min_length=1, max_length=256)
+    expert: str | None = Field(None, min_length=1, max_length=256)
+    instructions: str | None = None
+    consensus: ConsensusField = None
+    speculation: Literal["off", "prefill", "draft"] | None = None
+    retrieval: bool | None = None
+    on_cold: OnCold | None = None
+    sampling: Sampling | None = None
+    documents: list[str] | None = Field(None, max_length=MAX_DOCUMENTS)
+    cache_salt: CacheSalt | None = None
+
+    @model_validator(mode="after")
+    def _check_config(self, info: ValidationInfo) -> Self:
+        if None not in (self.model, self.expert) and self.model != self.expert:
+            raise refusal("invalid_value", "expert", "differs from model; give one of them")
+        check_length(info, "instructions", [self.instructions or ""])
+        check_length(info, "documents", self.documents or [])
+        return self
+
+
+class SessionInput(Strict):
+    """``PUT /v1/live/sessions/{id}/input``: the whole text so far."""
+
+    text: str
+    revision: int | None = Field(None, ge=0, le=INT64_MAX)
+
+    @model_validator(mode="after")
+    def _check(self, info: ValidationInfo) -> Self:
+        check_length(info, "text", [self.text])
+        return self

@@ -1,0 +1,179 @@
+"""One session at work in the server: who listens to it, and the newest of each kind of status.
+
+The task that owns it lives in ``registry.py``. All methods belong to the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from ....backends.base import GenerationParams, Image
+from ...errors import InvalidRequest, LiveMindError
+from ...events import (
+    DraftAdopted,
+    DraftCreated,
+    DraftDiscarded,
+    Event,
+    PrefillUpdated,
+    ResponseDone,
+    RetrievalUpdated,
+    RouteUpdated,
+    to_wire,
+)
+
+if TYPE_CHECKING:
+    from ...session import Session, SessionOptions
+
+
+class Listener(Protocol):
+    """Whoever wants a session's events; a ``Mailbox``."""
+
+    def put(self, item: Event, /) -> None:
+        """Take one event, without waiting."""
+
+    def close(self, reason: BaseException | None, /) -> None:
+        """No event will come any more."""
+
+
+class LiveSession:
+    """A ``Session`` with its listeners and its status.
+
+    Attributes:
+        session: the session itself.
+        owner: who opened it: a digest of the API key, None without keys.
+        configured: a ``session.update`` was seen.
+        idle: set while no committed turn is open.
+        last_used_s: loop time of the last client action or end of a turn.
+        defaults: the options it was opened with.
+        end_reason: why it ended, None = ordinarily.
+    """
+
+    def __init__(self, session: Session, *, owner: str | None) -> None:
+        self.session = session
+        self.owner = owner
+        self.configured = False
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self.last_used_s = asyncio.get_running_loop().time()
+        self.end_reason: LiveMindError | None = None
+        self.defaults = session.options
+        self._listeners: set[Listener] = set()
+        self._status: dict[str, dict[str, object]] = {}
+        self._open_turns: set[str] = set()
+        self._ended = False
+
+    @property
+    def id(self) -> str:
+        """The session's id."""
+        return self.session.id
+
+    def touch(self) -> None:
+        """Note that a client used the session now."""
+        self.last_used_s = asyncio.get_running_loop().time()
+
+    def configure(self, options: SessionOptions) -> None:
+        """Put options in force.
+
+        Raises:
+            InvalidRequest: a response is running.
+        """
+        self.touch()
+        self.session.update(options)
+        self.configured = True
+
+    def commit(
+        self,
+        text: str | None,
+        revision: int | None,
+        params: GenerationParams | None = None,
+        images: Sequence[Image] = (),
+    ) -> str:
+        """Commit the turn and return its response id; it stays open until its ResponseDone."""
+        self.touch()
+        response_id = self.session.request_commit(text, revision, params=params, images=images)
+        self._open_turns.add(response_id)
+        self.idle.clear()
+        return response_id
+
+    def is_open(self, response_id: str) -> bool:
+        """Tell whether this turn was committed and its ResponseDone has not come."""
+        return response_id in self._open_turns
+
+    def cancel(self) -> None:
+        """Cancel the running response.
+
+        Raises:
+            InvalidRequest: none is running.
+        """
+        self.touch()
+        if self.idle.is_set():
+            raise InvalidRequest("no response is running", code="response_not_active")
+        self.session.cancel()
+
+    @contextmanager
+    def listen(self, mailbox: Listener) -> Iterator[None]:
+        """Send every further event to ``mailbox`` and close it when the session ends."""
+        if self._ended:
+            mailbox.close(self.end_reason)
+        self._listeners.add(mailbox)
+        try:
+            yield
+        finally:
+            self._listeners.discard(mailbox)
+
+    def dispatch(self, event: Event) -> None:
+        """Keep what the status shows and hand the event to the listeners, in order."""
+        self._remember(event)
+        for mailbox in tuple(self._listeners):
+            mailbox.put(event)
+
+    def end(self) -> None:
+        """Close the listeners: no event will come any more."""
+        self._ended = True
+        self._open_turns.clear()
+        self.idle.set()
+        for mailbox in tuple(self._listeners):
+            mailbox.close(self.end_reason)
+
+    def status(self) -> dict[str, object]:
+        """Return revision, route, retrieval, prefill and draft as they stand, JSON-ready."""
+        stages = {
+            name: self._status.get(name) for name in ("route", "retrieval", "prefill", "draft")
+        }
+        return {
+            "id": self.id,
+            "object": "live.session",
+            "revision": self.session.revision,
+            "response_running": not self.idle.is_set(),
+            **stages,
+        }
+
+    def _remember(self, event: Event) -> None:
+        match event:
+            case RouteUpdated():
+                self._status["route"] = _body(event)
+            case RetrievalUpdated():
+                self._status["retrieval"] = _body(event)
+            case PrefillUpdated():
+                self._status["prefill"] = _body(event)
+            case DraftCreated():
+                self._status["draft"] = {**_body(event), "state": "created"}
+            case DraftAdopted():
+                self._status["draft"] = {**_body(event), "state": "adopted"}
+            case DraftDiscarded():
+                self._status.pop("draft", None)
+            case ResponseDone():
+                self._status.clear()
+                self._open_turns.discard(event.response_id)
+                self.touch()
+                if not self._open_turns:
+                    self.idle.set()
+
+
+def _body(event: Event) -> dict[str, object]:
+    wire = to_wire(event)
+    del wire["type"]
+    return wire

@@ -1,0 +1,203 @@
+"""The JSON of OpenAI's API, built from LiveMind's events. Pure functions and values."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import getrandbits
+
+from ....backends.base import FinishReason, TokenLogprob, Usage
+from ...events import ResponseDone, to_wire
+
+Json = dict[str, object]
+EXPLAINED = ("expert", "timings", "ledger", "degraded", "documents", "consensus")
+
+
+def usage_json(usage: Usage | None, *, predicted: bool = False) -> Json | None:
+    """Return OpenAI's ``usage``; the cached tokens only when the expert tells them.
+
+    With ``predicted`` it says how many tokens of the request's prediction the answer took over and
+    how many not; both are 0 when the expert could not verify it.
+    """
+    if usage is None:
+        return None
+    payload: Json = {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+    }
+    if usage.cached_tokens is not None:
+        payload["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
+    if predicted:
+        payload["completion_tokens_details"] = {
+            "accepted_prediction_tokens": usage.accepted_draft_tokens or 0,
+            "rejected_prediction_tokens": usage.rejected_draft_tokens or 0,
+        }
+    return payload
+
+
+def timing_headers(done: ResponseDone) -> dict[str, str]:
+    """Return the server-side times of a turn as headers; unknown ones are left out."""
+    times = done.timings
+    values = {
+        "X-LiveMind-TTFT-Ms": times.ttft_ms,
+        "X-LiveMind-Total-Ms": times.total_ms,
+        "X-LiveMind-TTFT-Without-Ms": times.estimated_ttft_ms_without,
+    }
+    headers = {name: f"{value:.3f}" for name, value in values.items() if value is not None}
+    headers["X-LiveMind-Adopted-Tokens"] = str(
+        done.ledger.prefill_adopted + done.ledger.draft_adopted
+    )
+    if done.degraded:
+        headers["X-LiveMind-Degraded"] = " ".join(", ".join(done.degraded).split())
+    return headers
+
+
+@dataclass(slots=True)
+class ChatFormat:
+    """Payloads of one chat completion.
+
+    Attributes:
+        predicted: the request brought a prediction.
+        explained: the request wants the ``livemind`` object.
+    """
+
+    include_usage: bool = False
+    predicted: bool = False
+    explained: bool = False
+    id: str = field(default_factory=lambda: f"chatcmpl-{getrandbits(128):032x}")
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def chunk(
+        self,
+        model: str,
+        delta: Json,
+        *,
+        finish_reason: FinishReason | None = None,
+        logprobs: Sequence[TokenLogprob] | None = None,
+    ) -> Json:
+        """Return one ``chat.completion.chunk`` with one choice."""
+        choice: Json = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+        if logprobs is not None:
+            choice["logprobs"] = chat_logprobs(logprobs)
+        return self._frame(model, [choice])
+
+    def last_chunk(self, model: str, done: ResponseDone) -> Json:
+        """Return the chunk with the finish reason."""
+        chunk = self.chunk(model, {}, finish_reason=done.finish_reason)
+        return {**chunk, **self._explanation(done)}
+
+    def usage_chunk(self, model: str, usage: Usage | None) -> Json:
+        """Return the chunk without choices that ends a stream with ``include_usage``."""
+        return {**self._frame(model, []), "usage": usage_json(usage, predicted=self.predicted)}
+
+    def whole(
+        self, model: str, text: str, done: ResponseDone, logprobs: Sequence[TokenLogprob] | None
+    ) -> Json:
+        """Return a ``chat.completion``."""
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": text, "refusal": None},
+            "logprobs": None if logprobs is None else chat_logprobs(logprobs),
+            "finish_reason": done.finish_reason,
+        }
+        return {
+            "id": self.id,
+            "object": "chat.completion",
+            "created": self.created,
+            "model": model,
+            "choices": [choice],
+            "usage": usage_json(done.usage, predicted=self.predicted),
+            **self._explanation(done),
+        }
+
+    def _explanation(self, done: ResponseDone) -> Json:
+        if not self.explained:
+            return {}
+        wire = to_wire(done)
+        return {"livemind": {name: wire[name] for name in EXPLAINED}}
+
+    def _frame(self, model: str, choices: list[Json]) -> Json:
+        frame: Json = {
+            "id": self.id,
+            "object": "chat.completion.chunk",
+            "created": self.created,
+            "model": model,
+            "choices": choices,
+        }
+        if self.include_usage:
+            frame["usage"] = None
+        return frame
+
+
+@dataclass(slots=True)
+class CompletionFormat:
+    """Payloads of one text completion; ``offset`` counts characters, for ``text_offset``."""
+
+    model: str
+    include_usage: bool = False
+    offset: int = 0
+    id: str = field(default_factory=lambda: f"cmpl-{getrandbits(128):032x}")
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def payload(
+        self,
+        text: str,
+        logprobs: Sequence[TokenLogprob] | None,
+        finish_reason: FinishReason | None,
+    ) -> Json:
+        """Return a ``text_completion`` with one choice: a chunk, or the whole."""
+        choice: Json = {
+            "index": 0,
+            "text": text,
+            "logprobs": None if logprobs is None else self._logprobs(logprobs),
+            "finish_reason": finish_reason,
+        }
+        return self._frame([choice])
+
+    def usage_chunk(self, usage: Usage | None) -> Json:
+        """Return the chunk without choices that ends a stream with ``include_usage``."""
+        return {**self._frame([]), "usage": usage_json(usage)}
+
+    def _logprobs(self, logprobs: Sequence[TokenLogprob]) -> Json:
+        offsets = []
+        for entry in logprobs:
+            offsets.append(self.offset)
+            self.offset += len(entry.token)
+        return {
+            "tokens": [entry.token for entry in logprobs],
+            "token_logprobs": [entry.logprob for entry in logprobs],
+            "top_logprobs": [{token: value for token, _, value in entry.top} for entry in logprobs],
+            "text_offset": offsets,
+        }
+
+    def _frame(self, choices: list[Json]) -> Json:
+        frame: Json = {
+            "id": self.id,
+            "object": "text_completion",
+            "created": self.created,
+            "model": self.model,
+            "choices": choices,
+        }
+        if self.include_usage:
+            frame["usage"] = None
+        return frame
+
+
+def chat_logprobs(logprobs: Sequence[TokenLogprob]) -> Json:
+    """Return ``logprobs`` of a chat choice."""
+    content = [
+        {
+            **_token(entry.token, entry.logprob),
+            "top_logprobs": [_token(token, value) for token, _, value in entry.top],
+        }
+        for entry in logprobs
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _token(text: str, logprob: float) -> Json:
+    """A token that is part of a character has no bytes of its own here: null."""
+    encoded = None if "\ufffd" in text else list(text.encode())
+    return {"token": text, "logprob": logprob, "bytes": encoded}

@@ -1,0 +1,205 @@
+"""One answer that needs no session: nothing is routed, retrieved, prepared or settled.
+
+It is generated in the task of the request that reads it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager
+from random import getrandbits
+from typing import Self
+
+from ....backends.base import Chunk, GenerationParams
+from ....backends.remote.affinity import affinity_key
+from ...consensus.report import Report, SettledSpan
+from ...consensus.task import tokens_of
+from ...errors import ErrorInfo, Overloaded
+from ...events import ResponseDone, ResponseTextDelta, Status
+from ...turn.ledger import TurnRecord
+from ...turn.prompt import Context, build
+from ..middleware import TurnFailed, error_info
+from ..schema import ChatRequest, CompletionRequest
+from ..state import ServerState
+
+NO_PARAMS = GenerationParams()
+
+
+def plain_chat(state: ServerState, body: ChatRequest, request_id: str) -> PlainTurn | None:
+    """Return the turn of a chat that one expert answers alone and at once; None: any other.
+
+    Raises:
+        NotFound: unknown model.
+        InvalidRequest: retrieval or this consensus is not possible here.
+    """
+    if body.livemind or body.has_images:
+        return None
+    consensus = body.consensus
+    expert = state.mind.sole_expert(
+        model=body.model,
+        retrieval=body.retrieval,
+        consensus=None if consensus is None else consensus.onto(state.mind.consensus),
+    )
+    if expert is None:
+        return None
+    context = Context(body.instructions, body.history({}), tuple(body.documents or ()))
+    chunks = state.mind.complete(
+        build(context, body.text),
+        body.params(NO_PARAMS),
+        model=expert,
+        cache_salt=body.cache_salt,
+    )
+    return PlainTurn(state, request_id, expert, chunks, body.user or f"{getrandbits(64):x}")
+
+
+def plain_completion(state: ServerState, body: CompletionRequest, request_id: str) -> PlainTurn:
+    """Return the turn of a plain prompt; without a model the default expert answers.
+
+    Raises:
+        NotFound: unknown model.
+    """
+    expert = state.mind.pinned(body.model) or state.mind.settings.default_expert
+    chunks = state.mind.complete(body.prompt, body.params(), model=expert)
+    return PlainTurn(state, request_id, expert, chunks, body.user)
+
+
+class PlainTurn(AbstractAsyncContextManager["PlainTurn"]):
+    """A turn as its request sees it: an iterator over the text, counted when the block ends.
+
+    The expert writes for this reader alone, and is held until the text has been read or ``free``.
+
+    Args:
+        state: of the server.
+        request_id: of the HTTP request.
+        expert: who answers.
+        chunks: of the answer, not begun yet.
+        affinity: see ``backends.affinity``.
+
+    Attributes:
+        expert: who answers.
+        done: the turn's end; None before it.
+    """
+
+    def __init__(
+        self,
+        state: ServerState,
+        request_id: str,
+        expert: str,
+        chunks: AsyncGenerator[Chunk, None],
+        affinity: str | None,
+    ) -> None:
+        self.expert = expert
+        self.done: ResponseDone | None = None
+        self._state = state
+        self._request_id = request_id
+        self._chunks = chunks
+        self._affinity = affinity
+        self._began_s = _now()
+        self._books: TurnRecord | None = None
+        self._error: ErrorInfo | None = None
+        self._refused = self._late = self._waits = False
+
+    async def __aenter__(self) -> PlainTurn:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        self._reader, self._cancelling = task, task.cancelling()
+        self._outer = affinity_key.set(self._affinity)
+        self._limit = loop.call_later(self._state.limits.turn_timeout_s, self._expire)
+        loop.call_soon(self._record)  # the books are opened while the expert works
+        return self
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ResponseTextDelta:
+        """Return the next piece of text; it may be empty.
+
+        Raises:
+            TurnFailed: the expert took longer than ``server.turn_timeout_s``.
+            LiveMindError, ExpertError: the request cannot be answered.
+        """
+        if self.done is not None:
+            raise StopAsyncIteration
+        self._waits = True
+        try:
+            if self._late:
+                raise self._too_late()
+            chunk = await anext(self._chunks)
+        except StopAsyncIteration:
+            self.done = self._end("completed")
+            raise
+        except asyncio.CancelledError:
+            if self._late and self._reader.uncancel() <= self._cancelling:
+                raise self._too_late() from None
+            raise  # somebody else wants it to end
+        except Overloaded:
+            self._refused = True
+            raise
+        except Exception as exc:
+            self._error = error_info(exc)
+            if isinstance(exc, ConnectionError):  # the expert's, not the client's
+                raise TurnFailed(self._error) from exc
+            raise
+        finally:
+            self._waits = False
+        record = self._record()
+        report = record.report
+        assert report is not None
+        record.saw(chunk)
+        report.generated += tokens_of(chunk)
+        if chunk.text or chunk.logprobs:
+            record.shown.append(chunk.text)
+            if record.first_delta_s is None:
+                record.first_delta_s = _now()
+        if chunk.finish_reason is not None:
+            began_s = record.first_delta_s or _now()
+            report.spans.append(SettledSpan(self.expert, "author", began_s, began_s))
+        if record.finish_reason is not None and record.usage is not None:
+            self.done = self._end("completed")
+        return ResponseTextDelta(self._request_id, chunk.text, chunk.token_ids, chunk.logprobs)
+
+    async def free(self) -> None:
+        """Let the expert go, however far it is. Idempotent."""
+        if self.done is not None:  # it has said everything, and ends by itself
+            await anext(self._chunks, None)
+        await self._chunks.aclose()
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Stop the expert unless it has ended, and count the turn unless it was refused."""
+        self._limit.cancel()
+        try:
+            await self.free()
+        finally:
+            affinity_key.reset(self._outer)
+            if not self._refused:
+                self.done = self.done or self._end("failed" if self._error else "cancelled")
+                self._state.metrics.turn_done(self.done)
+                self._state.mind.count_turn(self.done)
+
+    def _expire(self) -> None:
+        """End the wait for the expert; ``asyncio.timeout`` would have to be made for every wait."""
+        self._late = True
+        if self._waits:
+            self._reader.cancel()
+
+    def _too_late(self) -> TurnFailed:
+        limit_s = self._state.limits.turn_timeout_s
+        message = f"no answer within {limit_s:g} s (server.turn_timeout_s)"
+        self._error = ErrorInfo(504, message, "timeout", None, "timeout")
+        return TurnFailed(self._error)
+
+    def _record(self) -> TurnRecord:
+        if self._books is None:
+            self._books = TurnRecord(self.expert, commit_s=self._began_s, report=Report())
+        return self._books
+
+    def _end(self, status: Status) -> ResponseDone:
+        rates = self._state.mind.rates(self.expert)
+        return self._record().done(
+            self._request_id, 1, status, self._error, now_s=_now(), rates=rates
+        )
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

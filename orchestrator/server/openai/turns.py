@@ -1,0 +1,200 @@
+"""One turn for an HTTP request: in a session of its own, or in a live one that prepared it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Self
+
+from msgspec.structs import replace
+
+from ....backends.base import Image
+from ...errors import ErrorInfo, LiveMindError, Unavailable
+from ...events import Event, ResponseCreated, ResponseDone, ResponseTextDelta
+from ...turn.prompt import without_documents
+from ..live.mailbox import Mailbox, MailboxClosed, MailboxFull
+from ..live.session import LiveSession
+from ..middleware import TurnFailed
+from ..schema import ChatRequest
+from ..state import ServerState
+
+SESSION_HEADER = "X-LiveMind-Session"
+CANCEL_TIMEOUT_S = 5.0
+
+
+class Turn:
+    """A committed turn: an iterator over the text of its answer.
+
+    Args:
+        response_id: of the turn.
+        receive: returns the session's next event, None at its end; it may raise what
+            ``__anext__`` says.
+
+    Attributes:
+        expert: who answers, None until that is known.
+        done: the turn's end, whatever its status; None before it.
+    """
+
+    def __init__(self, response_id: str, receive: Callable[[], Awaitable[Event | None]]) -> None:
+        self.expert: str | None = None
+        self.done: ResponseDone | None = None
+        self._response_id = response_id
+        self._receive = receive
+
+    async def free(self) -> None:
+        """Let the expert go, which a session does by itself when an answer ends."""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ResponseTextDelta:
+        """Return the next piece of text.
+
+        Raises:
+            TurnFailed: the turn failed or was cancelled.
+            ConnectionResetError: the client read so slowly that the event limit was reached.
+            LiveMindError: the session ended before the turn did.
+        """
+        while self.done is None:
+            event = await self._receive()
+            if event is None:
+                raise Unavailable("the session ended before the answer was complete")
+            if getattr(event, "response_id", None) != self._response_id:
+                continue
+            if isinstance(event, ResponseTextDelta):
+                return event
+            if isinstance(event, ResponseCreated):
+                self.expert = event.expert
+            elif isinstance(event, ResponseDone):
+                self.done = event
+                self.expert = event.expert or self.expert
+                if event.status != "completed":
+                    raise TurnFailed(event.error or _cancelled())
+        raise StopAsyncIteration
+
+
+@asynccontextmanager
+async def adopting_turn(
+    state: ServerState, body: ChatRequest, *, owner: str | None, session_id: str
+) -> AsyncIterator[Turn]:
+    """Commit the request's last message in the live session that prepared for it.
+
+    ``owner``: of the API key. Leaving the block cancels the turn if it has not ended.
+
+    Raises:
+        NotFound: unknown model or session.
+        InvalidRequest: an image that cannot be used.
+        Overloaded: a limit is reached.
+    """
+    images = await state.images.load(body.image_urls)
+    live = state.registry.find(session_id, owner, param=SESSION_HEADER)
+    _adopt(state, live, body, images)
+    mailbox: Mailbox[Event] = Mailbox(state.limits.max_queued_events)
+    with live.listen(mailbox):
+        params = body.params(live.session.options.params)
+        shown = body.messages[-1].images(images)
+        response_id = live.commit(body.text, None, params, shown)
+        try:
+            yield Turn(response_id, partial(received, mailbox))
+        finally:
+            await _end(live, response_id)
+
+
+@asynccontextmanager
+async def own_turn(state: ServerState, body: ChatRequest) -> AsyncIterator[Turn]:
+    """Commit the request's last message in a session that lives in the request's own task.
+
+    Leaving the block ends the session, and with it the turn, which is counted then.
+
+    Raises:
+        NotFound: unknown model.
+        InvalidRequest: an image that cannot be used.
+        Overloaded: a limit is reached.
+    """
+    images = await state.images.load(body.image_urls)
+    session = state.mind.session(
+        model=body.model,
+        instructions=body.instructions,
+        history=body.history(images),
+        documents=body.documents or (),
+        speculation=body.speculation,
+        retrieval=body.retrieval,
+        cache_salt=body.cache_salt,
+        consensus=None if body.consensus is None else body.consensus.onto(state.mind.consensus),
+        on_cold=body.on_cold,
+        affinity=body.user,
+    )
+    turn: Turn | None = None
+    try:
+        async with session:
+            params = body.params(session.options.params)
+            shown = body.messages[-1].images(images)
+            response_id = session.request_commit(body.text, params=params, images=shown)
+            await asyncio.sleep(0)  # the expert is asked before the answer is made ready
+            turn = Turn(response_id, session.next_event)
+            yield turn
+    finally:
+        if turn is not None and turn.done is not None:
+            state.metrics.turn_done(turn.done)
+        while (event := await session.next_event()) is not None:  # what nobody read any more
+            state.metrics.event(event)
+
+
+async def received(mailbox: Mailbox[Event]) -> Event | None:
+    """Return what arrives next in a mailbox, None at the ordinary end of its session.
+
+    Raises:
+        ConnectionResetError: the reader fell behind by more than the mailbox holds.
+        LiveMindError: why the session ended, if there is a reason.
+    """
+    try:
+        return await mailbox.get()
+    except MailboxFull:
+        raise ConnectionResetError("the client reads too slowly") from None
+    except MailboxClosed as exc:
+        if isinstance(exc.reason, LiveMindError):
+            raise exc.reason from None
+        return None
+
+
+async def _end(live: LiveSession, response_id: str) -> None:
+    """Cancel the turn unless it has ended, and wait for its end."""
+    if not live.is_open(response_id):
+        return
+    with suppress(TimeoutError, LiveMindError):
+        live.session.cancel()
+        async with asyncio.timeout(CANCEL_TIMEOUT_S):
+            await live.idle.wait()
+
+
+def _adopt(
+    state: ServerState, live: LiveSession, body: ChatRequest, images: Mapping[str, Image]
+) -> None:
+    """Give the live session what the request says, so that the request decides the answer."""
+    options, given = live.session.options, body.consensus
+    options = state.mind.options(
+        options,
+        model=options.pinned if body.model is None else body.model,
+        retrieval=options.retrieval if body.retrieval is None else body.retrieval,
+        consensus=options.consensus if given is None else given.onto(live.defaults.consensus),
+    )
+    if body.instructions is not None:
+        options = replace(options, instructions=body.instructions)
+    if body.on_cold is not None:
+        options = replace(options, on_cold=body.on_cold)
+    if body.speculation is not None:
+        options = replace(options, speculation=body.speculation)
+    if body.cache_salt is not None:
+        options = replace(options, cache_salt=body.cache_salt)
+    if body.documents is not None:
+        options = replace(options, documents=tuple(body.documents))
+    spoken = without_documents(live.session.conversation)
+    history = body.history(images)
+    if options != live.session.options or history != spoken:
+        live.session.update(options, history)
+
+
+def _cancelled() -> ErrorInfo:
+    return ErrorInfo(499, "the response was cancelled", "cancelled", None, "cancelled")

@@ -1,0 +1,1 @@
+"""One turn: what is planned, performed, prepared ahead and written down."""

@@ -1,0 +1,284 @@
+"""Performs what the planner decided, and reports what happened to the session.
+
+Owns the tasks of one session in one TaskGroup: routing, retrieval, prefill per expert, drafts and
+the answer. Decides nothing; every task ends in a call of its ``Listener`` or in cancellation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Coroutine
+from contextlib import ExitStack, aclosing
+
+from msgspec.structs import replace
+
+from ...backends.base import GenerationParams
+from ...backends.errors import ExpertError
+from ...backends.remote.affinity import affinity_key
+from ...rag.base import RetrievalResult, Retriever
+from ..consensus.authors import convened, is_continuable, write
+from ..consensus.choice import Consensus
+from ..consensus.report import Report
+from ..consensus.task import Task, Wanted
+from ..errors import ErrorInfo, from_exception
+from ..events import Status
+from ..routing.choice import NO_CONTEXT, RouteContext
+from .drafter import Drafter
+from .hidden_answer import Draft, continuation, joined_usage
+from .ledger import DecodeClock
+from .prefill import PrefillLane
+from .retrievals import Retrievals
+from .shared import Listener, Shared
+from .values import Answer, DraftState, Prefill, Retrieve, Route
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """Performs the actions of one session; use as an async context manager in one task."""
+
+    def __init__(self, shared: Shared, listener: Listener, session_id: str, affinity: str) -> None:
+        self._shared = shared
+        self._listener = listener
+        self._session_id = session_id
+        self._tasks = asyncio.TaskGroup()
+        self._route_next: str | None = None
+        self._route_context = NO_CONTEXT
+        self.answered_by: str | None = None
+        self._routing: asyncio.Task[None] | None = None
+        self._retrieving: dict[int, asyncio.Task[None]] = {}
+        self._retrievals = Retrievals()
+        self.drafts = Drafter(shared, listener, self._spawn)
+        self._lanes: dict[str, PrefillLane] = {}
+        self._answering: asyncio.Task[None] | None = None
+        self._stop_status: Status | None = None
+        self._stop_error: ErrorInfo | None = None
+        self._context = contextvars.copy_context()
+        self._context.run(affinity_key.set, affinity)
+        self.cache_salt: str | None = None
+        self.consensus = Consensus()
+
+    def _spawn(self, run: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+        return self._tasks.create_task(run, name=name, context=self._context)
+
+    async def __aenter__(self) -> Engine:
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Cancel everything and wait until the experts have let go."""
+        self.stop_speculation()
+        self.drafts.drop_all()
+        self.stop_answer("cancelled", None)
+        await self._tasks.__aexit__(None, None, None)
+
+    # ---- routing and retrieval
+
+    def route(self, action: Route, tokens_before: int) -> None:
+        """Estimate a route; while one estimate runs only the newest text waits.
+
+        ``tokens_before``: of the prompt before the text, estimated.
+        """
+        current = self.answered_by
+        rates = self._shared.rates[current] if current is not None else None
+        lost_ms = tokens_before * ((rates and rates.prefill_ms_per_token) or 0.0)
+        self._route_context = RouteContext(
+            images=action.images,
+            tokens_before=tokens_before,
+            current=current,
+            lost_s=lost_ms / 1000,
+        )
+        if self._routing is not None and not self._routing.done():
+            self._route_next = action.text
+            return
+        self._routing = self._spawn(self._route(action.text), "route")
+
+    async def _route(self, text: str) -> None:
+        pending: str | None = text
+        while pending is not None:
+            text, self._route_next = pending, None
+            estimate = await self._shared.router.estimate(text, self._route_context)
+            pending = self._route_next
+            self._listener.routed(text, estimate)
+            pending = self._route_next or pending
+
+    def retrieve(self, action: Retrieve) -> None:
+        """Fetch passages, in the order that ``Retrievals`` decides."""
+        verdict = self._retrievals.ask(action, asyncio.get_running_loop().time())
+        for lane in verdict.stop:
+            self._retrieving[lane].cancel()
+        if verdict.start is not None:
+            self._run_retrieval(action, verdict.start)
+
+    def _run_retrieval(self, action: Retrieve, lane: int) -> None:
+        self._retrieving[lane] = self._spawn(self._retrieve(action, lane), "retrieve")
+
+    async def _retrieve(self, action: Retrieve, lane: int) -> None:
+        retriever = self._shared.retriever
+        if retriever is None:
+            result = RetrievalResult(action.revision, (), "no retrieval is configured")
+        else:
+            result = await self._passages(retriever, action, lane)
+        following = self._retrievals.answered(lane, asyncio.get_running_loop().time())
+        if following is not None:
+            self._run_retrieval(following, lane)
+        self._listener.retrieved(action.text, result)
+
+    async def _passages(self, retriever: Retriever, action: Retrieve, lane: int) -> RetrievalResult:
+        try:
+            return await retriever.retrieve(
+                action.text,
+                revision=action.revision,
+                partial=action.partial,
+                deadline_ms=action.deadline_s * 1000,
+                session_id=f"{self._session_id}.{lane}",  # a newer revision stops older ones there
+            )
+        except Exception as error:  # a retriever of the embedding program, for example
+            log.error("retrieval failed: %s", type(error).__name__)
+            return RetrievalResult(action.revision, (), "failed")
+
+    # ---- prefill
+
+    def prefill(self, action: Prefill) -> None:
+        """Move the prefill target; other experts of the session are not prefilled any further."""
+        for name, lane in self._lanes.items():
+            if name not in action.experts and lane.task is not None:
+                lane.task.cancel()
+        for name in action.experts:
+            lane = self._lanes.setdefault(name, PrefillLane(name, self._shared))
+            lane.aim(action, self.cache_salt)
+            self._run_lane(lane)
+
+    def expert_ready(self, expert: str) -> None:
+        """An expert was loaded: go on with what waited for it."""
+        if (lane := self._lanes.get(expert)) is not None:
+            self._run_lane(lane)
+
+    def _run_lane(self, lane: PrefillLane) -> None:
+        if lane.task is None or lane.task.done():
+            run = lane.run(self._listener.prefilled)
+            lane.task = self._spawn(run, f"prefill-{lane.expert}")
+
+    def stop_speculation(self) -> None:
+        """Cancel routing, retrieval and prefill; drafts are the planner's to drop."""
+        self._route_next = None
+        lanes = [lane.task for lane in self._lanes.values()]
+        for task in (self._routing, *self._retrieving.values(), *lanes):
+            if task is not None:
+                task.cancel()
+        self._routing = None
+        self._retrieving.clear()
+        self._retrievals.clear()
+        self._lanes.clear()
+
+    # ---- drafts
+
+    def draft(self, plan: DraftState, params: GenerationParams) -> None:
+        """Start a draft behind the prefill of its expert."""
+        lane = self._lanes.get(plan.expert)
+        self.drafts.start(plan, params, self.consensus, self.cache_salt, lane)
+
+    # ---- the answer
+
+    def answer(self, action: Answer, params: GenerationParams, request_id: str) -> None:
+        """Answer for the user. What a draft has is reported before this returns."""
+        self._stop_status = self._stop_error = None
+        draft = self.drafts.take(action.draft_id) if action.draft_id else None
+        if draft is None or draft.status in ("waiting", "dropped"):
+            if draft is not None and draft.task is not None:
+                draft.task.cancel()
+            self._answer_in(self._spawn(self._answer(action, params, request_id, None), "answer"))
+            return
+        was = draft.status
+        if was != "complete":  # its task has nothing to say any more
+            draft.status = "adopted"
+        draft.wanted.begin()
+        draft.report.commit()
+        if was != "paused":
+            self._listener.answer_begun(draft.report)
+        if draft.chunks:
+            self._listener.answer_chunk(draft.joined())
+        if self._stop_status is not None:
+            if draft.task is not None:
+                draft.task.cancel()
+            self._listener.answer_ended(self._stop_status, self._stop_error)
+        elif was == "complete":
+            self._listener.answer_ended("completed", None)
+        elif was == "running":
+            self._go_on_with(draft)
+        else:
+            self._answer_in(self._spawn(self._answer(action, params, request_id, draft), "answer"))
+
+    def _go_on_with(self, draft: Draft) -> None:
+        """Let a draft that is being generated become the answer: it is foreground work now."""
+        assert draft.task is not None
+        stay = ExitStack()
+        draft.delivered = stay.enter_context(self._shared.gate.foreground(*draft.groups))
+        draft.task.add_done_callback(lambda task: stay.close())
+        self._answer_in(draft.task)
+
+    def _answer_in(self, task: asyncio.Task[None]) -> None:
+        """Make ``task`` the answer; a cancelled one, even before its first step, ends the turn."""
+        self._answering = task
+        task.add_done_callback(self._answer_stopped)
+
+    def _answer_stopped(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            self._listener.answer_ended(self._stop_status or "cancelled", self._stop_error)
+
+    async def _answer(
+        self, action: Answer, params: GenerationParams, request_id: str, draft: Draft | None
+    ) -> None:
+        try:
+            await self._generate_answer(action, params, request_id, draft)
+        except Exception as error:
+            if not isinstance(error, ExpertError):
+                log.error("an answer failed: %s", type(error).__name__)
+            self._listener.answer_ended("failed", from_exception(error))
+        else:
+            self._listener.answer_ended("completed", None)
+
+    async def _generate_answer(
+        self, action: Answer, params: GenerationParams, request_id: str, draft: Draft | None
+    ) -> None:
+        shared, wanted = self._shared, Wanted()
+        wanted.begin()
+        task = Task(
+            action.expert,
+            action.messages,
+            params,
+            request_id,
+            self.cache_salt,
+            self.consensus,
+            wanted,
+            Report() if draft is None else draft.report,
+        )
+        self._listener.answer_begun(task.report)
+        async with convened(shared.pool, shared.team, action.expert, task.choice) as panel:
+            task.guess = self.drafts.guess
+            if draft is not None:
+                expert, task.begun = panel.experts[action.expert], draft.token_ids()
+                task.prompt, task.params = continuation(draft, params, expert.capabilities)
+                task.guess = task.guess.after(task.begun) if task.guess is not None else None
+            rates = shared.rates[action.expert] if is_continuable(task.choice) else None
+            decode, now_s = DecodeClock(rates), asyncio.get_running_loop().time
+            with shared.gate.foreground(*panel.groups) as delivered:
+                stream = write(task, panel, shared)
+                async with aclosing(stream):
+                    async for chunk in stream:
+                        tokens = len(chunk.token_ids)
+                        decode.saw(0 if task.report.drafted else tokens, now_s())
+                        delivered(tokens)
+                        if draft is not None and chunk.usage is not None:
+                            chunk = replace(chunk, usage=joined_usage(draft, chunk.usage))
+                        self._listener.answer_chunk(chunk)
+
+    def stop_answer(self, status: Status, error: ErrorInfo | None) -> None:
+        """Cancel the answer; ``answer_ended`` follows once the expert has let go."""
+        if self._stop_status is not None:
+            return  # the first reason counts, and a second cancel would disturb the clean-up
+        self._stop_status, self._stop_error = status, error
+        if self._answering is not None:
+            self._answering.cancel()

@@ -1,0 +1,221 @@
+"""The books of one turn: what was speculated, used and answered, and when each stage was ready."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from ...backends.base import Chunk, FinishReason, Message, PrefillResult, Usage
+from ..consensus.report import Report
+from ..errors import ErrorInfo
+from ..events import ConsensusRecord, DocumentsUsed, Ledger, ResponseDone, Status, Timings
+
+SMOOTHING = 0.3
+MIN_RATE_TOKENS = 32
+UNMEASURED_SLICE_TOKENS = 64
+
+
+@dataclass(slots=True)
+class ExpertRates:
+    """Measured speed of one expert: exponential means, None until measured.
+
+    A step of the engine costs about what a decode step costs, whatever it computes, and
+    ``prefill_ms_per_token`` for each prompt token on top.
+    """
+
+    prefill_ms_per_token: float | None = None
+    decode_ms: float | None = None
+
+    def saw_prefill(self, result: PrefillResult) -> None:
+        """Learn from a prefill step that computed enough tokens to mean something."""
+        if result.computed >= MIN_RATE_TOKENS:
+            whole = result.ms / result.computed
+            fixed = (self.decode_ms or 0.0) / result.computed
+            rate = max(whole - fixed, whole / 2)  # the decode step may have been timed under load
+            self.prefill_ms_per_token = _smooth(self.prefill_ms_per_token, rate)
+
+    def tokens_within(self, limit_ms: float) -> int:
+        """Return how many prompt tokens one step computes within a time; a guess if unmeasured."""
+        if self.prefill_ms_per_token is None:
+            return UNMEASURED_SLICE_TOKENS
+        left_ms = limit_ms - (self.decode_ms or 0.0)
+        return max(0, int(left_ms / max(self.prefill_ms_per_token, 1e-6)))
+
+    def saw_decode(self, ms: float) -> None:
+        """Learn from the time between two tokens of a stream."""
+        self.decode_ms = _smooth(self.decode_ms, ms)
+
+    def ttft_ms(self, prompt_tokens: int) -> float | None:
+        """Return the time to first token of an uncached prompt, None until both were measured."""
+        if self.prefill_ms_per_token is None or self.decode_ms is None:
+            return None
+        return prompt_tokens * self.prefill_ms_per_token + self.decode_ms
+
+
+class DecodeClock:
+    """Learns the decode step of an expert from one of its streams.
+
+    Args:
+        rates: of the expert; None = nothing is learned.
+    """
+
+    def __init__(self, rates: ExpertRates | None) -> None:
+        self._rates = rates
+        self._last_s: float | None = None
+
+    def saw(self, tokens: int, now_s: float) -> None:
+        """A piece of so many tokens came; how long a token takes is told by one that comes alone.
+
+        Tokens that were drafted come together and are not to be passed on as single ones.
+        """
+        if self._rates is None:
+            return
+        if tokens == 1 and self._last_s is not None:
+            self._rates.saw_decode((now_s - self._last_s) * 1000)
+        self._last_s = now_s
+
+
+def _smooth(mean: float | None, value: float) -> float:
+    return value if mean is None else (1 - SMOOTHING) * mean + SMOOTHING * value
+
+
+@dataclass(slots=True)
+class TurnRecord:
+    """Counts, moments (seconds of the loop's clock) and answer of one turn; its session's alone.
+
+    Attributes:
+        expert: who answers; None until the answer begins.
+        committed: the turn's own messages, as the expert sees them.
+        shown: the text pieces that left the session.
+        degraded: what the answer had to do without.
+        documents: the retrieved passages that the answer was given.
+        draft_prompt: prompt tokens that the newest draft computed itself.
+        report: how the answer came to be; None until it begins.
+    """
+
+    expert: str | None = None
+    committed: tuple[Message, ...] = ()
+    shown: list[str] = field(default_factory=list)
+    usage: Usage | None = None
+    finish_reason: FinishReason | None = None
+    degraded: tuple[str, ...] = ()
+    documents: DocumentsUsed = field(default_factory=DocumentsUsed)
+    first_input_s: float | None = None
+    commit_s: float | None = None
+    first_delta_s: float | None = None
+    route_stable_s: dict[str, float] = field(default_factory=dict)
+    documents_frozen_s: float | None = None
+    prefill_ready_s: dict[str, float] = field(default_factory=dict)
+    draft_ready_s: float | None = None
+    prefilled: Counter[str] = field(default_factory=Counter)
+    drafts: int = 0
+    draft_prompt: int = 0
+    draft_speculated: int = 0
+    draft_adopted: int = 0
+    draft_wasted: int = 0
+    report: Report | None = None
+
+    def saw(self, chunk: Chunk) -> None:
+        """Keep what the last chunks say of the whole answer; a server may send both apart."""
+        if chunk.usage is not None:
+            self.usage = chunk.usage
+        if chunk.finish_reason is not None:
+            self.finish_reason = chunk.finish_reason
+
+    def done(
+        self,
+        response_id: str,
+        revision: int,
+        status: Status,
+        error: ErrorInfo | None,
+        *,
+        now_s: float,
+        rates: ExpertRates | None,
+    ) -> ResponseDone:
+        """Return the turn's terminal event."""
+        estimate = None
+        if self.usage is not None and rates is not None:
+            estimate = rates.ttft_ms(self.usage.prompt_tokens)
+        return ResponseDone(
+            response_id,
+            revision,
+            status,
+            self.expert,
+            self.finish_reason,
+            self.usage,
+            self.timings(now_s, estimate),
+            self.ledger(),
+            self.degraded,
+            error,
+            self.documents,
+            self._consensus(),
+        )
+
+    def _consensus(self) -> ConsensusRecord | None:
+        if self.report is None:
+            return None
+        characters = sum(map(len, self.shown))
+        return self.report.record(self.commit_s, characters, _drafted(self.usage))
+
+    def timings(self, now_s: float, estimated_ttft_ms: float | None) -> Timings:
+        """Return the turn's timings; a stage that was not ready before the commit has no lead."""
+        expert = self.expert or ""
+        return Timings(
+            typing_ms=_ms(self.first_input_s, self.commit_s),
+            ttft_ms=_ms(self.commit_s, self.first_delta_s),
+            total_ms=_ms(self.commit_s, now_s),
+            route_lead_ms=_lead(self.route_stable_s.get(expert), self.commit_s),
+            retrieval_lead_ms=_lead(self.documents_frozen_s, self.commit_s),
+            prefill_lead_ms=_lead(self.prefill_ready_s.get(expert), self.commit_s),
+            draft_lead_ms=_lead(self.draft_ready_s, self.commit_s) if self.draft_adopted else None,
+            estimated_ttft_ms_without=estimated_ttft_ms,
+        )
+
+    def ledger(self) -> Ledger:
+        """Balance the books: speculated = adopted + wasted.
+
+        Prefilled tokens count as adopted as far as the answering expert found them in its cache,
+        and as far as an adopted draft computed its prompt itself; what others computed of a prompt
+        in hiding, to vote, judge or draft, is wasted. A server that does not say what it found
+        counts as one that found nothing.
+        """
+        expert, usage = self.expert, self.usage
+        late = self.report.adopted_late if self.report is not None else 0
+        draft_adopted = self.draft_adopted + late
+        speculated = sum(self.prefilled.values())
+        adopted = 0
+        multiplier = None
+        if expert is not None and usage is not None:
+            by_draft = self.draft_prompt if self.draft_adopted else 0
+            found = min((usage.cached_tokens or 0) + by_draft, usage.prompt_tokens)
+            adopted = min(self.prefilled[expert], found)
+            plain = usage.prompt_tokens + usage.completion_tokens
+            spent = speculated + self.draft_speculated + plain - found - draft_adopted
+            multiplier = round(spent / plain, 4) if plain > 0 else None
+        return Ledger(
+            prefill_speculated=speculated,
+            prefill_adopted=adopted,
+            prefill_wasted=speculated - adopted,
+            draft_speculated=self.draft_speculated,
+            draft_adopted=draft_adopted,
+            draft_wasted=self.draft_wasted - late,
+            drafts=self.drafts,
+            cost_multiplier=multiplier,
+        )
+
+
+def _drafted(usage: Usage | None) -> tuple[int, int] | None:
+    if usage is None or usage.accepted_draft_tokens is None:
+        return None
+    return usage.accepted_draft_tokens, usage.rejected_draft_tokens or 0
+
+
+def _ms(start_s: float | None, end_s: float | None) -> float | None:
+    if start_s is None or end_s is None:
+        return None
+    return round((end_s - start_s) * 1000, 3)
+
+
+def _lead(ready_s: float | None, commit_s: float | None) -> float | None:
+    lead = _ms(ready_s, commit_s)
+    return lead if lead is not None and lead >= 0 else None

@@ -1,0 +1,144 @@
+"""Speculative prefill of one expert for one session, slice by slice towards a moving target.
+
+Owns how far the expert's cache has come. Slices end on KV block borders, because only full blocks
+are reused, and run one at a time through the gate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from ...backends.base import Expert, PrefillResult, Priority, TokenPrompt
+from ...backends.errors import ExpertError
+from .shared import Shared
+from .values import Prefill
+
+log = logging.getLogger(__name__)
+
+Report = Callable[[str, int, int, int, PrefillResult], None]
+
+
+class PrefillLane:
+    """Works towards the newest target of one expert."""
+
+    def __init__(self, expert: str, shared: Shared) -> None:
+        self.expert = expert
+        self.task: asyncio.Task[None] | None = None
+        self._shared = shared
+        self._target: Prefill | None = None
+        self._salt: str | None = None
+        self._ready: tuple[int, ...] = ()
+        self._cache: tuple[Expert | None, str | None] = (None, None)
+        self._served: Prefill | None = None
+        self._in_flight = 0
+        self._left = 0
+
+    def aim(self, target: Prefill, cache_salt: str | None) -> None:
+        """Set the newest target; what it shares with the older ones stays ready.
+
+        The slice in flight is not in the spending that the target's budget was made from.
+        """
+        self._target, self._salt = target, cache_salt
+        self._left = target.budget_tokens - self._in_flight
+
+    async def settled(self) -> None:
+        """Wait until the newest target is ready or given up."""
+        while self.task is not None and not self.task.done():
+            await asyncio.wait([self.task])
+
+    def missing(self, prompt: TokenPrompt) -> int:
+        """Return how many of a prompt's tokens are not ready; 0 where tokens are not known here."""
+        return len(prompt.token_ids) - _common(self._ready, prompt.token_ids)
+
+    async def run(self, report: Report) -> None:
+        """Prefill until the newest target is ready, the expert fails or the task is cancelled.
+
+        An expert that is not loaded is woken; ``run`` is called again once it is ready.
+        """
+        try:
+            while self._target is not self._served:
+                target = self._target
+                assert target is not None
+                if not await self._towards(target, report):
+                    return
+                if self._target is target:
+                    self._served = target
+        except ExpertError:
+            return  # the answer will say so, if one is wanted
+        except Exception as error:
+            log.error("prefill on %s failed: %s", self.expert, type(error).__name__)
+
+    async def _towards(self, target: Prefill, report: Report) -> bool:
+        """Work on a target until it is ready or replaced; False when the expert is not loaded."""
+        expert = self._shared.pool.ready(self.expert)
+        if expert is None:
+            self._shared.pool.wake(self.expert)
+            return False
+        if not expert.capabilities.open_turn_prefill:
+            return True
+        prompt = replace(expert.render(target.messages, open_turn=True), cache_salt=self._salt)
+        if not prompt.token_ids:
+            return await self._whole(prompt, target, expert, report)
+        block = expert.capabilities.prefix_block_tokens
+        total = prompt.num_tokens // block * block
+        if (expert, self._salt) != self._cache:
+            self._cache, self._ready = (expert, self._salt), ()
+        ready = _common(self._ready, prompt.token_ids) // block * block
+        self._ready = prompt.token_ids[:ready]
+        while ready < total and self._target is target and self._left >= block:
+            affordable = min(total, ready + self._left // block * block)
+            result = await self._slice(expert, prompt, ready, affordable)
+            if result is None:
+                return False
+            if self._target is target:
+                self._left -= result.computed
+            ready = len(self._ready)
+            report(self.expert, target.revision, ready, total, result)
+        return True
+
+    async def _slice(
+        self, expert: Expert, prompt: TokenPrompt, ready: int, total: int
+    ) -> PrefillResult | None:
+        """Compute one slice; None when the expert was unloaded meanwhile."""
+        shared = self._shared
+        block, group = expert.capabilities.prefix_block_tokens, expert.capabilities.compute_group
+        async with shared.gate.slice(group) as tokens:
+            if shared.pool.ready(self.expert) is not expert:
+                return None
+            tokens = min(tokens, shared.rates[self.expert].tokens_within(shared.slice_ms))
+            end = min(total, ready + max(block, tokens // block * block))
+            quiet = not shared.gate.busy(group)
+            self._in_flight = end - ready
+            try:
+                async with shared.pool.acquire(self.expert):
+                    result = await expert.prefill(prompt.slice(end), priority=Priority.SPECULATIVE)
+            finally:
+                self._in_flight = 0
+        self._ready = prompt.token_ids[:end]
+        if quiet and not shared.gate.busy(group):
+            shared.rates[self.expert].saw_prefill(result)
+        return result
+
+    async def _whole(
+        self, prompt: TokenPrompt, target: Prefill, expert: Expert, report: Report
+    ) -> bool:
+        """Without local tokens the server is sent the text as it is."""
+        if target.budget_tokens < prompt.num_tokens:
+            return True
+        async with (
+            self._shared.gate.slice(expert.capabilities.compute_group),
+            self._shared.pool.acquire(self.expert),
+        ):
+            result = await expert.prefill(prompt, priority=Priority.SPECULATIVE)
+        report(self.expert, target.revision, prompt.num_tokens, prompt.num_tokens, result)
+        return True
+
+
+def _common(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+    """Return the length of the common prefix."""
+    pairs = enumerate(zip(a, b, strict=False))
+    return next((n for n, (x, y) in pairs if x != y), min(len(a), len(b)))

@@ -1,0 +1,81 @@
+"""Which of a session's retrievals run: two at most, then the newest of those asked meanwhile.
+
+A retrieval that a newer word cancelled would never come back to somebody who types faster than it
+takes, and with one at a time it comes back for a text of some words ago: two in flight are one for
+each word up to 667 ms at three words a second. The final query alone stops running ones, unless one
+is for the same text and in time. Pure: no await, no clock; ``engine.py`` performs,
+``benchmarks/retrieval/early.py`` plays it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .values import Retrieve
+
+LANES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is to be done about a query.
+
+    Attributes:
+        start: the lane in which it runs now; None = it waits, or a running one answers it.
+        stop: lanes whose retrieval is to be stopped first.
+    """
+
+    start: int | None = None
+    stop: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    query: Retrieve
+    until_s: float
+
+
+class Retrievals:
+    """The running and the waiting queries of one session."""
+
+    def __init__(self) -> None:
+        self._running: dict[int, _Running] = {}
+        self._waiting: Retrieve | None = None
+
+    def ask(self, query: Retrieve, now_s: float) -> Verdict:
+        """Take a query in and say what is to be done."""
+        running, self._waiting = self._running, None
+        if query.partial:
+            free = [lane for lane in range(LANES) if lane not in running]
+            if not free:
+                self._waiting = query
+                return Verdict()
+            self._start(free[0], query, now_s)
+            return Verdict(free[0])
+        in_time_s = now_s + query.deadline_s
+        joined = {
+            lane: one
+            for lane, one in running.items()
+            if one.query.text == query.text and one.until_s <= in_time_s
+        }
+        stop = tuple(lane for lane in running if lane not in joined)
+        self._running = joined
+        if joined:
+            return Verdict(None, stop)
+        self._start(0, query, now_s)
+        return Verdict(0, stop)
+
+    def answered(self, lane: int, now_s: float) -> Retrieve | None:
+        """Note that a lane's retrieval has answered; return the one that runs there now."""
+        query, self._waiting = self._waiting, None
+        self._running.pop(lane, None)
+        if query is not None:
+            self._start(lane, query, now_s)
+        return query
+
+    def clear(self) -> None:
+        """Forget all: nobody wants an answer."""
+        self._running, self._waiting = {}, None
+
+    def _start(self, lane: int, query: Retrieve, now_s: float) -> None:
+        self._running[lane] = _Running(query, now_s + query.deadline_s)

@@ -1,0 +1,81 @@
+"""What the engine's parts have in common: the shared objects of a server, and who listens.
+
+No behaviour.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ...backends.base import Chunk, PrefillResult
+from ...backends.pool.pool import Pool
+from ...rag.base import RetrievalResult, Retriever
+from ..consensus.follow import Acceptance
+from ..consensus.report import Report
+from ..consensus.team import Team
+from ..errors import ErrorInfo
+from ..events import Status
+from ..gate import SpeculationGate
+from ..routing.router import Router
+from .ledger import ExpertRates
+from .values import RouteEstimate
+
+
+class Listener(Protocol):
+    """The session, as the engine sees it. Every method is synchronous and does not raise."""
+
+    def routed(self, text: str, estimate: RouteEstimate) -> None:
+        """A route was estimated for ``text``."""
+
+    def retrieved(self, text: str, result: RetrievalResult) -> None:
+        """Passages, or the reason for their absence, arrived for ``text``."""
+
+    def prefilled(
+        self, expert: str, revision: int, ready: int, total: int, result: PrefillResult
+    ) -> None:
+        """A slice was computed; ``ready`` of ``total`` tokens are in the expert's cache."""
+
+    def draft_ready(self, draft_id: str, computed_tokens: int) -> None:
+        """The draft has its first token; so much of its prompt no slice had computed before."""
+
+    def prompt_computed(self, expert: str, tokens: int) -> None:
+        """So much of a prompt was computed in hiding to vote, judge or draft beside an answer."""
+
+    def draft_cut(self, tokens: int) -> None:
+        """A paused draft gave up this many tokens at its end."""
+
+    def draft_lost(self, draft_id: str, reason: str) -> None:
+        """The draft cannot be adopted any more."""
+
+    def answer_begun(self, report: Report) -> None:
+        """The answer has an author, who goes on filling this report."""
+
+    def answer_chunk(self, chunk: Chunk) -> None:
+        """A piece of the committed answer."""
+
+    def answer_ended(self, status: Status, error: ErrorInfo | None) -> None:
+        """The answer is over, the engine's slot free."""
+
+
+@dataclass(slots=True)
+class Shared:
+    """What all sessions of a server share; used on one event loop.
+
+    Attributes:
+        slice_ms: how long a slice of speculative prefill should take at most.
+        acceptances: of the drafts of one expert (first) for another.
+    """
+
+    pool: Pool
+    router: Router
+    gate: SpeculationGate
+    retriever: Retriever | None = None
+    max_draft_tokens: int = 256
+    slice_ms: float = 80.0
+    team: Team = field(default_factory=Team)
+    rates: defaultdict[str, ExpertRates] = field(default_factory=lambda: defaultdict(ExpertRates))
+    acceptances: defaultdict[tuple[str, str], Acceptance] = field(
+        default_factory=lambda: defaultdict(Acceptance)
+    )

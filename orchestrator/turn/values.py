@@ -1,0 +1,230 @@
+"""The values a turn is planned with: policy, state and actions. No behaviour.
+
+`planner.py` turns (state, what happened, now) into (state, actions); `loop.py` keeps the state
+and `engine.py` performs the actions.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct, field
+
+from ...backends.base import Message
+from ..errors import ErrorInfo
+from ..events import DocumentsUsed, Event, Status
+from .documents import DocumentState
+from .prompt import Context
+
+Mode = Literal["off", "prefill", "draft"]
+OnCold = Literal["wait", "fallback"]
+Phase = Literal["typing", "resolving", "answering", "ended"]
+
+
+class Policy(Struct, frozen=True):
+    """The rules of one session, from the configuration and ``session.update``. Times in seconds.
+
+    ``on_cold``: an expert that is not loaded at commit is waited for, or the fast one answers.
+    ``warm_from``: until a route is settled the two likeliest experts are prepared beside the fast
+    one as soon as they are this probable; 1 = none is.
+    """
+
+    mode: Mode = "draft"
+    pinned: str | None = None
+    fast: str | None = None
+    on_cold: OnCold = "wait"
+    retrieval: bool = False
+    start_delay_s: float = 0.03
+    settle_s: float = 0.25
+    pause_s: float = 0.4
+    sentence_pause_s: float = 0.08
+    retrieve_deadline_s: float = 0.6
+    commit_wait_s: float = 0.06
+    stable_confidence: float = 0.55
+    stable_updates: int = 2
+    warm_from: float = 1.0
+    max_prefill_tokens: int = 16_384
+    max_drafts: int = 3
+    max_waste_ratio: float = 4.0
+
+
+class RouteEstimate(Struct, frozen=True):
+    """Where a text points.
+
+    Attributes:
+        confidence: calibrated probability of ``domain``; 0 = not estimated, the default expert.
+        alternatives: (expert, probability) of the other domains, best first.
+        margin: confidence minus the best other domain's.
+        final: P(the finished text is routed here as well); None = unknown (no trained model).
+        stable: ``final`` is so high that the first such estimate of a turn is right in 97 %.
+        reasons: what decided or was disregarded, beside the likeness of the text; for people.
+    """
+
+    expert: str
+    domain: str
+    confidence: float
+    alternatives: tuple[tuple[str, float], ...] = ()
+    margin: float = 0.0
+    final: float | None = None
+    stable: bool = False
+    reasons: tuple[str, ...] = ()
+
+
+class RouteState(Struct, frozen=True):
+    """The newest estimate, the text it was made for and how many in a row named the same expert."""
+
+    estimate: RouteEstimate
+    text: str
+    streak: int
+    stable: bool
+
+
+class DraftState(Struct, frozen=True):
+    """The one draft that may be adopted: which expert answers which messages."""
+
+    draft_id: str
+    expert: str
+    revision: int
+    messages: tuple[Message, ...]
+
+
+class TurnState(Struct, frozen=True):
+    """Everything the planner knows about one turn.
+
+    Attributes:
+        context: the conversation before this turn, attached documents; no retrieved passages.
+        routing: the text whose route is being estimated.
+        tokens_spent: tokens of speculative prefill computed in this turn.
+        draft_tokens_wasted, draft_tokens_adopted: of this session, halved at each turn.
+        timer_s: when ``on_timer`` is due.
+        loaded: the experts that could answer at once when the turn was committed.
+    """
+
+    policy: Policy
+    context: Context
+    response_id: str
+    revision: int = 0
+    text: str = ""
+    phase: Phase = "typing"
+    first_input_s: float | None = None
+    last_input_s: float = 0.0
+    route: RouteState | None = None
+    routing: str | None = None
+    docs: DocumentState = field(default_factory=DocumentState)
+    draft: DraftState | None = None
+    drafts_made: int = 0
+    tokens_spent: int = 0
+    draft_tokens_wasted: int = 0
+    draft_tokens_adopted: int = 0
+    timer_s: float | None = None
+    loaded: frozenset[str] = frozenset()
+
+
+# ---- actions ------------------------------------------------------------------------------------
+
+
+class Route(Struct, frozen=True):
+    """Estimate the route of this text; a newer Route replaces one that has not begun.
+
+    ``images``: of the conversation; only an expert that takes them may answer then.
+    """
+
+    text: str
+    images: int = 0
+
+
+class Retrieve(Struct, frozen=True):
+    """Fetch passages; how it stands to a running retrieval of the turn: ``retrievals.py``."""
+
+    text: str
+    revision: int
+    partial: bool
+    deadline_s: float
+
+
+class Prefill(Struct, frozen=True):
+    """Bring these messages, the last turn open, into the experts' caches: their newest target.
+
+    Other experts are not prefilled any further; ``budget_tokens`` is what each may compute.
+    """
+
+    experts: tuple[str, ...]
+    messages: tuple[Message, ...]
+    revision: int
+    budget_tokens: int
+
+
+class StartDraft(Struct, frozen=True):
+    """Answer these messages in hiding."""
+
+    draft: DraftState
+
+
+class DropDraft(Struct, frozen=True):
+    """Stop the draft and count its tokens as wasted."""
+
+    draft: DraftState
+    reason: str
+
+
+class Answer(Struct, frozen=True):
+    """Answer for the user, from a draft when one fits."""
+
+    expert: str
+    messages: tuple[Message, ...]
+    draft_id: str | None
+    degraded: tuple[str, ...]
+    documents: DocumentsUsed
+
+
+class Wake(Struct, frozen=True):
+    """Begin to load an expert: the next turn will need it."""
+
+    expert: str
+
+
+class StopSpeculation(Struct, frozen=True):
+    """Cancel routing, retrieval and prefill of this turn."""
+
+
+class StopAnswer(Struct, frozen=True):
+    """Cancel the running answer; ``on_answer_end`` follows with this status once it has let go."""
+
+    status: Status
+    error: ErrorInfo | None = None
+
+
+class Emit(Struct, frozen=True):
+    """Send an event to the client."""
+
+    event: Event
+
+
+class SetTimer(Struct, frozen=True):
+    """Call ``on_timer`` at this time unless another SetTimer comes first; None clears it."""
+
+    at_s: float | None
+
+
+class EndTurn(Struct, frozen=True):
+    """The turn is over; exactly one per turn."""
+
+    status: Status
+    error: ErrorInfo | None = None
+
+
+Action = (
+    Route
+    | Retrieve
+    | Prefill
+    | StartDraft
+    | DropDraft
+    | Answer
+    | Wake
+    | StopSpeculation
+    | StopAnswer
+    | Emit
+    | SetTimer
+    | EndTurn
+)
+Step = tuple[TurnState, list[Action]]

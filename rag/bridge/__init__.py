@@ -1,0 +1,1 @@
+"""The retrieval bridge: a small HTTP service over a library of passages."""

@@ -1,0 +1,298 @@
+"""The bridge: a small HTTP service that finds passages for text that is still being typed.
+
+Owns the table of routes and the life of the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import tempfile
+from argparse import Namespace
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from aiohttp import web
+
+from ..base import Embedder
+from ..documents.corpus import CorpusError, read_corpus
+from ..documents.parse_process import ParseProcess
+from ..encoder.embedder import EmbedderError, MiniLMEmbedder
+from ..encoder.process import ProcessEmbedder
+from ..encoder.worker import EmbedWorker
+from ..search.library import DEFAULT, Library
+from ..search.rerank import Reranker
+from ..store.base import StoreError
+from ..store.milvus.schema import MilvusAddress, address_of
+from ..store.milvus.store import MilvusStore, collection_names
+from .api import MAX_UPSERT_BYTES, BridgeRefusal, errors_as_envelopes
+from .documents import DocumentRoutes
+from .metrics import BridgeMetrics
+from .retrieve import BridgeSettings, RetrieveRoutes
+from .serving import responsive
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8001
+
+
+class BridgeError(Exception):
+    """The bridge cannot start; the message says why."""
+
+
+class _Health:
+    """The routes for operators."""
+
+    def __init__(self, library: Library, embed: EmbedWorker, metrics: BridgeMetrics) -> None:
+        self._library = library
+        self._embed = embed
+        self._metrics = metrics
+
+    async def healthz(self, _: web.Request) -> web.Response:
+        """``GET /healthz``: the process answers."""
+        return web.json_response({"status": "ok"})
+
+    async def readyz(self, _: web.Request) -> web.Response:
+        """``GET /readyz``: a retrieval would be answered."""
+        if self._embed.closed:
+            raise BridgeRefusal(503, "not_ready", "the embedding worker is closed", retry_after_s=1)
+        versions = {name: self._library.store(name).version for name in self._library.names}
+        return web.json_response({"status": "ready", "index_versions": versions})
+
+    async def collections(self, _: web.Request) -> web.Response:
+        """``GET /v1/collections``: what is served, and the encoder's counters."""
+        shown = []
+        for name in self._library.names:
+            stats = await self._library.scan(self._library.store(name).stats)
+            shown.append({"name": name, **asdict(stats)})
+        return web.json_response({"collections": shown, "embedding": asdict(self._embed.stats())})
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        """``GET /metrics``: for Prometheus."""
+        sizes = {}
+        for name in self._library.names:
+            sizes[name] = (await self._library.scan(self._library.store(name).stats)).passages
+        body = self._metrics.text(sizes)
+        return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4"})
+
+
+def bridge_app(
+    library: Library,
+    embed: EmbedWorker,
+    settings: BridgeSettings | None = None,
+    reranker: Reranker | None = None,
+) -> web.Application:
+    """Return the aiohttp application; it closes neither library, encoder nor reranker.
+
+    Raises:
+        ValueError: the encoder's vectors are not as long as those of a collection.
+    """
+    for name in library.names:
+        if (dim := library.store(name).dim) != embed.dim:
+            raise ValueError(f"{embed.name} has {embed.dim} dimensions, {name} has {dim}")
+    settings = settings or BridgeSettings()
+    metrics = BridgeMetrics()
+    finds = RetrieveRoutes(library, embed, settings, metrics, reranker)
+    keeps = DocumentRoutes(library, metrics, writable=settings.writable)
+    health = _Health(library, embed, metrics)
+    app = web.Application(client_max_size=MAX_UPSERT_BYTES, middlewares=[errors_as_envelopes])
+    app.router.add_post("/v1/retrieve", finds.retrieve)
+    app.router.add_post("/v1/vector_stores/{id}/search", finds.vector_store_search)
+    app.router.add_get("/v1/collections", health.collections)
+    app.router.add_put("/v1/collections/{name}", keeps.create)
+    app.router.add_get("/v1/collections/{name}/documents", keeps.list)
+    app.router.add_post("/v1/collections/{name}/documents", keeps.upsert)
+    app.router.add_delete("/v1/collections/{name}/documents", keeps.delete)
+    app.router.add_get("/healthz", health.healthz)
+    app.router.add_get("/readyz", health.readyz)
+    app.router.add_get("/metrics", health.metrics)
+    return app
+
+
+@asynccontextmanager
+async def serve_bridge(
+    library: Library,
+    embed: EmbedWorker,
+    *,
+    host: str = DEFAULT_HOST,
+    port: int = DEFAULT_PORT,
+    settings: BridgeSettings | None = None,
+    reranker: Reranker | None = None,
+) -> AsyncIterator[str]:
+    """Serve the collections from this event loop; yields the base URL, closes every socket after.
+
+    Args:
+        library: what to search; not closed here.
+        embed: of queries, shared with others; not closed here.
+        host: address to bind.
+        port: 0 = any free one, named in the URL.
+        settings: limits.
+        reranker: for final queries; not closed here.
+
+    Raises:
+        BridgeError: the address cannot be bound.
+    """
+    # A client that goes away cancels its handler, which drops a text that still waits.
+    app = bridge_app(library, embed, settings, reranker)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        try:
+            await site.start()
+        except OSError as exc:
+            raise BridgeError(f"cannot listen on {host}:{port}: {exc.strerror}") from exc
+        bound_host, bound_port = runner.addresses[0][:2]
+        yield f"http://{f'[{bound_host}]' if ':' in bound_host else bound_host}:{bound_port}"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def folder_library(folder: Path, embedder: Embedder) -> AsyncIterator[Library]:
+    """Yield a library with the folder's passages as its only collection, gone afterwards.
+
+    Raises:
+        CorpusError: the folder cannot be read.
+    """
+    corpus = await asyncio.to_thread(read_corpus, folder)
+    with tempfile.TemporaryDirectory(prefix="livemind-bridge-") as kept:
+        library = await asyncio.to_thread(Library.in_folder, Path(kept), embedder)
+        try:
+            await library.add_corpus(DEFAULT, corpus)
+            yield library
+        finally:
+            await library.aclose()
+
+
+@asynccontextmanager
+async def data_library(
+    folder: Path,
+    embedder: Embedder,
+    tokenizer: Path | None = None,
+    documents: Callable[[], Embedder] | None = None,
+) -> AsyncIterator[Library]:
+    """Yield the collections kept in a folder, closed afterwards.
+
+    Args:
+        folder: made if it is not there.
+        embedder: of the passages.
+        tokenizer: ``tokenizer.json`` by which passages are measured; None = by words.
+        documents: returns another such encoder, in a process of its own, for documents that come
+            in beside queries; None = ``embedder`` encodes them.
+
+    Raises:
+        StoreError: the folder cannot be used.
+    """
+
+    def opened(encoder: Embedder | None) -> Library:
+        return Library.in_folder(folder, embedder, ParseProcess(tokenizer), encoder)
+
+    async with _closed_after(opened, embedder, documents) as library:
+        yield library
+
+
+@asynccontextmanager
+async def milvus_library(
+    address: MilvusAddress,
+    embedder: Embedder,
+    tokenizer: Path | None = None,
+    documents: Callable[[], Embedder] | None = None,
+) -> AsyncIterator[Library]:
+    """Yield the collections of a Milvus database, closed afterwards; see ``data_library``."""
+
+    def opened(encoder: Embedder | None) -> Library:
+        names = collection_names(address)
+        return Library(
+            lambda name: MilvusStore(address, name, embedder.name, embedder.dim),
+            names,
+            embedder,
+            ParseProcess(tokenizer),
+            encoder,
+        )
+
+    async with _closed_after(opened, embedder, documents) as library:
+        yield library
+
+
+@asynccontextmanager
+async def _closed_after(
+    opened: Callable[[Embedder | None], Library],
+    embedder: Embedder,
+    documents: Callable[[], Embedder] | None,
+) -> AsyncIterator[Library]:
+    process = documents and ProcessEmbedder(documents, embedder.name, embedder.dim)
+    library = await asyncio.to_thread(opened, process)
+    try:
+        yield library
+    finally:
+        if process is not None:  # first: the batch in work could take minutes
+            await asyncio.to_thread(process.close)
+        await library.aclose()
+
+
+def run_bridge(args: Namespace, say: Callable[[str], None] = print) -> int:
+    """Serve until SIGINT or SIGTERM: the command ``livemind bridge serve``.
+
+    Args:
+        args: ``corpus`` (folder), ``data`` (folder of collections) or ``milvus`` (address of a
+            database), ``host``, ``port``; optional ``tokenizer``, ``rerank_url`` and
+            ``rerank_model``.
+        say: prints a line for the user.
+
+    Returns:
+        Exit status: 0, or 1 with one line that says why it could not start.
+    """
+    try:
+        asyncio.run(_run(args, say))
+    except (BridgeError, CorpusError, EmbedderError, StoreError, ValueError) as exc:
+        say(f"livemind bridge: {exc}")
+        return 1
+    return 0
+
+
+async def _run(args: Namespace, say: Callable[[str], None]) -> None:
+    serving = asyncio.create_task(_serve(args, say))
+
+    def stop() -> None:
+        if not serving.cancelling():  # a second signal does not cut the closing short
+            serving.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    with suppress(asyncio.CancelledError):
+        await serving
+
+
+async def _serve(args: Namespace, say: Callable[[str], None]) -> None:
+    embedder = await asyncio.to_thread(MiniLMEmbedder)
+    data: Path | None = getattr(args, "data", None)
+    milvus: str | None = getattr(args, "milvus", None)
+    tokenizer: Path | None = getattr(args, "tokenizer", None)
+    async with AsyncExitStack() as stack:
+        if milvus is not None:
+            kept = milvus_library(address_of(milvus), embedder, tokenizer, MiniLMEmbedder)
+        elif data is not None:
+            kept = data_library(data, embedder, tokenizer, MiniLMEmbedder)
+        else:
+            kept = folder_library(Path(args.corpus), embedder)
+        library = await stack.enter_async_context(kept)
+        embed = EmbedWorker(embedder)
+        stack.push_async_callback(embed.aclose)
+        reranker = None
+        if getattr(args, "rerank_url", None):
+            reranker = Reranker(args.rerank_url, args.rerank_model)
+            stack.push_async_callback(reranker.aclose)
+        settings = BridgeSettings(writable=data is not None or milvus is not None)
+        serving = serve_bridge(
+            library, embed, host=args.host, port=args.port, settings=settings, reranker=reranker
+        )
+        url = await stack.enter_async_context(serving)
+        stats = [library.store(name).stats() for name in library.names]
+        count = sum(s.passages for s in stats)
+        how = ", ".join(sorted({s.method for s in stats})) or "empty"
+        many = f"{count} passage{'s' if count != 1 else ''}"
+        say(f"bridge: {many} ({how} search) on {url}, ctrl-c to stop")
+        with responsive():
+            await asyncio.Event().wait()

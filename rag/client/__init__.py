@@ -1,0 +1,1 @@
+"""The client of a bridge: deadlines, hedging, a breaker."""

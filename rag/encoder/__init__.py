@@ -1,0 +1,1 @@
+"""The sentence encoder of the router and the bridge."""

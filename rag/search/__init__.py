@@ -1,0 +1,1 @@
+"""Collections and searching them: words and vectors, fused and reranked."""

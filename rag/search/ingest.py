@@ -1,0 +1,170 @@
+"""A folder into a collection: found, read, embedded, stored; interrupted and resumed at will.
+
+Owns the walk over the folder and the order of work. What is stored already, by content hash, is
+skipped: that is all there is to resuming.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import httpx
+
+from ..documents.parsing import FORMATS, MAX_FILE_BYTES, UnreadableFile, format_of
+from ..wire import MAX_NAME_CHARS
+from .library import Incoming
+
+MAX_FILES = 100_000
+GROUP_BYTES = 512 * 1024
+GROUP_FILES = 16
+
+
+class IngestError(Exception):
+    """The folder cannot be ingested; the message says why."""
+
+
+@dataclass(slots=True)
+class IngestReport:
+    """What became of the files; ``refused`` has one line for each that could not be read."""
+
+    stored: int = 0
+    unchanged: int = 0
+    passages: int = 0
+    refused: list[str] = field(default_factory=list)
+
+
+class Sink(Protocol):
+    """Where documents go: a library in this process or a bridge."""
+
+    async def ingest(self, name: str, incoming: Sequence[Incoming]) -> dict[str, int]:
+        """Store documents durably; returns their passages, 0 = unchanged."""
+        ...
+
+
+class BridgeSink:
+    """Sends documents to a running bridge."""
+
+    def __init__(self, url: str) -> None:
+        self._http = httpx.AsyncClient(base_url=url, timeout=300.0, trust_env=False)
+
+    async def ingest(self, name: str, incoming: Sequence[Incoming]) -> dict[str, int]:
+        """Store documents durably. Raises UnreadableFile (422) or IngestError."""
+        documents = [
+            {
+                "id": d.id,
+                "source": d.source,
+                "format": d.format,
+                "data": base64.b64encode(d.content).decode(),
+                "metadata": dict(d.metadata),
+            }
+            for d in incoming
+        ]
+        try:
+            path = f"/v1/collections/{name}/documents"
+            response = await self._http.post(path, json={"documents": documents})
+        except httpx.TransportError as exc:
+            raise IngestError(f"the bridge does not answer ({type(exc).__name__})") from None
+        if response.status_code == httpx.codes.UNPROCESSABLE_ENTITY:
+            raise UnreadableFile(response.json()["error"]["message"])
+        if response.status_code != httpx.codes.OK:
+            raise IngestError(f"the bridge refused: {response.text[:300]}")
+        return {d["id"]: d["passages"] for d in response.json()["documents"]}
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+
+def find_files(folder: Path) -> list[Path]:
+    """Return the files of known formats below a folder; hidden ones and links out are left out.
+
+    Raises:
+        IngestError: no such folder, none in it, or more than 100,000.
+    """
+    if not folder.is_dir():
+        raise IngestError(f"{folder}: no such folder")
+    root = folder.resolve()
+    found = []
+    for path in sorted(folder.rglob("*")):
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue
+        known = path.suffix.lower().lstrip(".") in (*FORMATS, "htm", "markdown", "text")
+        if known and path.is_file() and path.resolve().is_relative_to(root):
+            found.append(path)
+        if len(found) > MAX_FILES:
+            raise IngestError(f"{folder}: more than {MAX_FILES} files")
+    if not found:
+        raise IngestError(f"{folder}: no files of the formats {', '.join(FORMATS)}")
+    return found
+
+
+async def ingest_folder(
+    sink: Sink,
+    collection: str,
+    folder: Path,
+    files: Sequence[Path],
+    advance: Callable[[int], None] = lambda _: None,
+) -> IngestReport:
+    """Store the files, a group at a time; ``advance`` is told how many are done.
+
+    A file that cannot be read is reported and left out, the others are stored. Cancelling stops
+    after the group in work; what was stored stays.
+    """
+    report = IngestReport()
+    async for group in _groups(folder, files, report, advance):
+        try:
+            _count(report, await sink.ingest(collection, group))
+        except UnreadableFile:
+            for one in group:
+                try:
+                    _count(report, await sink.ingest(collection, [one]))
+                except UnreadableFile as exc:
+                    report.refused.append(str(exc))
+        advance(len(group))
+    return report
+
+
+async def _groups(
+    folder: Path, files: Sequence[Path], report: IngestReport, advance: Callable[[int], None]
+) -> AsyncIterator[list[Incoming]]:
+    group: list[Incoming] = []
+    size = 0
+    for path in files:
+        source = path.relative_to(folder).as_posix()
+        try:
+            content = await asyncio.to_thread(_read, path, source)
+        except UnreadableFile as exc:
+            report.refused.append(str(exc))
+            advance(1)
+            continue
+        group.append(Incoming(source, source, format_of(source), content))
+        size += len(content)
+        if len(group) >= GROUP_FILES or size >= GROUP_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _read(path: Path, source: str) -> bytes:
+    if not source.isprintable() or len(source) > MAX_NAME_CHARS:
+        limit = f"a name needs at most {MAX_NAME_CHARS} printable characters"
+        raise UnreadableFile(f"{source[:100]!a}: {limit}")
+    try:
+        if (size := path.stat().st_size) > MAX_FILE_BYTES:
+            raise UnreadableFile(f"{source}: {size} bytes, the limit is {MAX_FILE_BYTES}")
+        return path.read_bytes()
+    except OSError as exc:
+        raise UnreadableFile(f"{source}: {exc.strerror}") from None
+
+
+def _count(report: IngestReport, stored: dict[str, int]) -> None:
+    for passages in stored.values():
+        report.stored += passages > 0
+        report.unchanged += passages == 0
+        report.passages += passages

@@ -1,0 +1,1 @@
+"""A collection on this machine's disk: SQLite and vectors."""

@@ -1,0 +1,347 @@
+"""The store on a Milvus cluster, or in Milvus Lite's folder for tests.
+
+Owns the two Milvus collections of each of ours and the order of their writes. Milvus has no
+transaction over them: a document's row names the edition of its passages, and passages of another
+edition do not count. New passages are written first, then the rows of all documents in one request
+(the moment of the write), then the old passages are removed. One bridge writes, any number read.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from ...base import FloatArray
+from ..base import (
+    Document,
+    DocumentInfo,
+    Key,
+    Scored,
+    StoredPassage,
+    StoreError,
+    StoreStats,
+    StoreUnavailable,
+    UnknownFilterKey,
+    check_document,
+)
+from ..filters import Filter, keys_of
+from .filters import any_of, literal, to_expression
+from .schema import DOCUMENTS, IDENTITY, PASSAGES, MilvusAddress, make_collections
+
+TIMEOUT_S = 30.0
+BATCH = 500
+IDS_PER_REQUEST = 100
+EF_SEARCH = 96
+QUERY_CHARS = 1_000
+MAX_TEXT_BYTES = 65_535
+
+
+class MilvusStore:
+    """The passages of one collection. Thread-safe and blocking."""
+
+    def __init__(self, address: MilvusAddress, name: str, model: str, dim: int) -> None:
+        """Open the collection, or make it.
+
+        Args:
+            address: of the database.
+            name: of our collection.
+            model: name of the encoder; part of the collection's identity.
+            dim: length of its vectors.
+
+        Raises:
+            StoreUnavailable: the database does not answer.
+            StoreError: pymilvus is missing, or the collection is of another encoder.
+        """
+        self._model, self._dim = model, dim
+        self._passages, self._documents = f"{PASSAGES}{_own(name)}", f"{DOCUMENTS}{_own(name)}"
+        self._writing = threading.Lock()
+        self._known_keys: set[str] = set()
+        self._writes, self._opened = 0, uuid.uuid4().hex[:8]
+        self._lite = address.is_lite
+        self._client = address.connect()
+        with _translated():
+            make_collections(self._client, self._passages, self._documents, dim, address.is_lite)
+            self._identify(name)
+
+    def _identify(self, name: str) -> None:
+        """Hold the encoder against the one that the collection was made with."""
+        mine = {"model": self._model, "dim": self._dim}
+        found = self._rows_of([IDENTITY])
+        if not found:
+            self._client.upsert(
+                self._documents,
+                [_document_row(IDENTITY, "", "", "", 0, mine)],
+                timeout=TIMEOUT_S,
+            )
+        elif (kept := found[IDENTITY]["metadata"]) != mine:
+            raise StoreError(
+                f"{name} holds vectors of {kept.get('model')} ({kept.get('dim')} dimensions), "
+                f"the encoder is {self._model} ({self._dim})"
+            )
+
+    @property
+    def dim(self) -> int:
+        """Length of the vectors."""
+        return self._dim
+
+    @property
+    def version(self) -> str:
+        """Changes with every write acknowledged here; other bridges' writes are not in it."""
+        return f"{self._model}-{self._opened}-{self._writes}"
+
+    def upsert(self, documents: Sequence[Document]) -> None:
+        """Store or replace documents; all of them or none. Returns when Milvus has them."""
+        documents = list({document.id: document for document in documents}.values())
+        for document in documents:
+            check_document(document, self._dim)
+            if document.id == IDENTITY:
+                raise ValueError(f"document {IDENTITY!r}: this id is the store's own")
+            for chunk in document.chunks:
+                if (size := len(chunk.text.encode())) > MAX_TEXT_BYTES:
+                    most = f"a passage of {size} bytes, the limit is {MAX_TEXT_BYTES}"
+                    raise ValueError(f"document {document.id!r}: {most}")
+        if not documents:
+            return
+        edition = uuid.uuid4().hex
+        passages = [row for document in documents for row in _passage_rows(document, edition)]
+        rows = [
+            _document_row(d.id, d.source, d.hash, edition, len(d.chunks), dict(d.metadata))
+            for d in documents
+        ]
+        with self._writing, _translated():
+            try:
+                for start in range(0, len(passages), BATCH):
+                    portion = passages[start : start + BATCH]
+                    self._client.insert(self._passages, portion, timeout=TIMEOUT_S)
+            except BaseException:
+                self._remove_quietly(f"edition == {literal(edition)}")
+                raise
+            # When this fails the rows may have been written all the same: the new passages stay,
+            # and the next write of these documents removes those that no row names.
+            self._client.upsert(self._documents, rows, timeout=TIMEOUT_S)
+            self._writes += 1
+            self._remove_older([document.id for document in documents], edition)
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Remove documents; returns how many there were."""
+        ids = [one for one in dict.fromkeys(ids) if one != IDENTITY]
+        with self._writing, _translated():
+            there = list(self._rows_of(ids))
+            for some in _portions(there):
+                self._client.delete(self._documents, filter=any_of("id", some), timeout=TIMEOUT_S)
+            self._writes += bool(there)
+            self._remove_older(there, "")
+        return len(there)
+
+    def _remove_older(self, ids: Sequence[str], edition: str) -> None:
+        """Remove what no row points at any more; what is left by a failure does not count."""
+        for some in _portions(ids):
+            self._remove_quietly(f"{any_of('document', some)} and edition != {literal(edition)}")
+
+    def _remove_quietly(self, expression: str) -> None:
+        from pymilvus import MilvusException
+
+        try:
+            self._client.delete(self._passages, filter=expression, timeout=TIMEOUT_S)
+        except MilvusException:  # the next write of the same documents removes it
+            return
+
+    def hashes(self, ids: Sequence[str]) -> dict[str, str]:
+        """Return the content hashes of those documents that are there."""
+        with _translated():
+            return {name: str(row["hash"]) for name, row in self._rows_of(ids).items()}
+
+    def documents(self, after: str, limit: int) -> list[DocumentInfo]:
+        """Return up to ``limit`` documents with an id greater than ``after``, by id."""
+        # A cluster answers in the order of the key, so that its first are the least; Lite does not.
+        bound = {} if self._lite else {"limit": limit}
+        with _translated():
+            found = self._client.query(
+                self._documents,
+                filter=f'id > {literal(after)} and edition != ""',
+                output_fields=["id", "source", "hash", "passages", "metadata"],
+                timeout=TIMEOUT_S,
+                **bound,
+            )
+        rows = sorted(found, key=lambda row: str(row["id"]))[:limit]
+        return [
+            DocumentInfo(r["id"], r["source"], r["hash"], r["passages"], _metadata(r)) for r in rows
+        ]
+
+    def dense(self, vector: FloatArray, k: int, where: Filter | None = None) -> list[Scored]:
+        """Return the k nearest passages with their cosines, best first."""
+        if vector.shape != (self._dim,):
+            raise ValueError(f"vector has shape {vector.shape}, need ({self._dim},)")
+        options: dict[str, object] = {"metric_type": "COSINE", "params": {"ef": max(EF_SEARCH, k)}}
+        found = self._search("vector", vector.tolist(), k, where, options)
+        return [(hit["key"], float(hit["distance"])) for hit in found]
+
+    def sparse(self, query: str, k: int, where: Filter | None = None) -> list[Scored]:
+        """Return the k passages that match the words best, with BM25 scores, best first."""
+        text = query[-QUERY_CHARS:]
+        if not any(character.isalnum() for character in text):
+            return []
+        found = self._search("words", text, k, where, {"metric_type": "BM25"})
+        # Milvus Lite gives the same scores with a minus sign.
+        return [(hit["key"], abs(float(hit["distance"]))) for hit in found]
+
+    def _search(
+        self, field: str, data: object, k: int, where: Filter | None, options: dict[str, object]
+    ) -> list[Any]:
+        with _translated():
+            if where is not None:
+                self._check_keys(where)
+            found = self._client.search(
+                self._passages,
+                data=[data],
+                anns_field=field,
+                limit=k,
+                filter="" if where is None else to_expression(where),
+                search_params=options,
+                timeout=TIMEOUT_S,
+            )
+        return list(found[0])
+
+    def _check_keys(self, where: Filter) -> None:
+        """Raise UnknownFilterKey for a key that no document has."""
+        for key in keys_of(where):
+            if key not in self._known_keys:
+                has = f"exists metadata[{literal(key)}]"
+                found = self._client.query(
+                    self._passages, filter=has, output_fields=["key"], limit=1, timeout=TIMEOUT_S
+                )
+                if not found:
+                    raise UnknownFilterKey(key)
+                self._known_keys.add(key)
+
+    def passages(self, keys: Sequence[Key]) -> dict[Key, StoredPassage]:
+        """Return the passages that are still there."""
+        if not keys:
+            return {}
+        with _translated():
+            rows = self._client.query(
+                self._passages,
+                filter=any_of("key", [str(key) for key in keys]),
+                output_fields=["key", "id", "document", "edition", "source", "text", "hash",
+                               "tokens", "metadata"],
+                timeout=TIMEOUT_S,
+            )  # fmt: skip
+            valid = self._rows_of(sorted({str(row["document"]) for row in rows}))
+        found: dict[Key, StoredPassage] = {}
+        for row in rows:
+            document = valid.get(row["document"])
+            if document is not None and document["edition"] == row["edition"]:
+                found[row["key"]] = StoredPassage(
+                    row["id"], row["document"], row["source"], row["text"], row["hash"],
+                    row["tokens"], _metadata(row),
+                )  # fmt: skip
+        return found
+
+    def stats(self) -> StoreStats:
+        """Return the counts."""
+        with _translated():
+            documents, passages = (
+                self._client.query(name, filter="", output_fields=["count(*)"], timeout=TIMEOUT_S)[
+                    0
+                ]["count(*)"]
+                for name in (self._documents, self._passages)
+            )
+        return StoreStats(
+            documents=documents - 1,  # without the row of the collection's identity
+            passages=passages,
+            dim=self._dim,
+            model=self._model,
+            version=self.version,
+            method="milvus",
+        )
+
+    def close(self) -> None:
+        """Close the connection. Idempotent."""
+        self._client.close()
+
+    def _rows_of(self, ids: Sequence[str]) -> dict[str, Any]:
+        """Return the rows of those documents that are there, by id."""
+        found: dict[str, Any] = {}
+        for some in _portions(ids):
+            rows = self._client.query(
+                self._documents,
+                filter=any_of("id", some),
+                output_fields=["id", "hash", "edition", "metadata"],
+                timeout=TIMEOUT_S,
+            )
+            found |= {str(row["id"]): row | {"metadata": _metadata(row)} for row in rows}
+        return found
+
+
+def collection_names(address: MilvusAddress) -> list[str]:
+    """Return the names of our collections there. Raises StoreUnavailable."""
+    client = address.connect()
+    try:
+        with _translated():
+            found = client.list_collections(timeout=TIMEOUT_S)
+    finally:
+        client.close()
+    # "-" is no character of a name in Milvus, and "D" none of ours.
+    own = (name.removeprefix(DOCUMENTS) for name in found if name.startswith(DOCUMENTS))
+    return sorted(name.replace("D", "-") for name in own)
+
+
+def _own(name: str) -> str:
+    return name.replace("-", "D")
+
+
+def _passage_rows(document: Document, edition: str) -> Iterator[dict[str, object]]:
+    for place, chunk in enumerate(document.chunks):
+        yield {
+            "key": f"{edition}-{document.id}-{place}",
+            "id": chunk.id,
+            "document": document.id,
+            "edition": edition,
+            "source": document.source,
+            "text": chunk.text,
+            "hash": chunk.hash,
+            "tokens": chunk.tokens,
+            "metadata": dict(document.metadata),
+            "vector": np.asarray(document.vectors[place], np.float32).tolist(),
+        }
+
+
+def _document_row(
+    name: str, source: str, hashed: str, edition: str, passages: int, metadata: dict[str, Any]
+) -> dict[str, object]:
+    return {
+        "id": name,
+        "source": source,
+        "hash": hashed,
+        "edition": edition,
+        "passages": passages,
+        "metadata": metadata,
+        "unused": [1.0, 0.0],
+    }
+
+
+def _metadata(row: Any) -> dict[str, Any]:
+    found = row["metadata"]
+    return dict(json.loads(found) if isinstance(found, str | bytes) else found)
+
+
+def _portions(ids: Sequence[str]) -> Iterator[list[str]]:
+    for start in range(0, len(ids), IDS_PER_REQUEST):
+        yield list(ids[start : start + IDS_PER_REQUEST])
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Raise StoreUnavailable for what Milvus raises; its messages may quote texts."""
+    from pymilvus import MilvusException
+
+    try:
+        yield
+    except MilvusException as exc:
+        raise StoreUnavailable(f"the vector database failed (code {exc.code})") from None

@@ -1,0 +1,53 @@
+"""What a log line looks like."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from livemind.orchestrator.cli.logs import LogFormat, configure_logs
+
+
+@pytest.fixture(autouse=True)
+def _root_logger() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def logged(log_format: LogFormat, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    configure_logs("info", log_format)
+    log = logging.getLogger("livemind.test")
+    log.debug("not shown")
+    log.info("loaded %s", "exp\nert")
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        log.exception("failed")
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    return streams.err.splitlines()
+
+
+def test_logs_as_json_are_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = [json.loads(line) for line in logged("json", capsys)]
+    assert (first["level"], first["logger"], first["message"]) == (
+        "info",
+        "livemind.test",
+        "loaded exp\nert",
+    )
+    assert first["time"].endswith("+00:00")
+    assert "exception" not in first
+    assert second["level"] == "error"
+    assert "ValueError: two\nlines" in second["exception"]
+
+
+def test_logs_as_text_begin_with_time_level_and_name(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = logged("text", capsys)
+    assert lines[0].endswith("INFO livemind.test: loaded exp")
+    assert any("ValueError: two" in line for line in lines)

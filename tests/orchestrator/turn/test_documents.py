@@ -1,0 +1,197 @@
+"""When retrieved passages settle, are replaced, or stand behind the text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from livemind.orchestrator.events import DocumentsUsed
+from livemind.orchestrator.turn import documents
+from livemind.orchestrator.turn.documents import DocumentState, Moment
+from livemind.rag.base import Passage, RetrievalResult
+
+
+def passages(names: str, size: int = 4) -> tuple[Passage, ...]:
+    return tuple(Passage(name, f"{name}.md", name * size, 0.5) for name in names)
+
+
+def result(names: str, degraded: str | None = None, size: int = 4) -> RetrievalResult:
+    return RetrievalResult(7, passages(names, size), degraded)
+
+
+LONG = "a text that is long enough to say what it is about, "
+
+
+def after(
+    names: Sequence[str],
+    ms_per_token: float | None = 0.1,
+    size: int = 4,
+    text: str = LONG,
+    moment: Moment = "typing",
+) -> DocumentState:
+    """Observe one result per entry."""
+    state = DocumentState()
+    for number, each in enumerate(names):
+        found = result(each, size=size)
+        state = documents.observe(state, f"{text}{number}", found, ms_per_token, moment)
+    return state
+
+
+def committed(names: Sequence[str]) -> DocumentState:
+    """Observe one result per entry, the last one for the committed text."""
+    return documents.observe(after(names[:-1]), LONG, result(names[-1]), 0.1, "committed")
+
+
+def ids(found: tuple[Passage, ...] | None) -> str | None:
+    return None if found is None else "".join(passage.id for passage in found)
+
+
+@pytest.mark.parametrize(
+    ("length", "frozen"), [(documents.MIN_CHARACTERS - 1, None), (documents.MIN_CHARACTERS, "abc")]
+)
+def test_result_of_a_text_that_says_enough_freezes(length: int, frozen: str | None) -> None:
+    assert ids(after(["abc"], text="x" * (length - 1)).frozen) == frozen
+
+
+def test_result_of_a_short_text_freezes_when_the_typist_pauses() -> None:
+    assert ids(after(["abc"], text="", moment="paused").frozen) == "abc"
+    assert ids(documents.settle(after(["abc"], text="")).frozen) == "abc"
+
+
+def test_result_that_found_nothing_never_freezes() -> None:
+    assert after([""]).frozen is None
+    assert documents.settle(after([""], text="")).frozen is None
+
+
+def test_degraded_result_does_not_settle_the_one_before_it() -> None:
+    state = documents.observe(after(["ab"], text=""), "newer", result("", "timeout"), None)
+    assert documents.settle(state).frozen is None
+
+
+@pytest.mark.parametrize(
+    ("results", "frozen", "freezes"),
+    [
+        (["abcd", "bcda"], "abcd", 1),
+        (["abcd", "abce"], "abcd", 1),  # three of five are shared: 0.6
+        (["abc", "abd"], "abd", 2),
+        (["abcd", ""], "abcd", 1),
+        (["a", "b", "c"], "c", 3),
+        (["a", "b", "c", "d"], None, 3),
+        (["a", "b", "c", "d", "d"], None, 3),
+    ],
+)
+def test_frozen_passages_are_replaced_once_a_result_is_another_set_twice_at_most(
+    results: list[str], frozen: str | None, freezes: int
+) -> None:
+    state = after(results)
+    assert (ids(state.frozen), state.freezes) == (frozen, freezes)
+
+
+def test_freeze_anew_keeps_first_seen_order_although_scores_change() -> None:
+    state = DocumentState()
+    for number, names in enumerate(["abc", "dabc", "edabc"]):
+        scored = tuple(Passage(n, f"{n}.md", n * 4, 1.0 / (number + 1)) for n in names)
+        state = documents.observe(state, LONG + "...", RetrievalResult(number, scored), 0.1)
+    assert (ids(state.frozen), state.freezes) == ("abc", 1)
+    scored = passages("fedab")
+    state = documents.observe(state, LONG + "...", RetrievalResult(3, scored), 0.1)
+    assert (ids(state.frozen), state.freezes) == ("abfed", 2)
+
+
+def test_result_of_the_committed_text_moves_nothing_that_stands() -> None:
+    state = documents.observe(after(["ab"]), LONG, result("cd"), 0.1, "committed")
+    assert (ids(state.frozen), ids(state.last)) == ("ab", "cd")
+    state = documents.observe(DocumentState(), LONG, result("cd"), 0.1, "committed")
+    assert (ids(state.frozen), ids(state.last)) == (None, "cd")
+
+
+def test_result_that_comes_after_that_of_a_newer_text_is_disregarded() -> None:
+    state = after(["ab"])
+    late = RetrievalResult(6, passages("cd"))
+    assert documents.observe(state, "older", late, 0.1) == state
+
+
+@pytest.mark.parametrize(
+    ("ms_per_token", "frozen"), [(0.5, "cdef"), (0.51, "abcd"), (None, "abcd")]
+)
+def test_freeze_anew_only_within_the_cost_bound(ms_per_token: float | None, frozen: str) -> None:
+    # two new ones of 4000 characters are 2000 tokens, the bound is 1000 ms
+    state = after(["abcd", "efcd"], ms_per_token, size=4000)
+    assert ids(state.frozen) == frozen
+
+
+@pytest.mark.parametrize("ms_per_token", [1e6, None])
+def test_freeze_anew_of_mostly_other_passages_is_not_bound_by_cost(
+    ms_per_token: float | None,
+) -> None:
+    assert ids(after(["ab", "cda"], ms_per_token).frozen) == "acd"
+
+
+def test_first_freeze_is_not_bound_by_cost() -> None:
+    assert ids(after(["a"], ms_per_token=1e6).frozen) == "a"
+
+
+def test_degraded_result_keeps_the_last_passages_and_names_the_reason() -> None:
+    state = documents.observe(after(["ab"]), "newer", result("", "timeout"), None)
+    assert (ids(state.last), state.degraded, state.seen_text) == ("ab", "timeout", "newer")
+
+
+def test_degraded_result_with_passages_serves_the_answer() -> None:
+    state = documents.observe(DocumentState(), LONG, result("ab", "embed"), None, "committed")
+    assert documents.chosen(state) == (passages("ab"), ())
+
+
+def test_degraded_result_never_freezes() -> None:
+    state = documents.observe(DocumentState(), LONG, result("ab", "timeout"), None, "paused")
+    assert state.frozen is None
+
+
+def test_good_result_after_a_degraded_one_clears_the_reason() -> None:
+    state = documents.observe(after(["a"]), "x", result("", "timeout"), None)
+    assert documents.observe(state, "y", result("a"), None).degraded is None
+
+
+@pytest.mark.parametrize(
+    ("results", "before", "behind"),
+    [
+        (["abc"], "abc", ""),
+        (["ab", "ab"], "ab", ""),
+        (["ab", "b"], "ab", ""),
+        (["ab", ""], "", ""),
+        (["ab", "ca"], "ab", "c"),
+        (["ab", "cad"], "cad", ""),
+        (["ab", "cd"], "cd", ""),
+    ],
+)
+def test_passage_missing_from_the_frozen_ones_stands_behind_the_text(
+    results: list[str], before: str, behind: str
+) -> None:
+    frozen, late = documents.chosen(committed(results))
+    assert (ids(frozen), ids(late)) == (before, behind)
+
+
+def test_nothing_found_yet_is_nothing_chosen() -> None:
+    assert documents.chosen(DocumentState()) == ((), ())
+
+
+def test_event_is_stable_while_the_frozen_passages_hold_the_best() -> None:
+    assert documents.event(after(["a"]), result("a")).stable is True
+    assert documents.event(after(["a"], text=""), result("a")).stable is False
+    assert documents.event(committed(["a", "b"]), result("b")).stable is False
+
+
+def test_event_names_passages_without_their_text() -> None:
+    found = documents.event(after(["a"]), result("a", "timeout", size=40))
+    assert (found.revision, found.degraded) == (7, "timeout")
+    assert [(p.id, p.source, p.score) for p in found.passages] == [("a", "a.md", 0.5)]
+    assert "a" * 40 not in repr(found)
+
+
+def test_freeze_anew_keeps_what_stays_in_its_old_order_and_adds_the_rest() -> None:
+    state = after(["abc", "dcb"])
+    assert ids(state.frozen) == "bcd"
+
+
+def test_used_passages_are_those_chosen_by_id() -> None:
+    assert documents.used(committed(["ab", "ca"])) == DocumentsUsed(("a", "b"), ("c",))
