@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from ..backends.base import Chunk, GenerationParams, Message, Priority
 from .consensus.task import question_of
-from .turn.ledger import DecodeClock
+from .rates import DecodeClock
 from .turn.shared import Shared
 
 

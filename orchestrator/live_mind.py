@@ -36,8 +36,8 @@ from .consensus.authors import policy_of
 from .consensus.choice import Consensus, PolicyName
 from .errors import InvalidRequest, NotFound, Overloaded, Unavailable
 from .events import ExpertUpdated, ResponseDone
+from .rates import ExpertRates
 from .session import Session, SessionOptions, new_session_id
-from .turn.ledger import ExpertRates
 from .turn.shared import Shared
 from .turn.values import Mode, OnCold
 

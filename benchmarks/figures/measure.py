@@ -10,10 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from ..ttft.run import Turn
-from ..ttft.verdicts import misrouted
 from .answer import Answer, Json
 from .stats import quantile
+from .turns import Turn, misrouted
 
 STAGES = ("route", "retrieval", "prefill", "draft")
 _SENTENCE_END = re.compile(r"[.!?…](?=\s)|[。！？\n]")  # noqa: RUF001

@@ -18,7 +18,8 @@ from ...kernels import dispatch
 from ..bench import BenchmarkFailed, UsageError, progress
 from ..harness import report
 from ..harness.report import Json, Number
-from .cases import GROUPS, Case
+from .case import Case
+from .groups import GROUPS
 from .measure import Limits, Measured, measure, measure_limits, one_thread
 
 SCALAR_CLAIMS = {

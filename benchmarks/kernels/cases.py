@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -12,35 +11,9 @@ from typing import Any
 import numpy as np
 
 from ...kernels import reference
+from .case import Arm, Case
 
-Arm = Callable[[], object]
 VOCABULARY = 151_936  # Qwen3's: the largest that is common
-
-
-@dataclass(slots=True)
-class Case:
-    """One kernel on one input: our arm, its peers on the same data, and what it moves."""
-
-    kernel: str
-    name: str
-    ours: Arm
-    peers: dict[str, Arm] = field(default_factory=dict)
-    bytes: int = 0  # read and written, each once
-    operations: int = 0  # multiplications and additions, where they are the limit
-    scalar: bool = True
-    work: str = ""
-    absent: list[str] = field(default_factory=list)
-
-    def vllm(self, make: Callable[[], Arm]) -> None:
-        """Add vLLM's own op, or note why it is not there."""
-        try:
-            import vllm._custom_ops  # noqa: F401  # loads the extension that fits this processor
-
-            self.peers["vllm"] = make()
-            self.peers["vllm"]()
-        except Exception as exc:  # a peer that is missing or cannot do the case is no failure
-            self.peers.pop("vllm", None)
-            self.absent.append(f"vllm: {type(exc).__name__}: {exc}"[:200])
 
 
 def _rng(seed: int) -> np.random.Generator:
@@ -228,27 +201,3 @@ def _numkong_top(numkong: Any, matrix: Any, query: Any) -> Any:
     distances = np.asarray(numkong.cdist(query, matrix, metric="angular"))[0]
     best = np.argpartition(distances, 10)[:10]
     return best[np.argsort(distances[best])]
-
-
-def _later(name: str) -> Callable[[ModuleType, int], Iterator[Case]]:
-    def cases(native: ModuleType, seed: int) -> Iterator[Case]:
-        from . import layer_cases
-
-        yield from getattr(layer_cases, name)(native, seed)
-
-    return cases
-
-
-GROUPS: dict[str, Callable[[ModuleType, int], Iterator[Case]]] = {
-    "filter": filters,
-    "softmax": softmaxes,
-    "penalties": penalties,
-    "divergence": divergences,
-    "similarity": similarities,
-    "norms": _later("norms"),
-    "activation": _later("activations"),
-    "q4": _later("q4"),
-    "fp8": _later("fp8"),
-    "dense": _later("dense"),
-}
-"""Name -> cases of that kernel; made one after the other, so that one case's data is gone first."""

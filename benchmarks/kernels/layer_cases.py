@@ -11,7 +11,7 @@ import numpy as np
 
 from ...kernels import q4 as packing
 from ...kernels import reference
-from .cases import Arm, Case
+from .case import Arm, Case
 
 HIDDEN, INNER = 2048, 6144  # of a model with 1.7 billion parameters
 

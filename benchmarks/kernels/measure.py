@@ -12,7 +12,7 @@ import numpy as np
 
 from ..figures.stats import quantile
 from ..harness.report import Json, Number
-from .cases import Arm, Case
+from .case import Arm, Case
 
 LEAST_S = 400e-6
 """A turn repeats an arm until it takes this long: the clock and the call must not show."""

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from ...orchestrator.routing.choice import Candidate
 from ...orchestrator.routing.dataset import DOMAINS, Prompt, prefixes
+from ...orchestrator.routing.estimate import RouteEstimate
 from ...orchestrator.routing.model import load_model
 from ...orchestrator.routing.router import Router, TextEmbedding
-from ...orchestrator.turn.values import RouteEstimate
 from ..figures.stats import p50, share
 from ..harness.report import Json, Number
 

@@ -26,12 +26,13 @@ from ..harness import report
 from ..harness.client import Client
 from ..harness.doors import OpenAIDoor
 from ..harness.loop_watch import Ticks, watch_loop
+from ..harness.targets import Targets
 from ..workload.plan import Plan
 from . import show
 from .interference import Interference
 from .options import UNKNOWN_SERVER, Wanted, add_arguments, wanted
 from .quick import interference_cases, quick_summary
-from .run import Targets, TtftRun
+from .run import TtftRun
 from .self_check import self_check
 from .summary import Json, Number, ablation_summary, report_cases, report_turns
 from .targets import OwnServers, livemind_doors

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from ..figures.identity import Verdict, identical_share
 from ..figures.measure import Slo, distribution, gaps_ms, row
 from ..figures.stats import p50, p95, ratio
+from ..figures.turns import CaseResult, Turn
 from ..workload.plan import DRAFT, LIVE, PASTE, PREFILL, QUICK_ARMS, REQUEST_AT_END
 from .interference import Foreground, InterferenceResult
-from .run import CaseResult, Turn
 from .summary import Json, Number, arm_figures
 
 _NONE = Slo()

@@ -12,14 +12,15 @@ import random
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from ..bench import BenchmarkFailed
 from ..figures.answer import Answer
+from ..figures.turns import BlockResult, CaseResult, Turn
 from ..harness.doors import UNREACHABLE, Door, Said
-from ..harness.library import Library
+from ..harness.targets import Targets
 from ..harness.wire import AUTO, Ask
-from ..workload.arms import Arm, DoorName
+from ..workload.arms import Arm
 from ..workload.conversations import Conversation, conversation
 from ..workload.plan import REQUEST_AT_END, Block, Case, Plan
 from ..workload.typing_model import TypingModel, cadence
@@ -28,51 +29,6 @@ from .verdicts import Verdicts
 FIRST_GUESS_CHARS_PER_TOKEN = 4.0
 WARM_UP_CPM = 6000.0
 WARM_UP_PAUSE_S = 1.5
-
-Place = tuple[str, int, int]
-"""Arm, conversation and turn."""
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One turn of one arm as it was asked; ``user`` counts the users of an overlapping block."""
-
-    arm: Arm
-    conversation: int
-    turn: int
-    user: int
-    text: str
-    think_s: float
-    answer: Answer
-
-
-@dataclass(frozen=True, slots=True)
-class BlockResult:
-    """The turns of one block in the order of asking, and how long each arm took in seconds."""
-
-    block: Block
-    turns: list[Turn] = field(default_factory=list)
-    spans_s: dict[str, float] = field(default_factory=dict)
-
-    def answers(self) -> dict[Place, Answer]:
-        """Return every answer by its place."""
-        return {(t.arm.id, t.conversation, t.turn): t.answer for t in self.turns}
-
-
-@dataclass(frozen=True, slots=True)
-class CaseResult:
-    """What one case showed so far."""
-
-    case: Case
-    blocks: list[BlockResult] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Targets:
-    """What a run talks to: a door per name that its arms use, and the corpus of retrieving arms."""
-
-    doors: Mapping[DoorName, Door]
-    library: Library | None = None
 
 
 class TtftRun:
@@ -159,7 +115,8 @@ class TtftRun:
             await self._arm(targets, case, arm, talks, starts_s, result)
             result.spans_s[arm.id] = asyncio.get_running_loop().time() - began
         if self.plan.reference is not None:
-            await Verdicts(self, targets, case, talks).compare(result)
+            verdicts = Verdicts(self.ask, self.plan.reference, targets, case, talks)
+            await verdicts.compare(result)
 
     async def _with_documents(self, targets: Targets, case: Case, index: int) -> Conversation:
         """Return a conversation; with a library its documents are what retrieval finds."""

@@ -27,9 +27,8 @@ from ..figures.measure import (
     tpot_ms,
 )
 from ..figures.stats import bootstrap, p50, ratio, share
+from ..figures.turns import BlockResult, CaseResult, Turn, misrouted
 from ..workload.arms import ARMS, REFERENCES, Arm
-from .run import BlockResult, CaseResult, Turn
-from .verdicts import misrouted
 
 Json = dict[str, Any]
 Number = float | None

@@ -25,11 +25,11 @@ from ..harness.experts import (
 )
 from ..harness.library import Library
 from ..harness.server_process import free_port, running
+from ..harness.targets import Targets
 from ..harness.vllm_server import plain_vllm
 from ..harness.wire import Ask
 from ..workload.arms import DoorName
 from ..workload.plan import ExpertCase, Plan
-from .run import Targets
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,36 +8,41 @@ that was given the reference's documents has the reference's prompt, or its answ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from ..figures.answer import Answer
 from ..figures.identity import Comparison, Explanation, compare
+from ..figures.turns import BlockResult, Turn, misrouted
 from ..harness.doors import UNREACHABLE, Said
 from ..harness.library import Used
+from ..harness.targets import Targets
+from ..harness.wire import Ask
 from ..workload.arms import Arm
 from ..workload.conversations import Conversation
 from ..workload.plan import Case
 
-if TYPE_CHECKING:
-    from .run import BlockResult, Targets, TtftRun, Turn
+Asking = Callable[[Case, Conversation, Arm | None], Ask]
+"""How a conversation is asked in an arm, under a fresh salt."""
 
 
 class Verdicts:
     """Compares the answers of one block."""
 
     def __init__(
-        self, run: TtftRun, targets: Targets, case: Case, talks: Mapping[int, Conversation]
+        self,
+        ask: Asking,
+        reference: Arm,
+        targets: Targets,
+        case: Case,
+        talks: Mapping[int, Conversation],
     ) -> None:
-        reference = run.plan.reference
-        assert reference is not None
-        self._run = run
+        self._ask = ask
         self._targets = targets
         self._case = case
         self._talks = talks
-        self._reference: Arm = reference
+        self._reference = reference
         self._again: dict[tuple[int, int, Used], Answer | None] = {}
 
     async def compare(self, result: BlockResult) -> None:
@@ -103,7 +108,7 @@ class Verdicts:
         if late and self._reference.door != "bare":
             return None
         talk = replace(self._talks[turn.conversation], documents=front)
-        ask = replace(self._run.ask(self._case, talk, self._reference), logprobs=True)
+        ask = replace(self._ask(self._case, talk, self._reference), logprobs=True)
         answer: Answer | None = None
         with suppress(*UNREACHABLE):
             async with self._targets.doors[self._reference.door].conversation(ask) as asked:
@@ -112,11 +117,6 @@ class Verdicts:
                     if answer.outcome != "completed":
                         return None
         return answer
-
-
-def misrouted(turn: Turn, expert_id: str) -> bool:
-    """Whether the router chose another expert than the one under test."""
-    return turn.arm.routed and turn.answer.expert not in (None, expert_id)
 
 
 def _same_prompt(one: Answer, other: Answer) -> bool:

@@ -18,8 +18,8 @@ from typing import Any
 from ..config.settings import Settings, load_settings
 from ..routing.choice import NO_CONTEXT, RouteContext
 from ..routing.dataset import prefixes
+from ..routing.estimate import RouteEstimate
 from ..routing.router import Router
-from ..turn.values import RouteEstimate
 from .errors import CommandError
 
 AT_A_TIME = 128

@@ -16,7 +16,7 @@ from ...backends.base import Expert, GenerationParams
 from ...backends.drafts import DraftFeed
 from ...backends.errors import ExpertError
 from ...backends.pool.pool import Pool
-from ..turn.ledger import DecodeClock, ExpertRates
+from ..rates import DecodeClock, ExpertRates
 from .task import Task, now_s, request
 
 # Drafting beside a decoding expert takes processor time from it.

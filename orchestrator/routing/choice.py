@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..turn.values import RouteEstimate
+from .estimate import RouteEstimate
 
 TIE = 0.01
 MOST_STICKINESS = 0.5

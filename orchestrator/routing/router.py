@@ -18,9 +18,9 @@ from typing import Protocol
 import numpy as np
 
 from ...rag.base import FloatArray
-from ..turn.values import RouteEstimate
 from .choice import NO_CONTEXT, Candidate, Choice, Ranked, Reasons, RouteContext, among
 from .dataset import FOREIGN_DOMAIN, HOUSE_LANGUAGES
+from .estimate import RouteEstimate
 from .language import identify
 from .model import RouteModel
 from .reading import HEAD, TAIL, Reader, Reading

@@ -24,10 +24,10 @@ from ..consensus.report import Report
 from ..consensus.task import Task, Wanted
 from ..errors import ErrorInfo, from_exception
 from ..events import Status
+from ..rates import DecodeClock
 from ..routing.choice import NO_CONTEXT, RouteContext
 from .drafter import Drafter
 from .hidden_answer import Draft, continuation, joined_usage
-from .ledger import DecodeClock
 from .prefill import PrefillLane
 from .retrievals import Retrievals
 from .shared import Listener, Shared

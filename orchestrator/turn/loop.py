@@ -26,6 +26,7 @@ from ..events import (
     ResponseTextDone,
     Status,
 )
+from ..routing.estimate import RouteEstimate
 from ..routing.signals import estimated_tokens
 from . import planner, values
 from .engine import Engine
@@ -121,7 +122,7 @@ class TurnLoop:
 
     # ---- what the engine reports (engine.Listener)
 
-    def routed(self, text: str, estimate: values.RouteEstimate) -> None:
+    def routed(self, text: str, estimate: RouteEstimate) -> None:
         """See ``engine.Listener``."""
         self._apply(planner.on_route(self.state, text, estimate, self.now()))
         route = self.state.route

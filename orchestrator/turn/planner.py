@@ -12,6 +12,7 @@ from ...backends.base import Image, Message
 from ...rag.base import RetrievalResult
 from ..errors import ErrorInfo
 from ..events import RouteUpdated, Status
+from ..routing.estimate import RouteEstimate
 from . import documents
 from .prompt import build
 from .values import (
@@ -24,7 +25,6 @@ from .values import (
     Prefill,
     Retrieve,
     Route,
-    RouteEstimate,
     RouteState,
     SetTimer,
     StartDraft,

@@ -18,9 +18,9 @@ from ..consensus.team import Team
 from ..errors import ErrorInfo
 from ..events import Status
 from ..gate import SpeculationGate
+from ..rates import ExpertRates
+from ..routing.estimate import RouteEstimate
 from ..routing.router import Router
-from .ledger import ExpertRates
-from .values import RouteEstimate
 
 
 class Listener(Protocol):

@@ -13,6 +13,7 @@ from msgspec import Struct, field
 from ...backends.base import Message
 from ..errors import ErrorInfo
 from ..events import DocumentsUsed, Event, Status
+from ..routing.estimate import RouteEstimate
 from .documents import DocumentState
 from .prompt import Context
 
@@ -46,28 +47,6 @@ class Policy(Struct, frozen=True):
     max_prefill_tokens: int = 16_384
     max_drafts: int = 3
     max_waste_ratio: float = 4.0
-
-
-class RouteEstimate(Struct, frozen=True):
-    """Where a text points.
-
-    Attributes:
-        confidence: calibrated probability of ``domain``; 0 = not estimated, the default expert.
-        alternatives: (expert, probability) of the other domains, best first.
-        margin: confidence minus the best other domain's.
-        final: P(the finished text is routed here as well); None = unknown (no trained model).
-        stable: ``final`` is so high that the first such estimate of a turn is right in 97 %.
-        reasons: what decided or was disregarded, beside the likeness of the text; for people.
-    """
-
-    expert: str
-    domain: str
-    confidence: float
-    alternatives: tuple[tuple[str, float], ...] = ()
-    margin: float = 0.0
-    final: float | None = None
-    stable: bool = False
-    reasons: tuple[str, ...] = ()
 
 
 class RouteState(Struct, frozen=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,7 @@ HEAVY = {"torch", "vllm", "transformers", "sentence_transformers", "tokenizers",
 # engine process, and the training of the embedded experts.
 INSIDE_ENGINES = ("kernels/vllm_plugin/", "backends/zoo/")
 
+MOST_FILES = 20
 MODULES = sorted(path.relative_to(ROOT) for part in ARROWS for path in (ROOT / part).rglob("*.py"))
 
 
@@ -93,6 +95,92 @@ def test_every_module_follows_the_arrows() -> None:
             if first in ARROWS or (target in {*ARROWS, "tests"} - allowed and first == "livemind"):
                 wrong.append(f"{path} imports {name}")
     assert not wrong
+
+
+Graph = dict[str, dict[str, str]]
+
+
+def ways_back(graph: Graph) -> list[str]:
+    """Return the arrows of a graph that lie on a circle, with what draws them; empty = none."""
+    after: dict[str, set[str]] = {}
+
+    def reached(start: str) -> set[str]:
+        if start not in after:
+            seen, todo = set[str](), [*graph.get(start, ())]
+            while todo:
+                node = todo.pop()
+                if node not in seen:
+                    seen.add(node)
+                    todo += graph.get(node, ())
+            after[start] = seen
+        return after[start]
+
+    return sorted(
+        f"{start} -> {end} ({why})"
+        for start, ends in graph.items()
+        for end, why in ends.items()
+        if start in reached(end)
+    )
+
+
+def file_graph() -> Graph:
+    """Return module -> modules it imports, also inside functions; not those for types alone."""
+    known = {name_of(path) for path in MODULES}
+    graph: Graph = {}
+    for path in MODULES:
+        name = name_of(path)
+        tree, package = parse(path)
+        runtime = ast.Module([n for n in tree.body if not is_type_checking(n)], [])
+        found = {
+            target if target in known else target.rpartition(".")[0]
+            for target in imports(runtime, package, at_import=False)
+        }
+        # `from . import x` of a package that is no module: the compiled extension
+        graph[name] = dict.fromkeys((found & known) - {name, package}, str(path))
+    return graph
+
+
+def folder_graph(files: Graph) -> Graph:
+    """Return folder -> folders it imports from; a folder and one inside it count as one room."""
+    folders = {name_of(path): path.parent for path in MODULES}
+    graph: Graph = {}
+    for start, ends in files.items():
+        for end in ends:
+            here, there = folders[start], folders[end]
+            if here != there and here not in there.parents and there not in here.parents:
+                graph.setdefault(str(here), {})[str(there)] = f"{start} imports {end}"
+    return graph
+
+
+def test_ways_back_are_found_and_nothing_else() -> None:
+    graph: Graph = {"a": {"b": "1"}, "b": {"c": "2", "d": "3"}, "c": {"a": "4"}, "d": {}}
+    assert ways_back(graph) == ["a -> b (1)", "b -> c (2)", "c -> a (4)"]
+    assert ways_back({"a": {"b": "1"}, "b": {}}) == []
+
+
+def test_no_two_files_import_each_other_around_a_circle() -> None:
+    assert ways_back(file_graph()) == []
+
+
+def test_no_folder_imports_back_from_one_that_imports_it() -> None:
+    assert ways_back(folder_graph(file_graph())) == []
+
+
+def test_no_private_module_is_imported_across_folders() -> None:
+    wrong = []
+    for path in MODULES:
+        name = name_of(path)
+        for target in imports(*parse(path), at_import=False):
+            private = [part for part in target.split(".") if part.startswith("_")]
+            home = name.rpartition(".")[0]
+            if target.startswith("livemind.") and private and not target.startswith(f"{home}._"):
+                wrong.append(f"{name} imports {target}")
+    assert not [text for text in wrong if "__" not in text]
+
+
+def test_no_folder_holds_more_than_twenty_files() -> None:
+    files = Counter(path.parent for path in MODULES)
+    assert not {str(folder): count for folder, count in files.items() if count > MOST_FILES}
 
 
 def test_every_module_imports_the_package_relatively() -> None:

@@ -13,8 +13,9 @@ from aiohttp.test_utils import TestServer
 
 from livemind.benchmarks import cli
 from livemind.benchmarks.figures.answer import Answer
+from livemind.benchmarks.figures.turns import BlockResult, Turn
 from livemind.benchmarks.names import AFTERWARDS, BENCHES
-from livemind.benchmarks.ttft.run import BlockResult, TtftRun, Turn
+from livemind.benchmarks.ttft.run import TtftRun
 from livemind.benchmarks.workload.plan import PASTE, REQUEST_AT_END
 
 from .fake_server import FakeServer

@@ -9,9 +9,9 @@ from typing import Any
 from livemind.benchmarks.figures.answer import Answer
 from livemind.benchmarks.figures.identity import Comparison
 from livemind.benchmarks.figures.measure import Slo
+from livemind.benchmarks.figures.turns import BlockResult, CaseResult, Turn
 from livemind.benchmarks.harness.experts import EXPERTS
 from livemind.benchmarks.harness.report import SCHEMA
-from livemind.benchmarks.ttft.run import BlockResult, CaseResult, Turn
 from livemind.benchmarks.ttft.summary import ablation_summary, report_cases, report_turns
 from livemind.benchmarks.workload.arms import ARMS, Arm
 from livemind.benchmarks.workload.plan import Plan, ablation_blocks

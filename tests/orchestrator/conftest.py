@@ -18,10 +18,11 @@ from livemind.orchestrator.consensus.team import Team
 from livemind.orchestrator.events import Event, ExpertUpdated, ResponseDone, ResponseTextDelta
 from livemind.orchestrator.gate import SpeculationGate
 from livemind.orchestrator.routing.choice import NO_CONTEXT, Candidate, RouteContext
+from livemind.orchestrator.routing.estimate import RouteEstimate
 from livemind.orchestrator.routing.router import Router
 from livemind.orchestrator.session import Limits, Session, SessionOptions
 from livemind.orchestrator.turn.shared import Shared
-from livemind.orchestrator.turn.values import Policy, RouteEstimate
+from livemind.orchestrator.turn.values import Policy
 from livemind.rag.base import Passage, RetrievalResult
 
 

@@ -21,9 +21,9 @@ from livemind.orchestrator.errors import (
     PayloadTooLarge,
     RevisionConflict,
 )
+from livemind.orchestrator.routing.estimate import RouteEstimate
 from livemind.orchestrator.session import Limits, SessionOptions
 from livemind.orchestrator.turn.engine import Engine
-from livemind.orchestrator.turn.values import RouteEstimate
 from livemind.rag.base import RetrievalResult
 
 PINNED = SessionOptions(pinned="strong")

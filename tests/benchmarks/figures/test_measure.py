@@ -17,8 +17,7 @@ from livemind.benchmarks.figures.measure import (
     tokens_per_s,
     tpot_ms,
 )
-from livemind.benchmarks.ttft.run import Turn
-from livemind.benchmarks.ttft.verdicts import misrouted
+from livemind.benchmarks.figures.turns import Turn, misrouted
 from livemind.benchmarks.workload.arms import C, E
 
 

@@ -12,7 +12,8 @@ from rich.console import Console
 
 from livemind.benchmarks.bench import BenchmarkFailed
 from livemind.benchmarks.kernels import bench
-from livemind.benchmarks.kernels.cases import GROUPS, Case
+from livemind.benchmarks.kernels.case import Case
+from livemind.benchmarks.kernels.groups import GROUPS
 from livemind.benchmarks.kernels.measure import Limits, Measured, measure
 from livemind.kernels import dispatch, reference
 

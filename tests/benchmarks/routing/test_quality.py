@@ -12,7 +12,7 @@ from rich.console import Console
 from livemind.benchmarks.reporting import outputs, reports
 from livemind.benchmarks.routing.quality import Routed, quality
 from livemind.orchestrator.routing.dataset import Prompt
-from livemind.orchestrator.turn.values import RouteEstimate
+from livemind.orchestrator.routing.estimate import RouteEstimate
 
 
 def routed(domain: str, *path: tuple[str, float, bool]) -> Routed:

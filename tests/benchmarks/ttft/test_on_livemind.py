@@ -25,9 +25,10 @@ from livemind.benchmarks.harness.experts import (
     with_routing,
 )
 from livemind.benchmarks.harness.library import Library
+from livemind.benchmarks.harness.targets import Targets
 from livemind.benchmarks.ttft.interference import Interference
 from livemind.benchmarks.ttft.quick import interference_cases, quick_summary
-from livemind.benchmarks.ttft.run import Targets, TtftRun
+from livemind.benchmarks.ttft.run import TtftRun
 from livemind.benchmarks.ttft.summary import ablation_summary, report_cases, report_turns
 from livemind.benchmarks.ttft.targets import livemind_doors
 from livemind.benchmarks.workload.arms import ARMS

@@ -15,9 +15,10 @@ from livemind.benchmarks.figures.measure import Slo
 from livemind.benchmarks.harness.client import Client
 from livemind.benchmarks.harness.doors import OpenAIDoor
 from livemind.benchmarks.harness.experts import EMBEDDED, RANDOM
+from livemind.benchmarks.harness.targets import Targets
 from livemind.benchmarks.ttft.interference import Interference
 from livemind.benchmarks.ttft.quick import interference_cases, quick_summary
-from livemind.benchmarks.ttft.run import Targets, TtftRun
+from livemind.benchmarks.ttft.run import TtftRun
 from livemind.benchmarks.ttft.summary import ablation_summary, report_cases, report_turns
 from livemind.benchmarks.ttft.targets import livemind_doors
 from livemind.benchmarks.workload.arms import ARMS, B, C, E, F, L, P, V

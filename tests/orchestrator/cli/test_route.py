@@ -10,7 +10,7 @@ import pytest
 
 from livemind.orchestrator.cli.entry import DEFAULT_CONFIG, main
 from livemind.orchestrator.cli.route import MOST_WORDS, as_json, route, show, typed
-from livemind.orchestrator.turn.values import RouteEstimate
+from livemind.orchestrator.routing.estimate import RouteEstimate
 
 UNSURE = RouteEstimate("poet", "general", 0.5, (("coder", 0.3),))
 SURE = RouteEstimate("coder", "coding", 0.9, (("poet", 0.1),), 0.8, 0.99, True, ("length",))

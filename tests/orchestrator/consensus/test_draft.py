@@ -17,8 +17,8 @@ from livemind.orchestrator.consensus.choice import Consensus
 from livemind.orchestrator.consensus.follow import MEASURED_ANSWERS, Acceptance, pays
 from livemind.orchestrator.consensus.guess import Guess, may_be_drafted
 from livemind.orchestrator.consensus.task import question_of
+from livemind.orchestrator.rates import ExpertRates
 from livemind.orchestrator.session import SessionOptions
-from livemind.orchestrator.turn.ledger import ExpertRates
 
 DRAFT = SessionOptions(pinned="strong", consensus=Consensus("draft"))
 FIRST = replace(DRAFT, consensus=Consensus("first"))

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from livemind.orchestrator.routing.choice import Candidate, RouteContext
+from livemind.orchestrator.routing.estimate import RouteEstimate
 from livemind.orchestrator.routing.router import LEAST_COSINE, Router
 from livemind.orchestrator.routing.scorer import NEARNESS_ALONE
-from livemind.orchestrator.turn.values import RouteEstimate
 from livemind.rag.base import FloatArray
 
 EAST, NORTH, UP = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from livemind.backends.base import Chunk, PrefillResult, Usage
 from livemind.orchestrator.errors import ErrorInfo
 from livemind.orchestrator.events import Ledger, Timings
-from livemind.orchestrator.turn.ledger import DecodeClock, ExpertRates, TurnRecord
+from livemind.orchestrator.rates import DecodeClock, ExpertRates
+from livemind.orchestrator.turn.ledger import TurnRecord
 
 counts = st.integers(0, 10_000)
 usages = st.none() | st.builds(Usage, counts, counts, st.none() | counts)

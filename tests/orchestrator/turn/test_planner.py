@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from livemind.backends.base import Image, Message
 from livemind.orchestrator.errors import ErrorInfo
 from livemind.orchestrator.events import RetrievalUpdated, RouteUpdated
+from livemind.orchestrator.routing.estimate import RouteEstimate
 from livemind.orchestrator.turn import planner
 from livemind.orchestrator.turn.documents import DocumentState
 from livemind.orchestrator.turn.prompt import Context, build
@@ -26,7 +27,6 @@ from livemind.orchestrator.turn.values import (
     Prefill,
     Retrieve,
     Route,
-    RouteEstimate,
     RouteState,
     SetTimer,
     StartDraft,
