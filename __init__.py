@@ -12,29 +12,21 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from .public import HOMES
+
 if TYPE_CHECKING:
-    from .backends.base import GenerationParams as GenerationParams
-    from .backends.base import Message as Message
-    from .orchestrator.config.settings import Settings as Settings
-    from .orchestrator.config.settings import load_settings as load_settings
-    from .orchestrator.errors import LiveMindError as LiveMindError
-    from .orchestrator.live_mind import LiveMind as LiveMind
-    from .orchestrator.session import Session as Session
+    from .public import *  # noqa: F403
 
 __version__ = "0.1.0"
-_HOME = {
-    "GenerationParams": ".backends.base",
-    "LiveMind": ".orchestrator.live_mind",
-    "LiveMindError": ".orchestrator.errors",
-    "Message": ".backends.base",
-    "Session": ".orchestrator.session",
-    "Settings": ".orchestrator.config.settings",
-    "load_settings": ".orchestrator.config.settings",
-}
-__all__ = [*_HOME]
+_HOME = {name: module for module, names in HOMES.items() for name in names.split()}
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOME[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

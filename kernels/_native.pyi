@@ -1,26 +1,28 @@
 """The compiled kernels: signatures and meaning are those of ``reference.py``."""
 
 from .arrays import Array, FloatArray
-from .reference import apply_penalties as apply_penalties
-from .reference import attention as attention
-from .reference import cosine_top_k as cosine_top_k
-from .reference import encoder_layer as encoder_layer
-from .reference import entropy as entropy
-from .reference import filter_logits as filter_logits
-from .reference import fp8_decode as fp8_decode
-from .reference import fp8_encode as fp8_encode
-from .reference import fused_add_rms_norm as fused_add_rms_norm
-from .reference import js_divergence as js_divergence
-from .reference import kl_divergence as kl_divergence
-from .reference import log_softmax as log_softmax
-from .reference import matmul as matmul
-from .reference import pairwise_cosine as pairwise_cosine
-from .reference import q4_linear as q4_linear
-from .reference import quantize_rows as quantize_rows
-from .reference import rms_norm as rms_norm
-from .reference import rope as rope
-from .reference import softmax as softmax
-from .reference import swiglu as swiglu
+from .reference import (
+    apply_penalties as apply_penalties,
+    attention as attention,
+    cosine_top_k as cosine_top_k,
+    encoder_layer as encoder_layer,
+    entropy as entropy,
+    filter_logits as filter_logits,
+    fp8_decode as fp8_decode,
+    fp8_encode as fp8_encode,
+    fused_add_rms_norm as fused_add_rms_norm,
+    js_divergence as js_divergence,
+    kl_divergence as kl_divergence,
+    log_softmax as log_softmax,
+    matmul as matmul,
+    pairwise_cosine as pairwise_cosine,
+    q4_linear as q4_linear,
+    quantize_rows as quantize_rows,
+    rms_norm as rms_norm,
+    rope as rope,
+    softmax as softmax,
+    swiglu as swiglu,
+)
 
 def acl_matmul(a: Array, b: Array, out: Array | None = None) -> FloatArray:
     """Return what ``matmul`` does, by Arm Compute Library.

@@ -249,15 +249,24 @@ class Session:
         """Yield every event in order until the session is closed; one reader at a time."""
         return self._outbox.read()
 
-    async def commit(
+    def commit(
         self,
         text: str | None = None,
         revision: int | None = None,
         *,
         images: Sequence[Image] = (),
     ) -> AsyncGenerator[Event, None]:
-        """Commit and yield events up to and including this turn's ``ResponseDone``."""
-        response_id = self.request_commit(text, revision, images=images)
+        """Commit now; return what yields events up to and including this turn's ``ResponseDone``.
+
+        Whoever does not iterate has committed all the same: the events then stay in the session's
+        stream, for ``events`` or ``next_event``.
+
+        Raises:
+            InvalidRequest, Overloaded: as ``request_commit``, at the call.
+        """
+        return self._turn_events(self.request_commit(text, revision, images=images))
+
+    async def _turn_events(self, response_id: str) -> AsyncGenerator[Event, None]:
         async with aclosing(self._outbox.read()) as events:
             async for event in events:
                 yield event

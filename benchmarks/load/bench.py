@@ -18,14 +18,12 @@ from typing import Any
 from rich.console import Console
 
 from ..bench import BenchmarkFailed, UsageError, progress
-from ..gateway import run as gateway
-from ..gateway import summary as gateway_summary
+from ..gateway import run as gateway, summary as gateway_summary
 from ..harness import report
 from ..harness.client import Client
 from ..harness.experts import RANDOM, prepare, server_config
 from ..harness.server_process import running
-from ..peers import run as peers_run
-from ..peers import third_party
+from ..peers import run as peers_run, third_party
 from . import summary as load_summary
 from .sessions import Ladder, LadderPlan, LadderResult
 

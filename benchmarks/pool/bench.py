@@ -17,8 +17,7 @@ from rich.console import Console
 
 from ..bench import BenchmarkFailed, UsageError, progress
 from ..harness import report
-from . import starts as pool_starts
-from . import stress as pool_stress
+from . import starts as pool_starts, stress as pool_stress
 from .starts import StartPlan, StartResult
 from .stress import StressPlan, StressResult
 

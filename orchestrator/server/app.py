@@ -14,8 +14,7 @@ from aiohttp.log import access_logger
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from ..images.door import ImageDoor
-from .live import http as live_http
-from .live import socket as live
+from .live import http as live_http, socket as live
 from .live.registry import SessionRegistry
 from .metrics import Metrics
 from .middleware import entrance, in_flight

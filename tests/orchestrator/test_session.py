@@ -49,6 +49,32 @@ def test_commit_without_typing_answers_without_speculating(
     virtual_run(main())
 
 
+def test_commit_that_nobody_iterates_is_a_commit(virtual_run: Any, live: SimpleNamespace) -> None:
+    async def main() -> None:
+        async with live.open_stage(strong()) as stage, stage.session(PINNED) as session:
+            session.commit(QUESTION)
+            seen = []
+            while (event := await session.next_event()) is not None:
+                seen.append(event)
+                if isinstance(event, events.ResponseDone):
+                    break
+            assert live.text_of(seen) == QUESTION.upper()
+            assert session.conversation[-1].content == QUESTION.upper()
+
+    virtual_run(main())
+
+
+def test_commit_without_text_is_refused_at_the_call(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        async with live.open_stage(strong()) as stage, stage.session(PINNED) as session:
+            with pytest.raises(InvalidRequest, match="the committed text is empty"):
+                session.commit(" ")
+
+    virtual_run(main())
+
+
 def test_typed_turn_adopts_the_draft_and_answers_in_the_same_instant(
     virtual_run: Any, live: SimpleNamespace
 ) -> None:

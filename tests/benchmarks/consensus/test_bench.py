@@ -14,10 +14,12 @@ from livemind.backends.base import Message
 from livemind.backends.fake import FakeExpert
 from livemind.backends.spec import ExpertSpec
 from livemind.benchmarks import cli
-from livemind.benchmarks.consensus import bench as consensus_bench
-from livemind.benchmarks.consensus import drafts
-from livemind.benchmarks.consensus import mix as consensus_mix
-from livemind.benchmarks.consensus import typed as consensus_typed
+from livemind.benchmarks.consensus import (
+    bench as consensus_bench,
+    drafts,
+    mix as consensus_mix,
+    typed as consensus_typed,
+)
 from livemind.benchmarks.consensus.accuracy import accuracy
 from livemind.benchmarks.consensus.ask import Asker, Way
 from livemind.benchmarks.consensus.drafts import texts, times

@@ -10,8 +10,7 @@ from functools import partial
 
 import pytest
 
-from livemind.benchmarks.gateway import bare
-from livemind.benchmarks.gateway import summary as gateway_summary
+from livemind.benchmarks.gateway import bare, summary as gateway_summary
 from livemind.benchmarks.gateway.fake import FakeExpert, stream_parts, whole_answer
 from livemind.benchmarks.gateway.load import (
     NOT_SENT,

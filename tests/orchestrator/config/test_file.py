@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from livemind.orchestrator.config.file import path_text, read_json, value_text
 from livemind.orchestrator.errors import ConfigError

@@ -12,8 +12,7 @@ import pytest
 from livemind.rag.documents.chunking import Chunk, digest
 from livemind.rag.encoder.fake import FakeEmbedder
 from livemind.rag.store.base import Document, StoreError, StoreUnavailable
-from livemind.rag.store.milvus import schema
-from livemind.rag.store.milvus import store as milvus
+from livemind.rag.store.milvus import schema, store as milvus
 from livemind.rag.store.milvus.schema import IDENTITY, TOKEN_VARIABLE, MilvusAddress, address_of
 from livemind.rag.store.milvus.store import MilvusStore
 

@@ -1,0 +1,147 @@
+"""What a program meets that embeds LiveMind. ``livemind`` loads each name when it is first used.
+
+Owns the list alone; type checkers read the imports, Python the table. Tests hold one against the
+other, and both against what public calls take, return and raise.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .backends.base import (
+        Capabilities as Capabilities,
+        Chunk as Chunk,
+        Expert as Expert,
+        GenerationParams as GenerationParams,
+        Health as Health,
+        Image as Image,
+        Message as Message,
+        PrefillResult as PrefillResult,
+        Priority as Priority,
+        TokenLogprob as TokenLogprob,
+        TokenPrompt as TokenPrompt,
+        Usage as Usage,
+    )
+    from .backends.drafts import (
+        DraftFeed as DraftFeed,
+    )
+    from .backends.errors import (
+        ExpertError as ExpertError,
+        ExpertOverloaded as ExpertOverloaded,
+        ExpertTimeout as ExpertTimeout,
+        ExpertUnavailable as ExpertUnavailable,
+        PromptRejected as PromptRejected,
+    )
+    from .backends.pool.state import (
+        Counts as Counts,
+        ExpertState as ExpertState,
+    )
+    from .backends.spec import (
+        ExpertSpec as ExpertSpec,
+    )
+    from .orchestrator.config.experts import (
+        ExpertConfig as ExpertConfig,
+    )
+    from .orchestrator.config.sections import (
+        ConsensusConfig as ConsensusConfig,
+        DomainConfig as DomainConfig,
+        ImagesConfig as ImagesConfig,
+        LazyLoadingConfig as LazyLoadingConfig,
+        RagConfig as RagConfig,
+        RouterConfig as RouterConfig,
+        ServerConfig as ServerConfig,
+        SpeculationConfig as SpeculationConfig,
+    )
+    from .orchestrator.config.settings import (
+        Settings as Settings,
+        load_settings as load_settings,
+    )
+    from .orchestrator.consensus.choice import (
+        Consensus as Consensus,
+    )
+    from .orchestrator.errors import (
+        ConfigError as ConfigError,
+        ErrorInfo as ErrorInfo,
+        InvalidRequest as InvalidRequest,
+        LiveMindError as LiveMindError,
+        NotFound as NotFound,
+        Overloaded as Overloaded,
+        PayloadTooLarge as PayloadTooLarge,
+        RevisionConflict as RevisionConflict,
+        TurnCancelled as TurnCancelled,
+        Unauthorized as Unauthorized,
+        Unavailable as Unavailable,
+    )
+    from .orchestrator.events import (
+        Abstention as Abstention,
+        ConsensusRecord as ConsensusRecord,
+        DocumentsUsed as DocumentsUsed,
+        DraftAdopted as DraftAdopted,
+        DraftCreated as DraftCreated,
+        DraftDiscarded as DraftDiscarded,
+        ExpertUpdated as ExpertUpdated,
+        Ledger as Ledger,
+        PrefillUpdated as PrefillUpdated,
+        ResponseCreated as ResponseCreated,
+        ResponseDone as ResponseDone,
+        ResponseTextDelta as ResponseTextDelta,
+        ResponseTextDone as ResponseTextDone,
+        RetrievalUpdated as RetrievalUpdated,
+        RetrievedPassage as RetrievedPassage,
+        RouteUpdated as RouteUpdated,
+        Span as Span,
+        Timings as Timings,
+        Vote as Vote,
+    )
+    from .orchestrator.live_mind import (
+        ExpertInfo as ExpertInfo,
+        LiveMind as LiveMind,
+    )
+    from .orchestrator.rates import (
+        ExpertRates as ExpertRates,
+    )
+    from .orchestrator.session import (
+        Session as Session,
+        SessionOptions as SessionOptions,
+    )
+    from .rag.base import (
+        Embedder as Embedder,
+        Passage as Passage,
+        RetrievalResult as RetrievalResult,
+        Retriever as Retriever,
+    )
+
+HOMES = {
+    ".backends.base": (
+        "Capabilities Chunk Expert GenerationParams Health Image Message PrefillResult "
+        "Priority TokenLogprob TokenPrompt Usage"
+    ),
+    ".backends.drafts": "DraftFeed",
+    ".backends.errors": (
+        "ExpertError ExpertOverloaded ExpertTimeout ExpertUnavailable PromptRejected"
+    ),
+    ".backends.pool.state": "Counts ExpertState",
+    ".backends.spec": "ExpertSpec",
+    ".orchestrator.config.experts": "ExpertConfig",
+    ".orchestrator.config.sections": (
+        "ConsensusConfig DomainConfig ImagesConfig LazyLoadingConfig RagConfig RouterConfig "
+        "ServerConfig SpeculationConfig"
+    ),
+    ".orchestrator.config.settings": "Settings load_settings",
+    ".orchestrator.consensus.choice": "Consensus",
+    ".orchestrator.errors": (
+        "ConfigError ErrorInfo InvalidRequest LiveMindError NotFound Overloaded "
+        "PayloadTooLarge RevisionConflict TurnCancelled Unauthorized Unavailable"
+    ),
+    ".orchestrator.events": (
+        "Abstention ConsensusRecord DocumentsUsed DraftAdopted DraftCreated DraftDiscarded "
+        "ExpertUpdated Ledger PrefillUpdated ResponseCreated ResponseDone ResponseTextDelta "
+        "ResponseTextDone RetrievalUpdated RetrievedPassage RouteUpdated Span Timings Vote"
+    ),
+    ".orchestrator.live_mind": "ExpertInfo LiveMind",
+    ".orchestrator.rates": "ExpertRates",
+    ".orchestrator.session": "Session SessionOptions",
+    ".rag.base": "Embedder Passage RetrievalResult Retriever",
+}
+"""Module -> names, apart by blanks."""

@@ -1,0 +1,102 @@
+"""The front door: what public calls take, return and raise can be had from ``livemind`` itself."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import typing
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import livemind
+from livemind import public
+from livemind.backends import errors as expert_errors
+from livemind.orchestrator import errors, events
+from livemind.rag.base import Embedder
+
+ROOT = Path(livemind.__file__).parent
+# Made by ``LiveMind.session``, never by a program.
+NOT_CALLED = {"Session.__init__"}
+
+
+def annotated(kind: Any) -> Iterator[type]:
+    """Yield the classes in an annotation, however deep."""
+    if isinstance(kind, type):
+        yield kind
+    for part in typing.get_args(kind):
+        for inner in part if isinstance(part, list) else [part]:
+            yield from annotated(inner)
+
+
+def calls() -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Yield every public function and method, and classes for their fields."""
+    for name in livemind.__all__:
+        thing = getattr(livemind, name)
+        yield name, thing
+        for attribute, value in vars(thing).items() if inspect.isclass(thing) else ():
+            if attribute.startswith("_") and attribute not in ("__init__", "__aenter__"):
+                continue
+            found = value.fget if isinstance(value, property) else value
+            found = getattr(found, "__func__", found)
+            where = f"{name}.{attribute}"
+            if inspect.isfunction(found) and where not in NOT_CALLED:
+                yield where, found
+
+
+CALLS = dict(calls())
+
+
+def test_table_and_imports_name_the_same() -> None:
+    tree = ast.parse((ROOT / "public.py").read_text(encoding="utf-8"))
+    imported = {
+        (f".{node.module}", alias.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level
+        for alias in node.names
+    }
+    assert imported == {
+        (home, name) for home, names in public.HOMES.items() for name in names.split()
+    }
+
+
+@pytest.mark.parametrize("where", sorted(CALLS))
+def test_public_call_takes_and_returns_only_public_types(where: str) -> None:
+    hints = typing.get_type_hints(CALLS[where], localns={"Embedder": Embedder})
+    ours = {
+        kind.__name__
+        for hint in hints.values()
+        for kind in annotated(hint)
+        if kind.__module__.split(".")[0] == "livemind"
+    }
+    assert ours <= set(livemind.__all__)
+
+
+@pytest.mark.parametrize("where", sorted(CALLS))
+def test_public_call_raises_only_public_errors(where: str) -> None:
+    told = (inspect.getdoc(CALLS[where]) or "").partition("Raises:")[2]
+    ours = {
+        name
+        for module in (errors, expert_errors)
+        for name, kind in vars(module).items()
+        if isinstance(kind, type) and issubclass(kind, Exception)
+    }
+    assert set(re.findall(r"[A-Z]\w+", told)) & ours <= set(livemind.__all__)
+
+
+def test_every_event_and_every_error_is_public() -> None:
+    sent = {kind.__name__ for kind in typing.get_args(events.Event)}
+    raised = {
+        name
+        for module in (errors, expert_errors)
+        for name, kind in vars(module).items()
+        if isinstance(kind, type) and issubclass(kind, Exception)
+    }
+    assert sent | raised <= set(livemind.__all__)
+
+
+def test_livemind_dir_shows_its_names_without_loading_them() -> None:
+    assert set(livemind.__all__) <= set(dir(livemind))
