@@ -51,38 +51,38 @@ class SpeculationGate:
         Yields:
             A function to call with the number of tokens each time the stream delivers some.
         """
-        lanes = [self._groups[group] for group in groups]
-        for lane in lanes:
-            lane.foreground += 1
-            lane.tokens_since_slice = 0
-        for lane in lanes:
-            while lane.guests:
-                lane.guests.pop()()
+        states = [self._groups[group] for group in groups]
+        for state in states:
+            state.foreground += 1
+            state.tokens_since_slice = 0
+        for state in states:
+            while state.guests:
+                state.guests.pop()()
 
         def delivered(tokens: int) -> None:
-            for lane in lanes:
-                lane.tokens_since_slice += tokens
-                lane.changed.set()
+            for state in states:
+                state.tokens_since_slice += tokens
+                state.changed.set()
 
         try:
             yield delivered
         finally:
-            for lane in lanes:
-                lane.foreground -= 1
-                lane.changed.set()
+            for state in states:
+                state.foreground -= 1
+                state.changed.set()
 
     @contextmanager
-    def guest(self, group: str, stand_aside: Callable[[], object]) -> Iterator[None]:
+    def guest(self, group: str, yield_now: Callable[[], object]) -> Iterator[None]:
         """Run something longer than a slice while the group is quiet.
 
-        ``stand_aside`` is called, once, as soon as foreground work arrives; it must not block.
+        ``yield_now`` is called, once, as soon as foreground work arrives; it must not block.
         """
-        lane = self._groups[group]
-        lane.guests.add(stand_aside)
+        state = self._groups[group]
+        state.guests.add(yield_now)
         try:
             yield
         finally:
-            lane.guests.discard(stand_aside)
+            state.guests.discard(yield_now)
 
     @asynccontextmanager
     async def slice(self, group: str) -> AsyncIterator[int]:
@@ -90,10 +90,10 @@ class SpeculationGate:
 
         Waits as long as foreground tokens are due first. Cancellable at any point.
         """
-        lane = self._groups[group]
-        async with lane.place:
-            while lane.tokens_since_slice < self._tokens_between_slices * lane.foreground:
-                lane.changed.clear()
-                await lane.changed.wait()
-            lane.tokens_since_slice = 0
-            yield self._busy_slice_tokens if lane.foreground else self._slice_tokens
+        state = self._groups[group]
+        async with state.place:
+            while state.tokens_since_slice < self._tokens_between_slices * state.foreground:
+                state.changed.clear()
+                await state.changed.wait()
+            state.tokens_since_slice = 0
+            yield self._busy_slice_tokens if state.foreground else self._slice_tokens

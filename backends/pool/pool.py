@@ -21,15 +21,15 @@ from ..spec import ExpertSpec
 from . import choice, plan
 from .state import (
     Action,
+    Admit,
     Discard,
     ExpertState,
-    Grant,
     Load,
     PoolState,
     Refuse,
     Report,
     Rules,
-    Seat,
+    Slot,
     Step,
     Ticket,
     Unload,
@@ -83,12 +83,12 @@ class Pool:
             raise ValueError("two experts have the same id")
         budget = None if capacity is None else int(capacity * memory_threshold)
         rules = Rules(max_loaded, max_queued, queue_timeout_s, auto_unload_after_s, budget)
-        seats = tuple(_seat(spec, warm, needs or {}) for spec in specs)
-        self._state = PoolState(rules, seats)
+        slots = tuple(_slot(spec, warm, needs or {}) for spec in specs)
+        self._state = PoolState(rules, slots)
         self._warm = tuple(warm)
         for expert_id in warm:
-            self._state.seat(expert_id)
-        if max_loaded < max(1, sum(seat.warm and seat.is_local for seat in seats)):
+            self._state.slot(expert_id)
+        if max_loaded < max(1, sum(slot.warm and slot.is_local for slot in slots)):
             raise ValueError(f"max_loaded={max_loaded} is less than the number of warm experts")
         self._create = create
         self._on_change = on_change
@@ -96,7 +96,7 @@ class Pool:
         self._free_memory = free_memory
         self._check_interval_s = check_interval_s
         self._experts: dict[str, Expert] = {}
-        self._granted: dict[int, asyncio.Future[Expert]] = {}
+        self._waiting: dict[int, asyncio.Future[Expert]] = {}
         self._last_ticket = 0
         self._stepped = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
@@ -146,46 +146,46 @@ class Pool:
 
     def ready(self, expert_id: str) -> Expert | None:
         """Return the expert if a request would get it now, else None."""
-        seat = self._state.seat(expert_id)
-        return self._experts[expert_id] if seat.state == "ready" else None
+        slot = self._state.slot(expert_id)
+        return self._experts[expert_id] if slot.state == "ready" else None
 
     def loaded(self) -> frozenset[str]:
         """Return the ids of the experts that a request would get now."""
-        seats = self._state.seats
-        return frozenset(seat.expert_id for seat in seats if seat.state == "ready")
+        slots = self._state.slots
+        return frozenset(slot.expert_id for slot in slots if slot.state == "ready")
 
     def states(self) -> tuple[ExpertState, ...]:
         """Every expert's state, in the order of the specs."""
-        return tuple(view(self._state, seat, _now()) for seat in self._state.seats)
+        return tuple(view(self._state, slot, _now()) for slot in self._state.slots)
 
     # ---- requests
 
     async def admitted(self, ticket: Ticket) -> Expert:
         """Return the expert when the request may use it; ``left`` must follow. See ``acquire``."""
         step = plan.on_acquire(self._state, ticket, _now())
-        if step[1] == [Grant(ticket)]:  # one more holder of a loaded expert: nothing else is due
+        if step[1] == [Admit(ticket)]:  # one more holder of a loaded expert: nothing else is due
             self._state = step[0]
             return self._experts[ticket.expert_id]
-        granted: asyncio.Future[Expert] = asyncio.get_running_loop().create_future()
-        self._granted[ticket.number] = granted
+        admission: asyncio.Future[Expert] = asyncio.get_running_loop().create_future()
+        self._waiting[ticket.number] = admission
         self._apply(step)
-        if granted.done():
-            return granted.result()
+        if admission.done():
+            return admission.result()
         limit_s = self._state.rules.queue_timeout_s
         try:
             async with asyncio.timeout(limit_s):
-                return await granted
+                return await admission
         except TimeoutError:
             why = why_waiting(self._state, ticket)
             message = f"no place for {limit_s:g} s: {why}"
             raise ExpertOverloaded(ticket.expert_id, message) from None
         finally:
-            if granted.done() and not granted.cancelled():
-                granted.exception()  # a request that was cancelled has no use for it
+            if admission.done() and not admission.cancelled():
+                admission.exception()  # a request that was cancelled has no use for it
 
     def left(self, ticket: Ticket) -> None:
         """The request uses its expert no longer, or waits for it no longer."""
-        self._granted.pop(ticket.number, None)
+        self._waiting.pop(ticket.number, None)
         self._apply(plan.on_leave(self._state, ticket.number, _now()))
 
     async def failed(self, expert: Expert, error: ExpertUnavailable) -> None:
@@ -196,10 +196,10 @@ class Pool:
     async def _started(self, expert_id: str) -> ExpertError | None:
         """Load a warm expert; return why it failed, None if it did not."""
         self.wake(expert_id)
-        while (seat := self._state.seat(expert_id)).woken or seat.state == "loading":
+        while (slot := self._state.slot(expert_id)).woken or slot.state == "loading":
             self._stepped.clear()
             await self._stepped.wait()
-        return None if seat.state == "ready" else seat.error
+        return None if slot.state == "ready" else slot.error
 
     # ---- deciding and performing
 
@@ -211,7 +211,7 @@ class Pool:
         self._stepped.set()
 
     def _needs_memory(self) -> bool:
-        return any(choice.is_wanted(self._state, seat, _now()) for seat in self._state.seats)
+        return any(choice.is_wanted(self._state, slot, _now()) for slot in self._state.slots)
 
     def _perform(self, step: Step) -> None:
         self._state, actions = step
@@ -227,14 +227,14 @@ class Pool:
             case Discard(expert_id):
                 dead = self._experts.pop(expert_id)
                 self._spawn(self._stop(dead), f"discard-{expert_id}")
-            case Grant(ticket):
-                if not (granted := self._granted[ticket.number]).done():
-                    granted.set_result(self._experts[ticket.expert_id])
+            case Admit(ticket):
+                if not (admission := self._waiting[ticket.number]).done():
+                    admission.set_result(self._experts[ticket.expert_id])
             case Refuse(number, error):
-                if not (granted := self._granted[number]).done():
-                    granted.set_exception(error)
+                if not (admission := self._waiting[number]).done():
+                    admission.set_exception(error)
             case Report(expert_id):
-                self._on_change(view(self._state, self._state.seat(expert_id), _now()))
+                self._on_change(view(self._state, self._state.slot(expert_id), _now()))
 
     def _spawn(
         self, run: Coroutine[None, None, None], name: str, *, cancellable: bool = False
@@ -357,9 +357,9 @@ class _Hold(AbstractAsyncContextManager[Expert]):
             self._pool.left(self._ticket)
 
 
-def _seat(spec: ExpertSpec, warm: Sequence[str], needs: Mapping[str, int]) -> Seat:
+def _slot(spec: ExpertSpec, warm: Sequence[str], needs: Mapping[str, int]) -> Slot:
     name = spec.expert_id
-    return Seat(name, spec.kind != "remote", name in warm, spec.priority, needs.get(name))
+    return Slot(name, spec.kind != "remote", name in warm, spec.priority, needs.get(name))
 
 
 def _now() -> float:

@@ -65,7 +65,7 @@ class Rules(Struct, frozen=True):
     budget_bytes: int | None = None
 
 
-class Seat(Struct, frozen=True):
+class Slot(Struct, frozen=True):
     """One expert's place in the pool. Times in seconds of one clock.
 
     Attributes:
@@ -77,7 +77,7 @@ class Seat(Struct, frozen=True):
         woken: somebody will probably need it.
         error: why the last load or life ended.
         since_s: since when it is in this state.
-        wanted_s, used_s: when it was last asked for and last let go.
+        wanted_s, used_s: when it was last asked for and last released.
         was_ready: it has worked before.
         load_s: how long its last load took.
     """
@@ -113,27 +113,27 @@ class Ticket(Struct, frozen=True):
 
 
 class PoolState(Struct, frozen=True):
-    """Everything the plan knows: the seats in the operator's order, the queue oldest first.
+    """Everything the plan knows: the slots in the operator's order, the queue oldest first.
 
     ``closed``: nothing is loaded and nobody gets in, before the start and after the end.
     """
 
     rules: Rules
-    seats: tuple[Seat, ...]
+    slots: tuple[Slot, ...]
     queue: tuple[Ticket, ...] = ()
     closed: bool = True
 
-    def seat(self, expert_id: str) -> Seat:
-        """Return the expert's seat; KeyError if there is none."""
-        for seat in self.seats:
-            if seat.expert_id == expert_id:
-                return seat
+    def slot(self, expert_id: str) -> Slot:
+        """Return the expert's slot; KeyError if there is none."""
+        for slot in self.slots:
+            if slot.expert_id == expert_id:
+                return slot
         raise KeyError(f"no expert {expert_id!r}")
 
-    def put(self, seat: Seat) -> PoolState:
-        """Return the state with this seat in the place of the expert's old one."""
-        seats = tuple(seat if s.expert_id == seat.expert_id else s for s in self.seats)
-        return replace(self, seats=seats)
+    def put(self, slot: Slot) -> PoolState:
+        """Return the state with this slot in the place of the expert's old one."""
+        slots = tuple(slot if s.expert_id == slot.expert_id else s for s in self.slots)
+        return replace(self, slots=slots)
 
     def waiting(self, expert_id: str) -> tuple[Ticket, ...]:
         """Return the tickets of one expert, oldest first."""
@@ -158,7 +158,7 @@ class Discard(Struct, frozen=True):
     expert_id: str
 
 
-class Grant(Struct, frozen=True):
+class Admit(Struct, frozen=True):
     """Let a request use the expert."""
 
     ticket: Ticket
@@ -177,5 +177,5 @@ class Report(Struct, frozen=True):
     expert_id: str
 
 
-Action = Load | Unload | Discard | Grant | Refuse | Report
+Action = Load | Unload | Discard | Admit | Refuse | Report
 Step = tuple[PoolState, list[Action]]

@@ -5,23 +5,23 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from ..errors import ExpertError
-from .state import Action, Grant, PoolState, Refuse, Report, Seat, State, Step
+from .state import Action, Admit, PoolState, Refuse, Report, Slot, State, Step
 
 
-def enter(state: PoolState, seat: Seat, to: State, since_s: float) -> Step:
+def enter(state: PoolState, slot: Slot, to: State, since_s: float) -> Step:
     """Move an expert to another state."""
-    seat = replace(seat, state=to, since_s=since_s)
-    return state.put(seat), [Report(seat.expert_id)]
+    slot = replace(slot, state=to, since_s=since_s)
+    return state.put(slot), [Report(slot.expert_id)]
 
 
 def grant_waiting(state: PoolState, expert_id: str, actions: list[Action]) -> Step:
     """Give the expert to all who wait for it."""
-    granted = state.waiting(expert_id)
-    seat = state.seat(expert_id)
-    numbers = frozenset(ticket.number for ticket in granted)
-    state = state.put(replace(seat, holders=seat.holders | numbers))
+    admitted = state.waiting(expert_id)
+    slot = state.slot(expert_id)
+    numbers = frozenset(ticket.number for ticket in admitted)
+    state = state.put(replace(slot, holders=slot.holders | numbers))
     queue = tuple(ticket for ticket in state.queue if ticket.number not in numbers)
-    return replace(state, queue=queue), [*actions, *map(Grant, granted)]
+    return replace(state, queue=queue), [*actions, *map(Admit, admitted)]
 
 
 def refuse_waiting(

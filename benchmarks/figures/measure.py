@@ -88,7 +88,7 @@ def leads_ms(answer: Answer) -> dict[str, float | None]:
     return {stage: timings.get(f"{stage}_lead_ms") for stage in STAGES}
 
 
-def books(answer: Answer) -> dict[str, int | None]:
+def ledger_tokens(answer: Answer) -> dict[str, int | None]:
     """Return the tokens computed ahead, of prompts and drafts together."""
     ledger = answer.ledger or {}
     return {
@@ -136,7 +136,7 @@ def row(case: str, block: int, expert_id: str, turn: Turn) -> Json:
             "adopted_tokens": sum(adopted) if adopted else None,
             "discarded": len(answer.of_type("draft.discarded")),
         },
-        "tokens": books(answer),
+        "tokens": ledger_tokens(answer),
         "cost_multiplier": (answer.ledger or {}).get("cost_multiplier"),
         "documents": [passage["id"] for passage in retrieved[-1]["passages"]] if retrieved else [],
         "key_late_ms_max": max(answer.late_ms[:-1], default=None),

@@ -76,7 +76,7 @@ def play(text: str, results: Results, latency_s: float, ms_per_token: float) -> 
 
 @dataclass(slots=True)
 class _Turn:
-    """The turn's state, and what is under way: (when, number, lane, query), lane None = a timer."""
+    """The turn's state, and what is under way: (when, number, slot, query), slot None = a timer."""
 
     results: Results
     latency_s: float
@@ -94,12 +94,12 @@ class _Turn:
     def run_until(self, at_s: float) -> None:
         """Let happen what is due up to then."""
         while self.due and self.due[0][0] <= at_s + 1e-9:
-            self.now_s, number, lane, query = heapq.heappop(self.due)
-            if lane is None or query is None:
+            self.now_s, number, slot, query = heapq.heappop(self.due)
+            if slot is None or query is None:
                 if self.state.timer_s is not None and self.now_s == self.state.timer_s:
                     self.take(planner.on_timer(self.state, self.now_s))
-            elif self.running.get(lane) == number:
-                self._answered(lane, query)
+            elif self.running.get(slot) == number:
+                self._answered(slot, query)
         self.now_s = max(self.now_s, at_s) if at_s < float("inf") else self.now_s
 
     def take(self, step: Step) -> None:
@@ -111,24 +111,24 @@ class _Turn:
         for action in actions:
             if isinstance(action, Retrieve):
                 verdict = self.retrievals.ask(action, self.now_s)
-                for lane in verdict.stop:
-                    del self.running[lane]
+                for slot in verdict.stop:
+                    del self.running[slot]
                 if verdict.start is not None:
                     self._start(action, verdict.start)
             elif isinstance(action, SetTimer) and action.at_s is not None:
                 heapq.heappush(self.due, (action.at_s, next(self.numbers), None, None))
 
-    def _start(self, query: Retrieve, lane: int) -> None:
-        number = self.running[lane] = next(self.numbers)
+    def _start(self, query: Retrieve, slot: int) -> None:
+        number = self.running[slot] = next(self.numbers)
         self.sent += 1
         took_s = min(self.latency_s, query.deadline_s)
-        heapq.heappush(self.due, (self.now_s + took_s, number, lane, query))
+        heapq.heappush(self.due, (self.now_s + took_s, number, slot, query))
 
-    def _answered(self, lane: int, query: Retrieve) -> None:
-        del self.running[lane]
-        following = self.retrievals.answered(lane, self.now_s)
+    def _answered(self, slot: int, query: Retrieve) -> None:
+        del self.running[slot]
+        following = self.retrievals.answered(slot, self.now_s)
         if following is not None:
-            self._start(following, lane)
+            self._start(following, slot)
         words = len(query.text.split())
         found = RetrievalResult(query.revision, self.results[words])
         if self.latency_s > query.deadline_s:

@@ -16,11 +16,11 @@ from ..figures.identity import VERDICTS, Verdict, identical_share
 from ..figures.measure import (
     STAGES,
     Slo,
-    books,
     distribution,
     first_sentence_ms,
     gaps_ms,
     leads_ms,
+    ledger_tokens,
     row,
     tokens_per_s,
     total,
@@ -142,7 +142,7 @@ def arm_figures(turns: Sequence[Turn], expert_id: str, slo: Slo, span_s: float |
     done = [answer for answer in answers if answer.outcome == "completed"]
     outcomes = Counter(answer.outcome for answer in answers)
     good = sum(map(slo.met_by, answers)) if slo.given else None
-    tokens = [books(answer) for answer in done]
+    tokens = [ledger_tokens(answer) for answer in done]
     generated = total([answer.completion_tokens for answer in done])
     leads = [leads_ms(answer) for answer in done]
     adopted = sum(bool(answer.draft_adopted) for answer in done)

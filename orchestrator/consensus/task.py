@@ -97,7 +97,7 @@ class Task:
 async def request(
     task: Task, expert: Expert, prompt: TokenPrompt, params: GenerationParams
 ) -> AsyncGenerator[Chunk, None]:
-    """Yield what an expert says in one more request of this answer; its prompt goes into the books.
+    """Yield what an expert says in one more request of this answer; its prompt is counted.
 
     A request that is broken off does not tell what it found in the cache: that counts as nothing,
     but for the leader, whose prompt the session prefills.

@@ -1,4 +1,4 @@
-"""Generates drafts for one session, and stands aside for foreground work.
+"""Generates drafts for one session, and yields to foreground work.
 
 Owns the drafts until one is adopted. When to draft and what may be adopted is the planner's
 decision; the buffer itself is in `draft.py`.
@@ -20,7 +20,7 @@ from ..consensus.panel import Panel
 from ..consensus.task import Task, question_of, tokens_of
 from ..errors import from_exception
 from .hidden_answer import Draft, continuable
-from .prefill import PrefillLane
+from .prefill import ExpertPrefill
 from .shared import Listener, Shared
 from .values import DraftState
 
@@ -49,14 +49,14 @@ class Drafter:
         params: GenerationParams,
         choice: Consensus,
         cache_salt: str | None,
-        lane: PrefillLane | None,
+        prefill: ExpertPrefill | None,
     ) -> None:
         """Answer in hiding, at low priority, while the expert's hardware is quiet.
 
-        ``lane``: where the expert's prefill for this session runs; the draft lets it finish, since
-        a draft cannot compute its prompt in slices.
+        ``prefill``: the session's prefill of this expert; the draft lets it finish, since a draft
+        cannot compute its prompt in slices.
         """
-        draft = self._drafts[plan.draft_id] = Draft(plan, lane=lane)
+        draft = self._drafts[plan.draft_id] = Draft(plan, prefill=prefill)
         task = Task(
             plan.expert,
             plan.messages,
@@ -115,8 +115,8 @@ class Drafter:
 
     async def _generate(self, draft: Draft, task: Task) -> None:
         shared, expert = self._shared, draft.plan.expert
-        if draft.lane is not None:
-            await draft.lane.settled()
+        if draft.prefill is not None:
+            await draft.prefill.settled()
         if shared.pool.ready(expert) is None:
             shared.pool.wake(expert)
             self._lose(draft, "the expert is not loaded")
@@ -183,7 +183,7 @@ class Drafter:
             missing = 0
             if draft.prompt is not None:
                 ids = draft.prompt.token_ids
-                missing = len(ids) if draft.lane is None else draft.lane.missing(draft.prompt)
+                missing = len(ids) if draft.prefill is None else draft.prefill.missing(draft.prompt)
             self._listener.draft_ready(draft.plan.draft_id, missing)
 
     def _deliver(self, draft: Draft, chunk: Chunk) -> None:

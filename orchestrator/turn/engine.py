@@ -28,7 +28,7 @@ from ..rates import DecodeClock
 from ..routing.choice import NO_CONTEXT, RouteContext
 from .drafter import Drafter
 from .hidden_answer import Draft, continuation, joined_usage
-from .prefill import PrefillLane
+from .prefill import ExpertPrefill
 from .retrievals import Retrievals
 from .shared import Listener, Shared
 from .values import Answer, DraftState, Prefill, Retrieve, Route
@@ -51,7 +51,7 @@ class Engine:
         self._retrieving: dict[int, asyncio.Task[None]] = {}
         self._retrievals = Retrievals()
         self.drafts = Drafter(shared, listener, self._spawn)
-        self._lanes: dict[str, PrefillLane] = {}
+        self._prefills: dict[str, ExpertPrefill] = {}
         self._answering: asyncio.Task[None] | None = None
         self._stop_status: Status | None = None
         self._stop_error: ErrorInfo | None = None
@@ -68,7 +68,7 @@ class Engine:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        """Cancel everything and wait until the experts have let go."""
+        """Cancel everything and wait until the experts are released."""
         self.stop_speculation()
         self.drafts.drop_all()
         self.stop_answer("cancelled", None)
@@ -107,33 +107,33 @@ class Engine:
     def retrieve(self, action: Retrieve) -> None:
         """Fetch passages, in the order that ``Retrievals`` decides."""
         verdict = self._retrievals.ask(action, asyncio.get_running_loop().time())
-        for lane in verdict.stop:
-            self._retrieving[lane].cancel()
+        for slot in verdict.stop:
+            self._retrieving[slot].cancel()
         if verdict.start is not None:
             self._run_retrieval(action, verdict.start)
 
-    def _run_retrieval(self, action: Retrieve, lane: int) -> None:
-        self._retrieving[lane] = self._spawn(self._retrieve(action, lane), "retrieve")
+    def _run_retrieval(self, action: Retrieve, slot: int) -> None:
+        self._retrieving[slot] = self._spawn(self._retrieve(action, slot), "retrieve")
 
-    async def _retrieve(self, action: Retrieve, lane: int) -> None:
+    async def _retrieve(self, action: Retrieve, slot: int) -> None:
         retriever = self._shared.retriever
         if retriever is None:
             result = RetrievalResult(action.revision, (), "no retrieval is configured")
         else:
-            result = await self._passages(retriever, action, lane)
-        following = self._retrievals.answered(lane, asyncio.get_running_loop().time())
+            result = await self._passages(retriever, action, slot)
+        following = self._retrievals.answered(slot, asyncio.get_running_loop().time())
         if following is not None:
-            self._run_retrieval(following, lane)
+            self._run_retrieval(following, slot)
         self._listener.retrieved(action.text, result)
 
-    async def _passages(self, retriever: Retriever, action: Retrieve, lane: int) -> RetrievalResult:
+    async def _passages(self, retriever: Retriever, action: Retrieve, slot: int) -> RetrievalResult:
         try:
             return await retriever.retrieve(
                 action.text,
                 revision=action.revision,
                 partial=action.partial,
                 deadline_ms=action.deadline_s * 1000,
-                session_id=f"{self._session_id}.{lane}",  # a newer revision stops older ones there
+                session_id=f"{self._session_id}.{slot}",  # a newer revision stops older ones there
             )
         except Exception as error:  # a retriever of the embedding program, for example
             log.error("retrieval failed: %s", type(error).__name__)
@@ -143,42 +143,42 @@ class Engine:
 
     def prefill(self, action: Prefill) -> None:
         """Move the prefill target; other experts of the session are not prefilled any further."""
-        for name, lane in self._lanes.items():
-            if name not in action.experts and lane.task is not None:
-                lane.task.cancel()
+        for name, running in self._prefills.items():
+            if name not in action.experts and running.task is not None:
+                running.task.cancel()
         for name in action.experts:
-            lane = self._lanes.setdefault(name, PrefillLane(name, self._shared))
-            lane.aim(action, self.cache_salt)
-            self._run_lane(lane)
+            running = self._prefills.setdefault(name, ExpertPrefill(name, self._shared))
+            running.aim(action, self.cache_salt)
+            self._run_prefill(running)
 
     def expert_ready(self, expert: str) -> None:
         """An expert was loaded: go on with what waited for it."""
-        if (lane := self._lanes.get(expert)) is not None:
-            self._run_lane(lane)
+        if (running := self._prefills.get(expert)) is not None:
+            self._run_prefill(running)
 
-    def _run_lane(self, lane: PrefillLane) -> None:
-        if lane.task is None or lane.task.done():
-            run = lane.run(self._listener.prefilled)
-            lane.task = self._spawn(run, f"prefill-{lane.expert}")
+    def _run_prefill(self, running: ExpertPrefill) -> None:
+        if running.task is None or running.task.done():
+            run = running.run(self._listener.prefilled)
+            running.task = self._spawn(run, f"prefill-{running.expert}")
 
     def stop_speculation(self) -> None:
         """Cancel routing, retrieval and prefill; drafts are the planner's to drop."""
         self._route_next = None
-        lanes = [lane.task for lane in self._lanes.values()]
-        for task in (self._routing, *self._retrieving.values(), *lanes):
+        tasks = [running.task for running in self._prefills.values()]
+        for task in (self._routing, *self._retrieving.values(), *tasks):
             if task is not None:
                 task.cancel()
         self._routing = None
         self._retrieving.clear()
         self._retrievals.clear()
-        self._lanes.clear()
+        self._prefills.clear()
 
     # ---- drafts
 
     def draft(self, plan: DraftState, params: GenerationParams) -> None:
         """Start a draft behind the prefill of its expert."""
-        lane = self._lanes.get(plan.expert)
-        self.drafts.start(plan, params, self.consensus, self.cache_salt, lane)
+        running = self._prefills.get(plan.expert)
+        self.drafts.start(plan, params, self.consensus, self.cache_salt, running)
 
     # ---- the answer
 
@@ -276,7 +276,7 @@ class Engine:
                         self._listener.answer_chunk(chunk)
 
     def stop_answer(self, status: Status, error: ErrorInfo | None) -> None:
-        """Cancel the answer; ``answer_ended`` follows once the expert has let go."""
+        """Cancel the answer; ``answer_ended`` follows once the expert is released."""
         if self._stop_status is not None:
             return  # the first reason counts, and a second cancel would disturb the clean-up
         self._stop_status, self._stop_error = status, error

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from ...backends.base import Capabilities, Chunk, GenerationParams, TokenPrompt, Usage, joined
 from ..consensus.report import Report
 from ..consensus.task import Wanted, tokens_of
-from .prefill import PrefillLane
+from .prefill import ExpertPrefill
 from .values import DraftState
 
 DraftStatus = Literal["waiting", "running", "paused", "complete", "adopted", "dropped"]
@@ -32,7 +32,7 @@ class Draft:
         tokens: tokens in them.
         status: ``paused`` = the engine's request was ended early, the rest can be generated later.
         task: who generates it.
-        lane: the session's prefill of the same expert, None without one.
+        prefill: the session's prefill of the same expert, None without one.
         groups: the compute groups of all experts that write it, once known.
         delivered: after adoption, tells the gate of streamed tokens.
         report: how it came to be.
@@ -46,7 +46,7 @@ class Draft:
     tokens: int = 0
     status: DraftStatus = "waiting"
     task: asyncio.Task[None] | None = None
-    lane: PrefillLane | None = None
+    prefill: ExpertPrefill | None = None
     groups: tuple[str, ...] = ()
     delivered: Callable[[int], None] = lambda tokens: None
     report: Report = field(default_factory=Report)

@@ -105,7 +105,7 @@ class TurnRecord:
         )
 
     def ledger(self) -> Ledger:
-        """Balance the books: speculated = adopted + wasted.
+        """Balance the ledger: speculated = adopted + wasted.
 
         Prefilled tokens count as adopted as far as the answering expert found them in its cache,
         and as far as an adopted draft computed its prompt itself; what others computed of a prompt

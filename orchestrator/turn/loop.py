@@ -1,6 +1,6 @@
 """Runs the planner: what happened goes in, actions come out and are performed.
 
-Owns the state and the books of the running turn, its timers and the way out. `session.py` puts the
+Owns the state and the ledger of the running turn, its timers and the way out. `session.py` puts the
 user's input in, `engine.py` reports what its tasks found.
 """
 
@@ -81,7 +81,7 @@ class TurnLoop:
         return asyncio.get_running_loop().time()
 
     async def close(self) -> None:
-        """Cancel the turn, wait until the experts have let go, make sure that it has ended."""
+        """Cancel the turn, wait until the experts are released, make sure that it has ended."""
         self.cancel()
         await self.engine.__aexit__()
         self._apply(planner.on_answer_end(self.state, "cancelled"))

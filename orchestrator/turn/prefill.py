@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 Report = Callable[[str, int, int, int, PrefillResult], None]
 
 
-class PrefillLane:
+class ExpertPrefill:
     """Works towards the newest target of one expert."""
 
     def __init__(self, expert: str, shared: Shared) -> None:

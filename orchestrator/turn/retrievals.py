@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from .values import Retrieve
 
-LANES = 2
+SLOTS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +21,8 @@ class Verdict:
     """What is to be done about a query.
 
     Attributes:
-        start: the lane in which it runs now; None = it waits, or a running one answers it.
-        stop: lanes whose retrieval is to be stopped first.
+        start: the slot in which it runs now; None = it waits, or a running one answers it.
+        stop: slots whose retrieval is to be stopped first.
     """
 
     start: int | None = None
@@ -46,7 +46,7 @@ class Retrievals:
         """Take a query in and say what is to be done."""
         running, self._waiting = self._running, None
         if query.partial:
-            free = [lane for lane in range(LANES) if lane not in running]
+            free = [slot for slot in range(SLOTS) if slot not in running]
             if not free:
                 self._waiting = query
                 return Verdict()
@@ -54,28 +54,28 @@ class Retrievals:
             return Verdict(free[0])
         in_time_s = now_s + query.deadline_s
         joined = {
-            lane: one
-            for lane, one in running.items()
+            slot: one
+            for slot, one in running.items()
             if one.query.text == query.text and one.until_s <= in_time_s
         }
-        stop = tuple(lane for lane in running if lane not in joined)
+        stop = tuple(slot for slot in running if slot not in joined)
         self._running = joined
         if joined:
             return Verdict(None, stop)
         self._start(0, query, now_s)
         return Verdict(0, stop)
 
-    def answered(self, lane: int, now_s: float) -> Retrieve | None:
-        """Note that a lane's retrieval has answered; return the one that runs there now."""
+    def answered(self, slot: int, now_s: float) -> Retrieve | None:
+        """Note that a slot's retrieval has answered; return the one that runs there now."""
         query, self._waiting = self._waiting, None
-        self._running.pop(lane, None)
+        self._running.pop(slot, None)
         if query is not None:
-            self._start(lane, query, now_s)
+            self._start(slot, query, now_s)
         return query
 
     def clear(self) -> None:
         """Forget all: nobody wants an answer."""
         self._running, self._waiting = {}, None
 
-    def _start(self, lane: int, query: Retrieve, now_s: float) -> None:
-        self._running[lane] = _Running(query, now_s + query.deadline_s)
+    def _start(self, slot: int, query: Retrieve, now_s: float) -> None:
+        self._running[slot] = _Running(query, now_s + query.deadline_s)

@@ -167,7 +167,7 @@ class StopSpeculation(Struct, frozen=True):
 
 
 class StopAnswer(Struct, frozen=True):
-    """Cancel the running answer; ``on_answer_end`` follows with this status once it has let go."""
+    """Cancel the running answer; ``on_answer_end`` follows once its expert is released."""
 
     status: Status
     error: ErrorInfo | None = None

@@ -1,4 +1,4 @@
-"""The encoder of documents: a process of its own that stands aside for everything else.
+"""The encoder of documents: a process of its own that yields to everything else.
 
 Owns that process. Documents keep an encoder busy for minutes. In the service's process it would
 take the interpreter from the event loop at every operation; in another one, under the scheduler's

@@ -769,7 +769,7 @@ def test_raising_retriever_degrades_the_answer_and_spares_the_session(
     virtual_run(main())
 
 
-# ---- books, readers, ends -----------------------------------------------------------------------
+# ---- ledger, readers, ends -----------------------------------------------------------------------
 
 
 def test_prefill_lead_is_unknown_when_only_another_expert_was_prefilled(

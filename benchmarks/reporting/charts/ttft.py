@@ -13,7 +13,7 @@ from ..short import short
 from ..ttft_samples import ratio_turns
 from .shared import Bar, Point, bars, cdf, scatter
 from .style import Chart
-from .waterfall import Lane, waterfall
+from .waterfall import Row, waterfall
 
 SMALL_ITL_MS = 0.001
 
@@ -187,10 +187,10 @@ def _waterfall(
     stem: str, where: str, titles: dict[str, str], turn: Json, base: Json | None
 ) -> Chart:
     timeline = turn["timeline"]
-    lanes = [Lane("typing", marks=timeline["keys_ms"], note=f"{turn['typed_chars']} characters")]
-    lanes += _stages(timeline["events"])
-    lanes.append(
-        Lane(
+    rows = [Row("typing", marks=timeline["keys_ms"], note=f"{turn['typed_chars']} characters")]
+    rows += _stages(timeline["events"])
+    rows.append(
+        Row(
             "first token",
             [(0.0, turn["ttft_ms"])],
             [turn["ttft_ms"]],
@@ -199,11 +199,11 @@ def _waterfall(
     )
     if base is not None:
         note = f"after {short(base['ttft_ms'])} ms"
-        lanes.append(Lane(titles[base["arm"]], [(0.0, base["ttft_ms"])], note=note))
+        rows.append(Row(titles[base["arm"]], [(0.0, base["ttft_ms"])], note=note))
     return waterfall(
         stem,
         f"One turn: {titles[turn['arm']]}",
-        lanes,
+        rows,
         subtitle=where,
         caption=f"Conversation {turn['conversation']}, turn {turn['turn']}: the turn with "
         "the most stages that is nearest to the median of its arm. Ticks are events, bars how long "
@@ -212,7 +212,7 @@ def _waterfall(
     )
 
 
-def _stages(events: Sequence[Json]) -> Iterator[Lane]:
+def _stages(events: Sequence[Json]) -> Iterator[Row]:
     by_type: dict[str, list[Json]] = {}
     for event in events:
         by_type.setdefault(event["type"], []).append(event)
@@ -221,15 +221,15 @@ def _stages(events: Sequence[Json]) -> Iterator[Lane]:
             stable = next((e["at_ms"] for e in found if e.get("stable")), None)
             spans = [] if stable is None or stable >= 0 else [(stable, 0.0)]
             note = "never stable" if stable is None else f"stable {short(-stable / 1000)} s before"
-            yield Lane(name, spans, [event["at_ms"] for event in found], note, strong=False)
+            yield Row(name, spans, [event["at_ms"] for event in found], note, strong=False)
     if found := by_type.get("prefill.updated"):
         at = [event["at_ms"] for event in found]
         ready, total = found[-1]["tokens_ready"], found[-1]["tokens_total"]
-        yield Lane("prefill", [(at[0], at[-1])], at, f"{ready} of {total} tokens", strong=False)
+        yield Row("prefill", [(at[0], at[-1])], at, f"{ready} of {total} tokens", strong=False)
     yield from _drafts(by_type)
 
 
-def _drafts(by_type: dict[str, list[Json]]) -> Iterator[Lane]:
+def _drafts(by_type: dict[str, list[Json]]) -> Iterator[Row]:
     made = [event["at_ms"] for event in by_type.get("draft.created", [])]
     if not made:
         return
@@ -241,4 +241,4 @@ def _drafts(by_type: dict[str, list[Json]]) -> Iterator[Lane]:
     spans = [(start, min((end for end in ends if end >= start), default=start)) for start in made]
     taken = sum(event["tokens"] for event in by_type.get("draft.adopted", []))
     note = f"{taken} tokens adopted" if taken else "discarded"
-    yield Lane("draft", spans, made, note, strong=False)
+    yield Row("draft", spans, made, note, strong=False)

@@ -16,7 +16,7 @@ from .style import INK, RULE, Chart, color, entitle, figure, styled
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class Row:
     """One row.
 
     Attributes:
@@ -37,34 +37,34 @@ class Lane:
 def waterfall(
     name: str,
     title: str,
-    lanes: Sequence[Lane],
+    rows: Sequence[Row],
     *,
     moment: str = "commit",
     subtitle: str = "",
     caption: str = "",
 ) -> Chart:
-    """Return the lanes from top to bottom around time 0, which is named ``moment``.
+    """Return the rows from top to bottom around time 0, which is named ``moment``.
 
-    Left of it seconds, right of it milliseconds; each side is as long as the lanes need.
+    Left of it seconds, right of it milliseconds; each side is as long as the rows need.
     """
-    first = min(_times(lanes), default=0.0)
-    last = max([1.0, *_times(lanes)])
+    first = min(_times(rows), default=0.0)
+    last = max([1.0, *_times(rows)])
     with styled():
-        drawn = figure(1.4 + 0.4 * len(lanes))
+        drawn = figure(1.4 + 0.4 * len(rows))
         before, after = drawn.subplots(
             1, 2, sharey=True, gridspec_kw={"width_ratios": [3, 2], "wspace": 0.02}
         )
-        for row, lane in enumerate(lanes):
+        for at, one in enumerate(rows):
             for axes, scale in ((before, 1000.0), (after, 1.0)):
-                _lane(axes, row, lane, scale)
-            if lane.note:
-                place = (1.03, row)
+                _row(axes, at, one, scale)
+            if one.note:
+                place = (1.03, at)
                 coords = ("axes fraction", "data")
-                after.annotate(lane.note, place, xycoords=coords, va="center", fontsize=8.5)
+                after.annotate(one.note, place, xycoords=coords, va="center", fontsize=8.5)
         before.set_xlim(min(1.02 * first, -1.0) / 1000.0, 0)
         after.set_xlim(0, 1.05 * last)
-        before.set_yticks(range(len(lanes)), [wrapped(lane.label) for lane in lanes])
-        before.set_ylim(len(lanes) - 0.4, -0.6)
+        before.set_yticks(range(len(rows)), [wrapped(one.label) for one in rows])
+        before.set_ylim(len(rows) - 0.4, -0.6)
         for axes in (before, after):
             axes.grid(visible=False, axis="y")
             axes.tick_params(axis="y", length=0)
@@ -89,23 +89,21 @@ def waterfall(
         return Chart(name, title, subtitle, caption, drawn)
 
 
-def _times(lanes: Sequence[Lane]) -> list[float]:
-    return [
-        at for lane in lanes for at in (*lane.marks, *(end for span in lane.spans for end in span))
-    ]
+def _times(rows: Sequence[Row]) -> list[float]:
+    return [at for one in rows for at in (*one.marks, *(end for span in one.spans for end in span))]
 
 
-def _lane(axes: Axes, row: int, lane: Lane, scale: float) -> None:
+def _row(axes: Axes, row: int, one: Row, scale: float) -> None:
     if row % 2:
         axes.axhspan(row - 0.5, row + 0.5, color=RULE, alpha=0.25, linewidth=0)
-    for start, end in lane.spans:
+    for start, end in one.spans:
         axes.barh(
             row,
             (end - start) / scale,
             left=start / scale,
             height=0.56,
             color=color(row),
-            alpha=0.9 if lane.strong else 0.35,
+            alpha=0.9 if one.strong else 0.35,
         )
-    inside = [at / scale for at in lane.marks]
+    inside = [at / scale for at in one.marks]
     axes.vlines(inside, row - 0.28, row + 0.28, color=color(row), linewidth=1.3)

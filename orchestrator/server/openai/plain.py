@@ -106,7 +106,7 @@ class PlainTurn(AbstractAsyncContextManager["PlainTurn"]):
         self._reader, self._cancelling = task, task.cancelling()
         self._outer = affinity_key.set(self._affinity)
         self._limit = loop.call_later(self._state.limits.turn_timeout_s, self._expire)
-        loop.call_soon(self._record)  # the books are opened while the expert works
+        loop.call_soon(self._record)  # the ledger is opened while the expert works
         return self
 
     def __aiter__(self) -> Self:

@@ -66,7 +66,7 @@ def test_free_memory_unreadable_is_unknown(tmp_path: Path) -> None:
 
 def test_memory_need_counts_weights_cache_and_process(tmp_path: Path) -> None:
     spec = ExpertSpec("fast", model_path="zoo:fast", kv_cache_gib=2.0)
-    path = Path(__file__).parents[2] / "backends" / "zoo" / "models" / "fast"
+    path = Path(__file__).parents[3] / "backends" / "zoo" / "models" / "fast"
     small = memory_need(ExpertSpec("fast", model_path=str(path), kv_cache_gib=0.5))
     large = memory_need(ExpertSpec("fast", model_path=str(path), kv_cache_gib=2.0))
     assert small is not None

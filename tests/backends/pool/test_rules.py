@@ -13,13 +13,13 @@ from livemind.backends.pool import choice, plan
 from livemind.backends.pool.state import (
     STATES,
     Action,
+    Admit,
     Discard,
-    Grant,
     Load,
     PoolState,
     Refuse,
     Rules,
-    Seat,
+    Slot,
     State,
     Step,
     Ticket,
@@ -42,9 +42,9 @@ MAY_FOLLOW: dict[State, set[State]] = {
 
 def pool(**rules: object) -> PoolState:
     """Two warm-or-not experts of 1 GiB, two of 2 GiB, and a remote one."""
-    seats = [Seat(name, warm=name == "a", need_bytes=(1 + (name > "b")) * GIB) for name in LOCAL]
-    remote = Seat("R", is_local=False)
-    return PoolState(Rules(**rules), (*seats, remote), closed=False)  # type: ignore[arg-type]
+    slots = [Slot(name, warm=name == "a", need_bytes=(1 + (name > "b")) * GIB) for name in LOCAL]
+    remote = Slot("R", is_local=False)
+    return PoolState(Rules(**rules), (*slots, remote), closed=False)  # type: ignore[arg-type]
 
 
 @dataclass
@@ -70,7 +70,7 @@ class World:
     def _take(self, step: Step) -> None:
         before = self.state
         self.state, actions = step
-        for old, new in zip(before.seats, self.state.seats, strict=True):
+        for old, new in zip(before.slots, self.state.slots, strict=True):
             assert new.state == old.state or new.state in MAY_FOLLOW[old.state], (old, new)
         for action in actions:
             self._perform(action)
@@ -81,32 +81,32 @@ class World:
                 assert expert_id not in self.pending
                 self.pending[expert_id] = "load"
             case Unload(expert_id):
-                assert not self.state.seat(expert_id).holders, "a busy expert is unloaded"
+                assert not self.state.slot(expert_id).holders, "a busy expert is unloaded"
                 assert expert_id not in self.holding.values()
                 self.pending[expert_id] = "unload"
-            case Grant(ticket):
+            case Admit(ticket):
                 self.waiting.remove(ticket.number)
                 self.holding[ticket.number] = ticket.expert_id
             case Refuse(number):
                 self.waiting.remove(number)
                 self.ended.add(number)
             case Discard(expert_id):
-                assert self.state.seat(expert_id).state == "failed"
+                assert self.state.slot(expert_id).state == "failed"
 
     def _check(self) -> None:
-        seats, rules = self.state.seats, self.state.rules
-        local = [seat for seat in seats if seat.is_local and seat.state in IN_MEMORY]
+        slots, rules = self.state.slots, self.state.rules
+        local = [slot for slot in slots if slot.is_local and slot.state in IN_MEMORY]
         assert len(local) <= rules.max_loaded
-        assert sum(seat.state in ("loading", "unloading") for seat in local) <= 1
-        taken = sum(seat.need_bytes or 0 for seat in local)
+        assert sum(slot.state in ("loading", "unloading") for slot in local) <= 1
+        taken = sum(slot.need_bytes or 0 for slot in local)
         assert rules.budget_bytes is None or taken <= rules.budget_bytes
         assert len(self.state.queue) <= rules.max_queued
         assert {ticket.number for ticket in self.state.queue} == self.waiting
-        assert sum(seat.state == "draining" for seat in seats) <= 1
-        for seat in seats:
-            assert seat.state in STATES
-            assert not (seat.state == "ready" and self.state.waiting(seat.expert_id))
-            shown = view(self.state, seat, self.now_s)
+        assert sum(slot.state == "draining" for slot in slots) <= 1
+        for slot in slots:
+            assert slot.state in STATES
+            assert not (slot.state == "ready" and self.state.waiting(slot.expert_id))
+            shown = view(self.state, slot, self.now_s)
             assert shown.progress is None or 0 <= shown.progress <= 1
 
     # ---- what may happen
@@ -229,13 +229,13 @@ def test_pool_closed_in_any_state_refuses_all_and_begins_nothing(
     assert not world.waiting
     assert world.pending == before
     world._take(plan.on_stopped(world.state, world.now_s))
-    assert {seat.state for seat in world.state.seats} <= {"unloaded", "failed"}
+    assert {slot.state for slot in world.state.slots} <= {"unloaded", "failed"}
 
 
 def loaded(state: PoolState, **used_s: float) -> PoolState:
     for name, when in used_s.items():
-        seat = replace(state.seat(name), state="ready", used_s=when, was_ready=True)
-        state = state.put(seat)
+        slot = replace(state.slot(name), state="ready", used_s=when, was_ready=True)
+        state = state.put(slot)
     return state
 
 
@@ -253,7 +253,7 @@ def test_pool_full_gives_up_the_least_recent_and_least_valuable(
 ) -> None:
     state = loaded(pool(max_loaded=2), **used)
     for name, value in priority.items():
-        state = state.put(replace(state.seat(name), priority=value))
+        state = state.put(replace(state.slot(name), priority=value))
     state, _ = plan.on_acquire(state, Ticket(1, "d"), 30.0)
     _, actions = choice.decide(state, 30.0, None)
     assert [action for action in actions if isinstance(action, Unload)] == [Unload(leaves)]
@@ -265,17 +265,17 @@ def test_pool_expert_that_can_never_fit_displaces_nobody() -> None:
     state, actions = choice.decide(state, 2.0, None)
     [refusal] = [action for action in actions if isinstance(action, Refuse)]
     assert "takes about 2.0 GiB" in refusal.error.message
-    assert state.seat("b").state == "ready"
+    assert state.slot("b").state == "ready"
 
 
 def test_pool_first_load_is_judged_by_its_size_a_later_one_by_the_last() -> None:
     world = World(pool())
     world.acquire("a")
     world.wait(3.0)
-    assert view(world.state, world.state.seat("a"), 3.0).progress == pytest.approx(
+    assert view(world.state, world.state.slot("a"), 3.0).progress == pytest.approx(
         3.0 / (5.0 + GIB / 1e9)
     )
     world.finish("a", ok=True)
     world.acquire("c")
-    shown = view(world.state, world.state.seat("c"), 4.5)
+    shown = view(world.state, world.state.slot("c"), 4.5)
     assert (shown.progress, shown.remaining_s) == (0.5, 1.5)

@@ -44,7 +44,7 @@ MODELS = {"data": [{"id": "m", "max_model_len": 4096}]}
 
 
 class Stream(httpx.AsyncByteStream):
-    """A body sent block by block; ``closed`` tells whether the client let go of it."""
+    """A body sent block by block; ``closed`` tells whether the client released it."""
 
     def __init__(self, blocks: list[bytes], error: aiohttp.ClientError | None = None) -> None:
         self.blocks = blocks

@@ -8,10 +8,10 @@ import pytest
 from livemind.benchmarks.figures.answer import Answer
 from livemind.benchmarks.figures.measure import (
     Slo,
-    books,
     distribution,
     first_sentence_ms,
     gaps_ms,
+    ledger_tokens,
     row,
     timeline,
     tokens_per_s,
@@ -57,7 +57,7 @@ def test_turn_without_text_or_usage_has_no_time_rather_than_zero() -> None:
     assert silent.ttft_ms is None
     assert tpot_ms(silent) is None
     assert tokens_per_s(silent) is None
-    assert books(silent) == {"speculated": None, "adopted": None, "wasted": None}
+    assert ledger_tokens(silent) == {"speculated": None, "adopted": None, "wasted": None}
     assert tpot_ms(_answer((10.1, "x"), completion_tokens=1)) is None
 
 
@@ -88,7 +88,7 @@ def test_books_add_prefill_and_drafts() -> None:
         "prefill_speculated": 5, "prefill_adopted": 3, "prefill_wasted": 2,
         "draft_speculated": 4, "draft_adopted": 0, "draft_wasted": 4,
     }  # fmt: skip
-    found = books(replace(ANSWER, ledger=ledger))
+    found = ledger_tokens(replace(ANSWER, ledger=ledger))
     assert found == {"speculated": 9, "adopted": 3, "wasted": 6}
 
 

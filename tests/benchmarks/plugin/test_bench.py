@@ -145,7 +145,7 @@ def test_summary_has_every_number_and_ties_count_as_the_same_only_where_said() -
     pytest.importorskip("matplotlib")
     from livemind.benchmarks.reporting.charts import kernels
 
-    assert CHARTS["vllm-plugin"][0] == "kernels_charts"
+    assert CHARTS["vllm-plugin"][0] == "charts.kernels"
     (chart,) = kernels.charts(content)
     assert b"1.5" in chart.svg().encode()
 

@@ -17,7 +17,7 @@ from livemind.benchmarks.reporting.charts.shared import (
     scatter,
 )
 from livemind.benchmarks.reporting.charts.style import DARK, SERIES, Chart, spread
-from livemind.benchmarks.reporting.charts.waterfall import Lane, waterfall
+from livemind.benchmarks.reporting.charts.waterfall import Row, waterfall
 from livemind.benchmarks.reporting.short import short
 
 
@@ -80,8 +80,8 @@ def test_scatter_leaves_out_points_with_an_unknown_place() -> None:
 
 
 def test_waterfall_has_seconds_before_and_milliseconds_after() -> None:
-    lanes = [Lane("typing", marks=[-8000.0, -500.0]), Lane("first token", [(0.0, 40.0)])]
-    before, after = waterfall("w", "W", lanes).figure.axes
+    rows = [Row("typing", marks=[-8000.0, -500.0]), Row("first token", [(0.0, 40.0)])]
+    before, after = waterfall("w", "W", rows).figure.axes
     low, high = before.get_xlim()
     assert low == pytest.approx(-8.16)
     assert high == 0.0

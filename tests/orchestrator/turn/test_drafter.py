@@ -1,4 +1,4 @@
-"""Drafts in a session: what is kept, what is counted, and for whom they stand aside."""
+"""Drafts in a session: what is kept, what is counted, and to whom they yield."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The books of a turn balance, and what is unknown stays unknown."""
+"""The ledger of a turn balances, and what is unknown stays unknown."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from livemind.backends.pool.pool import Pool
 from livemind.backends.spec import ExpertSpec
 from livemind.orchestrator.gate import SpeculationGate
 from livemind.orchestrator.routing.router import Router
-from livemind.orchestrator.turn.prefill import PrefillLane
+from livemind.orchestrator.turn.prefill import ExpertPrefill
 from livemind.orchestrator.turn.shared import Shared
 from livemind.orchestrator.turn.values import Prefill
 
@@ -73,9 +73,9 @@ def target(words: int, revision: int = 1, word: str = "w", budget_tokens: int = 
 
 
 @asynccontextmanager
-async def open_lane(
+async def open_prefill(
     expert: FakeExpert, slice_tokens: int = 8, *, warm: bool = True
-) -> AsyncIterator[PrefillLane]:
+) -> AsyncIterator[ExpertPrefill]:
     pool = Pool(
         [ExpertSpec("e", model_path="fake"), ExpertSpec("other", model_path="fake")],
         create=lambda spec: expert if spec.expert_id == "e" else FakeExpert("other"),
@@ -84,7 +84,7 @@ async def open_lane(
     )
     async with pool:
         gate = SpeculationGate(slice_tokens, BLOCK, 10)
-        yield PrefillLane("e", Shared(pool, Router(None, {}, (), "e"), gate))
+        yield ExpertPrefill("e", Shared(pool, Router(None, {}, (), "e"), gate))
 
 
 async def displace(pool: Pool) -> None:
@@ -96,10 +96,10 @@ async def displace(pool: Pool) -> None:
 async def prefilled(expert: Recorder, *targets: Prefill, slice_tokens: int = 8) -> Reports:
     """Reach one target after the other."""
     reports = Reports()
-    async with open_lane(expert, slice_tokens) as lane:
+    async with open_prefill(expert, slice_tokens) as prefill:
         for each in targets:
-            lane.aim(each, None)
-            await lane.run(reports)
+            prefill.aim(each, None)
+            await prefill.run(reports)
     return reports
 
 
@@ -152,56 +152,56 @@ async def test_reached_target_is_not_prefilled_twice() -> None:
 async def test_newer_target_replaces_the_one_under_way() -> None:
     expert = Recorder(prefill_token_s=0.0001)
     reports = Reports()
-    async with open_lane(expert, 4) as lane:
-        lane.aim(target(39), None)
+    async with open_prefill(expert, 4) as prefill:
+        prefill.aim(target(39), None)
 
         def aim_elsewhere(*report: Any) -> None:
             reports(*report)
             if len(reports) == 2:
-                lane.aim(target(7, 2, "x"), None)
+                prefill.aim(target(7, 2, "x"), None)
 
-        await lane.run(aim_elsewhere)
+        await prefill.run(aim_elsewhere)
     assert reports == [(1, 4, 40), (1, 8, 40), (2, 4, 8), (2, 8, 8)]
 
 
 async def test_prompts_carry_the_cache_salt() -> None:
     expert = Recorder()
-    async with open_lane(expert) as lane:
-        lane.aim(target(11), "salt")
-        await lane.run(Reports())
+    async with open_prefill(expert) as prefill:
+        prefill.aim(target(11), "salt")
+        await prefill.run(Reports())
     assert {prompt.cache_salt for prompt in expert.asked} == {"salt"}
 
 
 async def test_unloaded_expert_is_woken_and_prefilled_in_the_next_run() -> None:
     expert = Recorder()
-    async with open_lane(expert, warm=False) as lane:
-        lane.aim(target(7), None)
-        await lane.run(Reports())
+    async with open_prefill(expert, warm=False) as prefill:
+        prefill.aim(target(7), None)
+        await prefill.run(Reports())
         assert expert.lengths == []
         await asyncio.sleep(0.01)
         assert expert.starts == 1
-        await lane.run(Reports())
+        await prefill.run(Reports())
         assert expert.lengths == [8]
 
 
 async def test_failing_expert_ends_the_run_quietly_and_is_tried_again() -> None:
     expert = Recorder()
-    async with open_lane(expert) as lane:
+    async with open_prefill(expert) as prefill:
         expert.refuse = ExpertOverloaded("e", "full")
-        lane.aim(target(7), None)
-        await lane.run(Reports())
+        prefill.aim(target(7), None)
+        await prefill.run(Reports())
         expert.refuse = None
         reports = Reports()
-        await lane.run(reports)
+        await prefill.run(reports)
         assert reports == [(1, 8, 8)]
 
 
 async def test_slice_waits_for_foreground_work() -> None:
     expert = Recorder()
-    async with open_lane(expert) as lane:
-        lane.aim(target(7), None)
-        with lane._shared.gate.foreground("local"):
-            task = asyncio.ensure_future(lane.run(Reports()))
+    async with open_prefill(expert) as prefill:
+        prefill.aim(target(7), None)
+        with prefill._shared.gate.foreground("local"):
+            task = asyncio.ensure_future(prefill.run(Reports()))
             await asyncio.sleep(0.01)
             assert expert.lengths == []
         await task
@@ -210,16 +210,16 @@ async def test_slice_waits_for_foreground_work() -> None:
 
 async def test_cancelled_run_frees_expert_and_gate() -> None:
     expert = Recorder(prefill_token_s=10.0)
-    async with open_lane(expert) as lane:
-        lane.aim(target(7), None)
-        task = asyncio.ensure_future(lane.run(Reports()))
+    async with open_prefill(expert) as prefill:
+        prefill.aim(target(7), None)
+        task = asyncio.ensure_future(prefill.run(Reports()))
         await asyncio.sleep(0.01)
         assert expert.running == 1
         task.cancel()
         await asyncio.wait([task])
         assert expert.running == 0
-        assert lane._shared.pool.states()[0].users == 0
-        async with asyncio.timeout(1), lane._shared.gate.slice("local"):
+        assert prefill._shared.pool.states()[0].users == 0
+        async with asyncio.timeout(1), prefill._shared.gate.slice("local"):
             pass
 
 
@@ -238,10 +238,10 @@ async def test_expert_that_cannot_leave_a_turn_open_is_left_alone() -> None:
 
 async def test_prefill_rate_of_the_expert_is_learned() -> None:
     expert = Recorder(prefill_token_s=0.0001)
-    async with open_lane(expert, 64) as lane:
-        lane.aim(target(63), None)
-        await lane.run(Reports())
-        assert (lane._shared.rates["e"].prefill_ms_per_token or 0) > 0
+    async with open_prefill(expert, 64) as prefill:
+        prefill.aim(target(63), None)
+        await prefill.run(Reports())
+        assert (prefill._shared.rates["e"].prefill_ms_per_token or 0) > 0
 
 
 @pytest.mark.parametrize(("budget", "length"), [(3, 0), (10, 8), (12, 12), (39, 36)])
@@ -253,11 +253,11 @@ async def test_prefill_stays_within_the_budget_of_its_target(budget: int, length
 
 async def test_newer_target_pays_for_the_slice_in_flight() -> None:
     expert = Recorder(prefill_token_s=0.01)
-    async with open_lane(expert, 8) as lane:
-        lane.aim(target(79, budget_tokens=16), None)
-        task = asyncio.ensure_future(lane.run(Reports()))
+    async with open_prefill(expert, 8) as prefill:
+        prefill.aim(target(79, budget_tokens=16), None)
+        task = asyncio.ensure_future(prefill.run(Reports()))
         await asyncio.sleep(0.02)  # into the first slice, which takes 80 ms
-        lane.aim(target(89, 2, budget_tokens=16), None)
+        prefill.aim(target(89, 2, budget_tokens=16), None)
         await task
     assert expert.prefilled_tokens == 16
 
@@ -265,24 +265,24 @@ async def test_newer_target_pays_for_the_slice_in_flight() -> None:
 @pytest.mark.parametrize(("slice_ms", "first"), [(16.5, 16), (8.5, 8), (0.5, 4), (1000, 32)])
 async def test_slice_takes_no_longer_than_allowed(slice_ms: float, first: int) -> None:
     expert = Recorder()
-    async with open_lane(expert, 32) as lane:
-        lane._shared.slice_ms = slice_ms
-        lane._shared.rates["e"].prefill_ms_per_token = 1.0
-        lane.aim(target(39), None)
-        await lane.run(Reports())
+    async with open_prefill(expert, 32) as prefill:
+        prefill._shared.slice_ms = slice_ms
+        prefill._shared.rates["e"].prefill_ms_per_token = 1.0
+        prefill.aim(target(39), None)
+        await prefill.run(Reports())
     assert expert.lengths[0] == first
 
 
 async def test_lane_is_settled_when_its_newest_target_is_ready() -> None:
     expert = Recorder(prefill_token_s=0.001)
-    async with open_lane(expert) as lane:
-        await lane.settled()
-        lane.aim(target(19), None)
-        lane.task = asyncio.ensure_future(lane.run(Reports()))
-        await lane.settled()
+    async with open_prefill(expert) as prefill:
+        await prefill.settled()
+        prefill.aim(target(19), None)
+        prefill.task = asyncio.ensure_future(prefill.run(Reports()))
+        await prefill.settled()
         assert expert.prefilled_tokens == 20
         prompt = expert.render(target(21).messages, open_turn=False)
-        assert lane.missing(prompt) == prompt.num_tokens - 20
+        assert prefill.missing(prompt) == prompt.num_tokens - 20
 
 
 async def test_expert_without_local_tokens_is_sent_no_target_over_the_budget() -> None:
@@ -292,46 +292,46 @@ async def test_expert_without_local_tokens_is_sent_no_target_over_the_budget() -
 
 async def test_lane_holds_no_expert_while_it_waits_for_foreground_work() -> None:
     expert = Recorder()
-    async with open_lane(expert) as lane:
-        lane.aim(target(7), None)
-        with lane._shared.gate.foreground("local"):
-            task = asyncio.ensure_future(lane.run(Reports()))
+    async with open_prefill(expert) as prefill:
+        prefill.aim(target(7), None)
+        with prefill._shared.gate.foreground("local"):
+            task = asyncio.ensure_future(prefill.run(Reports()))
             await asyncio.sleep(0.01)
-            assert lane._shared.pool.states()[0].users == 0
+            assert prefill._shared.pool.states()[0].users == 0
         await task
 
 
 async def test_expert_unloaded_while_the_lane_waited_is_not_loaded_by_it() -> None:
     expert = Recorder()
-    async with open_lane(expert) as lane:
-        lane.aim(target(7), None)
-        with lane._shared.gate.foreground("local"):
-            task = asyncio.ensure_future(lane.run(Reports()))
+    async with open_prefill(expert) as prefill:
+        prefill.aim(target(7), None)
+        with prefill._shared.gate.foreground("local"):
+            task = asyncio.ensure_future(prefill.run(Reports()))
             await asyncio.sleep(0.01)
-            await displace(lane._shared.pool)
+            await displace(prefill._shared.pool)
         await task
         assert (expert.lengths, expert.starts) == ([], 1)
 
 
 async def test_restarted_expert_is_prefilled_from_the_beginning() -> None:
     first, second = Recorder(), Recorder()
-    async with open_lane(first) as lane:
-        pool = lane._shared.pool
-        lane.aim(target(15), None)
-        await lane.run(Reports())
+    async with open_prefill(first) as prefill:
+        pool = prefill._shared.pool
+        prefill.aim(target(15), None)
+        await prefill.run(Reports())
         pool._create = lambda spec: second
         await displace(pool)
         async with pool.acquire("e"):
             pass
-        lane.aim(target(19, 2), None)
-        await lane.run(Reports())
+        prefill.aim(target(19, 2), None)
+        await prefill.run(Reports())
     assert (first.lengths, second.lengths) == ([8, 16], [8, 16, 20])
 
 
 async def test_other_cache_salt_is_prefilled_from_the_beginning() -> None:
     expert = Recorder()
-    async with open_lane(expert) as lane:
+    async with open_prefill(expert) as prefill:
         for salt in (None, "salt"):
-            lane.aim(target(15), salt)
-            await lane.run(Reports())
+            prefill.aim(target(15), salt)
+            await prefill.run(Reports())
     assert expert.lengths == [8, 16, 8, 16]

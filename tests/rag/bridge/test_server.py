@@ -410,10 +410,11 @@ def test_run_bridge_serves_until_a_signal_and_ends_cleanly(
     code = (
         "import sys\n"
         "from argparse import Namespace\n"
-        "from livemind.rag import bridge, fake\n"
-        "bridge.MiniLMEmbedder = fake.FakeEmbedder\n"
+        "from livemind.rag.bridge import server\n"
+        "from livemind.rag.encoder.fake import FakeEmbedder\n"
+        "server.MiniLMEmbedder = FakeEmbedder\n"
         "args = Namespace(corpus=sys.argv[1], host='127.0.0.1', port=0)\n"
-        "sys.exit(bridge.run_bridge(args, lambda line: print(line, flush=True)))\n"
+        "sys.exit(server.run_bridge(args, lambda line: print(line, flush=True)))\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -504,10 +505,11 @@ from argparse import Namespace
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
-from livemind.rag import bridge, fake
+from livemind.rag.bridge import server
+from livemind.rag.encoder.fake import FakeEmbedder
 
 
-class Slow(fake.FakeEmbedder):
+class Slow(FakeEmbedder):
     def embed(self, texts):
         print("encoding", flush=True)
         time.sleep({seconds})
@@ -515,11 +517,11 @@ class Slow(fake.FakeEmbedder):
 
 
 if __name__ == "__main__":
-    bridge.MiniLMEmbedder = Slow
+    server.MiniLMEmbedder = Slow
     folder = {{sys.argv[1]: Path(sys.argv[2])}}
     args = Namespace(corpus=None, host="127.0.0.1", port=0)
     vars(args).update(folder)
-    sys.exit(bridge.run_bridge(args, lambda line: print(line, flush=True)))
+    sys.exit(server.run_bridge(args, lambda line: print(line, flush=True)))
 """
 
 
