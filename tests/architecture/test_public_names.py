@@ -100,3 +100,14 @@ def test_every_event_and_every_error_is_public() -> None:
 
 def test_livemind_dir_shows_its_names_without_loading_them() -> None:
     assert set(livemind.__all__) <= set(dir(livemind))
+
+
+def test_paths_in_deployed_commands_still_lead_there() -> None:
+    """``vllm serve`` is started with these names; the entry points of pyproject.toml are others."""
+    from livemind.backends import vllm_drafts
+    from livemind.backends.vllm import drafts
+    from livemind.orchestrator import cli
+
+    assert vllm_drafts.DraftProposer is drafts.DraftProposer
+    assert vllm_drafts.DraftWorker is drafts.DraftWorker
+    assert callable(cli.main)
