@@ -98,7 +98,7 @@ def engine_environment(spec: ExpertSpec, usable_cores: int) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
     }
     if spec.cpu_cores is None:
-        environment["OMP_NUM_THREADS"] = str(max(1, usable_cores // 2))
+        environment["OMP_NUM_THREADS"] = str(engine_threads(spec, usable_cores))
     if spec.enforce_eager:
         # vLLM's samplers carry @torch.compile of their own: seconds at a first request, and a C++
         # compiler that a user's machine may not have.
@@ -106,6 +106,14 @@ def engine_environment(spec: ExpertSpec, usable_cores: int) -> dict[str, str]:
     if is_local(model_location(spec)):
         environment["HF_HUB_OFFLINE"] = "1"
     return environment
+
+
+def engine_threads(spec: ExpertSpec, usable_cores: int) -> int:
+    """Return how many threads an engine computes on; see ``engine_environment``."""
+    if spec.cpu_cores is None:
+        return max(1, usable_cores // 2)
+    bounds = [part.split("-") for part in spec.cpu_cores.split(",")]
+    return sum(int(bound[-1]) - int(bound[0]) + 1 for bound in bounds)
 
 
 def engine_log_level(spec: ExpertSpec) -> str:

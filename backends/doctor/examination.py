@@ -19,7 +19,7 @@ from .number_checks import check_numbers
 from .plan import make_plan
 from .pool_checks import check_drafts, check_plan, check_remote, check_shares
 from .sizes import measure
-from .use_checks import check_answers, check_context, check_memory, weights_text
+from .use_checks import check_answers, check_context, check_memory, check_speed, weights_text
 
 __all__ = ["Question", "Subject", "examine"]
 
@@ -84,7 +84,7 @@ def examine(question: Question, engine: EngineTables | None = None) -> Report:
     findings = [
         finding
         for case in cases
-        for finding in _judge(case, formats[case.where], plan.budget_bytes)
+        for finding in _judge(case, formats[case.where], question.host, plan.budget_bytes)
     ]
     remote = (s for s in question.subjects if s.spec.kind == "remote")
     findings += [finding for s in remote for finding in check_remote(s, os.environ)]
@@ -122,13 +122,14 @@ def _formats(question: Question) -> dict[str, Formats]:
     return {s.where: found[s.spec.expert_id] for s in subjects}
 
 
-def _judge(case: Case, formats: Formats, budget: int) -> Iterator[Finding]:
+def _judge(case: Case, formats: Formats, host: Host | None, budget: int) -> Iterator[Finding]:
     yield from check_files(case)
     yield from check_engine(case)
     yield from check_numbers(case, formats)
     yield from check_context(case)
     yield from check_answers(case)
     yield from check_memory(case, budget)
+    yield from check_speed(case, host)
 
 
 def _facts(case: Case, fast: Case | None) -> ExpertFacts:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from ..engine_args import engine_threads, usable_cores
+from ..machine.speeds import PROMPT_TOKENS
 from .case import Case
 from .findings import Finding
+from .formats import Host
 from .quantities import GIB, gib
 
 
@@ -90,6 +93,33 @@ def check_memory(case: Case, budget: int) -> Iterator[Finding]:
     else:
         change = "a smaller {.kv_cache_gib} or {.max_num_batched_tokens}, or more memory"
     yield case.finding("error", "expert_too_large", "model_path", case.name, why, change)
+
+
+def check_speed(case: Case, host: Host | None) -> Iterator[Finding]:
+    """Yield whether the first token of an ordinary prompt comes before ``timeout_s``.
+
+    By the measured products of this processor, on the engine's threads; where nothing has been
+    measured, or packed weights are computed, nothing is said.
+    """
+    parameters = case.sizes.parameters
+    each_ns = None if host is None else host.speeds.prefill_ns.get(case.sizes.dtype)
+    if host is None or not host.on_cpu or each_ns is None or parameters is None:
+        return
+    sparse = case.shape is not None and case.shape.experts  # computes with a part of its weights
+    if sparse or case.stored_quantization or case.spec.quantization:
+        return
+    threads = engine_threads(case.spec, usable_cores())
+    took_s = parameters * PROMPT_TOKENS * each_ns * 1e-9 / threads
+    if took_s <= case.spec.timeout_s:
+        return
+    why = (
+        f"a prompt of {PROMPT_TOKENS} tokens takes about {took_s:.0f} s in {case.sizes.dtype} on "
+        f"this processor, with {threads} thread{'' if threads == 1 else 's'}: its request has "
+        "failed by then"
+    )
+    change = f"{{.timeout_s}}: {2 * took_s:.0f}, or {{.model_path}}: a smaller model"
+    limit = f"{case.spec.timeout_s:g}"
+    yield case.finding("warning", "prefill_slow", "timeout_s", limit, why, change)
 
 
 def weights_text(case: Case) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import livemind
+from livemind.backends.doctor import Question, Subject, examine, use_checks
 from livemind.backends.doctor.engine_tables import EngineTables
 from livemind.backends.doctor.formats import Host, Room, fit_alone, fit_formats, tell_formats
 from livemind.backends.doctor.quantities import GIB
@@ -207,3 +208,31 @@ def test_check_five_models_become_float32_only_as_far_as_all_fit(
     assert report["plan"]["fits"]
     assert dtypes["phi4_fast"] == fast
     assert dtypes["gemma3_multimodal"] == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, "takes about 173 s in float32 on this processor, with 1 thread:"),
+        ({"cpu_cores": "0-1,4"}, None),
+        ({"timeout_s": 200.0}, None),
+        ({"dtype": "bfloat16"}, "takes about 1726 s in bfloat16"),
+    ],
+    ids=["default", "three cores", "patient", "emulated"],
+)
+def test_check_prefill_that_outlasts_the_timeout_is_a_warning(
+    models: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], told: str | None
+) -> None:
+    monkeypatch.setattr(use_checks, "usable_cores", lambda: 2)
+    measured = Speeds(
+        expected(NARROW).costs, "probe", {"float32": 0.03, "bfloat16": 0.3, "float16": 0.2}
+    )
+    asked = spec(models / "Phi-4-mini-instruct", **settings)
+    question = Question(
+        [Subject("experts[0]", asked)], 512 * GIB, host=Host(NARROW, measured, ENGINE)
+    )
+    found = [f for f in examine(question, ENGINE).findings if f.code == "prefill_slow"]
+    assert [told is not None] == [bool(found)]
+    if told is not None:
+        assert told in found[0].why
+        assert found[0].where == "experts[0].timeout_s"

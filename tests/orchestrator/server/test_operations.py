@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from livemind import kernels
 from livemind.backends.errors import ExpertUnavailable
 from livemind.backends.fake import FakeExpert
+from livemind.backends.machine.processor import this_processor
 
 
 def sample(doors: Any, name: str, **labels: str) -> float | None:
@@ -103,6 +105,15 @@ async def test_expert_that_loads_tells_its_progress_in_stats_metrics_and_events(
         assert (sample(doors, "livemind_expert_load_progress", expert="slow") or 0.0) > 0.0
         transitions = "livemind_expert_transitions_total"
         assert sample(doors, transitions, expert="slow", what="loads") == 0.0
+
+
+async def test_stats_name_the_processor_and_what_experts_compute_in(serve: Any) -> None:
+    async with serve() as doors:
+        stats = (await doors.ask("GET", "/stats"))[1]
+        assert stats["processor"]["instruction_sets"] == list(this_processor().instruction_sets)
+        assert stats["processor"]["kernels"] == kernels.isa()
+        [shown] = stats["experts"]
+        assert (shown["dtype"], shown["kv_cache_dtype"]) == (None, None)  # a fake computes nothing
 
 
 async def test_metrics_count_turns_tokens_ttft_and_requests(serve: Any) -> None:
