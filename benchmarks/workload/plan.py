@@ -21,7 +21,6 @@ PASTE = Arm("paste", "pasted", "live", speculation="draft", pasted=True)
 QUICK_ARMS = (REQUEST_AT_END, LIVE, PREFILL, DRAFT, PASTE)
 INTERFERENCE = "interference"
 QUICK_CASES = (*(arm.id for arm in QUICK_ARMS[1:]), INTERFERENCE)
-QUICK_PASTES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +169,7 @@ def quick_blocks(turns: int, cases: Sequence[str] = QUICK_CASES) -> tuple[Block,
         typed = [arm for arm in (LIVE, sometimes) if arm.id in cases]
         groups = [typed] if typed else []
         if PASTE.id in cases:
-            groups += [[PASTE]] * QUICK_PASTES
+            groups.append([PASTE])
         for number, arms in enumerate(groups):
             found.append(Block(len(found), (turn * 10 + number,), (REQUEST_AT_END, *arms)))
     return tuple(found)

@@ -83,7 +83,6 @@ def config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
 async def test_quick_every_turn_completes_identically_and_faster(
     config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("livemind.benchmarks.workload.plan.QUICK_PASTES", 1)
     monkeypatch.setattr("livemind.benchmarks.workload.plan.DRAFT", replace(DRAFT, pause_s=0.6))
     plan = Plan(
         experts=(RANDOM,),

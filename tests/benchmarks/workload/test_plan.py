@@ -23,7 +23,7 @@ def test_ablation_blocks_ask_every_conversation_once_in_every_arm() -> None:
 def test_quick_blocks_give_every_paste_its_own_reference() -> None:
     blocks = quick_blocks(2)
     assert [block.arms[1:] for block in blocks] == [
-        (LIVE, DRAFT), (PASTE,), (PASTE,), (LIVE, PREFILL), (PASTE,), (PASTE,),
+        (LIVE, DRAFT), (PASTE,), (LIVE, PREFILL), (PASTE,),
     ]  # fmt: skip
     assert {block.arms[0] for block in blocks} == {REQUEST_AT_END}
     asked = [number for block in blocks for number in block.conversations]
