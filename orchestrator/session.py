@@ -17,6 +17,7 @@ from ..backends.base import GenerationParams, Image, Message
 from .consensus.choice import Consensus
 from .errors import ErrorInfo, InvalidRequest, Overloaded, PayloadTooLarge, RevisionConflict
 from .events import Event, ExpertUpdated, ResponseDone
+from .turn.documents import DocumentState
 from .turn.loop import TurnLoop
 from .turn.outbox import Outbox
 from .turn.prompt import Context, without_documents
@@ -158,6 +159,7 @@ class Session:
         """
         self._refuse_while_answering()
         same = options == self._options
+        other_retrieval = options.retrieval != self._options.retrieval
         self._options = options
         self._turn_policy = self._policy_in_force()
         if history is not None and tuple(history) != without_documents(self._history):
@@ -169,7 +171,10 @@ class Session:
         loop.params = options.params
         loop.engine.cache_salt = options.cache_salt
         loop.engine.consensus = options.consensus
-        loop.state = replace(loop.state, policy=self._turn_policy, context=self._context())
+        docs = DocumentState() if other_retrieval else loop.state.docs
+        loop.state = replace(
+            loop.state, policy=self._turn_policy, context=self._context(), docs=docs
+        )
 
     def append(self, text: str, revision: int | None = None) -> None:
         """Add typed or spoken text at the end of the input."""

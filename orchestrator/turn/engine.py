@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import dataclasses
 import logging
 from collections.abc import Coroutine
 from contextlib import ExitStack, aclosing
@@ -34,6 +35,9 @@ from .shared import Listener, Shared
 from .values import Answer, DraftState, Prefill, Retrieve, Route
 
 log = logging.getLogger(__name__)
+
+RETRIEVAL_GRACE_S = 0.05
+"""How long after its deadline a retriever may still answer."""
 
 
 class Engine:
@@ -121,6 +125,9 @@ class Engine:
             result = RetrievalResult(action.revision, (), "no retrieval is configured")
         else:
             result = await self._passages(retriever, action, slot)
+        asked = self._retrievals.asked_in(slot)
+        if asked is not None and asked.revision > result.revision:  # a commit joined meanwhile
+            result = dataclasses.replace(result, revision=asked.revision)
         following = self._retrievals.answered(slot, asyncio.get_running_loop().time())
         if following is not None:
             self._run_retrieval(following, slot)
@@ -128,13 +135,17 @@ class Engine:
 
     async def _passages(self, retriever: Retriever, action: Retrieve, slot: int) -> RetrievalResult:
         try:
-            return await retriever.retrieve(
-                action.text,
-                revision=action.revision,
-                partial=action.partial,
-                deadline_ms=action.deadline_s * 1000,
-                session_id=f"{self._session_id}.{slot}",  # a newer revision stops older ones there
-            )
+            async with asyncio.timeout(action.deadline_s + RETRIEVAL_GRACE_S):
+                return await retriever.retrieve(
+                    action.text,
+                    revision=action.revision,
+                    partial=action.partial,
+                    deadline_ms=action.deadline_s * 1000,
+                    # a newer revision stops older ones there
+                    session_id=f"{self._session_id}.{slot}",
+                )
+        except TimeoutError:
+            return RetrievalResult(action.revision, (), "timeout")
         except Exception as error:  # a retriever of the embedding program, for example
             log.error("retrieval failed: %s", type(error).__name__)
             return RetrievalResult(action.revision, (), "failed")
@@ -157,7 +168,8 @@ class Engine:
             self._run_prefill(running)
 
     def _run_prefill(self, running: ExpertPrefill) -> None:
-        if running.task is None or running.task.done():
+        # one that is cancelled but not over yet does not come back to a newer target
+        if running.task is None or running.task.done() or running.task.cancelling():
             run = running.run(self._listener.prefilled)
             running.task = self._spawn(run, f"prefill-{running.expert}")
 

@@ -9,7 +9,7 @@ is for the same text and in time. Pure: no await, no clock; ``engine.py`` perfor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .values import Retrieve
 
@@ -59,11 +59,17 @@ class Retrievals:
             if one.query.text == query.text and one.until_s <= in_time_s
         }
         stop = tuple(slot for slot in running if slot not in joined)
-        self._running = joined
+        # its answer is this query's from now on: as that of the older one it would come too late
+        self._running = {slot: replace(one, query=query) for slot, one in joined.items()}
         if joined:
             return Verdict(None, stop)
         self._start(0, query, now_s)
         return Verdict(0, stop)
+
+    def asked_in(self, slot: int) -> Retrieve | None:
+        """Return the query that a slot's retrieval answers by now; None = nobody's any more."""
+        running = self._running.get(slot)
+        return None if running is None else running.query
 
     def answered(self, slot: int, now_s: float) -> Retrieve | None:
         """Note that a slot's retrieval has answered; return the one that runs there now."""

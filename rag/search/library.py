@@ -120,9 +120,13 @@ class Library:
         if name not in self._stores:
             if len(self._stores) >= MAX_COLLECTIONS:
                 raise StoreError(f"collections: {MAX_COLLECTIONS} exist, the limit")
-            store = await self.write(lambda: self._stores.get(name) or self._open(name))
-            self._stores[name] = store
+            await self.write(lambda: self._opened(name))
         return self._stores[name]
+
+    def _opened(self, name: str) -> None:
+        """Open a collection unless that has been done; in the one thread that writes."""
+        if name not in self._stores:
+            self._stores[name] = self._open(name)
 
     async def read(self, work: Callable[[], T]) -> T:
         """Run what reads a few rows for a retrieval; dropped if not begun when cancelled."""

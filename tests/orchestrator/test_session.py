@@ -24,7 +24,8 @@ from livemind.orchestrator.errors import (
 from livemind.orchestrator.routing.estimate import RouteEstimate
 from livemind.orchestrator.session import Limits, SessionOptions
 from livemind.orchestrator.turn.engine import Engine
-from livemind.rag.base import RetrievalResult
+from livemind.orchestrator.turn.values import Policy
+from livemind.rag.base import Passage, RetrievalResult
 
 PINNED = SessionOptions(pinned="strong")
 QUESTION = "what is the port of kestrel?"
@@ -810,6 +811,90 @@ def test_reader_far_behind_is_refused_another_turn_and_loses_nothing(
         seen = [event async for event in session.events()]
         assert [type(e) for e in seen].count(events.ResponseDone) == len(stage.done) == 2
         assert live.text_of(seen) == "A B C" * 2
+
+    virtual_run(main())
+
+
+class ByText:
+    """Answers each text after its own time, whatever deadline it is given."""
+
+    def __init__(self, **delays_s: float) -> None:
+        self.delays_s = {text.replace("_", " "): delay_s for text, delay_s in delays_s.items()}
+
+    async def retrieve(
+        self, query: str, *, revision: int, partial: bool, deadline_ms: float, session_id: str
+    ) -> RetrievalResult:
+        await asyncio.sleep(self.delays_s.get(query, 0.01))
+        return RetrievalResult(revision, (Passage(query, "f.md", f"about {query}", 1.0),))
+
+    async def aclose(self) -> None:
+        pass
+
+
+RETRIEVING = SessionOptions(retrieval=True, speculation="prefill")
+
+
+def test_commit_of_a_shorter_text_takes_the_retrieval_that_runs_for_it(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    """A final transcript shorter than the last partial: a newer revision has been answered."""
+
+    async def main() -> None:
+        retriever = ByText(what_is_the_harbour=0.4, what_is_the_harbour_of=0.05)
+        async with (
+            live.open_stage(strong(), retriever=retriever) as stage,
+            stage.session(RETRIEVING, pinned="strong", retrieval=True) as session,
+        ):
+            session.replace("what is the harbour ")
+            await asyncio.sleep(0.1)
+            session.replace("what is the harbour of ")
+            await asyncio.sleep(0.15)
+            began_s = asyncio.get_running_loop().time()
+            seen = await live.answer(session, "what is the harbour")
+            assert asyncio.get_running_loop().time() - began_s < 1.5
+            done = live.done_of(seen)
+            assert done.status == "completed"
+            assert done.documents.before == ("what is the harbour",)
+
+    virtual_run(main())
+
+
+def test_update_retrieval_off_takes_the_passages_away(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        text = "what is the harbour of the big town on the coast "
+        async with (
+            live.open_stage(strong(), retriever=ByText()) as stage,
+            stage.session(RETRIEVING, pinned="strong", retrieval=True) as session,
+        ):
+            session.replace(text)
+            await asyncio.sleep(0.3)
+            session.update(replace(RETRIEVING, retrieval=False))
+            done = live.done_of(await live.answer(session))
+            assert (done.documents.before, done.documents.behind) == ((), ())
+            assert "about" not in "".join(message.content for message in session.conversation[:-1])
+
+    virtual_run(main())
+
+
+def test_retriever_that_ignores_its_deadline_does_not_hold_the_answer(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        async with (
+            live.open_stage(strong(), retriever=ByText(hello_big_world=3.0)) as stage,
+            stage.session(RETRIEVING, pinned="strong", retrieval=True) as session,
+        ):
+            began_s = asyncio.get_running_loop().time()
+            stream = session.commit("hello big world")
+            async for event in stream:
+                if isinstance(event, events.ResponseTextDelta):
+                    break
+            waited_s = asyncio.get_running_loop().time() - began_s
+            assert waited_s < Policy().retrieve_deadline_s + 0.05 + 0.5  # and the first token
+            rest = [event async for event in stream]
+            assert rest[-1].degraded == ("timeout",)
 
     virtual_run(main())
 
