@@ -24,7 +24,7 @@ class ExpertSpec:
         priority: the operator's ranking between experts; used by the router, not by the engine.
         quantization, dtype, max_model_len, max_num_seqs, max_num_batched_tokens, enforce_eager,
             block_size, gpu_memory_utilization, kv_cache_dtype: vLLM's arguments of the same name;
-            None = its own default. ``dtype`` ``auto``: ``doctor/formats.py`` chooses.
+            None = its own default. ``dtype`` ``auto``: ``doctor/number_formats.py`` chooses.
         kv_cache_fallback: start with a KV cache in the model's format where the processor cannot
             have the 8-bit one that was asked for.
         kv_cache_gib: KV cache size of a CPU engine, GiB; unused where the share of a GPU's memory

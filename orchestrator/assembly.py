@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from ..backends.base import Expert
-from ..backends.doctor.formats import Formats, Room, fit_formats, tell_formats, this_host
+from ..backends.doctor.number_formats import Formats, Room, fit_formats, tell_formats, this_host
 from ..backends.machine.memory import machine_memory
 from ..backends.pool.footprint import memory_need
 from ..backends.pool.pool import ExpertState, Pool

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .examination import Question, Subject, examine
 from .findings import ExpertFacts, Finding, Plan, Report
-from .formats import Host, this_host
+from .number_formats import Host, this_host
 
 __all__ = [
     "ExpertFacts",

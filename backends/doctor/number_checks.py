@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from .case import Case
 from .findings import Finding
-from .formats import Formats
+from .number_formats import Formats
 from .quantities import gib
 from .sizes import stored_dtype
 

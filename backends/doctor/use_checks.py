@@ -9,7 +9,7 @@ from ..engine_args import engine_threads, usable_cores
 from ..machine.speeds import PROMPT_TOKENS
 from .case import Case
 from .findings import Finding
-from .formats import Host
+from .number_formats import Host
 from .quantities import GIB, gib
 
 

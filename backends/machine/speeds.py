@@ -1,7 +1,7 @@
 """How fast this processor computes in each number format: by its flags, then measured and kept.
 
 Owns the measurement's file in the user's cache, ``livemind/speeds.json``. What follows from it for
-a model is decided in ``doctor/formats.py``.
+a model is decided in ``doctor/number_formats.py``.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from ..base import (
     TokenPrompt,
     Usage,
 )
-from ..doctor.formats import fit_alone, tell_formats
+from ..doctor.number_formats import fit_alone, tell_formats
 from ..drafts import DraftCount, DraftFeed
 from ..errors import ExpertError, ExpertTimeout, ExpertUnavailable, PromptRejected
 from ..spec import ExpertSpec

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from ...backends.doctor.formats import fit_alone
+from ...backends.doctor.number_formats import fit_alone
 from ...backends.engine_args import engine_args, engine_environment, usable_cores
 from ...backends.spec import ExpertSpec
 from .server_process import free_port, serving

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from livemind.backends.doctor.engine_tables import EngineTables, installed_engine, read_tables
-from livemind.backends.doctor.formats import Host
+from livemind.backends.doctor.number_formats import Host
 from livemind.backends.doctor.safetensors_header import ELEMENT_BITS
 from livemind.backends.machine.processor import Processor
 from livemind.backends.machine.speeds import expected

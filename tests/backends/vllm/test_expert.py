@@ -19,8 +19,8 @@ import pytest
 from msgspec.structs import replace
 
 from livemind.backends.base import Chunk, Draft, GenerationParams, Message, Priority, TokenPrompt
-from livemind.backends.doctor import formats
-from livemind.backends.doctor.formats import fit_alone
+from livemind.backends.doctor import number_formats as formats
+from livemind.backends.doctor.number_formats import fit_alone
 from livemind.backends.drafts import DraftFeed
 from livemind.backends.errors import ExpertUnavailable, PromptRejected
 from livemind.backends.machine.processor import Processor

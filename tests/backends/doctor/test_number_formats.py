@@ -13,7 +13,7 @@ import pytest
 import livemind
 from livemind.backends.doctor import Question, Subject, examine, use_checks
 from livemind.backends.doctor.engine_tables import EngineTables
-from livemind.backends.doctor.formats import Host, Room, fit_alone, fit_formats, tell_formats
+from livemind.backends.doctor.number_formats import Host, Room, fit_alone, fit_formats, tell_formats
 from livemind.backends.doctor.quantities import GIB
 from livemind.backends.machine.processor import Processor
 from livemind.backends.machine.speeds import Speeds, expected
@@ -174,7 +174,7 @@ def test_fit_alone_explicit_format_is_not_worth_a_measurement(
     def fail(processor: Processor) -> Speeds:
         raise AssertionError("measured")
 
-    monkeypatch.setattr("livemind.backends.doctor.formats.measured_speeds", fail)
+    monkeypatch.setattr("livemind.backends.doctor.number_formats.measured_speeds", fail)
     asked = spec(small(tmp_path, "bfloat16"), dtype="bfloat16")
     assert fit_alone(asked).spec == asked
 
