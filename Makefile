@@ -38,7 +38,7 @@ PACKAGE := $(STAMPS)/package-$(call key,pyproject.toml $(SOURCES))-$(MODULES)-$(
 
 CXX_FILES = $(shell git ls-files '*.cc' '*.h')
 MYPY_ROOT := .cache/mypy
-MYPY_PARTS := __init__.py orchestrator backends rag kernels benchmarks tests
+MYPY_PARTS := __init__.py public.py orchestrator backends rag kernels benchmarks tests
 
 .PHONY: help install dev serve test test-arm test-avx2 test-native check types bench lock clean
 

@@ -118,6 +118,7 @@ async def _measure(plan: Plan, console: Console, measured: Measured) -> None:
 
         config = settings(plan, f"{folder}/engines.log")
         async with LiveMind.from_config(Settings.model_validate(config)) as mind:
+            measured.environment["dtypes"] = report.dtypes(mind.stats())
             recorder = Recorder(plan, Asker(mind), step, measured.rows)
             await recorder.warm_up()
             for part in plan.parts:

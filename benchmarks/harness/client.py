@@ -18,7 +18,7 @@ import aiohttp
 from ..bench import BenchmarkFailed
 from ..figures.answer import Answer, ArmFailure, Json, error_text, reported
 from ..workload.typing_model import Key
-from . import wire
+from . import report, wire
 from .http_stream import HttpFailure, HttpStream
 
 CHAT = "/v1/chat/completions"
@@ -70,6 +70,14 @@ class Client:
                 return list((await response.json())["data"])
         except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError) as exc:
             raise BenchmarkFailed(f"{url}: {type(exc).__name__}: {exc}") from None
+
+    async def dtypes(self) -> dict[str, str | None]:
+        """Return what each expert of a LiveMind server computes in; nothing of another server."""
+        try:
+            async with self._http.get(f"{self._url}/stats") as response:
+                return report.dtypes(await response.json())
+        except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
 
     async def chat(self, body: Mapping[str, object]) -> Answer:
         """Send a whole turn at once, as any OpenAI client does. Never raises but on cancel."""

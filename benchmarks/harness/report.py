@@ -71,6 +71,11 @@ def environment() -> Json:
     return {"commit": commit(), "machine": machine(), "versions": versions()}
 
 
+def dtypes(stats: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return what the experts of ``LiveMind.stats`` compute in; None = not on this machine."""
+    return {expert["expert_id"]: expert["dtype"] for expert in stats["experts"]}
+
+
 def write(file: Path, report: Mapping[str, Any]) -> None:
     """Write the report as JSON, whole or not at all."""
     partial = file.with_suffix(f"{file.suffix}.partial")

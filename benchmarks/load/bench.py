@@ -139,7 +139,7 @@ async def _measure(
         if "sessions" in parts:
             display.update(task, total=ladder.steps())
             measured.ladder = LadderResult(ladder)
-            await _climb(measured.ladder, folder, say)
+            measured.environment["dtypes"] = await _climb(measured.ladder, folder, say)
         if "peers" in parts:
             measured.peers = peers_run.PeersResult(seed)
             display.update(task, total=measured.peers.steps())
@@ -150,13 +150,15 @@ async def _measure(
             await third_party.measure(measured.third_party, folder, say)
 
 
-async def _climb(result: LadderResult, folder: Path, say: Say) -> None:
+async def _climb(result: LadderResult, folder: Path, say: Say) -> dict[str, str | None]:
+    """Climb the ladder; return what the experts computed in."""
     say("starting LiveMind", 0)
     await prepare([RANDOM])
     config = server_config([RANDOM])
     config["server"] = {"max_concurrent_turns": 2 * MOST_SESSIONS}
     async with running(config, folder, folder / "livemind.log") as url, Client(url) as client:
         await Ladder(client, result, say).climb()
+        return await client.dtypes()
 
 
 def _parts(options: argparse.Namespace) -> tuple[str, ...]:

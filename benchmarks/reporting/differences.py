@@ -258,8 +258,10 @@ def _warnings(a: Json, b: Json) -> Iterator[str]:
             yield f"{side} was interrupted: it holds what was measured until then"
         if str(one.get("commit") or "").endswith("+changes"):
             yield f"{side} ran a source tree with uncommitted changes"
-    busy = {"load_average_1m"}
+    busy = {"load_average_1m", "turn_costs"}
     parts = {part: (a[part], b[part]) for part in ("machine", "versions")}
+    if a.get("dtypes") and b.get("dtypes"):  # older reports do not tell
+        parts["dtypes"] = (a["dtypes"], b["dtypes"])
     parts["config"] = _of_shared_arms(a["config"], b["config"])
     for part, sides in parts.items():
         for key, before, after in _differing(*sides):

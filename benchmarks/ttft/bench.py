@@ -201,6 +201,8 @@ async def _perform(
         for case in run.plan.cases()
         if documents_tokens is None or case.documents_tokens == documents_tokens
     ]
+    if client is not None:
+        measured.environment["dtypes"] = await client.dtypes()
     async with watch_loop(measured.ticks):
         await run.run(targets, cases)
         if run.plan.interference_pairs and client is not None:

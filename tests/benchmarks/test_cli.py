@@ -61,6 +61,7 @@ def test_ttft_writes_the_report_in_the_common_shape(url: str, tmp_path: Path) ->
     assert report["machine"]["instruction_sets"]
     assert report["machine"]["kernels"]
     assert report["machine"]["turn_costs"]["source"] in ("probe", "flags")
+    assert report["dtypes"] == {}  # the fake has no /stats
     assert report["config"]["workload"] is None  # a server that runs is asked as it is
     assert set(report["versions"]) >= {"python", "livemind", "torch", "vllm"}
 
