@@ -14,6 +14,7 @@ from livemind.backends.machine.processor import X86, this_processor
 
 pytest.importorskip("vllm")
 
+FOLDER = Path(__file__).parents[2] / "isa"
 PROGRAM = """
 import json, re, sys
 import vllm._custom_ops
@@ -49,8 +50,7 @@ def test_kernels_bench_takes_operators_from_the_extension_that_vllm_chose(
     extension: str, isa: str
 ) -> None:
     """A second extension in one process ends the interpreter: operators are registered twice."""
-    folder = Path(__file__).parents[2] / "isa"
-    environment = {**os.environ, "PYTHONPATH": str(folder), "LIVEMIND_TEST_ISA": isa}
+    environment = {**os.environ, "PYTHONPATH": str(FOLDER), "LIVEMIND_TEST_ISA": isa}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         env=environment,
@@ -63,3 +63,22 @@ def test_kernels_bench_takes_operators_from_the_extension_that_vllm_chose(
     assert found["loaded"] == [extension]
     assert {name: why for name, why in found["absent"].items() if "norm" in name and why} == {}
     assert bool(found["absent"]["q4.m1"]) == (not found["int4"])
+
+
+@pytest.mark.parametrize(
+    ("isa", "left"),
+    [("avx2", "avx2 fma sse4_1"), ("avx512", "avx2 fma avx512f avx512bw sse4_1")],
+)
+def test_lesser_processor_hides_the_flags_of_the_better_one(isa: str, left: str) -> None:
+    """What ``make test-avx2`` puts into every process, on flags that this machine may lack."""
+    told = "avx2 fma avx_vnni avx512f avx512bw avx512_bf16 avx512_vnni amx_tile amx_bf16 sse4_1"
+    code = (
+        "import re, sitecustomize\n"
+        f"print(*re.sub(sitecustomize._HIDDEN[{isa!r}], '', {told!r}).split())"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(FOLDER), "LIVEMIND_TEST_ISA": isa}
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) <= set(told.split())
+    assert set(left.split()) <= set(done.stdout.split())
+    assert not {"avx512_bf16", "amx_tile", "avx512_vnni"} & set(done.stdout.split())
