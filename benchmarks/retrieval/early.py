@@ -4,7 +4,7 @@ Two measures. The point of sufficiency and the share H of a retrieval's time tha
 input hides follow arXiv 2606.20113: the first word from which on the results have an answering
 page; where the whole question does not find one, from which on the best passage is the final one.
 The second types the question into the orchestrator's own planner and queue of retrievals
-(``retrieval_play.py``).
+(``play.py``).
 """
 
 from __future__ import annotations

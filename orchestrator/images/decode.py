@@ -1,7 +1,7 @@
 """Images of a request: from a data: URL or bytes to something an expert may be given.
 
 Owns what is refused: too many, too large, too many pixels, no image at all. Fetching is
-``image_fetch.py``'s.
+``fetch.py``'s.
 """
 
 from __future__ import annotations
