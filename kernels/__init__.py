@@ -2,7 +2,7 @@
 
 Importing this package loads neither. The first use of a kernel chooses, once per process: the
 compiled module picks the fastest tier that the processor runs, and where the package was built
-without a compiler ``reference.py`` computes the same in NumPy. ``LIVEMIND_KERNELS_ISA`` forces a
+without a compiler ``reference`` computes the same in NumPy. ``LIVEMIND_KERNELS_ISA`` forces a
 choice: ``numpy``, ``scalar``, ``neon``, ``neon_dot``, ``neon_mm``, ``avx2``, ``avx512`` or
 ``avx512_dl``; one that cannot run here is refused by name. See docs/kernels.md.
 """

@@ -1,4 +1,4 @@
-"""The names of all kernels; each exists in ``reference.py`` and in the compiled module."""
+"""The names of all kernels; each exists in ``reference`` and in the compiled module."""
 
 KERNELS = (
     "apply_penalties",

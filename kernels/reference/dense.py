@@ -1,4 +1,4 @@
-"""Matrix product, attention and 8-bit floats in NumPy; ``reference.py`` says what holds for all."""
+"""Matrix product, attention and 8-bit floats in NumPy; ``reference`` says what holds for all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One layer of a BERT encoder in NumPy; ``reference.py`` says what holds for all."""
+"""One layer of a BERT encoder in NumPy; ``reference`` says what holds for all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kernels inside a transformer in NumPy; ``reference.py`` says what holds for all kernels."""
+"""Kernels inside a transformer in NumPy; ``reference`` says what holds for all kernels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kernels over logits in NumPy; ``reference.py`` says what holds for all kernels."""
+"""Kernels over logits in NumPy; ``reference`` says what holds for all kernels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Similarity of embeddings in NumPy; ``reference.py`` says what holds for all kernels."""
+"""Similarity of embeddings in NumPy; ``reference`` says what holds for all kernels."""
 
 from __future__ import annotations
 

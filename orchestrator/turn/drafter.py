@@ -1,7 +1,7 @@
 """Generates drafts for one session, and yields to foreground work.
 
 Owns the drafts until one is adopted. When to draft and what may be adopted is the planner's
-decision; the buffer itself is in `draft.py`.
+decision; the buffer itself is in `hidden_answer.py`.
 """
 
 from __future__ import annotations
