@@ -51,13 +51,17 @@ AUTO = (None, "auto")
 
 @dataclass(frozen=True, slots=True)
 class ExpertInfo:
-    """What can be known of an expert from outside."""
+    """What can be known of an expert from outside.
+
+    ``dtype``: the number format it computes in, or will; None = not on this machine.
+    """
 
     expert_id: str
     domain: str
     state: str
     max_model_len: int | None
     detail: str = ""
+    dtype: str | None = None
 
 
 class LiveMind:
@@ -333,8 +337,9 @@ class LiveMind:
             loaded = pool.ready(state.expert_id)
             config = domains[state.expert_id]
             limit = loaded.capabilities.max_model_len if loaded else config.max_model_len
+            dtype = self._number_formats(state.expert_id)["dtype"]
             infos.append(
-                ExpertInfo(state.expert_id, config.domain, state.state, limit, state.detail)
+                ExpertInfo(state.expert_id, config.domain, state.state, limit, state.detail, dtype)
             )
         return tuple(infos)
 

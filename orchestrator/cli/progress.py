@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from ... import kernels
+
 if TYPE_CHECKING:
     from ...backends.pool.pool import ExpertState
     from ..live_mind import LiveMind
@@ -89,6 +91,9 @@ def ready_lines(mind: LiveMind, host: str, port: int, bridge: str | None) -> Ite
     states = [info.state for info in mind.experts()]
     loaded = f"{states.count('ready')} of {len(states)} experts loaded"
     yield f"[bold green]LiveMind is ready[/] on {base} ({loaded})"
+    loaded_in = {info.dtype for info in mind.experts() if info.state == "ready" and info.dtype}
+    if loaded_in:
+        yield f"  computing   in {', '.join(sorted(loaded_in))} ({kernels.isa()}), see /stats"
     if bridge is not None:
         yield f"  passages    {bridge} (started here)"
     default_port = (
