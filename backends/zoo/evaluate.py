@@ -1,8 +1,8 @@
 """Measure the embedded experts on held-out questions: `python -m livemind.backends.zoo.evaluate`.
 
 Every expert answers the same seeded held-out prompts of every domain, greedily, with the library's
-own Llama in bfloat16. An answer counts when it is exact; code counts when it computes the right
-values (see `check.py`).
+own Llama in bfloat16, in float32 where that is emulated. An answer counts when it is exact; code
+counts when it computes the right values (see `check.py`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, Final
 import torch
 from rich.progress import track
 
+from ..machine.processor import this_processor
 from .catalog import model_names, model_path
 from .check import is_correct
 from .data import DOMAINS, Example, examples
@@ -32,11 +33,12 @@ class Answerer:
     """Greedy answers of one model directory."""
 
     def __init__(self, directory: Path) -> None:
-        """Load the model with transformers, in bfloat16 on the CPU."""
+        """Load the model with transformers, in bfloat16; in float32 where that is emulated."""
         from transformers import AutoModelForCausalLM
 
+        native = this_processor().multiplies_bfloat16
         self._model: Any = AutoModelForCausalLM.from_pretrained(
-            directory, dtype=torch.bfloat16
+            directory, dtype=torch.bfloat16 if native else torch.float32
         ).eval()
         self._tokenizer = load_tokenizer()
         self._pad = token_id(PAD)

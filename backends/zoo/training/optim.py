@@ -9,17 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...machine.processor import this_processor
+
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalise(gradients: Tensor, steps: int = 5) -> Tensor:
     """Return the nearest semi-orthogonal matrices of a batch (n, rows, columns).
 
-    Newton-Schulz in bfloat16. Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in
-    neural networks".
+    Newton-Schulz in bfloat16, in float32 where that is emulated.
+    Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
     """
     a, b, c = _NEWTON_SCHULZ
-    x = gradients.bfloat16()
+    x = gradients.bfloat16() if this_processor().multiplies_bfloat16 else gradients.float()
     transposed = x.shape[-2] > x.shape[-1]
     if transposed:
         x = x.mT

@@ -18,6 +18,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.nn import functional as F
 
+from ...machine.processor import this_processor
 from ..model import LookupLlama
 from ..tokenizer import domain_words, load_tokenizer
 from .batches import Batch, exact, pool, stream
@@ -99,7 +100,7 @@ class Run:
         groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
         for group, rate in zip(groups, self.rates, strict=True):
             group["lr"] = rate * factor
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=this_processor().multiplies_bfloat16):
             logits = self.model(batch.ids, batch.positions)
         loss = F.cross_entropy(logits.float(), batch.targets)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -113,7 +114,7 @@ class Run:
     @torch.no_grad()
     def held_out_exact(self) -> float:
         """Return the share of exact answers on held-out conversations of the last stage's shape."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=this_processor().multiplies_bfloat16):
             hits = [exact(self.model(batch.ids, batch.positions), batch) for batch in self.held_out]
         return torch.cat(hits).float().mean().item()
 
