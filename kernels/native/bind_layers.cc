@@ -1,4 +1,4 @@
-// Python face of the kernels inside a transformer; kernels/reference/__init__.py says what each means.
+// Python face of the kernels inside a transformer; kernels/reference says what each means.
 
 #include <cmath>
 #include <limits>

@@ -1,4 +1,4 @@
-// Python face of the kernels over logits and embeddings; kernels/reference/__init__.py says what each means.
+// Python face of the kernels over logits and embeddings; kernels/reference says what each means.
 
 #include <vector>
 

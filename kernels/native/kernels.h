@@ -24,7 +24,7 @@ struct Rows {
   std::ptrdiff_t stride;
 };
 
-// Limits of one row's next token; see kernels/reference/__init__.py::filter_logits.
+// Limits of one row's next token; see kernels/reference::filter_logits.
 struct Cut {
   std::int64_t top_k;  // n or more: off
   float top_p;         // 1 or more: off
@@ -63,7 +63,7 @@ struct EncoderLayer {
   float epsilon;
 };
 
-// Where a tier's function pointers live. Reference and error bounds: kernels/reference/__init__.py.
+// Where a tier's function pointers live. Reference and error bounds: kernels/reference.
 struct Kernels {
   const char* name;
   std::size_t lanes;  // float32 per register

@@ -40,7 +40,7 @@ void Select(const std::string& name) {
 }  // namespace
 
 PYBIND11_MODULE(_native, module) {
-  module.doc() = "Native kernels; kernels/reference/__init__.py says what each means.";
+  module.doc() = "Native kernels; kernels/reference says what each means.";
   livemind::Activate(livemind::BestTier());
   const char* forced = std::getenv("LIVEMIND_KERNELS_ISA");
   if (forced != nullptr && *forced != '\0' && std::strcmp(forced, "numpy") != 0) Select(forced);

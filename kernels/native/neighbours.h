@@ -1,6 +1,6 @@
 // The most similar rows of a matrix, over any tier's products.
 //
-// Callers guarantee the shapes; outputs alias nothing. References: kernels/reference/__init__.py.
+// Callers guarantee the shapes; outputs alias nothing. References: kernels/reference.
 
 #ifndef LIVEMIND_KERNELS_NATIVE_NEIGHBOURS_H_
 #define LIVEMIND_KERNELS_NATIVE_NEIGHBOURS_H_

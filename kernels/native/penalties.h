@@ -14,7 +14,7 @@ struct Penalties {
 
 // Changes the logits of the tokens in `prompt` and `output`; ids outside [0, vocabulary) are
 // padding. `counts` holds one number per token of the vocabulary, all zero before and after.
-// Reference: kernels/reference/__init__.py::apply_penalties.
+// Reference: kernels/reference::apply_penalties.
 void ApplyPenalties(float* logits, std::size_t vocabulary, const std::int64_t* prompt,
                     std::size_t prompt_length, const std::int64_t* output,
                     std::size_t output_length, Penalties penalties, std::uint32_t* counts);
