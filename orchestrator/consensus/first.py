@@ -7,9 +7,7 @@ from contextlib import aclosing
 
 from ...backends.base import Chunk
 from ...backends.drafts import DraftFeed
-from ..events import Settled
 from .panel import Panel
-from .report import SettledSpan
 from .task import Task, now_s, tokens_of
 
 
@@ -31,8 +29,6 @@ async def write_alone(
         async for chunk in stream:
             if began_s is None:
                 began_s = now_s()
-            report.generated += tokens_of(chunk)
-            if chunk.finish_reason is not None:
-                how: Settled = "verified" if report.drafted else "author"
-                report.spans.append(SettledSpan(task.leader, how, began_s, began_s))
+            ended = chunk.finish_reason is not None
+            report.saw(task.leader, tokens_of(chunk), began_s, ended=ended)
             yield chunk

@@ -59,6 +59,13 @@ class Report:
         """The generated tokens that are not part of the answer's chunks, or not yet."""
         return sum(self._aside.values())
 
+    def saw(self, author: str, tokens: int, began_s: float, *, ended: bool) -> None:
+        """Count a chunk of what ``author`` writes alone since ``began_s``; the last settles it."""
+        self.generated += tokens
+        if ended:
+            how: Settled = "verified" if self.drafted else "author"
+            self.spans.append(SettledSpan(author, how, began_s, began_s))
+
     def saw_aside(self, expert: str, tokens: int) -> None:
         """Count tokens that are not part of the answer's chunks, or not yet."""
         self.generated += tokens

@@ -269,10 +269,8 @@ class _Verification:
         self._task.report.abstained[self._task.leader] = failure.message
 
     def _continued(self, chunk: Chunk, began_s: float) -> Chunk:
-        report = self._task.report
-        report.generated += tokens_of(chunk)
-        if chunk.finish_reason is not None:
-            report.spans.append(SettledSpan(self._task.leader, "author", began_s, began_s))
+        ended = chunk.finish_reason is not None
+        self._task.report.saw(self._task.leader, tokens_of(chunk), began_s, ended=ended)
         if chunk.usage is None:
             return chunk
         tokens = chunk.usage.completion_tokens + self._tokens

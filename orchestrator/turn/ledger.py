@@ -20,6 +20,7 @@ class TurnRecord:
         expert: who answers; None until the answer begins.
         committed: the turn's own messages, as the expert sees them.
         shown: the text pieces that left the session.
+        ended: the terminal event; None before it.
         degraded: what the answer had to do without.
         documents: the retrieved passages that the answer was given.
         draft_prompt: prompt tokens that the newest draft computed itself.
@@ -47,15 +48,23 @@ class TurnRecord:
     draft_adopted: int = 0
     draft_wasted: int = 0
     report: Report | None = None
+    ended: ResponseDone | None = None
 
-    def saw(self, chunk: Chunk) -> None:
-        """Keep what the last chunks say of the whole answer; a server may send both apart."""
+    def saw(self, chunk: Chunk, now_s: float) -> bool:
+        """Take a chunk of the answer into the record; return whether it shows anything.
+
+        What the last chunks say of the whole answer is kept; a server may send both apart.
+        """
         if chunk.usage is not None:
             self.usage = chunk.usage
         if chunk.finish_reason is not None:
             self.finish_reason = chunk.finish_reason
+        shows = bool(chunk.text or chunk.logprobs)
+        if shows and self.first_delta_s is None:
+            self.first_delta_s = now_s
+        return shows
 
-    def done(
+    def end(
         self,
         response_id: str,
         revision: int,
@@ -65,11 +74,13 @@ class TurnRecord:
         now_s: float,
         rates: ExpertRates | None,
     ) -> ResponseDone:
-        """Return the turn's terminal event."""
+        """Return the one terminal event: that of the first call, whatever later ones say."""
+        if self.ended is not None:
+            return self.ended
         estimate = None
         if self.usage is not None and rates is not None:
             estimate = rates.ttft_ms(self.usage.prompt_tokens)
-        return ResponseDone(
+        self.ended = ResponseDone(
             response_id,
             revision,
             status,
@@ -83,6 +94,7 @@ class TurnRecord:
             self.documents,
             self._consensus(),
         )
+        return self.ended
 
     def _consensus(self) -> ConsensusRecord | None:
         if self.report is None:
@@ -135,6 +147,12 @@ class TurnRecord:
             drafts=self.drafts,
             cost_multiplier=multiplier,
         )
+
+
+def turn_timeout(limit_s: float) -> ErrorInfo:
+    """Return why a turn ends that has taken ``server.turn_timeout_s``."""
+    message = f"no answer within {limit_s:g} s (server.turn_timeout_s)"
+    return ErrorInfo(504, message, "timeout", None, "timeout")
 
 
 def _drafted(usage: Usage | None) -> tuple[int, int] | None:

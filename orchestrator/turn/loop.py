@@ -30,7 +30,7 @@ from ..routing.estimate import RouteEstimate
 from ..routing.signals import estimated_tokens
 from . import planner, values
 from .engine import Engine
-from .ledger import TurnRecord
+from .ledger import TurnRecord, turn_timeout
 from .outbox import Outbox
 from .prompt import build
 from .shared import Shared
@@ -175,11 +175,8 @@ class TurnLoop:
     def answer_chunk(self, chunk: Chunk) -> None:
         """See ``engine.Listener``."""
         record = self.record
-        record.saw(chunk)
-        if not chunk.text and not chunk.logprobs:
+        if not record.saw(chunk, self.now()):
             return
-        if record.first_delta_s is None:
-            record.first_delta_s = self.now()
         response_id = self.state.response_id
         delta = ResponseTextDelta(response_id, chunk.text, chunk.token_ids, chunk.logprobs)
         if self._outbox.put(delta):
@@ -264,7 +261,7 @@ class TurnLoop:
         if status == "completed":
             self._outbox.put(ResponseTextDone(state.response_id, text))
         rates = self._shared.rates[record.expert] if record.expert is not None else None
-        done = record.done(
+        done = record.end(
             state.response_id, state.revision, status, error, now_s=self.now(), rates=rates
         )
         committed = record.committed if status != "failed" else ()
@@ -297,5 +294,4 @@ class TurnLoop:
         self._apply(planner.on_timer(self.state, max(due_s, self.now())))
 
     def _too_late(self) -> None:
-        limit_s = self._turn_timeout_s
-        self.cancel(ErrorInfo(504, f"no answer within {limit_s:g} s", "timeout", None, "timeout"))
+        self.cancel(turn_timeout(self._turn_timeout_s))

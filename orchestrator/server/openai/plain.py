@@ -13,11 +13,11 @@ from typing import Self
 
 from ....backends.base import Chunk, GenerationParams
 from ....backends.remote.affinity import affinity_key
-from ...consensus.report import Report, SettledSpan
+from ...consensus.report import Report
 from ...consensus.task import tokens_of
 from ...errors import ErrorInfo, Overloaded
 from ...events import ResponseDone, ResponseTextDelta, Status
-from ...turn.ledger import TurnRecord
+from ...turn.ledger import TurnRecord, turn_timeout
 from ...turn.prompt import Context, build
 from ..middleware import TurnFailed, error_info
 from ..schema import ChatRequest, CompletionRequest
@@ -78,7 +78,6 @@ class PlainTurn(AbstractAsyncContextManager["PlainTurn"]):
 
     Attributes:
         expert: who answers.
-        done: the turn's end; None before it.
     """
 
     def __init__(
@@ -90,13 +89,12 @@ class PlainTurn(AbstractAsyncContextManager["PlainTurn"]):
         affinity: str | None,
     ) -> None:
         self.expert = expert
-        self.done: ResponseDone | None = None
         self._state = state
         self._request_id = request_id
         self._chunks = chunks
         self._affinity = affinity
         self._began_s = _now()
-        self._books: TurnRecord | None = None
+        self._opened: TurnRecord | None = None
         self._error: ErrorInfo | None = None
         self._refused = self._late = self._waits = False
 
@@ -108,6 +106,11 @@ class PlainTurn(AbstractAsyncContextManager["PlainTurn"]):
         self._limit = loop.call_later(self._state.limits.turn_timeout_s, self._expire)
         loop.call_soon(self._record)  # the ledger is opened while the expert works
         return self
+
+    @property
+    def done(self) -> ResponseDone | None:
+        """The turn's end; None before it."""
+        return None if self._opened is None else self._opened.ended
 
     def __aiter__(self) -> Self:
         return self
@@ -127,7 +130,7 @@ class PlainTurn(AbstractAsyncContextManager["PlainTurn"]):
                 raise self._too_late()
             chunk = await anext(self._chunks)
         except StopAsyncIteration:
-            self.done = self._end("completed")
+            self._end("completed")
             raise
         except asyncio.CancelledError:
             if self._late and self._reader.uncancel() <= self._cancelling:
@@ -143,20 +146,14 @@ class PlainTurn(AbstractAsyncContextManager["PlainTurn"]):
             raise
         finally:
             self._waits = False
-        record = self._record()
-        report = record.report
-        assert report is not None
-        record.saw(chunk)
-        report.generated += tokens_of(chunk)
-        if chunk.text or chunk.logprobs:
+        record, now_s = self._record(), _now()
+        if record.saw(chunk, now_s):
             record.shown.append(chunk.text)
-            if record.first_delta_s is None:
-                record.first_delta_s = _now()
-        if chunk.finish_reason is not None:
-            began_s = record.first_delta_s or _now()
-            report.spans.append(SettledSpan(self.expert, "author", began_s, began_s))
+        assert record.report is not None
+        began_s, ended = record.first_delta_s or now_s, chunk.finish_reason is not None
+        record.report.saw(self.expert, tokens_of(chunk), began_s, ended=ended)
         if record.finish_reason is not None and record.usage is not None:
-            self.done = self._end("completed")
+            self._end("completed")
         return ResponseTextDelta(self._request_id, chunk.text, chunk.token_ids, chunk.logprobs)
 
     async def free(self) -> None:
@@ -173,9 +170,9 @@ class PlainTurn(AbstractAsyncContextManager["PlainTurn"]):
         finally:
             affinity_key.reset(self._outer)
             if not self._refused:
-                self.done = self.done or self._end("failed" if self._error else "cancelled")
-                self._state.metrics.turn_done(self.done)
-                self._state.mind.count_turn(self.done)
+                done = self._end("failed" if self._error else "cancelled")
+                self._state.metrics.turn_done(done)
+                self._state.mind.count_turn(done)
 
     def _expire(self) -> None:
         """End the wait for the expert; ``asyncio.timeout`` would have to be made for every wait."""
@@ -184,19 +181,17 @@ class PlainTurn(AbstractAsyncContextManager["PlainTurn"]):
             self._reader.cancel()
 
     def _too_late(self) -> TurnFailed:
-        limit_s = self._state.limits.turn_timeout_s
-        message = f"no answer within {limit_s:g} s (server.turn_timeout_s)"
-        self._error = ErrorInfo(504, message, "timeout", None, "timeout")
+        self._error = turn_timeout(self._state.limits.turn_timeout_s)
         return TurnFailed(self._error)
 
     def _record(self) -> TurnRecord:
-        if self._books is None:
-            self._books = TurnRecord(self.expert, commit_s=self._began_s, report=Report())
-        return self._books
+        if self._opened is None:
+            self._opened = TurnRecord(self.expert, commit_s=self._began_s, report=Report())
+        return self._opened
 
     def _end(self, status: Status) -> ResponseDone:
         rates = self._state.mind.rates(self.expert)
-        return self._record().done(
+        return self._record().end(
             self._request_id, 1, status, self._error, now_s=_now(), rates=rates
         )
 

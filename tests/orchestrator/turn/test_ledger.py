@@ -140,15 +140,15 @@ def test_draft_that_was_not_adopted_has_no_lead() -> None:
 
 def test_record_keeps_usage_and_reason_of_the_last_chunk() -> None:
     record = TurnRecord()
-    record.saw(Chunk("a", (1,)))
-    record.saw(Chunk("b", (2,), finish_reason="length", usage=Usage(3, 2)))
+    record.saw(Chunk("a", (1,)), 1.0)
+    record.saw(Chunk("b", (2,), finish_reason="length", usage=Usage(3, 2)), 1.0)
     assert (record.usage, record.finish_reason) == (Usage(3, 2), "length")
 
 
 def test_record_keeps_usage_and_reason_that_come_apart() -> None:
     record = TurnRecord()
-    record.saw(Chunk("b", (2,), finish_reason="length"))
-    record.saw(Chunk("", usage=Usage(3, 2)))
+    record.saw(Chunk("b", (2,), finish_reason="length"), 1.0)
+    record.saw(Chunk("", usage=Usage(3, 2)), 1.0)
     assert (record.usage, record.finish_reason) == (Usage(3, 2), "length")
 
 
@@ -156,11 +156,25 @@ def test_terminal_event_carries_the_books() -> None:
     error = ErrorInfo(503, "gone", "server_error", None, "expert_unavailable")
     record = TurnRecord(expert="e", commit_s=1.0, degraded=("timeout",), usage=Usage(10, 1))
     rates = ExpertRates(prefill_ms_per_token=2.0, decode_ms=5.0)
-    done = record.done("r1", 4, "failed", error, now_s=2.0, rates=rates)
+    done = record.end("r1", 4, "failed", error, now_s=2.0, rates=rates)
     assert (done.response_id, done.revision, done.status) == ("r1", 4, "failed")
     assert (done.expert, done.error, done.degraded) == ("e", error, ("timeout",))
     assert done.timings.estimated_ttft_ms_without == 25.0
     assert done.ledger == Ledger(cost_multiplier=1.0)
+
+
+def test_turn_that_ended_keeps_its_first_end() -> None:
+    record = TurnRecord(expert="e", commit_s=1.0)
+    done = record.end("r1", 4, "cancelled", None, now_s=2.0, rates=None)
+    assert record.end("r1", 4, "completed", None, now_s=3.0, rates=None) is done is record.ended
+
+
+def test_first_delta_is_the_first_chunk_that_shows_anything() -> None:
+    record = TurnRecord(commit_s=1.0)
+    seen = [
+        record.saw(chunk, 2.0 + n) for n, chunk in enumerate((Chunk(""), Chunk("a"), Chunk("b")))
+    ]
+    assert (seen, record.first_delta_s) == ([False, True, True], 3.0)
 
 
 @pytest.mark.parametrize("usage", [None, Usage(10, 1)])
@@ -168,7 +182,7 @@ def test_terminal_event_carries_the_books() -> None:
 def test_estimate_from_unmeasured_rates_is_unknown(
     rates: ExpertRates | None, usage: Usage | None
 ) -> None:
-    done = TurnRecord(usage=usage).done("r", 1, "completed", None, now_s=1.0, rates=rates)
+    done = TurnRecord(usage=usage).end("r", 1, "completed", None, now_s=1.0, rates=rates)
     assert done.timings.estimated_ttft_ms_without is None
 
 
