@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ....backends.base import GenerationParams, Image
 from ...errors import InvalidRequest, LiveMindError
+from ...event_queue import EventQueue
 from ...events import (
     DraftAdopted,
     DraftCreated,
@@ -26,16 +27,6 @@ from ...events import (
 
 if TYPE_CHECKING:
     from ...session import Session, SessionOptions
-
-
-class Listener(Protocol):
-    """Whoever wants a session's events; a ``Mailbox``."""
-
-    def put(self, item: Event, /) -> None:
-        """Take one event, without waiting."""
-
-    def close(self, reason: BaseException | None, /) -> None:
-        """No event will come any more."""
 
 
 class LiveSession:
@@ -60,7 +51,7 @@ class LiveSession:
         self.last_used_s = asyncio.get_running_loop().time()
         self.end_reason: LiveMindError | None = None
         self.defaults = session.options
-        self._listeners: set[Listener] = set()
+        self._listeners: set[EventQueue[Any]] = set()
         self._status: dict[str, dict[str, object]] = {}
         self._open_turns: set[str] = set()
         self._ended = False
@@ -114,29 +105,29 @@ class LiveSession:
         self.session.cancel()
 
     @contextmanager
-    def listen(self, mailbox: Listener) -> Iterator[None]:
-        """Send every further event to ``mailbox`` and close it when the session ends."""
+    def listen(self, queue: EventQueue[Any]) -> Iterator[None]:
+        """Put every further event into ``queue`` and close it when the session ends."""
         if self._ended:
-            mailbox.close(self.end_reason)
-        self._listeners.add(mailbox)
+            queue.close(self.end_reason)
+        self._listeners.add(queue)
         try:
             yield
         finally:
-            self._listeners.discard(mailbox)
+            self._listeners.discard(queue)
 
     def dispatch(self, event: Event) -> None:
         """Keep what the status shows and hand the event to the listeners, in order."""
         self._remember(event)
-        for mailbox in tuple(self._listeners):
-            mailbox.put(event)
+        for queue in tuple(self._listeners):
+            queue.put_or_close(event)
 
     def end(self) -> None:
         """Close the listeners: no event will come any more."""
         self._ended = True
         self._open_turns.clear()
         self.idle.set()
-        for mailbox in tuple(self._listeners):
-            mailbox.close(self.end_reason)
+        for queue in tuple(self._listeners):
+            queue.close(self.end_reason)
 
     def status(self) -> dict[str, object]:
         """Return revision, route, retrieval, prefill and draft as they stand, JSON-ready."""

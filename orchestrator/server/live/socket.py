@@ -1,6 +1,6 @@
 """``ws /v1/live``: the live protocol. JSON text frames in, typed events out, in order.
 
-Three tasks per connection: one reads frames and applies them, one writes what waits in the mailbox,
+Three tasks per connection: one reads frames and applies them, one writes what waits in the queue,
 one watches for shutdown. A wrong frame is answered with an error event and changes nothing.
 """
 
@@ -21,6 +21,7 @@ from ...errors import (
     Unavailable,
     from_exception,
 )
+from ...event_queue import EventQueue
 from ...events import Event, to_wire
 from ..middleware import log_failure
 from ..state import OWNER, SHUTTING_DOWN, STATE, ServerState
@@ -37,7 +38,6 @@ from .frames import (
     SessionUpdate,
     error_frame,
 )
-from .mailbox import Mailbox, MailboxClosed, MailboxFull
 from .options import options_json, reconfigured
 from .session import LiveSession
 
@@ -101,12 +101,12 @@ class Connection:
         self._live = session
         self._socket = socket
         self._transport = transport
-        self._mailbox: Mailbox[Event | OwnFrame] = Mailbox(state.limits.max_queued_events)
+        self._queue: EventQueue[Event | OwnFrame] = EventQueue(state.limits.max_queued_events)
 
     async def run(self) -> None:
         """Serve until the client leaves, is too slow, or the server ends the session."""
         self._tell("session.created")
-        with self._live.listen(self._mailbox):
+        with self._live.listen(self._queue):
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._read(), name="live-read")
@@ -139,13 +139,13 @@ class Connection:
         limit_s = self._state.limits.send_timeout_s
         while True:
             try:
-                item = await self._mailbox.get()
-            except MailboxFull as exc:
-                error = Overloaded(f"the client reads too slowly: {exc}", code="slow_client")
-                raise _End(WSCloseCode.TRY_AGAIN_LATER, from_exception(error)) from None
-            except MailboxClosed as exc:
-                reason = exc.reason or Unavailable("the session ended")
-                raise _End(WSCloseCode.GOING_AWAY, from_exception(reason)) from None
+                item = await self._queue.get()
+                if item is None:
+                    raise Unavailable("the session ended")
+            except LiveMindError as exc:
+                slow = isinstance(exc, Overloaded)
+                code = WSCloseCode.TRY_AGAIN_LATER if slow else WSCloseCode.GOING_AWAY
+                raise _End(code, from_exception(exc)) from None
             frame = item if isinstance(item, dict) else to_wire(item)
             try:
                 async with asyncio.timeout(limit_s):
@@ -161,7 +161,7 @@ class Connection:
         if not self._live.idle.is_set():
             self._live.session.cancel()
             await self._idle_within(CLOSE_TIMEOUT_S)
-        self._mailbox.close(Unavailable(SHUTTING_DOWN, retry_after_s=1.0))
+        self._queue.close(Unavailable(SHUTTING_DOWN, retry_after_s=1.0))
 
     async def _idle_within(self, limit_s: float) -> None:
         with suppress(TimeoutError):
@@ -210,10 +210,10 @@ class Connection:
 
     def _tell(self, kind: str) -> None:
         options = options_json(self._live.session.options)
-        self._mailbox.put({"type": kind, "session": {"id": self._live.id, **options}})
+        self._queue.put_or_close({"type": kind, "session": {"id": self._live.id, **options}})
 
     def _refuse(self, exc: Exception, event_id: str | None) -> None:
-        self._mailbox.put(error_frame(from_exception(exc), event_id))
+        self._queue.put_or_close(error_frame(from_exception(exc), event_id))
 
     # ---- the wire
 

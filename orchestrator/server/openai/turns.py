@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from typing import Self
 
 from msgspec.structs import replace
 
 from ....backends.base import Image
 from ...errors import ErrorInfo, LiveMindError, Unavailable
+from ...event_queue import EventQueue
 from ...events import Event, ResponseCreated, ResponseDone, ResponseTextDelta
 from ...turn.prompt import without_documents
-from ..live.mailbox import Mailbox, MailboxClosed, MailboxFull
 from ..live.session import LiveSession
 from ..middleware import TurnFailed
 from ..schema import ChatRequest
@@ -54,7 +53,7 @@ class Turn:
 
         Raises:
             TurnFailed: the turn failed or was cancelled.
-            ConnectionResetError: the client read so slowly that the event limit was reached.
+            Overloaded: the client read so slowly that the event limit was reached.
             LiveMindError: the session ended before the turn did.
         """
         while self.done is None:
@@ -91,13 +90,13 @@ async def adopting_turn(
     images = await state.images.load(body.image_urls)
     live = state.registry.find(session_id, owner, param=SESSION_HEADER)
     _adopt(state, live, body, images)
-    mailbox: Mailbox[Event] = Mailbox(state.limits.max_queued_events)
-    with live.listen(mailbox):
+    queue: EventQueue[Event] = EventQueue(state.limits.max_queued_events)
+    with live.listen(queue):
         params = body.params(live.session.options.params)
         shown = body.messages[-1].images(images)
         response_id = live.commit(body.text, None, params, shown)
         try:
-            yield Turn(response_id, partial(received, mailbox))
+            yield Turn(response_id, queue.get)
         finally:
             await _end(live, response_id)
 
@@ -140,23 +139,6 @@ async def own_turn(state: ServerState, body: ChatRequest) -> AsyncIterator[Turn]
             state.metrics.turn_done(turn.done)
         while (event := await session.next_event()) is not None:  # what nobody read any more
             state.metrics.event(event)
-
-
-async def received(mailbox: Mailbox[Event]) -> Event | None:
-    """Return what arrives next in a mailbox, None at the ordinary end of its session.
-
-    Raises:
-        ConnectionResetError: the reader fell behind by more than the mailbox holds.
-        LiveMindError: why the session ended, if there is a reason.
-    """
-    try:
-        return await mailbox.get()
-    except MailboxFull:
-        raise ConnectionResetError("the client reads too slowly") from None
-    except MailboxClosed as exc:
-        if isinstance(exc.reason, LiveMindError):
-            raise exc.reason from None
-        return None
 
 
 async def _end(live: LiveSession, response_id: str) -> None:

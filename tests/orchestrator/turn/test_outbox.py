@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from livemind.orchestrator.event_queue import MAX_STATUS_EVENTS
 from livemind.orchestrator.events import (
     DraftCreated,
     Event,
@@ -18,7 +19,7 @@ from livemind.orchestrator.events import (
     RetrievalUpdated,
     RouteUpdated,
 )
-from livemind.orchestrator.turn.outbox import MAX_STATUS_EVENTS, Outbox
+from livemind.orchestrator.turn.outbox import Outbox
 
 STATUS: list[Event] = [
     RouteUpdated(1, "e", "d", 0.5, (), False),

@@ -10,10 +10,10 @@ import pytest
 
 from livemind.backends.fake import FakeExpert
 from livemind.orchestrator.config.settings import Settings
-from livemind.orchestrator.errors import NotFound, Overloaded, Unavailable
+from livemind.orchestrator.errors import LiveMindError, NotFound, Overloaded, Unavailable
+from livemind.orchestrator.event_queue import EventQueue
 from livemind.orchestrator.events import Event, ResponseDone
 from livemind.orchestrator.live_mind import LiveMind
-from livemind.orchestrator.server.live.mailbox import Mailbox, MailboxClosed
 from livemind.orchestrator.server.live.registry import SessionRegistry
 from livemind.orchestrator.server.live.session import LiveSession
 
@@ -27,12 +27,14 @@ def stage(
     return mind, SessionRegistry(mind, idle_timeout_s=60.0, observe=seen.append)
 
 
-async def last(mailbox: Mailbox[Event]) -> MailboxClosed:
-    while True:
-        try:
-            await mailbox.get()
-        except MailboxClosed as exc:
-            return exc
+async def reason_of(queue: EventQueue[Event]) -> LiveMindError | None:
+    """Read to the end; return why it came."""
+    try:
+        async for _ in queue.read():
+            pass
+    except LiveMindError as exc:
+        return exc
+    return None
 
 
 def test_registry_idle_session_ends_after_the_timeout_and_not_before(virtual_run: Any) -> None:
@@ -40,16 +42,16 @@ def test_registry_idle_session_ends_after_the_timeout_and_not_before(virtual_run
         mind, registry = stage(FakeExpert("fake"), [])
         async with mind, registry.running():
             live = await registry.open(None)
-            mailbox: Mailbox[Event] = Mailbox(10)
-            with live.listen(mailbox):
+            queue: EventQueue[Event] = EventQueue(10)
+            with live.listen(queue):
                 await asyncio.sleep(50)
                 live.touch()
                 await asyncio.sleep(59)
                 assert registry.find(live.id, None) is live
-                ended = await last(mailbox)
+                reason = await reason_of(queue)
             assert asyncio.get_running_loop().time() == pytest.approx(110, abs=0.1)
-            assert isinstance(ended.reason, NotFound)
-            assert ended.reason.code == "session_expired"
+            assert isinstance(reason, NotFound)
+            assert reason.code == "session_expired"
             with pytest.raises(NotFound):
                 registry.find(live.id, None)
 
@@ -95,13 +97,13 @@ def test_registry_end_closes_every_session_and_opens_none(virtual_run: Any) -> N
     async def main() -> None:
         mind, registry = stage(FakeExpert("fake"), [])
         async with mind:
-            mailbox: Mailbox[Event] = Mailbox(10)
+            queue: EventQueue[Event] = EventQueue(10)
             async with registry.running():
                 live = await registry.open(None)
-                listening = live.listen(mailbox)
+                listening = live.listen(queue)
                 listening.__enter__()
-            ended = await last(mailbox)
-            assert isinstance(ended.reason, Unavailable)
+            reason = await reason_of(queue)
+            assert isinstance(reason, Unavailable)
             with pytest.raises(Unavailable):
                 await registry.open(None)
 
@@ -145,9 +147,9 @@ def test_registry_listener_of_an_ended_session_is_closed_at_once(virtual_run: An
         async with mind, registry.running():
             live: LiveSession = await registry.open(None)
             await registry.close(live)
-            mailbox: Mailbox[Event] = Mailbox(10)
-            with live.listen(mailbox):
-                await last(mailbox)
+            queue: EventQueue[Event] = EventQueue(10)
+            with live.listen(queue):
+                await reason_of(queue)
 
     virtual_run(main())
 

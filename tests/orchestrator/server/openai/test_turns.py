@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import pytest
 
-from livemind.orchestrator.errors import ErrorInfo, NotFound, Unavailable
+from livemind.orchestrator.errors import ErrorInfo, NotFound, Overloaded, Unavailable
+from livemind.orchestrator.event_queue import EventQueue
 from livemind.orchestrator.events import (
     Event,
     ResponseCreated,
@@ -15,16 +15,15 @@ from livemind.orchestrator.events import (
     ResponseTextDelta,
     RouteUpdated,
 )
-from livemind.orchestrator.server.live.mailbox import Mailbox
 from livemind.orchestrator.server.middleware import TurnFailed
-from livemind.orchestrator.server.openai.turns import Turn, received
+from livemind.orchestrator.server.openai.turns import Turn
 
 
-def turn_with(*events: Event, limit: int = 10) -> tuple[Turn, Mailbox[Event]]:
-    mailbox: Mailbox[Event] = Mailbox(limit)
+def turn_with(*events: Event, limit: int = 10) -> tuple[Turn, EventQueue[Event]]:
+    queue: EventQueue[Event] = EventQueue(limit)
     for event in events:
-        mailbox.put(event)
-    return Turn("mine", partial(received, mailbox)), mailbox
+        queue.put_or_close(event)
+    return Turn("mine", queue.get), queue
 
 
 async def test_turn_skips_what_belongs_to_another_turn() -> None:
@@ -59,10 +58,9 @@ async def test_turn_that_was_cancelled_raises_cancelled() -> None:
     assert failed.value.info.code == "cancelled"
 
 
-async def test_turn_of_a_reader_over_the_event_limit_counts_as_a_lost_client() -> None:
-    events = [ResponseCreated("mine", 1, "x")] * 3
-    turn, _ = turn_with(*events, limit=2)
-    with pytest.raises(ConnectionResetError):
+async def test_turn_of_a_reader_over_the_event_limit_is_refused_as_too_slow() -> None:
+    turn, _ = turn_with(*[ResponseTextDelta("mine", "x")] * 3, limit=2)
+    with pytest.raises(Overloaded, match="reads too slowly: more than 2 events"):
         await anext(turn)
 
 
@@ -72,7 +70,7 @@ async def test_turn_of_a_reader_over_the_event_limit_counts_as_a_lost_client() -
 async def test_turn_of_a_session_that_ends_raises_the_reason(
     reason: Any, raised: type[Exception]
 ) -> None:
-    turn, mailbox = turn_with()
-    mailbox.close(reason)
+    turn, queue = turn_with()
+    queue.close(reason)
     with pytest.raises(raised):
         await anext(turn)

@@ -1,0 +1,103 @@
+"""The bounded queue between whoever makes events and one reader, who may be slow.
+
+Owns what happens when the reader is behind. Status events (routes, documents, prefill, experts) are
+dropped while it is far behind. Beyond the limit text and answers to frames are refused, so that
+their maker ends; the few events that open and end drafts and turns are always taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator
+from typing import Generic, TypeVar
+
+from .errors import LiveMindError, Overloaded
+from .events import (
+    DraftAdopted,
+    DraftCreated,
+    DraftDiscarded,
+    ExpertUpdated,
+    PrefillUpdated,
+    ResponseCreated,
+    ResponseDone,
+    ResponseTextDone,
+    RetrievalUpdated,
+    RouteUpdated,
+)
+
+STATUS_EVENTS = (RouteUpdated, RetrievalUpdated, PrefillUpdated, ExpertUpdated)
+NEEDED_EVENTS = (
+    DraftCreated,
+    DraftAdopted,
+    DraftDiscarded,
+    ResponseCreated,
+    ResponseTextDone,
+    ResponseDone,
+)
+MAX_STATUS_EVENTS = 64
+
+T = TypeVar("T")
+
+
+class EventQueue(Generic[T]):
+    """First in, first out; ``put`` from anywhere on the loop, read by one task at a time."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._items: deque[T] = deque()
+        self._changed = asyncio.Event()
+        self._closed = False
+        self._reason: LiveMindError | None = None
+
+    def put(self, item: T) -> bool:
+        """Queue an item; return False if it is refused: the reader is ``limit`` items behind.
+
+        A closed queue drops it.
+        """
+        behind = len(self._items)
+        if self._closed or (isinstance(item, STATUS_EVENTS) and behind >= MAX_STATUS_EVENTS):
+            return True
+        if behind >= self._limit and not isinstance(item, NEEDED_EVENTS):
+            return False
+        self._items.append(item)
+        self._changed.set()
+        return True
+
+    def put_or_close(self, item: T) -> None:
+        """Queue an item; if it is refused, drop what waits and close with Overloaded."""
+        if not self.put(item):
+            message = f"the client reads too slowly: more than {self._limit} events waiting"
+            self._items.clear()
+            self.close(Overloaded(message, code="slow_client"))
+
+    @property
+    def full(self) -> bool:
+        """Whether the reader is ``limit`` items behind."""
+        return len(self._items) >= self._limit
+
+    def close(self, reason: LiveMindError | None = None) -> None:
+        """Let the reader end once it has read what is queued; the first call counts."""
+        if not self._closed:
+            self._closed, self._reason = True, reason
+            self._changed.set()
+
+    async def get(self) -> T | None:
+        """Return the next item, None once the queue is closed and empty.
+
+        Raises:
+            LiveMindError: instead of None, where the queue was closed with a reason.
+        """
+        while not self._items:
+            if self._reason is not None:
+                raise self._reason
+            if self._closed:
+                return None
+            self._changed.clear()
+            await self._changed.wait()
+        return self._items.popleft()
+
+    async def read(self) -> AsyncGenerator[T, None]:
+        """Yield items in order until the queue is closed and empty; raises as ``get``."""
+        while (item := await self.get()) is not None:
+            yield item
