@@ -9,6 +9,8 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from livemind.backends.fake import FakeExpert
 from livemind.orchestrator.cli.errors import CommandError
@@ -52,6 +54,14 @@ async def test_bridge_that_answers_already_is_left_alone() -> None:
         url = f"http://127.0.0.1:{other.getsockname()[1]}"
         async with mind_with(url) as mind, missing_bridge(mind, FakeEmbedder()) as started:
             assert started is None
+
+
+@pytest.mark.xfail(strict=True, reason="whatever listens there is taken for the bridge")
+async def test_listener_that_is_no_bridge_is_refused_with_its_address() -> None:
+    async with TestServer(web.Application()) as other, mind_with(str(other.make_url(""))) as mind:
+        with pytest.raises(CommandError, match=f":{other.port}"):
+            async with missing_bridge(mind, FakeEmbedder()):
+                pass
 
 
 @pytest.mark.parametrize("url", ["http://bridge.example:8001", "https://127.0.0.1:1"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from livemind.backends.base import Message
 from livemind.backends.fake import FakeExpert
 from livemind.backends.pool.pool import Pool
 from livemind.backends.spec import ExpertSpec
+from livemind.orchestrator.events import ResponseTextDelta
 from livemind.orchestrator.gate import SpeculationGate
 from livemind.orchestrator.routing.router import Router
 from livemind.orchestrator.turn.engine import Engine
@@ -56,5 +58,30 @@ def test_prefill_aimed_away_and_back_is_taken_up_again(
                         await asyncio.sleep(between_s)
                 await asyncio.sleep(1.0)
         assert heard.ready["a", 3] == 40
+
+    virtual_run(main())
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the engine has no limit of its own for the route that a commit waits for"
+)
+def test_router_that_never_hurries_does_not_hold_the_commit(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    """A router of the embedding program; the default expert answers meanwhile."""
+
+    async def main() -> None:
+        fakes = [FakeExpert(name, prefill_token_s=0.01, token_s=0.02) for name in ("fast", "other")]
+        async with live.open_stage(*fakes) as stage, stage.session() as session:
+            stage.router.delay_s = 30.0
+            began_s = asyncio.get_running_loop().time()
+            stream = session.commit("hello big world")
+            async for event in stream:
+                if isinstance(event, ResponseTextDelta):
+                    break
+            waited_s = asyncio.get_running_loop().time() - began_s
+            rest = [event async for event in stream]
+            assert live.done_of(rest).status == "completed"
+            assert waited_s < 3.0
 
     virtual_run(main())

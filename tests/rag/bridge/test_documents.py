@@ -332,3 +332,21 @@ async def test_upsert_more_bodies_than_places_is_refused(
     refused = await notes.post(DOCUMENTS, json={"documents": [{"id": "c.md", "text": "x"}]})
     assert refused.status_code == 429
     assert "bodies are being read" in refused.json()["error"]["message"]
+
+
+@pytest.mark.xfail(strict=True, reason="the bridge takes what a page of another site posts")
+async def test_post_of_another_sites_page_is_refused_and_stores_nothing(
+    notes: httpx.AsyncClient,
+) -> None:
+    """A browser sends it without asking first: a body of type text/plain needs no leave."""
+    answer = await notes.post(
+        DOCUMENTS,
+        content=b'{"documents": [{"id": "c.md", "text": "heron colour"}]}',
+        headers={
+            "content-type": "text/plain",
+            "origin": "http://page.example",
+            "sec-fetch-site": "cross-site",
+        },
+    )
+    assert answer.status_code in (403, 415)
+    assert "c.md" not in await found(notes, "heron colour")
