@@ -3,12 +3,17 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-MAKEFLAGS += --no-builtin-rules --no-print-directory
+# Two steps at a time: unpacking packages and compiling take one core each.
+MAKEFLAGS += --no-builtin-rules --no-print-directory -j2
+# With it every process that a test starts would compile all its modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 VENV ?= .venv
 CONFIG ?= configs/embedded.json
 BENCH ?= ttft --quick --json var/bench/ttft.json
 PYTEST_ARGS ?=
+# Processes that share the tests, file by file: a file's fixtures, engines above all, start once.
+JOBS ?= 2
 
 # The CPU build of torch is asked for here first, then wherever pip is configured to look.
 TORCH_VERSION := 2.13.0
@@ -20,7 +25,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 	&& { echo $$p; break; }; done)
 
 PY := $(VENV)/bin/python
+PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 PIP := $(PY) -m pip --disable-pip-version-check -qq
+# Python compiles what is imported when it is first imported: a tenth of all these files.
+INSTALL := $(PIP) install --no-deps --no-compile
 say = @printf '\033[1m==> %s\033[0m\n'
 
 # A step is done when the stamp named after what it depends on is there.
@@ -29,12 +37,14 @@ STAMPS := $(VENV)/.stamps
 # Without a compiler two steps fall back to NumPy; they are done anew when there is one.
 CXX_FOUND := $(notdir $(shell command -v c++ || command -v g++ || command -v clang++ || echo none))
 SOURCES := $(wildcard CMakeLists.txt kernels/native/*)
-RUN := $(STAMPS)/run-$(call key,requirements/run.lock)-$(TORCH_VERSION)
+TORCH := $(STAMPS)/torch-$(TORCH_VERSION)
+RUN := $(STAMPS)/run-$(call key,requirements/run.lock)
 NATIVE := $(STAMPS)/native-$(call key,requirements/native.lock)-$(CXX_FOUND)
 DEV := $(STAMPS)/dev-$(call key,requirements/dev.lock)
 # An editable install knows the packages by name: a module that comes, goes or moves needs another.
 MODULES := $(shell find *.py orchestrator backends rag kernels benchmarks -name '*.py' | sort | cksum | cut -d' ' -f1)
 PACKAGE := $(STAMPS)/package-$(call key,pyproject.toml $(SOURCES))-$(MODULES)-$(CXX_FOUND)
+BYTECODE := $(STAMPS)/bytecode-$(call key,requirements/run.lock)-$(TORCH_VERSION)
 
 CXX_FILES = $(shell git ls-files '*.cc' '*.h')
 MYPY_ROOT := .cache/mypy
@@ -45,7 +55,7 @@ MYPY_PARTS := __init__.py public.py orchestrator backends rag kernels benchmarks
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-install: $(RUN) $(NATIVE) $(PACKAGE) ## Everything that `serve` needs, into .venv
+install: $(TORCH) $(RUN) $(NATIVE) $(PACKAGE) $(BYTECODE) ## Everything that `serve` needs, into .venv
 
 dev: install $(DEV) ## The tools of `test` and `check` too
 
@@ -54,7 +64,7 @@ serve: install ## Serve on http://127.0.0.1:8000 (CONFIG=file for another config
 
 test: dev ## All tests (PYTEST_ARGS="-k name" for some)
 	$(say) "pytest"
-	$(PY) -m pytest tests $(PYTEST_ARGS)
+	$(PYTEST) tests $(PYTEST_ARGS)
 
 check: dev types ## Lint, formatting and types of Python and C++
 	$(say) "ruff, clang-format"
@@ -104,7 +114,7 @@ AVX2_TESTS ?= tests/kernels tests/rag tests/backends tests/benchmarks tests/e2e
 
 test-avx2: dev ## The tests that compute, as on a processor with AVX2 alone
 	$(say) "pytest, AVX2 only"
-	$(AVX2_ONLY) $(PY) -m pytest $(AVX2_TESTS) $(PYTEST_ARGS)
+	$(AVX2_ONLY) $(PYTEST) $(AVX2_TESTS) $(PYTEST_ARGS)
 
 bench: install ## The quick benchmark (BENCH="name options" for another)
 	@mkdir -p var/bench
@@ -133,22 +143,25 @@ $(STAMPS)/venv: $(shell [ -x $(PY) ] || echo no-venv)
 .PHONY: no-venv
 no-venv:
 
-$(RUN): | $(STAMPS)/venv
+$(TORCH): | $(STAMPS)/venv
 	$(say) "torch $(TORCH_VERSION), CPU build (about 200 MB)"
-	@$(PIP) install --no-deps --timeout 15 --retries 0 --index-url $(TORCH_INDEX) \
+	@$(INSTALL) --timeout 15 --retries 0 --index-url $(TORCH_INDEX) \
 			torch==$(TORCH_VERSION) 2>/dev/null \
 		|| { echo "    not found at $(TORCH_INDEX); trying pip's own index"; \
-			$(PIP) install --no-deps torch==$(TORCH_VERSION); }
+			$(INSTALL) torch==$(TORCH_VERSION); }
 	@$(PY) requirements/torch_build.py || { $(PIP) uninstall --yes torch; \
 		echo "torch is a CUDA build: its CPU build was not found at $(TORCH_INDEX)." \
 			"Try again, or give another index: make install TORCH_INDEX=URL" >&2; exit 1; }
+	@rm -f $(STAMPS)/torch-* && touch $@
+
+$(RUN): | $(STAMPS)/venv
 	$(say) "vllm for CPUs: $$(grep -c == requirements/run.lock) packages (about 500 MB)"
-	@$(PIP) install --no-deps -r requirements/run.lock
+	@$(INSTALL) -r requirements/run.lock
 	@rm -f $(STAMPS)/run-* && touch $@
 
 $(NATIVE): | $(RUN)
 	$(say) "hnswlib, compiled here"
-	@$(PIP) install --no-deps --no-build-isolation -r requirements/native.lock \
+	@$(INSTALL) --no-build-isolation -r requirements/native.lock \
 			>$(VENV)/hnswlib.log 2>&1 \
 		|| echo "    not built, see $(VENV)/hnswlib.log: retrieval searches exactly, in NumPy." \
 			"(It needs a C++ compiler and Python's headers: g++ and python3-dev.)"
@@ -156,13 +169,22 @@ $(NATIVE): | $(RUN)
 
 $(PACKAGE): | $(RUN)
 	$(say) "livemind and its native kernels"
-	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(INSTALL) --no-build-isolation --editable .
 	@$(PY) -c 'import livemind.kernels._native' 2>/dev/null \
 		|| echo "    native kernels not built (pip install -v -e . says why): NumPy computes." \
 			"(They need a C++ compiler and Python's headers: g++ and python3-dev.)"
 	@rm -f $(STAMPS)/package-* && touch $@
 
+# What an engine imports, once: the first one then starts as fast as any other.
+IMPORT_ENGINE := import importlib; from livemind.backends.vllm.fork_server import VLLM_MODULES; \
+	[*map(importlib.import_module, VLLM_MODULES)]
+
+$(BYTECODE): | $(TORCH) $(RUN) $(PACKAGE)
+	$(say) "bytecode of what an engine imports"
+	@$(PY) -c '$(IMPORT_ENGINE)' >/dev/null 2>&1 || true
+	@rm -f $(STAMPS)/bytecode-* && touch $@
+
 $(DEV): | $(RUN)
 	$(say) "tools for tests and checks"
-	@$(PIP) install --no-deps -r requirements/dev.lock
+	@$(INSTALL) -r requirements/dev.lock
 	@rm -f $(STAMPS)/dev-* && touch $@

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,7 @@ NAMES = [name for name in map(name_of, MODULES) if not name.endswith("__main__")
 """Modules that do nothing when they are imported."""
 
 
+@cache
 def parse(path: Path) -> tuple[ast.Module, str]:
     name = name_of(path)
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
