@@ -41,6 +41,7 @@ TORCH := $(STAMPS)/torch-$(TORCH_VERSION)
 RUN := $(STAMPS)/run-$(call key,requirements/run.lock)
 NATIVE := $(STAMPS)/native-$(call key,requirements/native.lock)-$(CXX_FOUND)
 DEV := $(STAMPS)/dev-$(call key,requirements/dev.lock)
+DOCS := $(STAMPS)/docs-$(call key,requirements/docs.lock)
 # An editable install knows the packages by name: a module that comes, goes or moves needs another.
 MODULES := $(shell find *.py orchestrator backends rag kernels benchmarks -name '*.py' | sort | cksum | cut -d' ' -f1)
 PACKAGE := $(STAMPS)/package-$(call key,pyproject.toml $(SOURCES))-$(MODULES)-$(CXX_FOUND)
@@ -48,9 +49,9 @@ BYTECODE := $(STAMPS)/bytecode-$(call key,requirements/run.lock)-$(TORCH_VERSION
 
 CXX_FILES = $(shell git ls-files '*.cc' '*.h')
 MYPY_ROOT := .cache/mypy
-MYPY_PARTS := __init__.py public.py orchestrator backends rag kernels benchmarks tests
+MYPY_PARTS := __init__.py public.py orchestrator backends rag kernels benchmarks docs tests
 
-.PHONY: help install dev serve test test-arm test-avx2 test-native check types bench lock clean
+.PHONY: help install dev serve test test-arm test-avx2 test-native check types bench docs lock clean
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -120,7 +121,11 @@ bench: install ## The quick benchmark (BENCH="name options" for another)
 	@mkdir -p var/bench
 	$(VENV)/bin/livemind bench $(BENCH)
 
-lock: dev ## Write requirements/*.lock from what is installed
+docs: dev $(DOCS) ## The documentation as a site, into build/site
+	$(say) "mkdocs"
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+
+lock: dev $(DOCS) ## Write requirements/*.lock from what is installed
 	$(PY) requirements/lock.py
 
 clean: ## Remove .venv and everything that was built
@@ -188,3 +193,8 @@ $(DEV): | $(RUN)
 	$(say) "tools for tests and checks"
 	@$(INSTALL) -r requirements/dev.lock
 	@rm -f $(STAMPS)/dev-* && touch $@
+
+$(DOCS): | $(DEV)
+	$(say) "tools for the site"
+	@$(PIP) install --no-deps -r requirements/docs.lock
+	@rm -f $(STAMPS)/docs-* && touch $@

