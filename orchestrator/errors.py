@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from msgspec import Struct, to_builtins
+
 from ..backends.errors import ExpertError, ExpertOverloaded, PromptRejected
 
 
@@ -112,6 +114,21 @@ class Unavailable(LiveMindError):
     code = "unavailable"
 
 
+class ErrorBody(Struct, frozen=True):
+    """What is wrong; ``param`` names the field at fault, null = none."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ErrorEnvelope(Struct, frozen=True):
+    """An error as every HTTP answer from 400 on holds it."""
+
+    error: ErrorBody
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorInfo:
     """An error as it goes over the wire: HTTP status, envelope fields, Retry-After in seconds."""
@@ -125,14 +142,9 @@ class ErrorInfo:
 
     def envelope(self) -> dict[str, object]:
         """Return ``{"error": {message, type, param, code}}``."""
-        return {
-            "error": {
-                "message": self.message,
-                "type": self.type,
-                "param": self.param,
-                "code": self.code,
-            }
-        }
+        body = ErrorBody(self.message, self.type, self.param, self.code)
+        envelope: dict[str, object] = to_builtins(ErrorEnvelope(body))
+        return envelope
 
 
 def from_exception(exc: BaseException) -> ErrorInfo:

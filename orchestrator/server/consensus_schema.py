@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+from msgspec import Struct
 from msgspec.structs import asdict, replace
 from pydantic import BeforeValidator, Field
 
-from ..consensus.choice import Consensus
+from ..consensus.choice import AnswerForm, Consensus, Gate, PolicyName, Verdict
 from .strict import Strict
 
 MAX_LABELS = 256
@@ -43,11 +44,27 @@ def _named(value: object) -> object:
     return {"policy": value} if isinstance(value, str) else value
 
 
-ConsensusField = Annotated[ConsensusRequest | None, BeforeValidator(_named)]
+ConsensusField = Annotated[
+    ConsensusRequest | None,
+    BeforeValidator(_named, json_schema_input_type=PolicyName | ConsensusRequest | None),
+]
 
 
-def consensus_json(choice: Consensus) -> dict[str, object]:
+class ConsensusInForce(Struct, frozen=True):
+    """How the answers of a session are settled, in the names of a request."""
+
+    policy: PolicyName
+    experts: tuple[str, ...]
+    answer: AnswerForm
+    labels: tuple[str, ...]
+    quorum: int
+    gate: Gate
+    verdict: Verdict
+    deadline_ms: float
+
+
+def in_force(choice: Consensus) -> ConsensusInForce:
     """Return the choice as a request would say it."""
     values = asdict(choice)
     deadline_s = values.pop("deadline_s")
-    return {**values, "deadline_ms": deadline_s * 1000}
+    return ConsensusInForce(**values, deadline_ms=deadline_s * 1000)

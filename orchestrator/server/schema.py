@@ -61,6 +61,14 @@ KNOWN_UNSUPPORTED = frozenset(
 CacheSalt = Annotated[str, Field(min_length=1, max_length=256)]
 
 
+StopText = Annotated[str, Field(min_length=1, max_length=256)]
+StopTexts = Annotated[list[StopText], Field(max_length=4)]
+LogitBias = Annotated[
+    dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], Annotated[float, Field(ge=-100, le=100)]],
+    Field(max_length=300, json_schema_extra={"additionalProperties": False}),
+]
+
+
 def _stop_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
@@ -79,16 +87,12 @@ class Sampling(Strict):
     seed: int | None = Field(None, ge=-INT64_MAX - 1, le=INT64_MAX)
     stop: (
         Annotated[
-            list[Annotated[str, Field(min_length=1, max_length=256)]],
-            Field(max_length=4),
-            BeforeValidator(_stop_list),
+            StopTexts,
+            BeforeValidator(_stop_list, json_schema_input_type=StopText | StopTexts),
         ]
         | None
     ) = None
-    logit_bias: (
-        dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], Annotated[float, Field(ge=-100, le=100)]]
-        | None
-    ) = Field(None, max_length=300)
+    logit_bias: LogitBias | None = None
     ignore_eos: bool | None = None
 
     def onto(self, params: GenerationParams) -> GenerationParams:

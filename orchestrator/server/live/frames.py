@@ -1,4 +1,4 @@
-"""The client's frames of the live protocol, and the error frame that answers a wrong one."""
+"""The client's frames of the live protocol."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, TypeAdapter, ValidationInfo, model_validator
 
-from ...errors import ErrorInfo
 from ..content import refusal
 from ..schema import INT64_MAX, check_length
 from ..strict import Strict
@@ -102,17 +101,3 @@ TAGS = frozenset(
         "response.cancel",
     }
 )
-
-
-def error_frame(info: ErrorInfo, event_id: str | None = None) -> dict[str, object]:
-    """Return an ``error`` event; ``error.event_id`` is that of the frame it answers, or null."""
-    error: dict[str, object] = {
-        "type": info.type,
-        "code": info.code,
-        "message": info.message,
-        "param": info.param,
-        "event_id": event_id,
-    }
-    if info.retry_after_s is not None:
-        error["retry_after_s"] = info.retry_after_s
-    return {"type": "error", "error": error}

@@ -6,11 +6,13 @@ The answer comes from ``POST /v1/chat/completions`` with the header ``X-LiveMind
 from __future__ import annotations
 
 from aiohttp import web
+from msgspec import json, to_builtins
 from pydantic import TypeAdapter
 
 from ..state import OWNER, STATE
 from ..validation import parse
-from .options import options_json, reconfigured
+from .answers import SessionDeleted
+from .options import reconfigured, settings_of
 from .schema import SessionConfig, SessionInput
 from .session import LiveSession
 
@@ -29,7 +31,7 @@ async def create_session(request: web.Request) -> web.Response:
     except BaseException:
         await state.registry.close(live)
         raise
-    return web.json_response(_show(live), status=201)
+    return _json(_shown(live), status=201)
 
 
 async def put_input(request: web.Request) -> web.Response:
@@ -39,19 +41,19 @@ async def put_input(request: web.Request) -> web.Response:
     body = parse(INPUT, await request.read(), max_text_chars=limit)
     live.touch()
     live.session.replace(body.text, body.revision)
-    return web.json_response(live.status())
+    return _json(live.status())
 
 
 async def get_session(request: web.Request) -> web.Response:
     """Return settings and status."""
-    return web.json_response(_show(_find(request)))
+    return _json(_shown(_find(request)))
 
 
 async def delete_session(request: web.Request) -> web.Response:
     """Close the session; a running response is cancelled."""
     live = _find(request)
     await request.app[STATE].registry.close(live)
-    return web.json_response({"id": live.id, "object": "live.session.deleted", "deleted": True})
+    return _json(SessionDeleted(live.id))
 
 
 def _find(request: web.Request) -> LiveSession:
@@ -59,5 +61,11 @@ def _find(request: web.Request) -> LiveSession:
     return registry.find(request.match_info["id"], request.get(OWNER), param="id")
 
 
-def _show(live: LiveSession) -> dict[str, object]:
-    return {**options_json(live.session.options), **live.status()}
+def _shown(live: LiveSession) -> dict[str, object]:
+    return {**to_builtins(settings_of(live)), **to_builtins(live.status())}
+
+
+def _json(body: object, *, status: int = 200) -> web.Response:
+    return web.Response(
+        body=json.encode(body), status=status, content_type="application/json", charset="utf-8"
+    )

@@ -1,14 +1,14 @@
-"""The options of a live session: from ``session.update`` to the engine, and back to JSON."""
+"""The options of a live session: from ``session.update`` to the engine, and back."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from msgspec.structs import fields, replace
+from msgspec.structs import replace
 
-from ....backends.base import GenerationParams
-from ..consensus_schema import consensus_json
+from ..consensus_schema import in_force
 from ..state import ServerState
+from .answers import SessionSettings, sampling_in_force
 from .schema import SessionConfig
 from .session import LiveSession
 
@@ -52,20 +52,17 @@ def reconfigured(state: ServerState, live: LiveSession, config: SessionConfig) -
     return options
 
 
-def options_json(options: SessionOptions) -> dict[str, object]:
-    """Return the options as ``session.created`` and ``session.updated`` show them."""
-    sampling = {
-        field.name: value
-        for field in fields(GenerationParams)
-        if (value := getattr(options.params, field.name)) not in (None, ()) and value is not False
-    }
-    return {
-        "model": options.pinned or "auto",
-        "instructions": options.instructions,
-        "consensus": consensus_json(options.consensus),
-        "speculation": options.speculation,
-        "on_cold": options.on_cold,
-        "retrieval": options.retrieval,
-        "documents": len(options.documents),
-        "sampling": sampling,
-    }
+def settings_of(live: LiveSession) -> SessionSettings:
+    """Return what a session is set to, as it is shown to its client."""
+    options = live.session.options
+    return SessionSettings(
+        id=live.id,
+        model=options.pinned or "auto",
+        instructions=options.instructions,
+        consensus=in_force(options.consensus),
+        speculation=options.speculation,
+        on_cold=options.on_cold,
+        retrieval=options.retrieval,
+        documents=len(options.documents),
+        sampling=sampling_in_force(options.params),
+    )

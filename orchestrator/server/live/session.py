@@ -22,8 +22,8 @@ from ...events import (
     ResponseDone,
     RetrievalUpdated,
     RouteUpdated,
-    to_wire,
 )
+from .answers import DraftStatus, SessionStatus
 
 if TYPE_CHECKING:
     from ...session import Session, SessionOptions
@@ -52,7 +52,7 @@ class LiveSession:
         self.end_reason: LiveMindError | None = None
         self.defaults = session.options
         self._listeners: set[EventQueue[Any]] = set()
-        self._status: dict[str, dict[str, object]] = {}
+        self._forget_status()
         self._open_turns: set[str] = set()
         self._ended = False
 
@@ -129,42 +129,41 @@ class LiveSession:
         for queue in tuple(self._listeners):
             queue.close(self.end_reason)
 
-    def status(self) -> dict[str, object]:
-        """Return revision, route, retrieval, prefill and draft as they stand, JSON-ready."""
-        stages = {
-            name: self._status.get(name) for name in ("route", "retrieval", "prefill", "draft")
-        }
-        return {
-            "id": self.id,
-            "object": "live.session",
-            "revision": self.session.revision,
-            "response_running": not self.idle.is_set(),
-            **stages,
-        }
+    def status(self) -> SessionStatus:
+        """Return revision, route, retrieval, prefill and draft as they stand."""
+        return SessionStatus(
+            id=self.id,
+            revision=self.session.revision,
+            response_running=not self.idle.is_set(),
+            route=self._route,
+            retrieval=self._retrieval,
+            prefill=self._prefill,
+            draft=self._draft,
+        )
+
+    def _forget_status(self) -> None:
+        self._route: RouteUpdated | None = None
+        self._retrieval: RetrievalUpdated | None = None
+        self._prefill: PrefillUpdated | None = None
+        self._draft: DraftStatus | None = None
 
     def _remember(self, event: Event) -> None:
         match event:
             case RouteUpdated():
-                self._status["route"] = _body(event)
+                self._route = event
             case RetrievalUpdated():
-                self._status["retrieval"] = _body(event)
+                self._retrieval = event
             case PrefillUpdated():
-                self._status["prefill"] = _body(event)
+                self._prefill = event
             case DraftCreated():
-                self._status["draft"] = {**_body(event), "state": "created"}
-            case DraftAdopted():
-                self._status["draft"] = {**_body(event), "state": "adopted"}
+                self._draft = DraftStatus(event.draft_id, event.expert, event.revision, "created")
+            case DraftAdopted(draft_id=draft_id, expert=expert, revision=revision, tokens=tokens):
+                self._draft = DraftStatus(draft_id, expert, revision, "adopted", tokens)
             case DraftDiscarded():
-                self._status.pop("draft", None)
+                self._draft = None
             case ResponseDone():
-                self._status.clear()
+                self._forget_status()
                 self._open_turns.discard(event.response_id)
                 self.touch()
                 if not self._open_turns:
                     self.idle.set()
-
-
-def _body(event: Event) -> dict[str, object]:
-    wire = to_wire(event)
-    del wire["type"]
-    return wire

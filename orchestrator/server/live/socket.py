@@ -26,6 +26,7 @@ from ...events import Event, to_wire
 from ..middleware import log_failure
 from ..state import OWNER, SHUTTING_DOWN, STATE, ServerState
 from ..validation import event_id_of, parse
+from .answers import OwnFrame, SessionCreated, SessionUpdated, error_frame
 from .frames import (
     FRAME,
     TAGS,
@@ -36,9 +37,8 @@ from .frames import (
     Frame,
     Replace,
     SessionUpdate,
-    error_frame,
 )
-from .options import options_json, reconfigured
+from .options import reconfigured, settings_of
 from .session import LiveSession
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,6 @@ HEARTBEAT_S = 20.0
 CLOSE_TIMEOUT_S = 2.0
 # Of the time to drain; the rest is for the closing events.
 DRAIN_SHARE = 0.8
-OwnFrame = dict[str, object]
 
 
 async def live(request: web.Request) -> web.WebSocketResponse:
@@ -105,7 +104,7 @@ class Connection:
 
     async def run(self) -> None:
         """Serve until the client leaves, is too slow, or the server ends the session."""
-        self._tell("session.created")
+        self._queue.put_or_close(SessionCreated(settings_of(self._live)))
         with self._live.listen(self._queue):
             try:
                 async with asyncio.TaskGroup() as group:
@@ -146,7 +145,7 @@ class Connection:
                 slow = isinstance(exc, Overloaded)
                 code = WSCloseCode.TRY_AGAIN_LATER if slow else WSCloseCode.GOING_AWAY
                 raise _End(code, from_exception(exc)) from None
-            frame = item if isinstance(item, dict) else to_wire(item)
+            frame = item if isinstance(item, OwnFrame) else to_wire(item)
             try:
                 async with asyncio.timeout(limit_s):
                     await self._send(frame)
@@ -194,7 +193,7 @@ class Connection:
         match frame:
             case SessionUpdate(config=config):
                 self._live.configure(reconfigured(self._state, self._live, config))
-                self._tell("session.updated")
+                self._queue.put_or_close(SessionUpdated(settings_of(self._live)))
             case Append():
                 session.append(frame.text, frame.revision)
             case Replace():
@@ -208,16 +207,12 @@ class Connection:
             case Cancel():
                 self._live.cancel()
 
-    def _tell(self, kind: str) -> None:
-        options = options_json(self._live.session.options)
-        self._queue.put_or_close({"type": kind, "session": {"id": self._live.id, **options}})
-
     def _refuse(self, exc: Exception, event_id: str | None) -> None:
         self._queue.put_or_close(error_frame(from_exception(exc), event_id))
 
     # ---- the wire
 
-    async def _send(self, frame: OwnFrame) -> None:
+    async def _send(self, frame: OwnFrame | dict[str, object]) -> None:
         await self._socket.send_str(json.encode(frame).decode())
 
     async def _close(self, end: _End) -> None:

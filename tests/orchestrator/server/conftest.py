@@ -18,6 +18,7 @@ from livemind.orchestrator.config.settings import Settings
 from livemind.orchestrator.live_mind import LiveMind
 from livemind.orchestrator.server.app import create_app, run_server
 from livemind.orchestrator.server.state import STATE, ServerState
+from livemind.rag.base import Retriever
 from livemind.rag.encoder.fake import FakeEmbedder
 
 Json = dict[str, Any]
@@ -133,6 +134,7 @@ async def serving(
     fast: str | None = None,
     experts_given: dict[str, dict[str, Any]] | None = None,
     images: dict[str, Any] | None = None,
+    retriever: Retriever | None = None,
     **server: Any,
 ) -> AsyncIterator[Doors]:
     """Serve these experts (one called ``fake`` if none is given) with these server settings."""
@@ -151,7 +153,7 @@ async def serving(
     )
     create: Callable[[Any], FakeExpert] = lambda spec: experts[spec.expert_id]  # noqa: E731
     listener = socket.create_server(("127.0.0.1", 0))
-    mind = LiveMind(settings, create=create, embedder=FakeEmbedder)
+    mind = LiveMind(settings, create=create, embedder=FakeEmbedder, retriever=retriever)
     async with mind:
         app = create_app(mind)
         async with run_server(app, listener), aiohttp.ClientSession() as http:

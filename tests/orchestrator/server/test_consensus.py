@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 
 from livemind.backends.base import Message
 from livemind.backends.fake import FakeExpert
 from livemind.orchestrator.consensus.choice import Consensus
-from livemind.orchestrator.server.consensus_schema import ConsensusRequest, consensus_json
+from livemind.orchestrator.server.consensus_schema import ConsensusRequest, in_force
 
 POLICIES = ("first", "draft", "verify", "vote")
 QUESTION = "what is it?"
@@ -168,7 +169,7 @@ async def test_chat_consensus_that_is_impossible_is_refused_by_name(
     ids=["default", "other"],
 )
 def test_consensus_that_is_told_can_be_sent_back(choice: Consensus) -> None:
-    told = json.dumps(consensus_json(choice))
+    told = msgspec.json.encode(in_force(choice))
     assert ConsensusRequest.model_validate_json(told).onto(Consensus()) == choice
 
 
