@@ -30,9 +30,10 @@ class Image:
 class Message(Struct, frozen=True):
     """One message of a conversation; its images stand before its text.
 
-    ``documents`` is LiveMind's own role: a block of passages that stands beside the user's turn.
-    Experts whose chat template does not know it fold the block into the neighbouring user message
-    (before or after its text, where the block stands).
+    ``role`` is ``system``, ``documents``, ``user`` or ``assistant``. ``documents`` is LiveMind's
+    own role: a block of passages that stands beside the user's turn. Experts whose chat template
+    does not know it fold the block into the neighbouring user message (before or after its text,
+    where the block stands).
     """
 
     role: Role
@@ -79,8 +80,20 @@ class Priority(IntEnum):
 class GenerationParams(Struct, frozen=True):
     """Sampling parameters in the names of the OpenAI API and vLLM. None means the engine's default.
 
+    Nothing is checked here: an engine refuses what it cannot do with ``PromptRejected``, which
+    names the parameter.
+
     Attributes:
         max_tokens: tokens to generate at most; None = up to the context limit.
+        temperature: 0 = greedy.
+        top_p, top_k, min_p: the candidates of each token: the likeliest that together have this
+            probability; so many; those of at least this share of the likeliest one's.
+        presence_penalty, frequency_penalty: -2..2, subtracted from the logits of tokens that the
+            answer has, once or per occurrence.
+        repetition_penalty: > 0; above 1 tokens that prompt or answer have become less likely.
+        seed: makes a sample repeatable, as far as the engine's arithmetic is.
+        stop: texts at which the answer ends; they are not part of it.
+        logit_bias: (token id, added to its logit).
         logprobs: alternatives reported per token (0 = the chosen token only), None = none.
         ignore_eos: generate ``max_tokens`` whatever the model says; for benchmarks.
         prediction: how the answer probably reads: the draft of a request that brings no other. A
@@ -114,7 +127,10 @@ class GenerationParams(Struct, frozen=True):
 class TokenLogprob(Struct, frozen=True):
     """Log-probability (natural logarithm) of one generated token and of its best alternatives.
 
-    ``top`` holds (token text, token id, logprob), best first.
+    Attributes:
+        token, token_id: its text, which may be half a character, and its id.
+        logprob: <= 0.
+        top: (token text, token id, logprob), best first; as many as ``logprobs`` asked for.
     """
 
     token: str
@@ -127,6 +143,8 @@ class Usage(Struct, frozen=True):
     """Token counts of one request.
 
     Attributes:
+        prompt_tokens: of the prompt, whether cached or not.
+        completion_tokens: of the answer.
         cached_tokens: of the prompt, found in the prefix cache; None when the expert does not tell.
         accepted_draft_tokens: of the draft, taken over by the answer; None when there was no draft
             or it could not be verified.
@@ -141,7 +159,16 @@ class Usage(Struct, frozen=True):
 
 
 class Chunk(Struct, frozen=True):
-    """A piece of the answer; the last one carries ``finish_reason`` and ``usage``."""
+    """A piece of the answer; the last one carries ``finish_reason`` and ``usage``.
+
+    Attributes:
+        text: what it adds, perhaps nothing: a token may end inside a character.
+        token_ids: its tokens, several where a draft was verified; empty when the expert does not
+            tell.
+        logprobs: one entry a token if they were asked for, else None.
+        finish_reason: ``stop`` or ``length`` on the last chunk, else None.
+        usage: on the last chunk, else None.
+    """
 
     text: str
     token_ids: tuple[int, ...] = ()
@@ -165,7 +192,13 @@ def joined(chunks: Sequence[Chunk]) -> Chunk:
 
 
 class PrefillResult(Struct, frozen=True):
-    """What a prefill did: tokens found in the prefix cache, tokens computed, wall time."""
+    """What a prefill did.
+
+    Attributes:
+        cached: tokens found in the prefix cache.
+        computed: tokens computed now.
+        ms: wall time of the request, its wait in the engine included.
+    """
 
     cached: int
     computed: int
@@ -180,6 +213,7 @@ class Capabilities(Struct, frozen=True):
         max_model_len: context limit in tokens, prompt and answer together; None = unknown.
         prefix_block_tokens: KV block size; only full blocks of a prefix are reused.
         open_turn_prefill: whether a prompt that ends inside the user turn can be prefilled.
+        logprobs: whether it can report log-probabilities.
         compute_group: experts of one group compete for the same hardware.
         max_tokens_default: answer length when a request names none; None = unknown.
         images: whether messages may hold images; others are refused by ``render``.
@@ -224,11 +258,15 @@ class Expert(Protocol):
         ...
 
     async def start(self) -> None:
-        """Load the model. Raises ExpertUnavailable with the cause in one line."""
+        """Load the model; takes seconds to minutes. Cancelling stops what was started.
+
+        Raises:
+            ExpertUnavailable: it does not start; the cause in one line.
+        """
         ...
 
     async def stop(self) -> None:
-        """Abort what runs and release everything."""
+        """Abort what runs and release everything: processes, sockets, memory. Idempotent."""
         ...
 
     def render(self, messages: Sequence[Message], *, open_turn: bool) -> TokenPrompt:
@@ -247,11 +285,23 @@ class Expert(Protocol):
         ...
 
     def tokenize(self, text: str) -> TokenPrompt:
-        """Tokenize a plain prompt (``/v1/completions``). Raises PromptRejected when too long."""
+        """Tokenize a plain prompt, as it is (``/v1/completions``). Blocks, no I/O.
+
+        Raises:
+            PromptRejected: it does not fit ``max_model_len``.
+        """
         ...
 
     async def prefill(self, prompt: TokenPrompt, *, priority: Priority) -> PrefillResult:
-        """Bring the prompt's full blocks into the prefix cache; cancelling aborts it there."""
+        """Bring the prompt's full blocks into the prefix cache; cancelling aborts it there.
+
+        Args:
+            prompt: open or closed; what lies behind its last full block is not computed for later.
+            priority: SPECULATIVE yields to every answer in the engine's queue.
+
+        Raises:
+            ExpertError: the engine failed, or is not there.
+        """
         ...
 
     def generate(
@@ -277,6 +327,15 @@ class Expert(Protocol):
                 a step over several tokens rounds differently), the same distribution when sampled,
                 though a seed yields another sample. Requests with ``min_p`` or ``logit_bias``
                 cannot be verified and ignore it.
+
+        Yields:
+            Chunks in order; the last one has ``finish_reason`` and ``usage``.
+
+        Raises:
+            PromptRejected: prompt or parameters can never work here.
+            ExpertOverloaded: its queue is full; retryable.
+            ExpertTimeout: no token for ``timeout_s``; retryable.
+            ExpertUnavailable: it is not running, or ended meanwhile; retryable.
         """
         ...
 

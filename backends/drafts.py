@@ -43,7 +43,11 @@ class DraftFeed:
         return feed
 
     def push(self, tokens: Sequence[int]) -> None:
-        """Append drafted tokens. Raises ValueError once the feed is closed."""
+        """Append drafted tokens.
+
+        Raises:
+            ValueError: the feed is closed.
+        """
         if self.closed:
             raise ValueError("the feed is closed")
         self.tokens += tokens
@@ -55,7 +59,10 @@ class DraftFeed:
         self._changed.set()
 
     async def later(self, known: int) -> list[int]:
-        """Wait for tokens after the first ``known`` and return them; an empty list is the end."""
+        """Wait for tokens after the first ``known`` and return them; an empty list is the end.
+
+        Waits without a limit: cancel it, or ``close`` the feed.
+        """
         while len(self.tokens) <= known and not self.closed:
             self._changed.clear()
             await self._changed.wait()

@@ -22,9 +22,10 @@ class ExpertSpec:
         kind: ``vllm`` runs in this process group, ``remote`` is an OpenAI-compatible server.
         model_path: folder or hub name of the weights (``vllm`` only); ``zoo:NAME`` = embedded.
         priority: the operator's ranking between experts; used by the router, not by the engine.
-        quantization, dtype, max_model_len, max_num_seqs, max_num_batched_tokens, enforce_eager,
-            block_size, gpu_memory_utilization, kv_cache_dtype: vLLM's arguments of the same name;
-            None = its own default. ``dtype`` ``auto``: ``doctor/number_formats.py`` chooses.
+        quantization, dtype, kv_cache_dtype: vLLM's arguments of the same name; None = its own
+            default. ``dtype`` ``auto``: ``doctor/number_formats.py`` chooses.
+        max_model_len, max_num_seqs, max_num_batched_tokens: likewise, tokens and requests.
+        enforce_eager, block_size, gpu_memory_utilization: likewise.
         kv_cache_fallback: start with a KV cache in the model's format where the processor cannot
             have the 8-bit one that was asked for.
         kv_cache_gib: KV cache size of a CPU engine, GiB; unused where the share of a GPU's memory

@@ -24,7 +24,16 @@ from ..backends.errors import ExpertError, ExpertOverloaded, PromptRejected
 
 
 class LiveMindError(Exception):
-    """Base of everything LiveMind reports to a user; the message is fit to be shown."""
+    """Base of everything LiveMind reports to a user; the message is fit to be shown.
+
+    Attributes:
+        message: names the field, what was got and what is needed; never text that a user wrote.
+        param: the field at fault, None = none.
+        code: machine-readable reason; the class has the usual one.
+        retry_after_s: seconds after which the same request may work; None = it will not, or it is
+            not known.
+        status, type: of the HTTP answer and its envelope, fixed for each class.
+    """
 
     status = 500
     type = "server_error"
@@ -60,7 +69,7 @@ class ConfigError(InvalidRequest):
 
 
 class RevisionConflict(InvalidRequest):
-    """An input revision that is not newer than the one the session has."""
+    """An input revision that is not newer than the one the session has; the input is unchanged."""
 
     status = 409
     code = "revision_conflict"
@@ -91,7 +100,7 @@ class PayloadTooLarge(LiveMindError):
 
 
 class Overloaded(LiveMindError):
-    """A configured limit is reached; try again after ``retry_after_s``."""
+    """A configured limit is reached, which the message names; try again after ``retry_after_s``."""
 
     status = 429
     type = "rate_limit_error"
@@ -131,7 +140,13 @@ class ErrorEnvelope(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class ErrorInfo:
-    """An error as it goes over the wire: HTTP status, envelope fields, Retry-After in seconds."""
+    """An error as it goes over the wire.
+
+    Attributes:
+        status: of the HTTP answer, 400 to 599.
+        message, type, param, code: of the envelope.
+        retry_after_s: Retry-After in seconds, None without.
+    """
 
     status: int
     message: str

@@ -18,7 +18,14 @@ Settled = Literal["author", "verified", "quorum", "leader", "deadline"]
 
 
 class RouteUpdated(Struct, frozen=True):
-    """The partial text points to this expert; ``stable`` once the estimate has settled."""
+    """The partial text points to this expert.
+
+    Attributes:
+        revision: of the input when the estimate came; it may be of a text one or two keys older.
+        confidence: 0..1, calibrated: how often the text's domain is this one.
+        alternatives: (expert, probability), best first, without the expert itself.
+        stable: the finished text will probably go there as well; the expert is prepared then.
+    """
 
     type: ClassVar[str] = "route.updated"
     revision: int
@@ -30,7 +37,13 @@ class RouteUpdated(Struct, frozen=True):
 
 
 class RetrievedPassage(Struct, frozen=True):
-    """A passage by reference: id, source document and score; never its text."""
+    """A passage by reference, never its text.
+
+    Attributes:
+        id: as long as the text is the same.
+        source: the document it is from.
+        score: the higher the better; comparable within one result alone.
+    """
 
     id: str
     source: str
@@ -38,7 +51,13 @@ class RetrievedPassage(Struct, frozen=True):
 
 
 class RetrievalUpdated(Struct, frozen=True):
-    """Context for the partial text; ``stable`` once frozen, ``degraded`` = why it is incomplete."""
+    """Context for the partial text.
+
+    Attributes:
+        passages: best first.
+        stable: what stands in the prompt is frozen: it stays unless a newer result is another set.
+        degraded: why the result is incomplete (``timeout``, ``unreachable``, …); None = complete.
+    """
 
     type: ClassVar[str] = "retrieval.updated"
     revision: int
@@ -48,7 +67,12 @@ class RetrievalUpdated(Struct, frozen=True):
 
 
 class PrefillUpdated(Struct, frozen=True):
-    """Progress of speculative prefill on one expert, in tokens."""
+    """Progress of speculative prefill on one expert.
+
+    Attributes:
+        tokens_ready: tokens of the prompt so far that are in the expert's prefix cache.
+        tokens_total: of its full KV blocks; grows with the text.
+    """
 
     type: ClassVar[str] = "prefill.updated"
     revision: int
@@ -67,7 +91,12 @@ class DraftCreated(Struct, frozen=True):
 
 
 class DraftDiscarded(Struct, frozen=True):
-    """The draft does not fit what was committed or typed since; ``tokens`` are wasted."""
+    """The draft does not fit what was committed or typed since, or had to be given up.
+
+    Attributes:
+        tokens: of it, wasted.
+        reason: in words; for people, not for programs.
+    """
 
     type: ClassVar[str] = "draft.discarded"
     draft_id: str
@@ -115,7 +144,13 @@ class ResponseCreated(Struct, frozen=True):
 
 
 class ResponseTextDelta(Struct, frozen=True):
-    """Text of the committed answer; never taken back."""
+    """Text of the committed answer; never taken back.
+
+    Attributes:
+        delta: what it adds; never empty, unless there are log-probabilities to tell.
+        token_ids: its tokens; empty when the expert does not tell, or consensus joined texts.
+        logprobs: one entry a token if they were asked for, else None.
+    """
 
     type: ClassVar[str] = "response.output_text.delta"
     response_id: str
@@ -173,14 +208,24 @@ class Ledger(Struct, frozen=True):
 
 
 class DocumentsUsed(Struct, frozen=True):
-    """Ids of the retrieved passages in the prompt: before the user's text and behind it."""
+    """Ids of the retrieved passages in the prompt.
+
+    Attributes:
+        before: those that stand before the user's text, prepared while it was typed.
+        behind: late ones, for which what was prepared was not given up.
+    """
 
     before: tuple[str, ...] = ()
     behind: tuple[str, ...] = ()
 
 
 class Vote(Struct, frozen=True):
-    """What one expert said of a span: its answer in canonical form, or its verdict."""
+    """What one expert said of a span.
+
+    Attributes:
+        choice: its answer in canonical form, or its verdict.
+        weight: the log odds of its measured accuracy; above 0.
+    """
 
     expert: str
     choice: str
@@ -220,6 +265,8 @@ class ConsensusRecord(Struct, frozen=True):
 
     Attributes:
         policy: the one that was used.
+        spans: pieces of the answer in order; their characters together are its length.
+        abstained: who was to take part and did not.
         generated_tokens: by all experts for this answer, shown or not.
         drafted_tokens_accepted, drafted_tokens_rejected: None where nothing was drafted.
     """
@@ -233,7 +280,20 @@ class ConsensusRecord(Struct, frozen=True):
 
 
 class ResponseDone(Struct, frozen=True):
-    """The one terminal event of a turn."""
+    """The one terminal event of a turn, whatever its end.
+
+    Attributes:
+        status: ``completed``, ``cancelled`` or ``failed``.
+        expert: who answered; None if nobody was asked.
+        finish_reason: ``stop`` or ``length``; None unless completed.
+        usage: None unless an expert told it.
+        timings: the server's clock.
+        ledger: what the head start cost.
+        degraded: what the answer had to do without, in words; empty = nothing.
+        error: why it failed; None unless it did.
+        documents: the retrieved passages in its prompt.
+        consensus: how it was settled; None if nothing was.
+    """
 
     type: ClassVar[str] = "response.done"
     response_id: str

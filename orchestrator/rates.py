@@ -17,6 +17,10 @@ class ExpertRates:
 
     A step of the engine costs about what a decode step costs, whatever it computes, and
     ``prefill_ms_per_token`` for each prompt token on top.
+
+    Attributes:
+        prefill_ms_per_token: of a prompt token that is not cached.
+        decode_ms: from one token of an answer to the next, with whatever else the engine has to do.
     """
 
     prefill_ms_per_token: float | None = None

@@ -19,7 +19,11 @@ FloatArray = npt.NDArray[np.float32]
 class Passage:
     """A retrievable piece of text.
 
-    ``id`` is stable as long as the text is; ``text`` never has scores in it.
+    Attributes:
+        id: stable as long as the text is.
+        source: the document it is from, as it is named to users.
+        text: goes into the prompt as it is; never has scores in it.
+        score: the higher the better; comparable within one result alone.
     """
 
     id: str
@@ -30,9 +34,13 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class RetrievalResult:
-    """Passages for one query revision, best first.
+    """Passages for one query revision.
 
-    ``degraded`` says why they are incomplete, None = complete.
+    Attributes:
+        revision: that of the query.
+        passages: best first, perhaps none.
+        degraded: why they are incomplete, None = complete. Incomplete ones are not frozen.
+        ms: how long it took, None = not known.
     """
 
     revision: int
@@ -42,14 +50,24 @@ class RetrievalResult:
 
 
 class Retriever(Protocol):
-    """Finds passages; implemented by the bridge's HTTP client and by fakes."""
+    """Finds passages: the bridge's HTTP client, or a search of your own.
+
+    Called from the event loop, for many sessions at once; it must not block.
+    """
 
     async def retrieve(
         self, query: str, *, revision: int, partial: bool, deadline_ms: float, session_id: str
     ) -> RetrievalResult:
         """Return passages within the deadline, or a result flagged ``degraded``.
 
-        Never raises but CancelledError.
+        Never raises but CancelledError. At most two calls of a session run at a time.
+
+        Args:
+            query: the input so far, or the committed text.
+            revision: of the input; to be returned.
+            partial: whether more text may follow.
+            deadline_ms: time left; 50 ms after it the call is cancelled.
+            session_id: the same for all calls of a conversation.
         """
         ...
 
@@ -59,7 +77,12 @@ class Retriever(Protocol):
 
 
 class Embedder(Protocol):
-    """Turns texts into unit vectors; thread-safe, blocking (run it off the event loop)."""
+    """Turns texts into unit vectors; thread-safe, blocking (run it off the event loop).
+
+    Attributes:
+        name: says which vectors can be compared: those of one name.
+        dim: length of a vector.
+    """
 
     name: str
     dim: int

@@ -18,7 +18,12 @@ STATES: tuple[State, ...] = ("unloaded", "loading", "ready", "draining", "unload
 
 
 class Counts(Struct, frozen=True):
-    """How often it happened to an expert since the start."""
+    """How often it happened to an expert since the start.
+
+    Attributes:
+        loads, failed_loads, unloads: of the pool's doing.
+        crashes: its engine ended by itself while it was loaded.
+    """
 
     loads: int = 0
     failed_loads: int = 0
@@ -30,6 +35,8 @@ class ExpertState(Struct, frozen=True):
     """One expert as the pool shows it.
 
     Attributes:
+        state: ``unloaded``, ``loading``, ``ready``, ``draining`` (nobody new gets it),
+            ``unloading`` or ``failed``.
         detail: why it failed or could not be loaded.
         users: requests that hold it or wait for it; ``waiting`` of them wait.
         progress: 0..1 of a load, estimated from the time that earlier ones took; 1 when loaded,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,11 @@ def test_index_leads_to_every_page_and_every_example() -> None:
     wanted = {page for page in PAGES if page not in (index, ROOT / "CHANGELOG.md")}
     wanted |= set((ROOT / "examples").glob("*.py"))
     assert not wanted - reached
+
+
+def test_python_reference_is_what_the_docstrings_say() -> None:
+    page = runpy.run_path(str(ROOT / "docs" / "generator" / "sdk.py"))["page"]()
+    assert (ROOT / "docs" / "sdk.md").read_text(encoding="utf-8") == page, (
+        "python docs/generator/sdk.py > docs/sdk.md"
+    )
+    assert {name for name in livemind.__all__ if f"\n### `{name}`\n" not in page} == set()
