@@ -49,7 +49,7 @@ BYTECODE := $(STAMPS)/bytecode-$(call key,requirements/run.lock)-$(TORCH_VERSION
 
 CXX_FILES = $(shell git ls-files '*.cc' '*.h')
 MYPY_ROOT := .cache/mypy
-MYPY_PARTS := __init__.py public.py orchestrator backends rag kernels benchmarks docs tests
+MYPY_PARTS := __init__.py public.py client.py orchestrator backends rag kernels benchmarks docs tests
 
 .PHONY: help install dev serve test test-arm test-avx2 test-native check types bench docs lock clean
 

@@ -40,6 +40,29 @@ if TYPE_CHECKING:
     from .backends.spec import (
         ExpertSpec as ExpertSpec,
     )
+    from .orchestrator.client.answer import (
+        LiveAnswer as LiveAnswer,
+    )
+    from .orchestrator.client.client import (
+        LiveClient as LiveClient,
+    )
+    from .orchestrator.client.events import (
+        CompletionChunk as CompletionChunk,
+        DraftStatus as DraftStatus,
+        ErrorDetails as ErrorDetails,
+        ErrorReceived as ErrorReceived,
+        LiveEvent as LiveEvent,
+        ServedModel as ServedModel,
+        SessionCreated as SessionCreated,
+        SessionSettings as SessionSettings,
+        SessionStatus as SessionStatus,
+        SessionUpdated as SessionUpdated,
+        UnknownEvent as UnknownEvent,
+    )
+    from .orchestrator.client.session import (
+        LiveOptions as LiveOptions,
+        RemoteSession as RemoteSession,
+    )
     from .orchestrator.config.experts import (
         ExpertConfig as ExpertConfig,
     )
@@ -123,6 +146,13 @@ HOMES = {
     ),
     ".backends.pool.state": "Counts ExpertState",
     ".backends.spec": "ExpertSpec",
+    ".orchestrator.client.answer": "LiveAnswer",
+    ".orchestrator.client.client": "LiveClient",
+    ".orchestrator.client.events": (
+        "CompletionChunk DraftStatus ErrorDetails ErrorReceived LiveEvent ServedModel "
+        "SessionCreated SessionSettings SessionStatus SessionUpdated UnknownEvent"
+    ),
+    ".orchestrator.client.session": "LiveOptions RemoteSession",
     ".orchestrator.config.experts": "ExpertConfig",
     ".orchestrator.config.sections": (
         "ConsensusConfig DomainConfig ImagesConfig LazyLoadingConfig RagConfig RouterConfig "

@@ -123,6 +123,20 @@ class Unavailable(LiveMindError):
     code = "unavailable"
 
 
+KINDS = (
+    LiveMindError,
+    InvalidRequest,
+    RevisionConflict,
+    Unauthorized,
+    NotFound,
+    PayloadTooLarge,
+    Overloaded,
+    TurnCancelled,
+    Unavailable,
+)
+"""What goes over the wire; each has a status and a code of its own."""
+
+
 class ErrorBody(Struct, frozen=True):
     """What is wrong; ``param`` names the field at fault, null = none."""
 
@@ -180,3 +194,15 @@ def from_exception(exc: BaseException) -> ErrorInfo:
             return ErrorInfo(503, exc.message, "server_error", None, code, 1.0)
         case _:
             return ErrorInfo(500, "internal error", "server_error", None, "internal_error")
+
+
+def to_exception(info: ErrorInfo) -> LiveMindError:
+    """Return the exception that a server's error stands for, with the server's own words.
+
+    A status without a class of its own is an InvalidRequest below 500, else a bare LiveMindError.
+    """
+    kinds = {kind.status: kind for kind in KINDS}
+    kind = kinds.get(info.status, InvalidRequest if info.status < 500 else LiveMindError)
+    exc = kind(info.message, param=info.param, code=info.code, retry_after_s=info.retry_after_s)
+    exc.status, exc.type = info.status, info.type
+    return exc

@@ -219,7 +219,7 @@ def run_python(code: str) -> str:
 def test_import_livemind_loads_no_model_library_and_no_native_code() -> None:
     """Everything that `from livemind import …` offers, by name, in a fresh process."""
     code = (
-        "import sys, livemind\n"
+        "import sys, livemind, livemind.client\n"
         "for name in livemind.__all__: getattr(livemind, name)\n"
         f"heavy = {HEAVY | {'vllm_cpu'}!r}\n"
         "print(sorted(n for n in sys.modules if n.split('.')[0] in heavy or '_native' in n))"

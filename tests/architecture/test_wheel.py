@@ -18,6 +18,7 @@ PARTS = {"orchestrator", "backends", "rag", "kernels", "benchmarks", "configs"}
 NEEDED = (
     "py.typed",
     "public.py",
+    "client.py",
     "configs/embedded.json",
     "backends/zoo/models/technical/model.safetensors",
     "orchestrator/routing/data/model.npz",

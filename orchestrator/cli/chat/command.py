@@ -6,12 +6,20 @@ import argparse
 import asyncio
 import os
 import sys
-from contextlib import aclosing
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, asynccontextmanager, suppress
+from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
+from ...client.answer import LiveAnswer
+from ...client.client import LiveClient
+from ...client.events import LiveEvent
+from ...client.retry import UNREACHABLE
+from ...client.session import Observe, RemoteSession
+from ...errors import InvalidRequest, LiveMindError, Unauthorized, Unavailable
+from ...events import ResponseDone, ResponseTextDelta
 from ..errors import CommandError
-from .client import Disconnected, LiveClient, connect
-from .view import ChatView, InputMirror, summary
+from .view import ChatView, summary
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
@@ -51,21 +59,19 @@ def chat(options: argparse.Namespace) -> int:
 async def piped(url: str, model: str, key: str | None, pipes: Pipes) -> int:
     """Ask each line that comes in; return 1 if one of them was not answered."""
     failed = False
-    async with connect(url, key) as client:
-        await client.configure(model=model)
+    async with _session(url, model, key) as session:
         while line := await asyncio.to_thread(pipes.lines.readline):
             if not line.strip():
                 continue
-            client.commit(line.rstrip("\n"))
             try:
-                await _show(client, pipes.answers)
-            except Disconnected:
-                raise
-            except CommandError as exc:
+                figures = await _show(session.commit(line.rstrip("\n")), pipes.answers)
+            except (CommandError, LiveMindError) as exc:
+                if not session.is_open:
+                    raise
                 failed = True
                 print(f"livemind chat: {exc}", file=pipes.notes)
                 continue
-            print(_figures(client), file=pipes.notes)
+            print(figures, file=pipes.notes)
     return 1 if failed else 0
 
 
@@ -80,59 +86,64 @@ async def interactive(
     """Talk on a terminal until Ctrl-D or Ctrl-C.
 
     Args:
-        url: of the live WebSocket.
+        url: of the server, or of its live WebSocket.
         model: expert id or ``auto``.
         key: API key.
         terminal: where keys come from and the prompt goes to; None = the real one.
         out: where answers go; None = stdout.
     """
     out = sys.stdout if out is None else out
-    async with connect(url, key) as client:
-        await client.configure(model=model)
-        typist = Typist(client, terminal)
+    typist = Typist(terminal)
+    async with _session(url, model, key, typist.observe) as session:
         print(f"{DIM}Type; Enter asks, Ctrl-D leaves.{PLAIN}", file=out)
-        while (text := await typist.line()) is not None:
-            if not text.strip():
-                continue
+        while (answer := await typist.ask(session)) is not None:
             try:
-                await _show(client, out)
-            except Disconnected:
-                raise
-            except CommandError as exc:
+                figures = await _show(answer, out)
+            except (CommandError, LiveMindError) as exc:
+                if not session.is_open:
+                    raise
                 print(f"\n{exc}", file=out)
                 continue
-            print(f"{DIM}{_figures(client)}{PLAIN}\n", file=out)
+            print(f"{DIM}{figures}{PLAIN}\n", file=out)
     return 0
 
 
 class Typist:
     """The prompt: every change of the line goes to the server, Enter commits at once."""
 
-    def __init__(self, client: LiveClient, terminal: tuple[Input, Output] | None) -> None:
-        self._client = client
+    def __init__(self, terminal: tuple[Input, Output] | None) -> None:
+        self._session: RemoteSession | None = None
+        self._answer: LiveAnswer | None = None
         self._view = ChatView()
-        self._mirror = InputMirror()
         self._prompt = self._make_prompt(terminal)
         self._prompt.default_buffer.on_text_changed += lambda buffer: self._changed(buffer.text)
-        client.on_event = self._on_event
-        client.on_closed = self._on_closed
 
-    async def line(self) -> str | None:
-        """Return the next committed line, None when the user leaves.
+    async def ask(self, session: RemoteSession) -> LiveAnswer | None:
+        """Return the answer to the next line that is not empty, None when the user leaves.
 
         Raises:
-            Disconnected: the server went away.
+            LiveMindError: why the session ended.
         """
         from prompt_toolkit.formatted_text import FormattedText
 
+        self._session, self._answer = session, None
         self._view.begin()
-        self._mirror = InputMirror()
+        watch = asyncio.create_task(self._leave_with(session))
         try:
-            return await self._prompt.prompt_async(
-                "> ", bottom_toolbar=lambda: FormattedText(self._view.toolbar())
-            )
+            while self._answer is None:
+                await self._prompt.prompt_async(
+                    "> ", bottom_toolbar=lambda: FormattedText(self._view.toolbar())
+                )
         except (EOFError, KeyboardInterrupt):
             return None
+        finally:
+            watch.cancel()
+        return self._answer
+
+    def observe(self, event: LiveEvent, received_s: float) -> None:
+        """Show what an event says."""
+        self._view.apply(event)
+        self._prompt.app.invalidate()
 
     def _make_prompt(self, terminal: tuple[Input, Output] | None) -> PromptSession[str]:
         from prompt_toolkit import PromptSession
@@ -144,8 +155,9 @@ class Typist:
         @keys.add("enter")
         def _(event: KeyPressEvent) -> None:
             buffer = event.current_buffer
-            if buffer.text.strip():
-                self._client.commit(buffer.text)
+            if buffer.text.strip() and self._session is not None:
+                with suppress(LiveMindError):  # the session has ended, which ends the prompt
+                    self._answer = self._session.commit(buffer.text)
             buffer.validate_and_handle()
 
         source, target = terminal or (None, None)
@@ -154,25 +166,50 @@ class Typist:
         )
 
     def _changed(self, text: str) -> None:
-        if self._prompt.app.is_running and (frame := self._mirror.change(text)) is not None:
-            self._client.send(frame)
+        if self._prompt.app.is_running and self._answer is None and self._session is not None:
+            with suppress(LiveMindError):
+                self._session.replace(text)
 
-    def _on_event(self, event: dict[str, object]) -> None:
-        self._view.apply(event)
-        self._prompt.app.invalidate()
-
-    def _on_closed(self, exc: Disconnected) -> None:
+    async def _leave_with(self, session: RemoteSession) -> None:
+        exc = await session.wait_closed()
         if self._prompt.app.is_running:
             self._prompt.app.exit(exception=exc)
 
 
-async def _show(client: LiveClient, out: TextIO) -> None:
-    async with aclosing(client.answer()) as pieces:
-        async for piece in pieces:
-            out.write(piece)
-            out.flush()
-    print(file=out)
+@asynccontextmanager
+async def _session(
+    url: str, model: str, key: str | None, observe: Observe | None = None
+) -> AsyncGenerator[RemoteSession, None]:
+    """Open a session; an error says what the user can do."""
+    try:
+        async with (
+            LiveClient(url, api_key=key) as client,
+            client.session(model=model, observe=observe) as session,
+        ):
+            yield session
+    except Unauthorized:
+        message = "the server needs an API key: give --key or set LIVEMIND_API_KEY"
+        raise CommandError(f"{url}: {message}") from None
+    except InvalidRequest as exc:
+        raise CommandError(f"--{exc.message}" if exc.param == "url" else exc.message, 2) from None
+    except Unavailable as exc:
+        hint = "; is `livemind serve` running?" if exc.code == UNREACHABLE else ""
+        raise CommandError(f"{exc.message}{hint}") from None
 
 
-def _figures(client: LiveClient) -> str:
-    return summary(client.done, client.ttft_ms) if client.done is not None else ""
+async def _show(answer: LiveAnswer, out: TextIO) -> str:
+    """Write an answer as it comes; return a line about it."""
+    ttft_ms: float | None = None
+    async with aclosing(answer):
+        async for event in answer:
+            if isinstance(event, ResponseTextDelta):
+                if ttft_ms is None and answer.committed_s is not None:
+                    ttft_ms = (perf_counter() - answer.committed_s) * 1000
+                out.write(event.delta)
+                out.flush()
+            elif isinstance(event, ResponseDone):
+                if event.status != "completed":
+                    raise CommandError(event.error.message if event.error else event.status)
+                print(file=out)
+                return summary(event, ttft_ms)
+    raise AssertionError("an answer ends with response.done or an error")

@@ -12,9 +12,9 @@ from prompt_toolkit.output import DummyOutput
 
 from livemind.backends.errors import ExpertUnavailable
 from livemind.backends.fake import FakeExpert
-from livemind.orchestrator.cli.chat.client import Disconnected, connect
 from livemind.orchestrator.cli.chat.command import Pipes, interactive, piped
 from livemind.orchestrator.cli.errors import CommandError
+from livemind.orchestrator.errors import NotFound
 
 CTRL_D, ENTER, BACKSPACE = "\x04", "\r", "\x7f"
 
@@ -59,32 +59,46 @@ async def test_chat_failed_answer_is_told(serve: Any) -> None:
 
 async def test_chat_unknown_model_is_one_line(serve: Any) -> None:
     async with serve() as doors:
-        with pytest.raises(CommandError, match="no such model"):
+        with pytest.raises(NotFound, match="no such model"):
             await ask(doors, "hi\n", model="nope")
 
 
 async def test_chat_without_key_says_how_to_give_one(serve: Any) -> None:
     async with serve(api_keys=["right"]) as doors:
-        with pytest.raises(Disconnected, match="--key"):
+        with pytest.raises(CommandError, match="--key"):
             await ask(doors, "hi\n")
         assert (await ask(doors, "hi\n", key="right"))[1] == "HI\n"
 
 
-async def test_chat_server_that_is_not_there_is_one_line() -> None:
-    with pytest.raises(Disconnected, match="livemind serve"):
-        async with connect("ws://127.0.0.1:9/v1/live", None):
-            pass
+@pytest.mark.parametrize(
+    ("url", "told", "code"),
+    [
+        ("ws://127.0.0.1:9/v1/live", "nothing answers at .*; is `livemind serve` running", 1),
+        ("localhost", "--url: got 'localhost'", 2),
+    ],
+)
+async def test_chat_server_that_is_not_there_is_one_line(
+    url: str, told: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("livemind.orchestrator.client.retry._wait_s", lambda state: 0.0)
+    pipes = Pipes(io.StringIO("hi\n"), io.StringIO(), io.StringIO())
+    with pytest.raises(CommandError, match=told) as failed:
+        await piped(url, "auto", None, pipes)
+    assert failed.value.exit_code == code
 
 
-async def test_chat_server_that_goes_away_ends_the_chat_with_its_reason(serve: Any) -> None:
-    async with serve(session_idle_timeout_s=1.0) as doors, connect(live_url(doors), None) as client:
-        closed = asyncio.get_running_loop().create_future()
-        client.on_closed = closed.set_result
-        await client.configure()
-        assert "idle" in str(await closed)
-        client.commit("too late")
-        with pytest.raises(Disconnected, match="idle"):
-            await anext(client.answer())
+async def test_chat_server_that_goes_away_ends_the_chat_with_its_reason(
+    serve: Any, eventually: Any
+) -> None:
+    async with serve(session_idle_timeout_s=1.0) as doors:
+        out = io.StringIO()
+        with create_pipe_input() as keys:
+            chat = asyncio.create_task(
+                interactive(live_url(doors), "auto", None, terminal=(keys, DummyOutput()), out=out)
+            )
+            await eventually(lambda: "Ctrl-D" in out.getvalue())
+            with pytest.raises(NotFound, match="idle"):
+                await chat
 
 
 async def test_chat_typed_keys_reach_the_server_before_enter(serve: Any, eventually: Any) -> None:

@@ -1,4 +1,4 @@
-"""The status line, the summary and the frames of ``livemind chat``: pure functions."""
+"""The status line and the summary of ``livemind chat``: pure functions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from livemind.backends.base import Usage
-from livemind.orchestrator.cli.chat.view import ChatView, InputMirror, summary
+from livemind.orchestrator.cli.chat.view import ChatView, summary
+from livemind.orchestrator.client.events import ErrorDetails, ErrorReceived
 from livemind.orchestrator.events import (
     DraftAdopted,
     DraftCreated,
@@ -20,32 +21,14 @@ from livemind.orchestrator.events import (
     RetrievedPassage,
     RouteUpdated,
     Timings,
-    to_wire,
 )
 
 
 def shown(*events: Any) -> str:
     view = ChatView()
     for event in events:
-        view.apply(to_wire(event))
+        view.apply(event)
     return view.status_line()
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "frame"),
-    [
-        ("", "a", {"type": "input_text.replace", "text": "a"}),
-        ("a", "ab", {"type": "input_text.append", "text": "b"}),
-        ("ab", "ab", None),
-        ("ab", "a", {"type": "input_text.replace", "text": "a"}),
-        ("teh", "the", {"type": "input_text.replace", "text": "the"}),
-        ("a", "", {"type": "input_text.replace", "text": ""}),
-    ],
-)
-def test_mirror_change_is_said_in_the_shortest_frame(before: str, after: str, frame: Any) -> None:
-    mirror = InputMirror(before)
-    assert mirror.change(after) == frame
-    assert mirror.text == after
 
 
 def test_view_before_any_event_shows_every_stage_as_open() -> None:
@@ -88,19 +71,18 @@ def test_view_names_an_expert_while_it_loads() -> None:
 
 def test_view_shows_an_error_instead_until_the_next_turn() -> None:
     view = ChatView()
-    view.apply({"type": "error", "error": {"message": "too long"}})
+    view.apply(ErrorReceived(ErrorDetails("too long", "invalid_request_error")))
     assert view.status_line() == "too long"
     view.begin()
     assert view.status_line().startswith("route -")
 
 
-def wire(**fields: Any) -> Any:
-    done = ResponseDone("r", 1, "completed", "technical", "stop", Usage(10, 2, 8), **fields)
-    return to_wire(done)
+def ended(**fields: Any) -> ResponseDone:
+    return ResponseDone("r", 1, "completed", "technical", "stop", Usage(10, 2, 8), **fields)
 
 
 def test_summary_tells_waiting_time_leads_and_cost() -> None:
-    done = wire(
+    done = ended(
         timings=Timings(
             ttft_ms=1.25,
             route_lead_ms=1900,
@@ -116,7 +98,7 @@ def test_summary_tells_waiting_time_leads_and_cost() -> None:
 
 
 def test_summary_leaves_out_what_did_not_happen() -> None:
-    done = wire(degraded=("retrieval: timeout",))
+    done = ended(degraded=("retrieval: timeout",))
     assert summary(done, None) == (
         "technical · no text · tokens ahead: 0 used, 0 wasted · degraded: retrieval: timeout"
     )

@@ -1,0 +1,1 @@
+"""The client of LiveMind's own API; ``livemind.client`` has its names."""
