@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..bench import BenchmarkFailed
+from ..harness import fake_server
+from ..harness.fake_server import MODEL
 from ..harness.server_process import COMMAND, free_port, running, serving
 from ..peers.programs import LITELLM, Absent, Installed, installed, litellm_proxy
-from .fake import MODEL
 from .load import LoadResult, LoadSpec
 
 Json = dict[str, Any]
@@ -222,10 +223,9 @@ async def _fake(
 ) -> str:
     port = free_port()
     latency_ms, itl_ms = (plan.latency_ms, plan.itl_ms) if aim == "latency" else (0.0, 0.0)
-    module = f"{__package__}.fake"
     options = {"port": port, "latency-ms": latency_ms, "itl-ms": itl_ms, "tokens": plan.tokens}
     given = (text for name, value in options.items() for text in (f"--{name}", str(value)))
-    command = (*pinned(cores.load), sys.executable, "-m", module, *given)
+    command = (*pinned(cores.load), sys.executable, "-m", fake_server.__name__, *given)
     return await stack.enter_async_context(serving(command, port, folder / f"fake-{aim}.log"))
 
 

@@ -20,7 +20,7 @@ from rich.console import Console
 from ..bench import BenchmarkFailed, progress
 from ..figures.answer import Answer, Json
 from ..figures.measure import distribution
-from ..harness import fake_openai
+from ..harness import fake_server
 from ..harness.client import Client
 from ..harness.doors import Door, LiveDoor, OpenAIDoor, Said
 from ..harness.loop_watch import Ticks, watch_loop
@@ -28,7 +28,7 @@ from ..harness.server_process import free_port, serving
 from ..harness.wire import Ask
 from ..workload.typing_model import TypingModel
 
-TTFT_MS = 20.0
+TTFT_MS, ITL_MS, TOKENS = 20.0, 2.0, 8
 USERS = 16
 _QUESTION = "how does the lantern carry the bridge?"
 _CPM = 60_000.0
@@ -43,7 +43,10 @@ async def self_check(answers: int, console: Console) -> Json:
         BenchmarkFailed: the known server did not start or an answer failed.
     """
     port, ticks = free_port(), Ticks()
-    command = (sys.executable, "-m", fake_openai.__name__, str(port), str(TTFT_MS))
+    latency_ms = TTFT_MS + (TOKENS - 1) * ITL_MS
+    told = {"port": port, "latency-ms": latency_ms, "itl-ms": ITL_MS, "tokens": TOKENS}
+    given = (text for name, value in told.items() for text in (f"--{name}", str(value)))
+    command = (sys.executable, "-m", fake_server.__name__, *given)
     with tempfile.TemporaryDirectory(prefix="livemind-bench-") as folder:
         log = Path(folder) / "fake.log"
         async with (
@@ -104,7 +107,7 @@ async def _ask_all(
 
 async def _ask(door: Door, salt: str, into: dict[str, Answer]) -> None:
     keys = TypingModel(_CPM).keys(_QUESTION[:8], random.Random(salt))
-    async with door.conversation(Ask(fake_openai.MODEL, salt, fake_openai.TOKENS)) as talk:
+    async with door.conversation(Ask(fake_server.MODEL, salt, TOKENS)) as talk:
         answer = await talk.turn(Said(_QUESTION, keys))
     if answer.outcome != "completed":
         raise BenchmarkFailed(f"self-check: {answer.outcome}: {answer.error}")

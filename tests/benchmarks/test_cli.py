@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aiohttp.test_utils import TestServer
 
 from livemind.benchmarks import cli
 from livemind.benchmarks.figures.answer import Answer
@@ -18,7 +17,7 @@ from livemind.benchmarks.names import AFTERWARDS, BENCHES
 from livemind.benchmarks.ttft.run import TtftRun
 from livemind.benchmarks.workload.plan import PASTE, REQUEST_AT_END
 
-from .fake_server import FakeServer
+from .scripted_server import ScriptedServer
 
 
 @pytest.fixture
@@ -27,9 +26,9 @@ def url() -> Iterator[str]:
     ready, found = threading.Event(), []
 
     async def serve() -> None:
-        async with TestServer(FakeServer().app()) as server:
+        async with ScriptedServer().serving() as address:
             stop = asyncio.Event()
-            found.append((str(server.make_url("/")), asyncio.get_running_loop(), stop))
+            found.append((address, asyncio.get_running_loop(), stop))
             ready.set()
             await stop.wait()
 

@@ -33,7 +33,7 @@ async def both(folder: Path) -> AsyncIterator[tuple[str, str]]:
     """Yield the URLs of a backend of known answers and of a LiveMind before it."""
     port = free_port()
     words = ("--port", str(port), "--latency-ms", "20", "--itl-ms", "2", "--tokens", "4")
-    module = "livemind.benchmarks.gateway.fake"
+    module = "livemind.benchmarks.harness.fake_server"
     backend = await asyncio.create_subprocess_exec(sys.executable, "-m", module, *words)
     try:
         url = f"http://127.0.0.1:{port}"

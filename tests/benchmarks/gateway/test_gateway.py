@@ -6,12 +6,10 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from functools import partial
 
 import pytest
 
 from livemind.benchmarks.gateway import bare, summary as gateway_summary
-from livemind.benchmarks.gateway.fake import FakeExpert, stream_parts, whole_answer
 from livemind.benchmarks.gateway.load import (
     NOT_SENT,
     UNFINISHED,
@@ -21,6 +19,7 @@ from livemind.benchmarks.gateway.load import (
     generate,
 )
 from livemind.benchmarks.gateway.run import WAYS, Aim, Measurement, Way
+from livemind.benchmarks.harness.fake_server import FakeServer
 from livemind.benchmarks.harness.server_process import free_port
 
 LATENCY_S = 0.05
@@ -29,10 +28,12 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 @asynccontextmanager
 async def fake(latency_s: float = LATENCY_S, *, itl_s: float = 0.0) -> AsyncGenerator[str, None]:
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(partial(FakeExpert, latency_s, 4, itl_s), "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with FakeServer(latency_s, 4, itl_s).serving() as url:
+        yield url
+
+
+def answer(**asked: object) -> bytes:
+    return b"".join(part for _, parts in FakeServer(0.0, 4).chat(asked) for part in parts)
 
 
 def spec(url: str, *, stream: bool = False, rate_per_s: float = 0.0) -> LoadSpec:
@@ -149,9 +150,9 @@ async def raw(handler: Handler) -> AsyncGenerator[str, None]:
 @pytest.mark.parametrize(
     ("answer", "stream", "fault"),
     [
-        (whole_answer(4), False, None),
-        (b"".join(stream_parts(4, usage=True)), True, None),
-        (b"".join(stream_parts(4, usage=False)[:-1]), True, "no [DONE]"),
+        (answer(), False, None),
+        (answer(stream=True, stream_options={"include_usage": True}), True, None),
+        (answer(stream=True).partition(b"[DONE]")[0], True, "no [DONE]"),
         (b'HTTP/1.1 200 OK\r\n\r\ndata: {"error": {}}', True, "an error event"),
         (b'HTTP/1.1 200 OK\r\n\r\n{"choices": []}', False, "no finish_reason"),
         (b"HTTP/1.1 503 Busy\r\n\r\n{}", False, "HTTP 503"),

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp.test_utils import TestServer
 
 from livemind.benchmarks import cli
 from livemind.benchmarks.figures.answer import Answer
@@ -16,7 +15,7 @@ from livemind.benchmarks.load.sessions import Ladder, LadderPlan, LadderResult, 
 from livemind.benchmarks.peers import run
 from livemind.benchmarks.peers.programs import Absent, Peer, installed
 
-from ..fake_server import FakeServer
+from ..scripted_server import ScriptedServer
 
 PLAN = LadderPlan(
     "technical",
@@ -29,15 +28,15 @@ PLAN = LadderPlan(
 )
 
 
-async def climb(server: FakeServer, plan: LadderPlan = PLAN) -> LadderResult:
+async def climb(server: ScriptedServer, plan: LadderPlan = PLAN) -> LadderResult:
     result = LadderResult(plan)
-    async with TestServer(server.app()) as at, Client(str(at.make_url("/"))) as client:
+    async with server.serving() as url, Client(url) as client:
         await Ladder(client, result, lambda text, done: None).climb()
     return result
 
 
 async def test_ladder_asks_the_same_in_both_modes_on_every_rung() -> None:
-    server = FakeServer()
+    server = ScriptedServer()
     result = await climb(server)
     assert len(result.turns) == PLAN.steps() == 12
     assert result.stopped_by is None
@@ -51,7 +50,7 @@ async def test_ladder_asks_the_same_in_both_modes_on_every_rung() -> None:
 
 
 async def test_ladder_failed_turn_ends_it_and_is_counted() -> None:
-    result = await climb(FakeServer(fail_live_turns=frozenset({3})))
+    result = await climb(ScriptedServer(fail_live_turns=frozenset({3})))
     assert result.stopped_by == "1 turns failed at 1 sessions"
     assert {turn.sessions for turn in result.turns} == {1}
     assert load_summary.summary(result)["load.failed"] == 1.0

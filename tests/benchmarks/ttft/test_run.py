@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from aiohttp.test_utils import TestServer
 
 from livemind.benchmarks.bench import BenchmarkFailed
 from livemind.benchmarks.figures.measure import Slo
@@ -36,7 +35,7 @@ from livemind.benchmarks.workload.plan import (
     quick_blocks,
 )
 
-from ..fake_server import FakeServer
+from ..scripted_server import ScriptedServer
 
 SHORT = Plan(
     experts=(RANDOM,),
@@ -58,15 +57,15 @@ def _short_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def _client(server: FakeServer) -> AsyncIterator[Client]:
+async def _client(server: ScriptedServer) -> AsyncIterator[Client]:
     async with (
-        TestServer(server.app()) as running,
-        Client(str(running.make_url("/")), timeout_s=20.0) as client,
+        server.serving() as url,
+        Client(url, timeout_s=20.0) as client,
     ):
         yield client
 
 
-async def _run(server: FakeServer, plan: Plan) -> TtftRun:
+async def _run(server: ScriptedServer, plan: Plan) -> TtftRun:
     async with _client(server) as client:
         run = TtftRun(plan, lambda text, done: None)
         await run.run(Targets({**livemind_doors(client), "openai": OpenAIDoor(client)}))
@@ -74,7 +73,7 @@ async def _run(server: FakeServer, plan: Plan) -> TtftRun:
 
 
 async def _quick(
-    server: FakeServer, turns: int, *cases: str, **changed: Any
+    server: ScriptedServer, turns: int, *cases: str, **changed: Any
 ) -> tuple[list[Any], dict[str, Any], TtftRun]:
     pairs = 2 if INTERFERENCE in cases else 0
     blocks = quick_blocks(turns, cases)
@@ -91,7 +90,7 @@ async def _quick(
 
 
 async def _ablation(
-    server: FakeServer, count: int = 2, **changed: Any
+    server: ScriptedServer, count: int = 2, **changed: Any
 ) -> tuple[dict[str, Any], dict[str, Any], TtftRun]:
     arms = changed.pop("arms", ALL)
     blocks = ablation_blocks(arms, count, changed.pop("per_block", 1))
@@ -105,7 +104,7 @@ async def _ablation(
 
 
 async def test_quick_known_latencies_give_their_ratios() -> None:
-    server = FakeServer(chat_s=0.2, typed_s=0.0, paste_s=0.4, tie=0.0)
+    server = ScriptedServer(chat_s=0.2, typed_s=0.0, paste_s=0.4, tie=0.0)
     _, summary, _ = await _quick(server, 1, LIVE.id, DRAFT.id, PASTE.id)
     assert 0 < summary["ttft.live_over_request_at_end.p50"] < 0.5
     assert summary["ttft.paste_over_request_at_end.p50"] > 1.4
@@ -115,7 +114,7 @@ async def test_quick_known_latencies_give_their_ratios() -> None:
 
 
 async def test_quick_slower_stream_beside_typing_shows_in_the_gap_ratio() -> None:
-    server = FakeServer(token_s=0.02, token_s_beside_typing=0.2)
+    server = ScriptedServer(token_s=0.02, token_s_beside_typing=0.2)
     cases, summary, _ = await _quick(server, 1, INTERFERENCE)
     assert summary["itl.with_typing_over_without.p95"] > 2
     assert summary["ttft.live_over_request_at_end.p50"] is None
@@ -123,21 +122,21 @@ async def test_quick_slower_stream_beside_typing_shows_in_the_gap_ratio() -> Non
 
 
 async def test_quick_two_experts_have_their_own_keys_and_the_announced_steps() -> None:
-    _, summary, run = await _quick(FakeServer(), 1, *QUICK_CASES, experts=(RANDOM, EMBEDDED))
+    _, summary, run = await _quick(ScriptedServer(), 1, *QUICK_CASES, experts=(RANDOM, EMBEDDED))
     assert run.done == run.plan.steps()
     plain = {key for key in summary if not key.endswith(".embedded")}
     assert {f"{key}.embedded" for key in plain} == summary.keys() - plain
 
 
 async def test_quick_prefill_arm_types_with_drafts_off() -> None:
-    server = FakeServer()
+    server = ScriptedServer()
     await _quick(server, 2, PREFILL.id)
     modes = [update["speculation"] for update in server.updates]
     assert modes == ["prefill", "prefill"]  # the warm-up, then the one odd turn
 
 
 async def test_quick_draft_without_a_token_at_commit_is_not_adopted() -> None:
-    _, summary, _ = await _quick(FakeServer(draft_tokens=0), 1, DRAFT.id)
+    _, summary, _ = await _quick(ScriptedServer(draft_tokens=0), 1, DRAFT.id)
     assert summary["ttft.adopted_share"] == 0.0
     assert summary["ttft.adopted_first_token_ms.p50"] is None
 
@@ -146,7 +145,7 @@ async def test_quick_draft_without_a_token_at_commit_is_not_adopted() -> None:
 
 
 async def test_ablation_every_arm_asks_the_same_prompt_under_its_own_salt() -> None:
-    server = FakeServer()
+    server = ScriptedServer()
     await _ablation(server, 1, arms=(L, B))
     chat, update = server.chats[-1], server.updates[-1]
     assert chat["documents"] == update["documents"]
@@ -158,7 +157,7 @@ async def test_ablation_every_arm_asks_the_same_prompt_under_its_own_salt() -> N
 
 
 async def test_ablation_plain_server_gets_standard_fields_and_a_first_line_of_its_own() -> None:
-    server = FakeServer()
+    server = ScriptedServer()
     await _ablation(server, 2, arms=(V,))
     standard = {"model", "messages", "stream", "stream_options", "max_tokens", "temperature"}
     assert all(body.keys() - {"ignore_eos"} <= standard for body in server.chats)
@@ -168,7 +167,7 @@ async def test_ablation_plain_server_gets_standard_fields_and_a_first_line_of_it
 
 
 async def test_ablation_arms_differ_in_one_thing_each() -> None:
-    server = FakeServer()
+    server = ScriptedServer()
     await _ablation(server, 1, arms=tuple(ARMS[name] for name in "LBCDEF"), experts=(EMBEDDED,))
     asked = {
         (
@@ -190,7 +189,7 @@ async def test_ablation_arms_differ_in_one_thing_each() -> None:
 
 
 async def test_ablation_consensus_is_not_asked_of_a_lone_expert_and_the_case_says_why() -> None:
-    server = FakeServer()
+    server = ScriptedServer()
     case, summary, _ = await _ablation(server, 1, arms=(L, E, F))
     assert {update["consensus"] for update in server.updates} == {"first"}
     assert case["not_asked"] == {"F": "no other expert shares this one's tokenizer"}
@@ -199,14 +198,14 @@ async def test_ablation_consensus_is_not_asked_of_a_lone_expert_and_the_case_say
 
 async def test_ablation_failed_turns_are_counted_and_leave_the_ratios() -> None:
     # Live commit 0 is the warm-up; of the two measured ones the first fails.
-    case, _, _ = await _ablation(FakeServer(fail_live_turns=frozenset({1})), arms=(L, P))
+    case, _, _ = await _ablation(ScriptedServer(fail_live_turns=frozenset({1})), arms=(L, P))
     arm, pair = case["arms"]["P"], case["pairs"]["L"]["P"]
     assert (arm["completed"], arm["failed"], arm["errors"]) == (1, 1, ["engine died"])
     assert (arm["goodput_share"], pair["pairs"], len(pair["ratios"])) == (0.5, 1, 1)
 
 
 async def test_ablation_socket_that_closes_is_incomplete_and_summary_unknown() -> None:
-    case, summary, _ = await _ablation(FakeServer(drop_live=True), arms=(L, P))
+    case, summary, _ = await _ablation(ScriptedServer(drop_live=True), arms=(L, P))
     assert case["arms"]["P"]["incomplete"] == 2
     assert summary["ttft.P_over_L.p50"] is None
     assert summary["ttft.F_over_A.p50"] is None
@@ -215,7 +214,7 @@ async def test_ablation_socket_that_closes_is_incomplete_and_summary_unknown() -
 
 @pytest.mark.parametrize(("tie", "expected"), [(0.01, 1.0), (0.5, 0.0)], ids=["tie", "wrong"])
 async def test_ablation_other_text_is_identical_only_as_a_tie(tie: float, expected: float) -> None:
-    server = FakeServer(live_answer="one 2 three", tie=tie)
+    server = ScriptedServer(live_answer="one 2 three", tie=tie)
     _, summary, _ = await _ablation(server, arms=(L, P))
     assert summary["ttft.identical_share"] == expected
     assert summary["ttft.identical_share_strict"] == 0.0
@@ -226,7 +225,7 @@ async def test_ablation_other_prompt_is_different_and_a_shorter_one_has_no_ratio
     tokens: int, other_work: int
 ) -> None:
     """P is given the documents of L: another length is a fault, whatever the answer's text."""
-    case, summary, _ = await _ablation(FakeServer(prompt_tokens_live=tokens), arms=(L, P))
+    case, summary, _ = await _ablation(ScriptedServer(prompt_tokens_live=tokens), arms=(L, P))
     pair = case["pairs"]["L"]["P"]
     assert (pair["pairs"], pair["other_work"], pair["other_prompt"]) == (2, other_work, 0)
     assert (pair["different"], summary["ttft.identical_share"]) == (2, 0.0)
@@ -234,20 +233,20 @@ async def test_ablation_other_prompt_is_different_and_a_shorter_one_has_no_ratio
 
 
 async def test_ablation_other_prompt_of_a_retrieving_arm_has_no_verdict() -> None:
-    case, summary, _ = await _ablation(FakeServer(prompt_tokens_live=200), arms=(L, E))
+    case, summary, _ = await _ablation(ScriptedServer(prompt_tokens_live=200), arms=(L, E))
     assert case["pairs"]["L"]["E"]["other_prompt"] == 2
     assert summary["ttft.identical_share"] is None
 
 
 async def test_ablation_misrouted_turns_are_counted_and_leave_ratios_and_verdicts() -> None:
-    case, summary, _ = await _ablation(FakeServer(), arms=(L, C), experts=(EMBEDDED,))
+    case, summary, _ = await _ablation(ScriptedServer(), arms=(L, C), experts=(EMBEDDED,))
     assert case["arms"]["C"]["misrouted"] == 2  # the fake always says random-100m
     assert case["pairs"]["L"]["C"]["ratios"] == []
     assert summary["ttft.identical_share"] is None
 
 
 async def test_ablation_conversation_goes_on_in_one_session_with_its_history() -> None:
-    server = FakeServer()
+    server = ScriptedServer()
     _, _, run = await _ablation(server, 1, arms=(L, P), turns_per_conversation=2)
     rows = report_turns(run.results.values())
     assert sorted((row["arm"], row["turn"]) for row in rows) == [
@@ -260,7 +259,7 @@ async def test_ablation_conversation_goes_on_in_one_session_with_its_history() -
 
 
 async def test_ablation_users_at_a_time_overlap_and_have_a_throughput() -> None:
-    server = FakeServer(typed_s=0.05)
+    server = ScriptedServer(typed_s=0.05)
     arrivals = Arrivals("closed", concurrency=4)
     case, _, run = await _ablation(server, 4, arms=(L, P), per_block=4, arrivals=arrivals)
     assert server.most_at_a_time == 4
@@ -269,7 +268,7 @@ async def test_ablation_users_at_a_time_overlap_and_have_a_throughput() -> None:
 
 
 async def test_ablation_open_loop_users_do_not_wait_for_each_others_answers() -> None:
-    server = FakeServer(paste_s=1.0)
+    server = ScriptedServer(paste_s=1.0)
     arrivals = Arrivals("constant", rate_per_s=40.0)
     await _ablation(server, 4, arms=(L, P), per_block=4, arrivals=arrivals)
     assert server.most_at_a_time == 4
@@ -280,7 +279,7 @@ async def test_ablation_own_prompts_are_asked_in_turn() -> None:
         Conversation(("One?",), max_tokens=5),
         Conversation(("Two?",), instructions="Brief."),
     )
-    server = FakeServer()
+    server = ScriptedServer()
     await _ablation(server, 3, arms=(L, P), prompts=prompts, documents_tokens=(0,))
     asked = [chat["messages"][-1]["content"] for chat in server.chats]
     assert asked[-3:] == ["One?", "Two?", "One?"]
@@ -290,7 +289,7 @@ async def test_ablation_own_prompts_are_asked_in_turn() -> None:
 
 
 async def test_ablation_rows_tell_what_happened_around_the_commit() -> None:
-    _, _, run = await _ablation(FakeServer(), 1, arms=(L, E))
+    _, _, run = await _ablation(ScriptedServer(), 1, arms=(L, E))
     (row,) = [row for row in report_turns(run.results.values()) if row["arm"] == "E"]
     line = row["timeline"]
     assert len(line["keys_ms"]) == row["typed_chars"]
@@ -303,7 +302,7 @@ async def test_ablation_rows_tell_what_happened_around_the_commit() -> None:
 async def test_ablation_same_seed_asks_the_same_in_the_same_order() -> None:
     orders = []
     for _ in range(2):
-        _, _, run = await _ablation(FakeServer(), 8, arms=(L, P, V))
+        _, _, run = await _ablation(ScriptedServer(), 8, arms=(L, P, V))
         (result,) = run.results.values()
         orders.append([[turn.arm.id for turn in block.turns] for block in result.blocks])
     assert orders[0] == orders[1]
@@ -311,4 +310,4 @@ async def test_ablation_same_seed_asks_the_same_in_the_same_order() -> None:
 
 async def test_run_refused_warm_up_names_expert_and_reason() -> None:
     with pytest.raises(BenchmarkFailed, match=r"random-100m.*HTTP 400: documents: unknown field"):
-        await _ablation(FakeServer(refuse_chat="documents: unknown field"))
+        await _ablation(ScriptedServer(refuse_chat="documents: unknown field"))

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from livemind.benchmarks.figures.answer import Answer
-from livemind.benchmarks.harness.fake_openai import TOKENS
+from livemind.benchmarks.harness.fake_server import WORD
 from livemind.benchmarks.ttft import self_check
 
 
@@ -41,5 +41,4 @@ async def test_self_check_answers_are_whole(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(self_check, "_errors", keep)
     await self_check.self_check(1, Console(file=io.StringIO()))
-    whole = "".join(f"{number} " for number in range(TOKENS))
-    assert {answer.text for answer in seen} == {whole}
+    assert {answer.text for answer in seen} == {WORD * self_check.TOKENS}
