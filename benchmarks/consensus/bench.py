@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from ...backends.zoo.catalog import model_names
 from ...orchestrator.config.settings import Settings
 from ...orchestrator.errors import LiveMindError
 from ...orchestrator.live_mind import LiveMind
-from ..bench import BenchmarkFailed, UsageError, progress
+from ..bench import UsageError, add_common, display, number, scratch, some_of
 from ..harness import report
 from ..reporting.reports import read
 from .accuracy import accuracy
@@ -43,120 +42,67 @@ QUICK_SIZES = {"questions": 5, "validation": 10, "identical": 64, "pairs": 8, "m
 QUICK_DOMAINS = ("technical", "coding")
 
 
-@dataclass(slots=True)
-class Measured:
-    """What the run has shown so far, whatever ends it."""
-
-    rows: list[Row] = field(default_factory=list)
-    environment: Json = field(default_factory=report.environment)
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     told = {name: f"({size}, --quick {QUICK_SIZES[name]})" for name, size in SIZES.items()}
-    domains = ", ".join(name for name in model_names() if name != FAST)
-    add("--quick", action="store_true", help="less of everything; two domains")
-    add("--parts", metavar="LIST", help=f"comma-separated: {', '.join(PARTS)} (all)")
-    add("--domains", metavar="LIST", help=f"comma-separated: {domains} (all)")
-    add("--questions", type=int, metavar="N", help=f"per domain and set {told['questions']}")
-    add("--validation", type=int, metavar="N", help=f"per domain {told['validation']}")
-    add("--identical", type=int, metavar="N", help=f"texts to compare {told['identical']}")
-    add("--pairs", type=int, metavar="N", help=f"timed with drafts {told['pairs']}")
-    add("--mix", type=int, metavar="N", help=f"typed with and without drafts {told['mix']}")
-    add("--typed", type=int, metavar="N", help=f"typed {told['typed']}")
-    add("--seed", type=int, default=1, help="of questions, order and typing (1)")
-    add("--json", type=Path, metavar="FILE", help="write the report")
+    for name, known in (("parts", PARTS), ("domains", _domains())):
+        listed = f"comma-separated: {', '.join(known)} (all)"
+        add(f"--{name}", type=some_of(known), metavar="LIST", help=listed)
+    some = number(int, 1)
+    add("--questions", type=some, metavar="N", help=f"per domain and set {told['questions']}")
+    add("--validation", type=some, metavar="N", help=f"per domain {told['validation']}")
+    add("--identical", type=some, metavar="N", help=f"texts to compare {told['identical']}")
+    add("--pairs", type=some, metavar="N", help=f"timed with drafts {told['pairs']}")
+    add("--mix", type=some, metavar="N", help=f"typed with and without drafts {told['mix']}")
+    add("--typed", type=some, metavar="N", help=f"typed {told['typed']}")
+    seeds = number(int, 1, MOST_SEED)
+    add_common(parser, "of questions, order and typing", "less of everything; two domains", seeds)
     add("--keep", action="store_true", help="keep the other parts of the report in --json")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Measure, show, write; return the exit status."""
     plan = _plan(options)
-    measured = Measured()
+    run = report.Run("consensus", options, console)
     config = _config(plan)
-    if options.keep:
-        measured.rows = _kept(options.json, plan, measured.environment, config)
-    interrupted, failure = False, None
-    try:
-        asyncio.run(_measure(plan, console, measured))
-    except (BenchmarkFailed, ExpertError, LiveMindError, OSError) as exc:
-        failure = str(exc)
-        console.print(f"bench consensus: {failure}", style="red", markup=False, highlight=False)
-    except KeyboardInterrupt:
-        interrupted = True
-    found = cases(measured.rows, plan.seed)
-    content = {
-        "schema": report.SCHEMA,
-        "name": "consensus",
-        **measured.environment,
-        "seed": plan.seed,
-        "config": config,
-        "interrupted": interrupted,
-        "failure": failure,
-        "arms": ARMS,
-        "cases": found,
-        "turns": [row.as_json() for row in measured.rows],
-        "summary": summary(found),
-    }
+    rows = _kept(options.json, plan, run.environment, config) if options.keep else []
+    run.perform(lambda: asyncio.run(_measure(plan, run, rows)), ExpertError, LiveMindError)
+    found = cases(rows, plan.seed)
+    turns = [row.as_json() for row in rows]
     show(console, found, summary(found))
-    if options.json is not None:
-        report.write(options.json, content)
-        console.print(f"report: {options.json}")
-    return 130 if interrupted else int(failure is not None)
+    content = run.content(config, arms=ARMS, cases=found, turns=turns, summary=summary(found))
+    return run.finish(content)
 
 
-async def _measure(plan: Plan, console: Console, measured: Measured) -> None:
-    with (
-        progress(console) as display,
-        tempfile.TemporaryDirectory(prefix="livemind-bench-") as folder,
-    ):
-        task = display.add_task("starting the experts", total=plan.steps())
-
-        def step(text: str) -> None:
-            display.update(task, advance=1, description=text)
-
+async def _measure(plan: Plan, run: report.Run, rows: list[Row]) -> None:
+    shown = display(run.console, "starting the experts", plan.steps())
+    with shown as progress, scratch() as folder:
         config = settings(plan, f"{folder}/engines.log")
         async with LiveMind.from_config(Settings.model_validate(config)) as mind:
-            measured.environment["dtypes"] = report.dtypes(mind.stats())
-            recorder = Recorder(plan, Asker(mind), step, measured.rows)
+            run.environment["dtypes"] = report.dtypes(mind.stats())
+            recorder = Recorder(plan, Asker(mind), progress.step, rows)
             await recorder.warm_up()
             for part in plan.parts:
                 await PERFORM[part](recorder)
 
 
 def _plan(options: argparse.Namespace) -> Plan:
-    known = tuple(name for name in model_names() if name != FAST)
-    sizes = {}
-    for name, size in (QUICK_SIZES if options.quick else SIZES).items():
-        given = getattr(options, name)
-        if given is not None and given < 1:
-            raise UsageError(f"--{name}: got {given}, need >= 1")
-        sizes[name] = size if given is None else given
-    if not 1 <= options.seed <= MOST_SEED:
-        raise UsageError(f"--seed: got {options.seed}, need >= 1 and <= {MOST_SEED}")
     if options.keep and options.json is None:
         raise UsageError("--keep: needs --json FILE")
-    default = QUICK_DOMAINS if options.quick else known
+    default = QUICK_SIZES if options.quick else SIZES
+    sizes = {name: getattr(options, name) or size for name, size in default.items()}
     return Plan(
-        domains=_chosen("--domains", options.domains, known, default),
-        parts=_chosen("--parts", options.parts, PARTS, PARTS),
+        domains=options.domains or (QUICK_DOMAINS if options.quick else _domains()),
+        parts=options.parts or PARTS,
         per_set=sizes.pop("questions"),
         seed=options.seed,
         **sizes,
     )
 
 
-def _chosen(
-    option: str, text: str | None, known: tuple[str, ...], default: tuple[str, ...]
-) -> tuple[str, ...]:
-    if text is None:
-        return default
-    names = text.split(",")
-    for name in names:
-        if name not in known:
-            raise UsageError(f"{option}: got {name!r}, need some of {', '.join(known)}")
-    return tuple(name for name in known if name in names)
+def _domains() -> tuple[str, ...]:
+    return tuple(name for name in model_names() if name != FAST)
 
 
 def _config(plan: Plan) -> Json:

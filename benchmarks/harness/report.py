@@ -1,13 +1,15 @@
-"""What a run leaves behind: one JSON file that says where it was measured, and tables to read."""
+"""A run and what it leaves behind: a JSON file that says where it was measured, and tables."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from rich.table import Table
 from ... import kernels
 from ...backends.machine.processor import this_processor
 from ...backends.machine.speeds import known_speeds
+from ..bench import BenchmarkFailed
 
 Json = dict[str, Any]
 Number = float | None
@@ -104,13 +107,79 @@ def summary_table(summary: Mapping[str, Number], meaning: Callable[[str], str]) 
     return found
 
 
-def finish(console: Console, file: Path | None, content: Json, meaning: Mapping[str, str]) -> int:
-    """Show the summary, write the report if a file is given; return the exit status."""
-    console.print(summary_table(content["summary"], lambda name: meaning.get(name, "")))
-    if file is not None:
-        write(file, content)
-        console.print(f"report: {file}")
-    return 130 if content["interrupted"] else 0
+@dataclass(slots=True)
+class Parts:
+    """What the parts of a run have shown so far: one case each, and one summary of all."""
+
+    cases: Json = field(default_factory=dict)
+    summary: dict[str, Number] = field(default_factory=dict)
+
+    def keep(self, name: str, found: tuple[Json, dict[str, Number]]) -> None:
+        """Keep case and summary of a part."""
+        self.cases[name] = found[0]
+        self.summary |= found[1]
+
+
+@dataclass(slots=True)
+class Run:
+    """One run of a benchmark, from where it is measured to its report.
+
+    Attributes:
+        options: what was asked for, ``json`` and ``seed`` among it.
+        environment: as it was when the run began.
+        interrupted, failure: how it ended.
+    """
+
+    name: str
+    options: argparse.Namespace
+    console: Console
+    environment: Json = field(default_factory=environment)
+    interrupted: bool = False
+    failure: str | None = None
+
+    def perform(self, measure: Callable[[], object], *errors: type[Exception]) -> None:
+        """Measure. An interrupt, a failed benchmark, an OSError or one of ``errors`` ends it."""
+        expected: tuple[type[Exception], ...] = (BenchmarkFailed, OSError, *errors)
+        try:
+            measure()
+        except expected as exc:
+            self.fail(str(exc))
+        except KeyboardInterrupt:
+            self.interrupted = True
+
+    def fail(self, failure: str) -> None:
+        """Say why the run could not go on."""
+        self.failure = failure
+        told = f"bench {self.name}: {failure}"
+        self.console.print(told, style="red", markup=False, highlight=False)
+
+    def content(self, config: Json, **parts: Any) -> Json:
+        """Return the report with these parts."""
+        return {
+            "schema": SCHEMA,
+            "name": self.name,
+            **self.environment,
+            "seed": self.options.seed,
+            "config": config,
+            "interrupted": self.interrupted,
+            "failure": self.failure,
+            **parts,
+        }
+
+    def show(self, summary: Mapping[str, Number], meaning: Callable[[str], str]) -> None:
+        """Print the summary."""
+        self.console.print(summary_table(summary, meaning))
+
+    def finish(self, content: Json) -> int:
+        """Write the report if a file is given; return the exit status.
+
+        A run that failed before it had anything to tell leaves the file as it was.
+        """
+        file = self.options.json
+        if file is not None and (content["summary"] or self.failure is None):
+            write(file, content)
+            self.console.print(f"report: {file}", highlight=False)
+        return 130 if self.interrupted else int(self.failure is not None)
 
 
 def number(value: Number, digits: int) -> str:

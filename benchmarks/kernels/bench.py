@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
 
 from rich.console import Console
 
 from ...kernels import dispatch
-from ..bench import BenchmarkFailed, UsageError, progress
+from ..bench import BenchmarkFailed, add_common, display, number
 from ..harness import report
 from ..harness.report import Json, Number
 from .case import Case
@@ -33,60 +32,43 @@ SCALAR_CLAIMS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report")
-    parser.add_argument("--quick", action="store_true", help="fewer turns")
-    parser.add_argument("--seed", type=int, default=1, help="of the data (1)")
-    parser.add_argument(
-        "--only",
-        metavar="KERNEL",
-        action="append",
-        choices=sorted(GROUPS),
-        help="a kernel; repeatable",
-    )
+    add_common(parser, "of the data", "fewer turns", number(int, 0))
+    told, names = "a kernel; repeatable", sorted(GROUPS)
+    parser.add_argument("--only", metavar="KERNEL", action="append", choices=names, help=told)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Measure, show, write; return the exit status."""
-    if options.seed < 0:
-        raise UsageError(f"--seed: got {options.seed}, need >= 0")
     native = dispatch.implementation()
     if native.isa() == "numpy":
         raise BenchmarkFailed("the compiled kernels are not installed: there is nothing to compare")
     names = options.only or list(GROUPS)
     turns = 7 if options.quick else 25
-    content: Json = {
-        "schema": report.SCHEMA,
-        "name": "kernels",
-        **report.environment(),
-        "seed": options.seed,
-        "config": {
-            "isa": native.isa(),
-            "threads": 1,
-            "turns": turns,
-            "kernels": names,
-            "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
-        },
+    run = report.Run("kernels", options, console)
+    config = {
+        "isa": native.isa(),
+        "threads": 1,
+        "turns": turns,
+        "kernels": names,
+        "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
     }
-    with one_thread(), progress(console) as shown:
-        task = shown.add_task("limits", total=len(names) + 1)
+    with one_thread(), display(console, "limits", len(names) + 1) as shown:
         limits = measure_limits(native)
-        shown.advance(task)
         found: list[tuple[Case, Measured]] = []
         for name in names:
-            shown.update(task, description=name)
+            shown.step(name)
             for case in GROUPS[name](native, options.seed):
                 found.append((case, measure(case, native, turns)))
             limits = limits.best(measure_limits(native))
-            shown.advance(task)
-    content["limits"] = limits.as_json()
-    content["cases"] = [_case_json(case, measured, limits) for case, measured in found]
-    content["claims"] = _claims(found)
-    content["summary"] = _summary(found, limits)
+    content = run.content(
+        config,
+        limits=limits.as_json(),
+        cases=[_case_json(case, measured, limits) for case, measured in found],
+        claims=_claims(found),
+        summary=_summary(found, limits),
+    )
     _show(console, found, limits, content["claims"])
-    if options.json is not None:
-        report.write(options.json, content)
-        console.print(f"report: {options.json}", highlight=False)
-    return 0
+    return run.finish(content)
 
 
 def _case_json(case: Case, measured: Measured, limits: Limits) -> Json:

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from ..bench import BenchmarkFailed, UsageError, progress
+from ..bench import add_common, checked, display, number, scratch, some_of
 from ..gateway import run as gateway, summary as gateway_summary
 from ..harness import report
 from ..harness.client import Client
@@ -60,94 +59,90 @@ class Measured:
     gateway: gateway.GatewayResult | None = None
     peers: peers_run.PeersResult | None = None
     third_party: third_party.ThirdPartyResult | None = None
-    environment: Json = field(default_factory=report.environment)
 
-    def summary(self) -> dict[str, float | None]:
-        """Return every key of every part that was asked for."""
-        found: dict[str, float | None] = {}
-        if self.ladder is not None:
-            found |= load_summary.summary(self.ladder)
-        if self.gateway is not None:
-            found |= gateway_summary.summary(self.gateway.measurements)
-        if self.peers is not None:
-            found |= peers_run.summary(self.peers)
-        if self.third_party is not None:
-            found |= third_party.summary(self.third_party)
-        return found
+    def parts(self) -> Json:
+        """Return what the report has of every part, and the summary of those asked for."""
+        climbed, gate, peers, other = self.ladder, self.gateway, self.peers, self.third_party
+        return {
+            "cases": load_summary.rungs(climbed) if climbed else [],
+            "stopped_by": climbed.stopped_by if climbed else None,
+            "turns": [one.row() for one in climbed.turns] if climbed else [],
+            "gateway": gateway_summary.report(gate) if gate else None,
+            "peers": peers_run.report(peers) if peers else None,
+            "third_party": third_party.report(other) if other else None,
+            "summary": {
+                **(load_summary.summary(climbed) if climbed else {}),
+                **(gateway_summary.summary(gate.measurements) if gate else {}),
+                **(peers_run.summary(peers) if peers else {}),
+                **(third_party.summary(other) if other else {}),
+            },
+        }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("--quick", action="store_true", help="three minutes: fewer sessions, faster typing")
-    add("--parts", metavar="LIST", help=f"comma-separated: {', '.join(PARTS)} (the first two)")
+    told = f"comma-separated: {', '.join(PARTS)} (the first two)"
+    add("--parts", type=some_of(PARTS), metavar="LIST", help=told)
     add("--peers", action="store_true", help="the same as --parts peers")
-    add("--sessions", metavar="LIST", help="numbers of live sessions, ascending (1,2,4,8,16,32)")
-    add("--rounds", type=int, metavar="N", help="how often everything is repeated")
-    add("--turns", type=int, metavar="N", help="conversations per session and run")
-    add("--documents", type=int, metavar="TOKENS", help="documents of a conversation (1500)")
-    add("--cpm", type=float, metavar="N", help="typing speed, characters per minute (400)")
-    add("--stop-factor", type=float, metavar="F", help="end when p95 is F times the first (8)")
-    add("--seed", type=int, default=1, help="of questions, typing and order (1)")
-    add("--json", type=Path, metavar="FILE", help="write the report")
+    told, rungs = "numbers of live sessions, ascending (1,2,4,8,16,32)", checked(_rungs)
+    add("--sessions", dest="rungs", type=rungs, metavar="LIST", help=told)
+    rounds, turns, tokens = number(int, 1, 100), number(int, 1, 1000), number(int, 0, 100_000)
+    add("--rounds", type=rounds, metavar="N", help="how often everything is repeated")
+    add("--turns", type=turns, metavar="N", help="conversations per session and run")
+    told = "documents of a conversation (1500)"
+    add("--documents", dest="documents_tokens", type=tokens, metavar="TOKENS", help=told)
+    told, speed = "typing speed, characters per minute (400)", number(float, 30.0, 60_000.0)
+    add("--cpm", dest="chars_per_minute", type=speed, metavar="N", help=told)
+    told, factor = "end when p95 is F times the first (8)", number(float, 1.0, 1e6)
+    add("--stop-factor", type=factor, metavar="F", help=told)
+    quick = "three minutes: fewer sessions, faster typing"
+    add_common(parser, "of questions, typing and order", quick)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Measure, show, write; return the exit status."""
-    parts = _parts(options)
+    parts = options.parts or (() if options.peers else DEFAULT_PARTS)
+    parts = tuple(dict.fromkeys((*parts, *["peers"] * options.peers)))
     ladder, gate = _plans(options)
-    measured = Measured()
-    status, failure = 0, None
-    try:
-        asyncio.run(_measure(parts, ladder, gate, options.seed, console, measured))
-    except (BenchmarkFailed, OSError) as exc:
-        status, failure = 1, str(exc)
-        console.print(f"bench load: {failure}", style="red", markup=False, highlight=False)
-    except KeyboardInterrupt:
-        status = 130
-    content = _content(measured, parts, ladder, gate, options)
+    run, measured = report.Run("load", options, console), Measured()
+    run.perform(lambda: asyncio.run(_measure(parts, ladder, gate, run, measured)))
+    config = {
+        "parts": list(parts),
+        "quick": options.quick,
+        "sessions": asdict(ladder) if "sessions" in parts else None,
+        "gateway": asdict(gate) if "gateway" in parts else None,
+    }
+    content = run.content(config, **measured.parts())
     _show(console, content)
-    if options.json is not None:
-        report.write(options.json, {**content, "interrupted": status == 130, "failure": failure})
-        console.print(f"report: {options.json}")
-    return status
+    return run.finish(content)
 
 
 async def _measure(
     parts: tuple[str, ...],
     ladder: LadderPlan,
     gate: gateway.GatewayPlan,
-    seed: int,
-    console: Console,
+    run: report.Run,
     measured: Measured,
 ) -> None:
-    with (
-        progress(console) as display,
-        tempfile.TemporaryDirectory(prefix="livemind-bench-") as made,
-    ):
-        folder, task = Path(made), display.add_task("getting ready", total=None)
-
-        def say(text: str | None, done: int) -> None:
-            display.update(task, completed=done)
-            if text is not None:
-                display.update(task, description=text)
-
+    seed = run.options.seed
+    with display(run.console) as shown, scratch() as folder:
         if "gateway" in parts:
-            display.update(task, total=gate.steps())
+            shown.begin("gateway", gate.steps())
             measured.gateway = gateway.GatewayResult(gate, gateway.Cores.of_this_machine())
-            await gateway.measure(measured.gateway, folder, say)
+            await gateway.measure(measured.gateway, folder, shown.say)
         if "sessions" in parts:
-            display.update(task, total=ladder.steps())
+            shown.begin("sessions", ladder.steps())
             measured.ladder = LadderResult(ladder)
-            measured.environment["dtypes"] = await _climb(measured.ladder, folder, say)
+            run.environment["dtypes"] = await _climb(measured.ladder, folder, shown.say)
         if "peers" in parts:
             measured.peers = peers_run.PeersResult(seed)
-            display.update(task, total=measured.peers.steps())
-            await peers_run.measure(measured.peers, folder, say)
+            shown.begin("peers", measured.peers.steps())
+            await peers_run.measure(measured.peers, folder, shown.say)
         if "third-party" in parts:
             measured.third_party = third_party.ThirdPartyResult(seed)
-            display.update(task, total=measured.third_party.steps())
-            await third_party.measure(measured.third_party, folder, say)
+            shown.begin("third party", measured.third_party.steps())
+            await third_party.measure(measured.third_party, folder, shown.say)
 
 
 async def _climb(result: LadderResult, folder: Path, say: Say) -> dict[str, str | None]:
@@ -161,39 +156,22 @@ async def _climb(result: LadderResult, folder: Path, say: Say) -> dict[str, str 
         return await client.dtypes()
 
 
-def _parts(options: argparse.Namespace) -> tuple[str, ...]:
-    if options.parts is None:
-        return ("peers",) if options.peers else DEFAULT_PARTS
-    found = tuple(dict.fromkeys(options.parts.split(",")))
-    for part in found:
-        if part not in PARTS:
-            raise UsageError(f"--parts: got {part!r}, need some of {', '.join(PARTS)}")
-    return (*found, "peers") if options.peers and "peers" not in found else found
-
-
 def _plans(options: argparse.Namespace) -> tuple[LadderPlan, gateway.GatewayPlan]:
     ladder = QUICK_LADDER if options.quick else LadderPlan(RANDOM.expert_id)
     gate = QUICK_GATEWAY if options.quick else gateway.GatewayPlan()
-    changes: Json = {"seed": options.seed}
-    if options.sessions is not None:
-        changes["rungs"] = _numbers(options.sessions)
-    given = {
-        "rounds": (options.rounds, 1, 100),
-        "turns": (options.turns, 1, 1000),
-        "documents_tokens": (options.documents, 0, 100_000),
-        "chars_per_minute": (options.cpm, 30.0, 60_000.0),
-        "stop_factor": (options.stop_factor, 1.0, 1e6),
-    }
-    for name, (value, low, high) in given.items():
-        if value is not None:
-            if not low <= value <= high:
-                raise UsageError(f"{name}: got {value}, need {low}..{high}")
-            changes[name] = value
+    given = vars(options)
+    known = {one.name for one in fields(ladder)} & given.keys()
+    changes = {name: given[name] for name in known if given[name] is not None}
     rounds = changes.get("rounds", gate.rounds)
     return replace(ladder, **changes), replace(gate, rounds=rounds, seed=options.seed)
 
 
-def _numbers(text: str) -> tuple[int, ...]:
+def _rungs(text: str) -> tuple[int, ...]:
+    """Return numbers of sessions.
+
+    Raises:
+        ValueError: something is no number, too large, or not in its place.
+    """
     try:
         found = tuple(int(part) for part in text.split(","))
     except ValueError:
@@ -204,37 +182,8 @@ def _numbers(text: str) -> tuple[int, ...]:
         or not 1 <= found[0] <= found[-1] <= MOST_SESSIONS
     ):
         need = f"ascending numbers from 1 to {MOST_SESSIONS}, comma-separated"
-        raise UsageError(f"--sessions: got {text!r}, need {need}")
+        raise ValueError(f"got {text!r}, need {need}")
     return found
-
-
-def _content(
-    measured: Measured,
-    parts: tuple[str, ...],
-    ladder: LadderPlan,
-    gate: gateway.GatewayPlan,
-    options: argparse.Namespace,
-) -> Json:
-    climbed = measured.ladder
-    return {
-        "schema": report.SCHEMA,
-        "name": "load",
-        **measured.environment,
-        "seed": options.seed,
-        "config": {
-            "parts": list(parts),
-            "quick": options.quick,
-            "sessions": asdict(ladder) if "sessions" in parts else None,
-            "gateway": asdict(gate) if "gateway" in parts else None,
-        },
-        "cases": load_summary.rungs(climbed) if climbed else [],
-        "stopped_by": climbed.stopped_by if climbed else None,
-        "turns": [one.row() for one in climbed.turns] if climbed else [],
-        "gateway": gateway_summary.report(measured.gateway) if measured.gateway else None,
-        "peers": peers_run.report(measured.peers) if measured.peers else None,
-        "third_party": third_party.report(measured.third_party) if measured.third_party else None,
-        "summary": measured.summary(),
-    }
 
 
 def _show(console: Console, content: Json) -> None:

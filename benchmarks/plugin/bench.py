@@ -12,16 +12,14 @@ import asyncio
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import cast
 
 from msgspec.structs import replace
 from rich.console import Console
-from rich.progress import Progress
 
 from ...backends.base import GenerationParams, Message, Role
 from ...backends.errors import ExpertError
-from ..bench import BenchmarkFailed, UsageError, progress
+from ..bench import BenchmarkFailed, Display, add_common, display, number, scratch
 from ..figures.stats import quantile, share
 from ..harness import report
 from ..harness.report import Json, Number
@@ -101,9 +99,8 @@ WHOLE = Size(turns=9, tokens={1: 64, 8: 64}, prompts=200, fillers=8, draws=4096,
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report")
-    parser.add_argument("--quick", action="store_true", help="fewer turns, in about four minutes")
-    parser.add_argument("--seed", type=int, default=1, help="of models and samples (1)")
+    quick = "fewer turns, in about four minutes"
+    add_common(parser, "of models and samples", quick, number(int, 0))
     parser.add_argument(
         "--only", metavar="MODEL", action="append", choices=sorted(MODELS), help="repeatable"
     )
@@ -111,82 +108,68 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Measure, show, write; return the exit status."""
-    if options.seed < 0:
-        raise UsageError(f"--seed: got {options.seed}, need >= 0")
     size = QUICK if options.quick else WHOLE
     names = options.only or list(MODELS)
-    content: Json = {
-        "schema": report.SCHEMA,
-        "name": "vllm-plugin",
-        **report.environment(),
-        "seed": options.seed,
-        "config": {
-            "turns": size.turns,
-            "tokens": size.tokens,
-            "threads_per_engine": max(1, len(os.sched_getaffinity(0)) // 2),
-            "models": {
-                name: {
-                    "parameters": MODELS[name].parameters,
-                    "vocabulary": MODELS[name].rows,
-                    "weights": f"AWQ, group {GROUP}" if MODELS[name].int4 else "bfloat16",
-                }
-                for name in names
-            },
+    run = report.Run("vllm-plugin", options, console)
+    found: Json = {"cases": [], "agreement": {}}
+    steps = len(names) * (2 + len(BATCHES) * len(TOP_PS)) + 2 + len(SPLIT)
+    with display(console, EXPERT, steps) as shown, scratch() as logs:
+        measured = _measure(names, size, options.seed, found, logs, shown)
+        run.perform(lambda: asyncio.run(measured), ExpertError)
+    config = {
+        "turns": size.turns,
+        "tokens": size.tokens,
+        "threads_per_engine": max(1, len(os.sched_getaffinity(0)) // 2),
+        "models": {
+            name: {
+                "parameters": MODELS[name].parameters,
+                "vocabulary": MODELS[name].rows,
+                "weights": f"AWQ, group {GROUP}" if MODELS[name].int4 else "bfloat16",
+            }
+            for name in names
         },
-        "interrupted": False,
-        "cases": [],
-        "agreement": {},
     }
-    with progress(console) as shown, TemporaryDirectory(prefix="livemind-plugin-") as logs:
-        try:
-            asyncio.run(_measure(names, size, content, Path(logs), shown))
-        except KeyboardInterrupt:
-            content["interrupted"] = True
-        except ExpertError as exc:
-            raise BenchmarkFailed(str(exc)) from exc
-    content["summary"] = _summary(content)
+    content = run.content(config, **found, summary=_summary(found))
     _show(console, content)
-    return report.finish(console, options.json, content, MEANING)
+    run.show(content["summary"], lambda name: MEANING.get(name, ""))
+    return run.finish(content)
 
 
 async def _measure(
-    names: list[str], size: Size, content: Json, logs: Path, shown: Progress
+    names: list[str], size: Size, seed: int, content: Json, logs: Path, shown: Display
 ) -> None:
-    task = shown.add_task(
-        EXPERT, total=len(names) * (2 + len(BATCHES) * len(TOP_PS)) + 2 + len(SPLIT)
-    )
     content["agreement"][EXPERT] = await _embedded(size, logs)
-    shown.advance(task)
+    shown.step()
     for name in names:
-        shown.update(task, description=f"{name}: engines")
-        model = await asyncio.to_thread(MODELS[name].write, content["seed"])
+        shown.say(f"{name}: engines")
+        model = await asyncio.to_thread(MODELS[name].write, seed)
         async with Engines(model, logs) as engines:
             agreement = content["agreement"][name] = {"active": engines.active()}
-            shown.advance(task)
+            shown.step()
             prompts = [filler(number) for number in range(size.fillers)]
             endless = replace(GREEDY, ignore_eos=True)
             agreement["greedy"] = await greedy(engines, prompts, endless)
             if name == "v152k_bf16":
-                agreement["sampled"] = await sampled(engines, size.draws, content["seed"])
-            shown.advance(task)
+                agreement["sampled"] = await sampled(engines, size.draws, seed)
+            shown.step()
             for batch in BATCHES:
                 for top_p in TOP_PS:
                     case = f"{name}.top_p_{top_p}.batch_{batch}"
-                    shown.update(task, description=case)
+                    shown.say(case)
                     content["cases"].append(
                         {"case": case, **await _case(engines, size, batch, top_p)}
                     )
-                    shown.advance(task)
+                    shown.step()
     for name, (operators, dtype) in SPLIT.items() if SPLIT_MODEL in names else ():
-        shown.update(task, description=f"{SPLIT_MODEL}, {name}: engines")
-        model = await asyncio.to_thread(MODELS[SPLIT_MODEL].write, content["seed"])
+        shown.say(f"{SPLIT_MODEL}, {name}: engines")
+        model = await asyncio.to_thread(MODELS[SPLIT_MODEL].write, seed)
         (logs / name).mkdir()
         async with Engines(model, logs / name, operators, dtype) as engines:
             agreement = content["agreement"][name] = {"active": engines.active()}
             prompts = [filler(number) for number in range(SPLIT_PROMPTS)]
             agreement["greedy"] = await greedy(engines, prompts, PENALISED)
-        shown.advance(task)
-    shown.update(task, description="perplexity")
+        shown.step()
+    shown.say("perplexity")
     with one_thread():
         content["agreement"]["perplexity"] = perplexity_ratios(EXPERT, GROUPS, size.questions)
 

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from ..bench import BenchmarkFailed, UsageError, progress
-from ..harness import report
+from ..bench import add_common, display, number, scratch, some_of
+from ..harness.report import Run
 from . import starts as pool_starts, stress as pool_stress
 from .starts import StartPlan, StartResult
 from .stress import StressPlan, StressResult
@@ -44,7 +42,6 @@ class Measured:
 
     stress: dict[str, StressResult] = field(default_factory=dict)
     starts: StartResult | None = None
-    environment: Json = field(default_factory=report.environment)
 
     def summary(self) -> dict[str, float | None]:
         """Return the figures of every part that ran."""
@@ -62,86 +59,47 @@ class Measured:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("--parts", metavar="LIST", help=f"comma-separated: {', '.join(PARTS)} (all)")
-    add("--requests", type=int, default=300, metavar="N", help="of each random load (300)")
-    add("--clients", type=int, default=32, metavar="N", help="that ask at the same time (32)")
-    add("--max-loaded", type=int, default=2, metavar="N", help="experts in memory (2)")
-    add("--kill-every", type=float, default=5.0, metavar="S", help="mean time between kills (5)")
-    add("--rounds", type=int, default=3, metavar="N", help="starts of each kind (3)")
-    add("--seed", type=int, default=1, help="of requests, kills and typing (1)")
-    add("--json", type=Path, metavar="FILE", help="write the report")
+    told = f"comma-separated: {', '.join(PARTS)} (all)"
+    add("--parts", type=some_of(PARTS), default=PARTS, metavar="LIST", help=told)
+    some, often = number(int, 1), number(float, 0.1)
+    add("--requests", type=some, default=300, metavar="N", help="of each random load (300)")
+    add("--clients", type=some, default=32, metavar="N", help="that ask at the same time (32)")
+    add("--max-loaded", type=some, default=2, metavar="N", help="experts in memory (2)")
+    add("--kill-every", type=often, default=5.0, metavar="S", help="mean time between kills (5)")
+    add("--rounds", type=some, default=3, metavar="N", help="starts of each kind (3)")
+    add_common(parser, "of requests, kills and typing")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Measure, show, write; 1 when a request was lost or doubled or a limit was passed."""
-    parts = _parts(options)
-    measured = Measured()
-    interrupted, failure = False, None
-    try:
-        asyncio.run(_measure(parts, options, console, measured))
-    except (BenchmarkFailed, OSError) as exc:
-        failure = str(exc)
-        console.print(f"bench pool: {failure}", style="red", markup=False, highlight=False)
-    except KeyboardInterrupt:
-        interrupted = True
-    content = {
-        "schema": report.SCHEMA,
-        "name": "pool",
-        **measured.environment,
-        "seed": options.seed,
-        "config": {"parts": parts, "max_loaded": options.max_loaded},
-        "interrupted": interrupted,
-        "failure": failure,
-        "cases": measured.cases(),
-        "summary": measured.summary(),
-    }
-    told = {name: _meaning(name) for name in content["summary"]}
-    status = report.finish(console, options.json, content, told)
-    return status or int(failure is not None or bool(_broken(measured.summary(), options)))
+    run, measured = Run("pool", options, console), Measured()
+    run.perform(lambda: asyncio.run(_measure(options, console, measured)))
+    summary = measured.summary()
+    run.show(summary, _meaning)
+    config = {"parts": options.parts, "max_loaded": options.max_loaded}
+    status = run.finish(run.content(config, cases=measured.cases(), summary=summary))
+    return status or int(bool(_broken(summary, options)))
 
 
-async def _measure(
-    parts: tuple[str, ...], options: argparse.Namespace, console: Console, measured: Measured
-) -> None:
-    with (
-        progress(console) as display,
-        tempfile.TemporaryDirectory(prefix="livemind-bench-") as made,
-    ):
-        task = display.add_task("getting ready", total=None)
-        folders = {name: Path(made) / name for name in parts}
+async def _measure(options: argparse.Namespace, console: Console, measured: Measured) -> None:
+    parts = options.parts
+    with display(console) as shown, scratch() as made:
+        folders = {name: made / name for name in parts}
         for folder in folders.values():
             folder.mkdir()
-
-        def say(text: str | None, done: int) -> None:
-            display.update(task, completed=done)
-            if text is not None:
-                display.update(task, description=text)
-
         for name in ("stress", "kills"):
             if name in parts:
                 kills = options.kill_every if name == "kills" else None
                 plan = StressPlan(
                     options.requests, options.clients, options.max_loaded, kills, options.seed
                 )
-                display.update(task, total=plan.requests)
-                measured.stress[name] = await pool_stress.measure(plan, folders[name], say)
+                shown.begin(name, plan.requests)
+                measured.stress[name] = await pool_stress.measure(plan, folders[name], shown.say)
         if "starts" in parts:
             starts = StartPlan(options.rounds, options.rounds + 1, seed=options.seed)
             measured.starts = StartResult(starts)
-            display.update(task, total=starts.rounds + starts.wake_rounds + 1)
-            await pool_starts.measure(measured.starts, folders["starts"], say)
-
-
-def _parts(options: argparse.Namespace) -> tuple[str, ...]:
-    limits = {"requests": 1, "clients": 1, "max_loaded": 1, "kill_every": 0.1, "rounds": 1}
-    for name, least in limits.items():
-        if (value := getattr(options, name)) < least:
-            raise UsageError(f"--{name.replace('_', '-')}: got {value}, need >= {least}")
-    found = PARTS if options.parts is None else tuple(dict.fromkeys(options.parts.split(",")))
-    for part in found:
-        if part not in PARTS:
-            raise UsageError(f"--parts: got {part!r}, need some of {', '.join(PARTS)}")
-    return found
+            shown.begin("starts", starts.rounds + starts.wake_rounds + 1)
+            await pool_starts.measure(measured.starts, folders["starts"], shown.say)
 
 
 def _broken(summary: dict[str, float | None], options: argparse.Namespace) -> list[str]:

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import tempfile
 import time
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress, TaskID
 
 from ...rag.bridge.server import data_library
 from ...rag.bridge.serving import responsive
@@ -24,9 +22,17 @@ from ...rag.encoder.worker import EmbedWorker
 from ...rag.search.ingest import ingest_folder
 from ...rag.search.library import DEFAULT, Library
 from ...rag.store.base import StoreError
-from ..bench import BenchmarkFailed, UsageError, progress
-from ..harness import report
-from ..harness.report import Json, Number
+from ..bench import (
+    BenchmarkFailed,
+    Display,
+    UsageError,
+    add_common,
+    display,
+    number,
+    positive,
+    scratch,
+)
+from ..harness.report import Json, Number, Parts, Run
 from .docs import AskedQuestion, answered_by, find_docs, load_questions, pages_of
 from .early import prefix
 from .load import beside_ingestion, slow_disk
@@ -64,75 +70,45 @@ MEANING = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report")
-    parser.add_argument("--seed", type=int, default=1, help="of the made-up collection (1)")
-    parser.add_argument("--docs", type=Path, metavar="DIR", help="HTML of Python's documentation")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="keep the collection here")
-    parser.add_argument(
-        "--quick", action="store_true", help="tutorial, faq, howto and reference only"
-    )
-    parser.add_argument(
-        "--synthetic", type=int, metavar="N", help="also a made-up collection of N passages"
-    )
-    parser.add_argument("--only-synthetic", action="store_true", help="nothing but that")
-    parser.add_argument(
-        "--prefill-ms-per-token", type=float, default=MS_PER_TOKEN, metavar="MS",
-        help=f"what a document's token costs the expert ({MS_PER_TOKEN})",
-    )  # fmt: skip
+    add_common(parser, "of the made-up collection", "tutorial, faq, howto and reference only")
+    add, size = parser.add_argument, number(int, MIN_SYNTHETIC, MAX_SYNTHETIC)
+    add("--docs", type=Path, metavar="DIR", help="HTML of Python's documentation")
+    add("--data", type=Path, metavar="DIR", help="keep the collection here")
+    add("--synthetic", type=size, metavar="N", help="also a made-up collection of N passages")
+    add("--only-synthetic", action="store_true", help="nothing but that")
+    told = f"what a document's token costs the expert ({MS_PER_TOKEN})"
+    add("--prefill-ms-per-token", type=positive, default=MS_PER_TOKEN, metavar="MS", help=told)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Measure, show, write; return the exit status."""
-    if options.synthetic is not None and not MIN_SYNTHETIC <= options.synthetic <= MAX_SYNTHETIC:
-        raise UsageError(
-            f"--synthetic: got {options.synthetic}, need {MIN_SYNTHETIC} to {MAX_SYNTHETIC}"
-        )
     if options.only_synthetic and options.synthetic is None:
         raise UsageError("--only-synthetic: needs --synthetic N")
-    if not options.prefill_ms_per_token > 0.0:
-        raise UsageError(f"--prefill-ms-per-token: got {options.prefill_ms_per_token}, need > 0")
-    content: Json = {
-        "schema": report.SCHEMA,
-        "name": "retrieval",
-        **report.environment(),
-        "seed": options.seed,
-        "config": {
-            "quick": options.quick,
-            "synthetic": options.synthetic,
-            "prefill_ms_per_token": options.prefill_ms_per_token,
-        },
-        "cases": {},
-        "summary": {},
-        "interrupted": False,
-    }
-    try:
-        asyncio.run(_measure(options, console, content))
-    except (EmbedderUnavailable, StoreError) as exc:
-        raise BenchmarkFailed(str(exc)) from None
-    except KeyboardInterrupt:
-        content["interrupted"] = True
-    return report.finish(console, options.json, content, MEANING)
+    run, found = Run("retrieval", options, console), Parts()
+    errors = EmbedderUnavailable, StoreError
+    run.perform(lambda: asyncio.run(_measure(options, console, found)), *errors)
+    run.show(found.summary, lambda name: MEANING.get(name, ""))
+    kept = ("quick", "synthetic", "prefill_ms_per_token")
+    config = {name: getattr(options, name) for name in kept}
+    return run.finish(run.content(config, cases=found.cases, summary=found.summary))
 
 
-async def _measure(options: argparse.Namespace, console: Console, content: Json) -> None:
-    with progress(console) as shown, tempfile.TemporaryDirectory(prefix="livemind-bench-") as own:
+async def _measure(options: argparse.Namespace, console: Console, found: Parts) -> None:
+    with display(console) as shown, scratch() as own:
         if not options.only_synthetic:
             docs = find_docs(options.docs, Path("var") / "python-docs", console.print)
-            await _documentation(options, docs, Path(own), shown, content)
+            await _documentation(options, docs, own, shown, found)
         if options.synthetic is not None:
-            task = shown.add_task("made-up collection", total=None)
-            found = await scale(
-                Path(own) / "synthetic",
-                options.synthetic,
-                await asyncio.to_thread(MiniLMEmbedder),
-                options.seed,
-                lambda told: shown.update(task, description=told),
+            shown.begin("made-up collection")
+            embedder = await asyncio.to_thread(MiniLMEmbedder)
+            folder, seed = own / "synthetic", options.seed
+            found.keep(
+                "synthetic", await scale(folder, options.synthetic, embedder, seed, shown.say)
             )
-            _keep(content, "synthetic", found)
 
 
 async def _documentation(
-    options: argparse.Namespace, docs: Path, own: Path, shown: Progress, content: Json
+    options: argparse.Namespace, docs: Path, own: Path, shown: Display, found: Parts
 ) -> None:
     """Everything that is measured on the documentation."""
     pages = pages_of(docs, options.quick)
@@ -140,43 +116,40 @@ async def _documentation(
     questions = answered_by(load_questions(), names)
     if not questions:
         raise BenchmarkFailed(f"{docs}: none of the questions is answered there")
-    task = shown.add_task("pages", total=len(pages))
+    shown.begin("pages", len(pages))
     embedder = await asyncio.to_thread(MiniLMEmbedder)
     worker = EmbedWorker(embedder)
     kept = options.data or own / "docs"
     try:
         async with data_library(kept, embedder, documents=MiniLMEmbedder) as library:
-            built = await _build(library, docs, pages, shown, task)
-            content["cases"]["build"], rate = built
-            content["summary"].update(rate)
+            found.keep("build", await _build(library, docs, pages, shown))
             searcher = Searcher(library, library.store(DEFAULT), worker)
             with responsive():
-                await _asked(searcher, questions, options.prefill_ms_per_token, shown, content)
-                shown.add_task("searches beside ingestion", total=None)
+                shown.begin("whole questions", len(questions) * len(MODES))
+                found.keep("recall", await recall(searcher, questions, shown.step))
+                shown.begin("word by word", len(questions))
+                ms_per_token = options.prefill_ms_per_token
+                found.keep("early", await early(searcher, questions, ms_per_token, shown.step))
+                shown.begin("searches beside ingestion")
                 many = QUICK_COPIES if options.quick else COPIES
                 copies = sorted(pages, key=lambda page: page.stat().st_size)[len(pages) // 2 :]
                 beside = Searcher(library, searcher.store, EmbedWorker(embedder, cache_size=0))
-                await _beside(beside, docs, copies[:many], questions, content)
-                shown.add_task("a slow disk", total=None)
-                disk = await slow_disk(searcher.store, embedder, worker)
-                _keep(content, "slow_disk", disk)
+                some = await _beside(beside, docs, copies[:many], questions)
+                found.keep("beside_ingestion", some)
+                shown.begin("a slow disk")
+                found.keep("slow_disk", await slow_disk(searcher.store, embedder, worker))
     finally:
         await worker.aclose()
 
 
 async def _beside(
-    searcher: Searcher,
-    docs: Path,
-    copies: list[Path],
-    questions: list[AskedQuestion],
-    content: Json,
-) -> None:
+    searcher: Searcher, docs: Path, copies: list[Path], questions: list[AskedQuestion]
+) -> tuple[Json, dict[str, Number]]:
     """Measure searches while copies of pages come in; closes the searcher's encoder."""
     texts = [prefix(q.text, words) for q in questions for words in (4, 40)]
     texts = list(dict.fromkeys(texts))[:SEARCHES]
     try:
-        found = await beside_ingestion(searcher, DEFAULT, docs, copies, texts)
-        _keep(content, "beside_ingestion", found)
+        return await beside_ingestion(searcher, DEFAULT, docs, copies, texts)
     finally:
         await searcher.embed.aclose()
         copied = [f"copy/{page.relative_to(docs).as_posix()}" for page in copies]
@@ -184,12 +157,10 @@ async def _beside(
 
 
 async def _build(
-    library: Library, docs: Path, pages: list[Path], shown: Progress, task: TaskID
+    library: Library, docs: Path, pages: list[Path], shown: Display
 ) -> tuple[Json, dict[str, Number]]:
     began = time.perf_counter()
-    done = await ingest_folder(
-        library, DEFAULT, docs, pages, lambda files: shown.update(task, advance=files)
-    )
+    done = await ingest_folder(library, DEFAULT, docs, pages, lambda files: shown.step(count=files))
     seconds = time.perf_counter() - began
     if not done.stored and not done.unchanged:
         raise BenchmarkFailed(f"no page could be read: {'; '.join(done.refused[:3])}")
@@ -204,22 +175,3 @@ async def _build(
     }
     rate = done.passages / seconds if done.passages >= 100 else None
     return case, {"retrieval.build.passages_per_s": rate}
-
-
-async def _asked(
-    searcher: Searcher,
-    questions: list[AskedQuestion],
-    ms_per_token: float,
-    shown: Progress,
-    content: Json,
-) -> None:
-    task = shown.add_task("whole questions", total=len(questions) * len(MODES))
-    _keep(content, "recall", await recall(searcher, questions, lambda: shown.advance(task)))
-    task = shown.add_task("word by word", total=len(questions))
-    words = await early(searcher, questions, ms_per_token, lambda: shown.advance(task))
-    _keep(content, "early", words)
-
-
-def _keep(content: Json, name: str, found: tuple[Json, dict[str, Number]]) -> None:
-    content["cases"][name] = found[0]
-    content["summary"].update(found[1])

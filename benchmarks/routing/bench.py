@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import gc
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -21,10 +20,9 @@ from ...orchestrator.cli import event_loop
 from ...orchestrator.routing.dataset import Prompt, load_prompts
 from ...rag.encoder.embedder import EmbedderUnavailable, MiniLMEmbedder
 from ...rag.encoder.worker import EmbedWorker
-from ..bench import BenchmarkFailed, UsageError, progress
+from ..bench import add_common, display, number
 from ..figures.stats import share
-from ..harness import report
-from ..harness.report import Json, Number
+from ..harness.report import Json, Number, Parts, Run
 from . import peer
 from .latency import all_at_once, one_by_one
 from .own import own_domains
@@ -50,42 +48,24 @@ MEANING = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report")
-    parser.add_argument("--seed", type=int, default=1, help="of texts and typing (1)")
-    parser.add_argument("--quick", action="store_true", help="fewer updates, less typing")
-    parser.add_argument(
-        "--sessions", type=int, default=SESSIONS, metavar="N", help=f"typists ({SESSIONS})"
-    )
+    add_common(parser, "of texts and typing", "fewer updates, less typing")
+    told, typists = f"typists ({SESSIONS})", number(int, 1)
+    parser.add_argument("--sessions", type=typists, default=SESSIONS, metavar="N", help=told)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Measure, show, write; return the exit status."""
-    if options.sessions < 1:
-        raise UsageError(f"--sessions: got {options.sessions}, need >= 1")
-    content: Json = {
-        "schema": report.SCHEMA,
-        "name": "routing",
-        **report.environment(),
-        "seed": options.seed,
-        "config": {"quick": options.quick, "sessions": options.sessions, "split": "test"},
-        "cases": {},
-        "summary": {},
-        "interrupted": False,
-    }
-    try:
-        event_loop.run(_measure(options, console, content))
-    except EmbedderUnavailable as exc:
-        raise BenchmarkFailed(str(exc)) from None
-    except KeyboardInterrupt:
-        content["interrupted"] = True
-    return report.finish(console, options.json, content, MEANING)
+    run, found = Run("routing", options, console), Parts()
+    run.perform(lambda: event_loop.run(_measure(options, console, found)), EmbedderUnavailable)
+    run.show(found.summary, lambda name: MEANING.get(name, ""))
+    config = {"quick": options.quick, "sessions": options.sessions, "split": "test"}
+    return run.finish(run.content(config, cases=found.cases, summary=found.summary))
 
 
-async def _measure(options: argparse.Namespace, console: Console, content: Json) -> None:
+async def _measure(options: argparse.Namespace, console: Console, found: Parts) -> None:
     """Fill cases and summary, one part after the other."""
     held_out = load_prompts("test")
-    with progress(console) as shown:
-        task = shown.add_task("loading the encoder", total=6)
+    with display(console, "loading the encoder", total=6) as shown:
         embedder = await asyncio.to_thread(MiniLMEmbedder)
         worker = EmbedWorker(embedder)
         try:
@@ -94,30 +74,23 @@ async def _measure(options: argparse.Namespace, console: Console, content: Json)
             gc.collect()
             gc.freeze()  # as `livemind serve` does before it takes requests
 
-            def step(told: str) -> None:
-                shown.update(task, description=told, advance=1)
-
-            def done(name: str, found: tuple[Json, dict[str, Number]]) -> None:
-                content["cases"][name] = found[0]
-                content["summary"].update(found[1])
-
-            step("updates one by one")
+            shown.step("updates one by one")
             updates = QUICK_UPDATES if options.quick else UPDATES
-            done("latency", await one_by_one(router, held_out, updates, options.seed))
-            step("sessions at once")
+            found.keep("latency", await one_by_one(router, held_out, updates, options.seed))
+            shown.step("sessions at once")
             words = QUICK_WORDS if options.quick else WORDS
             many = await all_at_once(router, held_out, options.sessions, words, options.seed)
-            done("many", many)
-            step("held-out prompts, word by word")
+            found.keep("many", many)
+            shown.step("held-out prompts, word by word")
             routed = await route_all(router, held_out)
-            done("quality", quality(routed))
-            content["summary"]["routing.accuracy_over_aurelio"] = None
-            step("the same by semantic-router")
-            accuracy = content["summary"]["routing.accuracy.full"]
-            done("semantic-router", await _peer(worker, held_out, accuracy))
-            step("a domain of the user's own")
-            done("own_domain", await own_domains(worker, held_out))
-            content["cases"]["cache"] = {
+            found.keep("quality", quality(routed))
+            found.summary["routing.accuracy_over_aurelio"] = None
+            shown.step("the same by semantic-router")
+            accuracy = found.summary["routing.accuracy.full"]
+            found.keep("semantic-router", await _peer(worker, held_out, accuracy))
+            shown.step("a domain of the user's own")
+            found.keep("own_domain", await own_domains(worker, held_out))
+            found.cases["cache"] = {
                 "router": asdict(router.stats()),
                 "encoder": asdict(worker.stats()),
             }

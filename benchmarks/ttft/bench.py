@@ -9,18 +9,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import aiohttp
 from rich.console import Console
 
 from ...backends.machine.processor import this_processor
 from ...backends.machine.speeds import measured_speeds
-from ..bench import BenchmarkFailed, progress
+from ..bench import BenchmarkFailed, Display, display, scratch
 from ..figures.measure import distribution
 from ..harness import report
 from ..harness.client import Client
@@ -34,8 +31,8 @@ from .options import UNKNOWN_SERVER, Wanted, add_arguments, wanted
 from .quick import interference_cases, quick_summary
 from .run import TtftRun
 from .self_check import self_check
-from .summary import Json, Number, ablation_summary, report_cases, report_turns
-from .targets import OwnServers, livemind_doors
+from .summary import Json, ablation_summary, report_cases, report_turns
+from .targets import OwnServers, is_livemind, livemind_doors
 
 __all__ = ["add_arguments", "run"]
 
@@ -46,42 +43,22 @@ SELF_CHECK_ANSWERS = 200
 def run(options: argparse.Namespace, console: Console) -> int:
     """Measure, show, write; return the exit status."""
     choice = wanted(options)
-    content: Json | None
-    if choice.self_check:
-        status, content = _self_check(choice, console)
-    else:
-        status, content = _ttft(choice, console)
-    if content is not None and choice.json is not None:
-        report.write(choice.json, content)
-        console.print(f"report: {choice.json}")
-    return status
-
-
-def _ttft(choice: Wanted, console: Console) -> tuple[int, Json | None]:
-    """Return the exit status and the report; None when nothing was asked."""
+    if options.self_check:
+        return _self_check(choice, console)
     if choice.may_scale:
         choice = choice.fitted(measured_speeds(this_processor()))
         if choice.workload is not None and choice.workload.scaled:
             console.print(choice.workload.told(), highlight=False)
-    measured = Measured()
-    status, failure = 0, None
-    try:
-        if not choice.quick:
-            measured.self_check = asyncio.run(self_check(SELF_CHECK_ANSWERS, console))
-        asyncio.run(_measure(choice, console, measured))
-    except (BenchmarkFailed, aiohttp.ClientError, OSError) as exc:
-        status, failure = 1, str(exc)
-        console.print(f"bench ttft: {failure}", style="red", markup=False, highlight=False)
-    except KeyboardInterrupt:
-        status = 130
-    if measured.run is None:
-        return status, None
-    content = measured.content(choice)
-    show.show(console, content)
-    if status == 0 and (silent := list(unanswered(content))):
-        status, failure = 1, f"no finished turn: {'; '.join(silent)}"
-        console.print(f"bench ttft: {failure}", style="red", markup=False, highlight=False)
-    return status, {**content, "interrupted": status == 130, "failure": failure}
+    run, measured = report.Run("ttft", options, console), Measured()
+    run.perform(lambda: _measure(choice, run, measured), aiohttp.ClientError)
+    parts = measured.parts(choice)
+    if parts is None:
+        return run.finish({"summary": {}})
+    show.show(console, run.content(choice.config(), **parts))
+    if not run.interrupted and run.failure is None and (silent := list(unanswered(parts))):
+        run.fail(f"no finished turn: {'; '.join(silent)}")
+    config = {**choice.config(), "cold_cache": measured.cold_cache}
+    return run.finish(run.content(config, **parts))
 
 
 def unanswered(content: Json) -> Iterator[str]:
@@ -105,28 +82,21 @@ class Measured:
     ticks: Ticks = field(default_factory=Ticks)
     cold_cache: dict[str, str] = field(default_factory=dict)
     self_check: Json | None = None
-    environment: Json = field(default_factory=report.environment)
 
-    def content(self, choice: Wanted) -> Json:
-        """Return the report but for how the run ended."""
-        assert self.run is not None
+    def parts(self, choice: Wanted) -> Json | None:
+        """Return what was measured, as the report has it; None when nothing was asked."""
+        if self.run is None:
+            return None
         plan, results = choice.plan, list(self.run.results.values())
         overlap = plan.arrivals.overlap
         cases = report_cases(results, choice.slo, overlap=overlap, seed=plan.seed)
         streams = interference_cases(self.interference.results) if self.interference else []
         turns = report_turns(results)
-        summary: dict[str, Number]
-        summary = (
-            quick_summary(results, cases, streams) if choice.quick else ablation_summary(cases)
-        )
+        is_quick = choice.options.quick
+        summary = quick_summary(results, cases, streams) if is_quick else ablation_summary(cases)
         if self.self_check is not None:
             summary |= self.self_check["summary"]
         return {
-            "schema": report.SCHEMA,
-            "name": "ttft",
-            **self.environment,
-            "seed": plan.seed,
-            "config": {**choice.config(), "cold_cache": self.cold_cache},
             "arms": {
                 arm.id: {"title": arm.title, "reference": arm == plan.reference}
                 for arm in plan.arms
@@ -155,31 +125,27 @@ def _late(values: list[float]) -> Json:
     return {**distribution(values), "max": max(values, default=None)}
 
 
-async def _measure(choice: Wanted, console: Console, measured: Measured) -> None:
+def _measure(choice: Wanted, run: report.Run, measured: Measured) -> None:
     """Perform the plan; what it shows goes into ``measured`` as it comes."""
-    with ExitStack() as stack:
-        display = stack.enter_context(progress(console))
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="livemind-bench-")))
-        task = display.add_task("getting ready", total=None)
+    if not choice.options.quick:
+        measured.self_check = asyncio.run(self_check(SELF_CHECK_ANSWERS, run.console))
+    with display(run.console, total=choice.plan.steps()) as shown:
+        asyncio.run(_asked(choice, run.environment, measured, shown))
 
-        def say(text: str | None, done: int = 0) -> None:
-            display.update(task, completed=done)
-            if text is not None:
-                display.update(task, description=text)
 
-        run = TtftRun(choice.plan, say)
-        if choice.base_url is not None:
-            key = os.environ[choice.api_key_env] if choice.api_key_env else None
-            async with Client(choice.base_url, api_key=key) as client:
-                targets = await _elsewhere(choice, client)
-                display.update(task, total=choice.plan.steps())
-                await _perform(run, targets, client, measured)
-            return
-        servers = OwnServers(choice.plan, folder, choice.server_log, say)
+async def _asked(choice: Wanted, environment: Json, measured: Measured, shown: Display) -> None:
+    options, run = choice.options, TtftRun(choice.plan, shown.say)
+    if options.base_url is not None:
+        key = os.environ[options.api_key_env] if options.api_key_env else None
+        async with Client(options.base_url, api_key=key) as client:
+            targets = await _elsewhere(choice, client)
+            await _perform(run, targets, client, measured, environment)
+        return
+    with scratch() as folder:
+        servers = OwnServers(choice.plan, folder, options.server_log, shown.say)
         for tokens in _lengths(choice.plan):
             async with servers.targets(tokens or 0) as (targets, own):
-                display.update(task, total=choice.plan.steps())
-                await _perform(run, targets, own, measured, tokens)
+                await _perform(run, targets, own, measured, environment, tokens)
 
 
 def _lengths(plan: Plan) -> tuple[int | None, ...]:
@@ -192,6 +158,7 @@ async def _perform(
     targets: Targets,
     client: Client | None,
     measured: Measured,
+    environment: Json,
     documents_tokens: int | None = None,
 ) -> None:
     measured.run = run
@@ -202,7 +169,7 @@ async def _perform(
         if documents_tokens is None or case.documents_tokens == documents_tokens
     ]
     if client is not None:
-        measured.environment["dtypes"] = await client.dtypes()
+        environment["dtypes"] = await client.dtypes()
     async with watch_loop(measured.ticks):
         await run.run(targets, cases)
         if run.plan.interference_pairs and client is not None:
@@ -221,27 +188,19 @@ async def _elsewhere(choice: Wanted, client: Client) -> Targets:
     for expert in choice.plan.experts:
         if expert.expert_id not in served:
             raise BenchmarkFailed(
-                f"{choice.base_url} does not serve {expert.expert_id}, only {', '.join(served)}: "
-                "choose with --model"
+                f"{choice.options.base_url} does not serve {expert.expert_id}, only "
+                f"{', '.join(served)}: choose with --model"
             )
-    own = any(model.get("owned_by") == "livemind" for model in models)
-    doors = {"openai": OpenAIDoor(client), **(livemind_doors(client) if own else {})}
+    own = livemind_doors(client) if is_livemind(models) else {}
+    doors = {"openai": OpenAIDoor(client), **own}
     for arm in choice.plan.arms:
         if arm.door not in doors:
             raise BenchmarkFailed(f"arm {arm.id}: {UNKNOWN_SERVER}")
     return Targets(doors)
 
 
-def _self_check(choice: Wanted, console: Console) -> tuple[int, Json]:
-    environment = report.environment()
+def _self_check(choice: Wanted, console: Console) -> int:
+    run = report.Run("ttft-self-check", choice.options, console)
     checked = asyncio.run(self_check(choice.turns, console))
     show.show_self_check(console, checked)
-    content = {
-        "schema": report.SCHEMA,
-        "name": "ttft-self-check",
-        **environment,
-        "seed": None,
-        "config": {"answers": choice.turns},
-        **checked,
-    }
-    return 0, content
+    return run.finish({**run.content({"answers": choice.turns}, **checked), "seed": None})

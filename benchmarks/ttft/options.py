@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...backends.machine.speeds import Speeds
 from ...backends.zoo.random_weights import parse_parameters
-from ..bench import UsageError
+from ..bench import UsageError, add_common, checked, number, positive, some_of
 from ..figures.answer import Json
 from ..figures.measure import Slo
 from ..harness.experts import EXPERTS, random_expert
@@ -31,10 +31,9 @@ from .scale import Workload, fitting, scaled
 QUICK_TURNS, TURNS, SELF_CHECK_TURNS = 5, 20, 500
 MAX_TURNS, MAX_DOCUMENTS_TOKENS = 100_000, 1_000_000
 INTERFERENCE_PAIRS = 3
+TALKS = number(int, 1, MAX_TURNS)
 UNKNOWN_SERVER = "the server is not LiveMind; only V (request at end) can be asked of it"
-_OWN_ARMS = "A,V,L,B,C,D,E,F,P"
-_LIVEMIND_ARMS = "L,B,C,D,E,F,P"
-_FOREIGN_ARMS = "V"
+_FOREIGN_ARMS = ("V",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +41,23 @@ class Wanted:
     """What one call asks for.
 
     Attributes:
-        base_url: a server that runs already; None = start what is needed.
+        options: as they were given, each by itself in its limits.
         turns: conversations per case, or answers of the self-check.
         workload: what ``--quick`` asks of this processor; None = exactly what was asked for.
     """
 
+    options: argparse.Namespace
     plan: Plan
-    quick: bool
-    self_check: bool
     turns: int
     slo: Slo
-    base_url: str | None
-    api_key_env: str | None
-    json: Path | None
-    server_log: Path | None
-    may_scale: bool = False
     workload: Workload | None = None
+
+    @property
+    def may_scale(self) -> bool:
+        """Whether nobody has said what is to be asked, and of whom."""
+        told = self.options
+        given = (told.base_url, told.params, told.documents, told.prompts)
+        return told.quick and all(value is None for value in given)
 
     def fitted(self, speeds: Speeds) -> Wanted:
         """Return the same with a workload that a processor of these speeds can do in time."""
@@ -70,7 +70,7 @@ class Wanted:
         """Return the options as the report keeps them."""
         plan = self.plan
         return {
-            "quick": self.quick,
+            "quick": self.options.quick,
             "experts": [expert.name for expert in plan.experts],
             "random_params": next((e.random_params for e in plan.experts if e.random_params), None),
             "workload": None if self.workload is None else asdict(self.workload),
@@ -87,7 +87,7 @@ class Wanted:
             "per_block": max((len(block.conversations) for block in plan.blocks), default=0),
             "slo_ttft_ms": self.slo.ttft_ms,
             "slo_tpot_ms": self.slo.tpot_ms,
-            "base_url": self.base_url,
+            "base_url": self.options.base_url,
             "arm_definitions": [asdict(arm) for arm in plan.arms],
         }
 
@@ -96,42 +96,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     arms = "; ".join(f"{arm.id} {arm.title}" for arm in ARMS.values())
     add = parser.add_argument
-    add("--quick", action="store_true", help=f"{QUICK_TURNS} turns per expert, main arms only")
-    add("--arms", metavar="LIST", help=f"comma-separated: {arms}")
+    add("--arms", type=some_of(tuple(ARMS)), metavar="LIST", help=f"comma-separated: {arms}")
     add("--expert", action="append", choices=sorted(EXPERTS), help="only this one")
     add("--case", action="append", choices=QUICK_CASES, help="only this one (with --quick)")
-    add("--turns", type=int, metavar="N", help=f"conversations per case ({TURNS})")
-    add("--seed", type=int, default=1, help="of questions, typing and order (1)")
+    add("--turns", type=TALKS, metavar="N", help=f"conversations per case ({TURNS})")
+    quick = f"{QUICK_TURNS} turns per expert, main arms only"
+    add_common(parser, "of questions, typing and order", quick)
 
     work = parser.add_argument_group("what is asked")
     add = work.add_argument
     names = ", ".join(CADENCES)
-    add("--cadence", metavar="LIST", help=f"comma-separated: {names}, typing-N (typing-400)")
-    add("--cpm", type=int, metavar="N", help="the same as --cadence typing-N")
-    add("--documents", metavar="LIST", help="tokens of documents, comma-separated (1500)")
-    add("--conversation-turns", type=int, default=1, metavar="N", help="turns of each (1)")
-    add(
-        "--prompts",
-        type=Path,
-        metavar="FILE",
-        help="yours, a JSON object a line: question or messages, documents, max_tokens",
+    told = f"comma-separated: {names}, typing-N (typing-400)"
+    add("--cadence", type=checked(_cadences), metavar="LIST", help=told)
+    speed = checked(lambda text: _cadences(f"typing-{text}"))
+    add("--cpm", type=speed, metavar="N", help="the same as --cadence typing-N")
+    told, lengths = "tokens of documents, comma-separated (1500)", checked(_lengths)
+    add("--documents", type=lengths, metavar="LIST", help=told)
+    turns = number(int, 1, 100)
+    add("--conversation-turns", type=turns, default=1, metavar="N", help="turns of each (1)")
+    told = "yours, a JSON object a line: question or messages, documents, max_tokens"
+    add("--prompts", type=Path, metavar="FILE", help=told)
+    told = (
+        "size of the model with random weights, such as 25m (100m; with --quick what this "
+        "processor prefills in about two seconds, unless --params or --documents is given)"
     )
-    add(
-        "--params",
-        metavar="N",
-        help="size of the model with random weights, such as 25m (100m; with --quick what this "
-        "processor prefills in about two seconds, unless --params or --documents is given)",
-    )
-    add("--max-tokens", type=int, default=32, metavar="N", help="length of an answer (32)")
+    add("--params", type=checked(parse_parameters), metavar="N", help=told)
+    length = number(int, 1, 1_000_000)
+    add("--max-tokens", type=length, default=32, metavar="N", help="length of an answer (32)")
 
     load = parser.add_argument_group("users")
     add = load.add_argument
     add("--arrivals", choices=KINDS, default="closed", help="closed: each user asks when answered")
     add("--concurrency", type=int, default=1, metavar="N", help="users at a time, closed (1)")
     add("--rate", type=float, metavar="R", help="conversations per second, open loop")
-    add("--block", type=int, metavar="N", help="conversations between two changes of the arm")
-    add("--slo-ttft-ms", type=float, metavar="MS", help="goodput: longest time to first token")
-    add("--slo-tpot-ms", type=float, metavar="MS", help="goodput: longest time per later token")
+    add("--block", type=TALKS, metavar="N", help="conversations between two changes of the arm")
+    add("--slo-ttft-ms", type=positive, metavar="MS", help="goodput: longest time to first token")
+    add("--slo-tpot-ms", type=positive, metavar="MS", help="goodput: longest time per later token")
 
     where = parser.add_argument_group("against what")
     add = where.add_argument
@@ -139,7 +139,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model", metavar="NAME", help="the model to ask there")
     add("--api-key-env", metavar="VAR", help="environment variable that holds its key")
     add("--self-check", action="store_true", help="measure the harness against a known latency")
-    add("--json", type=Path, metavar="FILE", help="write the report")
     add("--server-log", type=Path, metavar="FILE", help="keep the server's output")
 
 
@@ -150,7 +149,6 @@ def wanted(options: argparse.Namespace) -> Wanted:
         UsageError: naming option, value and limit.
     """
     default = SELF_CHECK_TURNS if options.self_check else QUICK_TURNS if options.quick else TURNS
-    turns = _within("--turns", options.turns, 1, MAX_TURNS, default)
     if options.api_key_env is not None and not os.environ.get(options.api_key_env):
         raise UsageError(f"--api-key-env: the environment has no {options.api_key_env}")
     for name in ("model", "api_key_env"):
@@ -158,39 +156,17 @@ def wanted(options: argparse.Namespace) -> Wanted:
             raise UsageError(f"--{name.replace('_', '-')}: only with --base-url")
     if options.base_url is not None and not options.base_url.startswith(("http://", "https://")):
         raise UsageError(f"--base-url: got {options.base_url}, need http:// or https://")
-    plan = _plan(options, turns)
-    slo = Slo(
-        _positive("--slo-ttft-ms", options.slo_ttft_ms),
-        _positive("--slo-tpot-ms", options.slo_tpot_ms),
-    )
-    return Wanted(
-        plan,
-        options.quick,
-        options.self_check,
-        turns,
-        slo,
-        options.base_url,
-        options.api_key_env,
-        options.json,
-        options.server_log,
-        may_scale=options.quick and _is_ours(options),
-    )
-
-
-def _is_ours(options: argparse.Namespace) -> bool:
-    """Whether nobody has said what is to be asked, and of whom."""
-    given = (options.base_url, options.params, options.documents, options.prompts)
-    return all(value is None for value in given)
+    turns = options.turns or default
+    slo = Slo(options.slo_ttft_ms, options.slo_tpot_ms)
+    return Wanted(options, _plan(options, turns), turns, slo)
 
 
 def _plan(options: argparse.Namespace, turns: int) -> Plan:
     experts = _experts(options)
     prompts = None if options.prompts is None else read_prompts(options.prompts)
-    cadences = _cadences(options)
-    documents = tuple(
-        _within("--documents", _int("--documents", text), 0, MAX_DOCUMENTS_TOKENS)
-        for text in (options.documents or "1500").split(",")
-    )
+    if options.cpm is not None and options.cadence is not None:
+        raise UsageError("--cpm: not together with --cadence")
+    documents = options.documents or (1500,)
     if prompts is not None:
         if options.documents is not None:
             raise UsageError("--documents: --prompts brings its own")
@@ -201,11 +177,11 @@ def _plan(options: argparse.Namespace, turns: int) -> Plan:
         raise UsageError(str(exc)) from None
     common = {
         "experts": experts,
-        "cadences": cadences,
+        "cadences": options.cadence or options.cpm or ("typing-400",),
         "documents_tokens": documents,
         "prompts": prompts,
         "seed": options.seed,
-        "max_tokens": _within("--max-tokens", options.max_tokens, 1, 1_000_000),
+        "max_tokens": options.max_tokens,
     }
     if options.quick:
         _only_without_quick(options)
@@ -215,11 +191,11 @@ def _plan(options: argparse.Namespace, turns: int) -> Plan:
         return Plan(blocks=blocks, interference_pairs=pairs, **common)
     if options.case is not None:
         raise UsageError("--case: only with --quick; see --arms")
-    per_block = _within("--block", options.block, 1, MAX_TURNS, _block_size(arrivals))
+    per_block = options.block or _block_size(arrivals)
     return Plan(
         blocks=ablation_blocks(_arms(options), turns, per_block),
         arrivals=arrivals,
-        turns_per_conversation=_within("--conversation-turns", options.conversation_turns, 1, 100),
+        turns_per_conversation=options.conversation_turns,
         **common,
     )
 
@@ -241,7 +217,7 @@ def _only_without_quick(options: argparse.Namespace) -> None:
 def _experts(options: argparse.Namespace) -> tuple[ExpertCase, ...]:
     if options.model is None:
         found = [EXPERTS[name] for name in options.expert or EXPERTS]
-        size = _parameters(options.params)
+        size = options.params
         return tuple(random_expert(size) if size and e.random_weights else e for e in found)
     if options.params is not None:
         raise UsageError("--params: not together with --model")
@@ -255,56 +231,22 @@ def _experts(options: argparse.Namespace) -> tuple[ExpertCase, ...]:
     )
 
 
-def _parameters(text: str | None) -> int | None:
-    if text is None:
-        return None
-    try:
-        return parse_parameters(text)
-    except ValueError as exc:
-        raise UsageError(f"--params: {exc}") from None
-
-
 def _arms(options: argparse.Namespace) -> tuple[Arm, ...]:
-    default = _OWN_ARMS
+    names = options.arms or tuple(ARMS)
     if options.base_url is not None:
-        default = _LIVEMIND_ARMS if options.model is None else _FOREIGN_ARMS
-    names = (options.arms or default).split(",")
-    for name in names:
-        if name not in ARMS:
-            raise UsageError(f"--arms: got {name!r}, need some of {','.join(ARMS)}")
-        if options.base_url is not None and name == "A":
+        if "A" in (options.arms or ()):
             raise UsageError("--arms: A: the bare engine runs here, not at --base-url")
-    return tuple(arm for name, arm in ARMS.items() if name in names)
+        own = _FOREIGN_ARMS if options.model else [name for name in ARMS if name not in "AV"]
+        names = options.arms or own
+    return tuple(ARMS[name] for name in names)
 
 
-def _cadences(options: argparse.Namespace) -> tuple[str, ...]:
-    if options.cpm is not None and options.cadence is not None:
-        raise UsageError("--cpm: not together with --cadence")
-    text = options.cadence or f"typing-{400 if options.cpm is None else options.cpm}"
+def _cadences(text: str) -> tuple[str, ...]:
+    """Return the names of cadences; ValueError for one that there is not."""
     for name in text.split(","):
-        try:
-            cadence(name)
-        except ValueError as exc:
-            raise UsageError(f"{'--cadence' if options.cadence else '--cpm'}: {exc}") from None
+        cadence(name)
     return tuple(dict.fromkeys(text.split(",")))
 
 
-def _within(option: str, value: int | None, low: int, high: int, default: int = 0) -> int:
-    if value is None:
-        return default
-    if not low <= value <= high:
-        raise UsageError(f"{option}: got {value}, need >= {low} and <= {high}")
-    return value
-
-
-def _positive(option: str, value: float | None) -> float | None:
-    if value is not None and not value > 0:
-        raise UsageError(f"{option}: got {value}, need > 0")
-    return value
-
-
-def _int(option: str, text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise UsageError(f"{option}: got {text!r}, need whole numbers") from None
+def _lengths(text: str) -> tuple[int, ...]:
+    return tuple(map(number(int, 0, MAX_DOCUMENTS_TOKENS), text.split(",")))

@@ -11,13 +11,11 @@ import asyncio
 import gc
 import random
 import sys
-import tempfile
-from pathlib import Path
 
 import aiohttp
 from rich.console import Console
 
-from ..bench import BenchmarkFailed, progress
+from ..bench import BenchmarkFailed, display, scratch
 from ..figures.answer import Answer, Json
 from ..figures.measure import distribution
 from ..harness import fake_server
@@ -47,10 +45,9 @@ async def self_check(answers: int, console: Console) -> Json:
     told = {"port": port, "latency-ms": latency_ms, "itl-ms": ITL_MS, "tokens": TOKENS}
     given = (text for name, value in told.items() for text in (f"--{name}", str(value)))
     command = (sys.executable, "-m", fake_server.__name__, *given)
-    with tempfile.TemporaryDirectory(prefix="livemind-bench-") as folder:
-        log = Path(folder) / "fake.log"
+    with scratch() as folder:
         async with (
-            serving(command, port, log) as url,
+            serving(command, port, folder / "fake.log") as url,
             Client(url) as client,
             watch_loop(ticks),
         ):
@@ -81,8 +78,8 @@ async def _ask_all(
     """Return every answer by its salt, of each door alone and of ``USERS`` users at a time."""
     seen: dict[str, dict[str, Answer]] = {name: {} for name in doors}
     seen |= {f"{name}, {USERS} users": {} for name in doors}
-    with progress(console) as display:
-        task = display.add_task("asking a server of known latency", total=2 * answers * len(doors))
+    total = 2 * answers * len(doors)
+    with display(console, "asking a server of known latency", total) as shown:
         for door in doors.values():
             await _ask(door, "warm-up", {})
         gc.collect()
@@ -92,13 +89,13 @@ async def _ask_all(
             for number in range(answers):
                 for name, door in doors.items():
                     await _ask(door, f"{name}-{number}", seen[name])
-                    display.advance(task)
+                    shown.step()
             for first in range(0, answers, USERS):
                 for name, door in doors.items():
                     into = seen[f"{name}, {USERS} users"]
                     salts = [f"{name}-u{n}" for n in range(first, min(first + USERS, answers))]
                     await asyncio.gather(*(_ask(door, salt, into) for salt in salts))
-                    display.advance(task, len(salts))
+                    shown.step(count=len(salts))
         finally:
             gc.enable()
             gc.unfreeze()

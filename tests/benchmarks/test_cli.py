@@ -135,7 +135,7 @@ def test_ttft_server_without_the_expert_fails_by_name(
         (["--cpm", "-1"], "--cpm: got 'typing--1'"),
         (["--cadence", "typing-400,sung"], "--cadence: got 'sung', need one of typing-240"),
         (["--arm", "live"], "--arm"),
-        (["--arms", "L,X"], "--arms: got 'X', need some of A,V,L"),
+        (["--arms", "L,X"], "--arms: got 'X', need some of A, V, L"),
         (["--arms", "A", "--base-url", "http://x"], "--arms: A: the bare engine runs here"),
         (["--documents", "1,x"], "--documents: got 'x'"),
         (["--rate", "2"], "--rate: only with --arrivals"),

@@ -85,7 +85,7 @@ def test_summary_without_turns_is_unknown() -> None:
         (["--parts", "sesions"], "--parts: got 'sesions'"),
         (["--sessions", "4,2"], "--sessions: got '4,2'"),
         (["--sessions", "0"], "ascending numbers from 1 to 512"),
-        (["--cpm", "1"], "chars_per_minute: got 1.0, need 30.0..60000.0"),
+        (["--cpm", "1"], "--cpm: got 1.0, need >= 30.0 and <= 60000.0"),
         (["--json", "/nowhere/x.json"], "there is no folder /nowhere"),
     ],
 )

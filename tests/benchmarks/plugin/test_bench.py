@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from livemind.backends.base import TokenLogprob
-from livemind.benchmarks.bench import BenchmarkFailed, UsageError
+from livemind.benchmarks import cli
+from livemind.benchmarks.bench import BenchmarkFailed
 from livemind.benchmarks.plugin import bench
 from livemind.benchmarks.plugin.agreement import chi_square, compare
 from livemind.benchmarks.plugin.engines import Answer, Engines
@@ -161,7 +160,7 @@ def test_kernels_chart_per_peer_and_one_of_the_limits() -> None:
     assert names == ["kernels-vs-torch", "kernels-vs-scalar", "kernels-share-of-limit"]
 
 
-def test_run_negative_seed_is_refused() -> None:
-    options = argparse.Namespace(seed=-1, quick=True, only=None, json=None)
-    with pytest.raises(UsageError, match="--seed"):
-        bench.run(options, Console(quiet=True))
+def test_run_negative_seed_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["vllm-plugin", "--seed", "-1"])
+    assert "--seed: got -1, need >= 0" in capsys.readouterr().err
