@@ -184,13 +184,16 @@ def make_policy(settings: Settings) -> Policy:
         settle_s=router.settle_ms / 1000,
         pause_s=speculation.pause_ms / 1000,
         sentence_pause_s=speculation.sentence_pause_ms / 1000,
+        consistency=rag.consistency,
+        route_deadline_s=router.deadline_ms / 1000,
         retrieve_deadline_s=rag.deadline_ms / 1000,
         commit_wait_s=rag.commit_wait_ms / 1000,
         stable_confidence=router.stable_confidence,
         stable_updates=router.stable_updates,
         warm_from=router.warm_from,
         max_prefill_tokens=speculation.max_prefill_tokens,
-        max_drafts=speculation.max_drafts,
+        draft_budget_tokens=speculation.draft_budget_tokens,
+        draft_budget_s=speculation.draft_budget_ms / 1000,
         max_waste_ratio=speculation.max_waste_ratio,
     )
 

@@ -211,12 +211,16 @@ class DocumentsUsed(Struct, frozen=True):
     """Ids of the retrieved passages in the prompt.
 
     Attributes:
-        before: those that stand before the user's text, prepared while it was typed.
-        behind: late ones, for which what was prepared was not given up.
+        before: those that stand before the user's text, in the order of their ids.
+        behind: with ``rag.consistency: early``, late ones, for which what was prepared was not
+            given up.
+        final: they are those that the committed text finds; otherwise some were found for an
+            earlier text (``early``, or the result did not come in time).
     """
 
     before: tuple[str, ...] = ()
     behind: tuple[str, ...] = ()
+    final: bool = True
 
 
 class Vote(Struct, frozen=True):

@@ -38,8 +38,9 @@ from .errors import InvalidRequest, NotFound, Overloaded, Unavailable
 from .events import ExpertUpdated, ResponseDone
 from .rates import ExpertRates
 from .session import Session, SessionOptions, new_session_id
+from .turn.partials import InputKind
 from .turn.shared import Shared
-from .turn.values import Mode, OnCold
+from .turn.values import Mode, OnCold, TranscriptsEqual
 
 if TYPE_CHECKING:
     from ..rag.base import Embedder
@@ -199,6 +200,8 @@ class LiveMind:
         cache_salt: str | None = None,
         consensus: Consensus | PolicyName | None = None,
         on_cold: OnCold | None = None,
+        input_kind: InputKind | None = None,
+        transcripts_equal: TranscriptsEqual = "exact",
         affinity: str | None = None,
         session_id: str | None = None,
     ) -> Session:
@@ -216,6 +219,8 @@ class LiveMind:
             consensus: how answers are settled, or the name of a policy; None = as configured.
             on_cold: whether the fast expert answers for one that is not loaded; None = as
                 configured.
+            input_kind: ``typed`` or ``transcript``; None = found from the first changes.
+            transcripts_equal: whether a draft fits a text that is only written otherwise.
             affinity: sessions of one key stay on one server of a remote expert; None = the id.
             session_id: None = a new one that cannot be guessed.
 
@@ -244,6 +249,8 @@ class LiveMind:
             cache_salt=cache_salt,
             consensus=self._settled_by(consensus, pinned),
             on_cold=on_cold,
+            input_kind=input_kind,
+            transcripts_equal=transcripts_equal,
         )
         session = Session(
             session_id or new_session_id(),

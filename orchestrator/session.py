@@ -20,9 +20,10 @@ from .events import Event, ExpertUpdated, ResponseDone
 from .turn.documents import DocumentState
 from .turn.loop import TurnLoop
 from .turn.outbox import Outbox
+from .turn.partials import InputKind
 from .turn.prompt import Context, without_documents
 from .turn.shared import Shared
-from .turn.values import Mode, OnCold, Policy, TurnState
+from .turn.values import Mode, OnCold, Policy, TranscriptsEqual, TurnState
 
 
 class SessionOptions(Struct, frozen=True):
@@ -35,6 +36,10 @@ class SessionOptions(Struct, frozen=True):
         cache_salt: sessions with different salts share no prefix cache.
         consensus: how answers are settled.
         on_cold: whether the fast expert answers for one that is not loaded; None = as configured.
+        input_kind: whether the text comes from a keyboard or a recogniser; None = found from its
+            first changes. A recogniser's words are whole, its marks end no sentence.
+        transcripts_equal: ``formatted`` = a draft may answer a final text that differs from its
+            own in case, marks and blanks alone: the model then saw the other writing.
     """
 
     pinned: str | None = None
@@ -46,6 +51,8 @@ class SessionOptions(Struct, frozen=True):
     cache_salt: str | None = None
     consensus: Consensus = field(default_factory=Consensus)
     on_cold: OnCold | None = None
+    input_kind: InputKind | None = None
+    transcripts_equal: TranscriptsEqual = "exact"
 
 
 class Limits(Struct, frozen=True):
@@ -305,6 +312,8 @@ class Session:
             pinned=options.pinned or self._policy.pinned,
             retrieval=options.retrieval,
             on_cold=options.on_cold or self._policy.on_cold,
+            input_kind=options.input_kind,
+            transcripts_equal=options.transcripts_equal,
         )
 
     def _context(self) -> Context:

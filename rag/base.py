@@ -41,12 +41,15 @@ class RetrievalResult:
         passages: best first, perhaps none.
         degraded: why they are incomplete, None = complete. Incomplete ones are not frozen.
         ms: how long it took, None = not known.
+        provisional: the query was partial, and a final one for the same text may find others: it
+            is reranked, for example.
     """
 
     revision: int
     passages: tuple[Passage, ...]
     degraded: str | None = None
     ms: float | None = None
+    provisional: bool = False
 
 
 class Retriever(Protocol):

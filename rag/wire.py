@@ -114,6 +114,7 @@ class RetrieveAnswer(BaseModel):
     Attributes:
         index_version: changes whenever passages or the encoder do.
         degraded: reasons why the results are incomplete; empty = complete.
+        provisional: the query was partial; a final one is reranked and may give others.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -122,6 +123,7 @@ class RetrieveAnswer(BaseModel):
     index_version: str
     results: tuple[RetrievedText, ...]
     degraded: tuple[str, ...] = ()
+    provisional: bool = False
     timings_ms: RetrieveTimings = RetrieveTimings()
     request_id: str | None = None
 

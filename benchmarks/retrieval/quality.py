@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ...orchestrator.turn.planner import MIN_QUERY_WORDS
+from ...orchestrator.turn.lookahead import MIN_QUERY_WORDS
 from ...rag.base import Passage
 from ...rag.encoder.worker import EmbedWorker
 from ...rag.search.fusion import Mode

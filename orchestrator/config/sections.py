@@ -143,6 +143,11 @@ class RagConfig(Section):
     commit_wait_ms: float = Field(
         60, ge=0, le=60_000, description="Longest wait for the committed text's passages, ms."
     )
+    consistency: Literal["final", "early"] = Field(
+        "final",
+        description="What the answer gets: the committed text's own passages; early: those that "
+        "were prepared, as long as they hold its best one, what is missing behind the text.",
+    )
     corpus: Path | None = Field(
         None, description="Folder of .md files for the bridge that `serve` starts; null: handbook."
     )
@@ -210,6 +215,12 @@ class RouterConfig(Section):
         description="Probability from which the two likeliest experts are woken and prefilled "
         "before a route is settled; 1 = only the fast one.",
     )
+    deadline_ms: float = Field(
+        500,
+        gt=0,
+        le=60_000,
+        description="Longest wait for a route; then the last one counts, else the default, ms.",
+    )
     settle_ms: float = Field(
         250,
         ge=0,
@@ -255,11 +266,15 @@ class SpeculationConfig(Section):
     max_prefill_tokens: int = Field(
         16_384, ge=0, le=10_000_000, description="Prompt tokens computed ahead in one turn."
     )
-    max_drafts: int = Field(
-        3,
+    draft_budget_tokens: int = Field(
+        384,
         ge=0,
-        le=100,
-        description="Drafts of one turn; of several the last is for a sentence's end.",
+        le=1_000_000,
+        description="Tokens that drafts thrown away may cost in one turn; comes back as the text "
+        "settles, an eighth with each word. 0: no drafts.",
+    )
+    draft_budget_ms: float = Field(
+        4000, ge=0, le=600_000, description="The same in time of their experts, ms."
     )
     max_draft_tokens: int = Field(
         256, ge=1, le=65_536, description="Length of a draft, tokens of each of its experts."

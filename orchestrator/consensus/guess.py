@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from ...backends.base import Capabilities, GenerationParams
+from ..words import fold
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +26,13 @@ class Guess:
     def for_(self, question: str, expert: str, capabilities: Capabilities) -> tuple[int, ...]:
         """Return the tokens as this expert's draft for a question.
 
-        Empty if they mean nothing to it, or if the question does not go on from the one that they
-        answer; the last word of that may have been another one, or half typed.
+        Empty if they mean nothing to it, or if it is quite another question: most words of the one
+        that they answer have to be in it, whatever their case and marks. Verifying keeps what is
+        right, so that a guess at a question with a word misheard costs little.
         """
-        if not question.startswith(self.question.rstrip().rpartition(" ")[0]):
+        asked, answered = Counter(fold(question).split()), Counter(fold(self.question).split())
+        common = (asked & answered).total()
+        if common < answered.total() - 1 and 2 * common < answered.total():
             return ()
         same = self.tokenizer_id is not None and self.tokenizer_id == capabilities.tokenizer_id
         return self.tokens if same or self.expert == expert else ()

@@ -145,6 +145,10 @@ class Router:
         if scorer.domains:
             self._scorer = scorer
 
+    def default_estimate(self) -> RouteEstimate:
+        """Return where a text goes of which nothing is known."""
+        return self._choice.fallback(self._choice.able(0, 0)[0], NO_CONTEXT, ())
+
     async def estimate(self, text: str, context: RouteContext = NO_CONTEXT) -> RouteEstimate:
         """Return where the text points. Never raises but CancelledError."""
         key = _digest(text)

@@ -1,11 +1,18 @@
-"""When retrieved passages have settled: freeze, give up, re-freeze, append late. Pure.
+"""Which retrieved passages a prompt is prepared with, and which the answer gets. Pure.
 
-Frozen when the text is long enough to say what it is about, or its typist pauses: on 300 questions
-word by word (docs/retrieval.md) the length told more than the agreement of two results, of which
-the earliest agree on what the first words share. Given up as soon as a newer result has become
-another set; then frozen anew, at most twice and only if that is cheap to compute, what stays in its
-old order. What is missing at the end stands behind the user's text. Where that would be most of a
-result, the frozen ones are given up: a prompt with both would cost more than no head start.
+While the text is open the prompt is prepared with a frozen set: frozen when the text is long enough
+to say what it is about, or its typist pauses (on 300 questions word by word, docs/retrieval.md, the
+length told more than the agreement of two results), and replaced when newer results are another
+set: at once where much of it changed, else once two results agree or at a pause. Outside pauses
+that happens twice at most; then a frozen set that is another one is given up. What the answer gets
+is a matter of ``Consistency``:
+
+* ``final``: what the committed text finds, whatever came before; the frozen set only where that
+  does not come in time, and the answer says so.
+* ``early``: the frozen set as long as it holds the best passage of the final text; what it lacks
+  stands behind the user's text, unless that would be most of the result.
+
+Passages stand in the order of their ids, so that equal sets are equal prompts.
 """
 
 from __future__ import annotations
@@ -20,6 +27,7 @@ from ...rag.base import Passage, RetrievalResult
 from ..events import DocumentsUsed, RetrievalUpdated, RetrievedPassage
 
 Moment = Literal["typing", "paused", "committed"]
+Consistency = Literal["final", "early"]
 
 MIN_CHARACTERS = 40
 MIN_JACCARD = 0.6
@@ -35,8 +43,9 @@ class DocumentState(Struct, frozen=True):
         asked_text: the newest query sent.
         seen_text: the text of the newest result.
         seen_revision: its revision; an older one is late and says nothing new.
+        provisional: a final query for the same text may find others.
         last: passages of that result, best first.
-        frozen: passages that stand before the user's text, None while not settled.
+        frozen: passages that the prompt is prepared with, None while not settled.
         freezes: how often passages were frozen.
         degraded: why the newest result is incomplete.
     """
@@ -44,6 +53,7 @@ class DocumentState(Struct, frozen=True):
     asked_text: str | None = None
     seen_text: str | None = None
     seen_revision: int = -1
+    provisional: bool = False
     last: tuple[Passage, ...] = ()
     frozen: tuple[Passage, ...] | None = None
     freezes: int = 0
@@ -65,62 +75,84 @@ def observe(
         result: what came of it.
         ms_per_token: what computing a token of a document costs, None = unknown.
         moment: ``paused`` = nothing was typed after ``text`` for as long as a draft waits;
-            ``committed`` = nothing will be: what stands before the text stays there, unless
-            nothing at all belongs to the text.
+            ``committed`` = nothing will be, and nothing is prepared any more.
     """
-    if result.revision < state.seen_revision:
+    if result.revision < state.seen_revision and moment != "committed":
         return state
-    state = replace(state, seen_text=text, seen_revision=result.revision)
+    before = state
+    state = replace(
+        state,
+        seen_text=text,
+        seen_revision=max(result.revision, state.seen_revision),
+        provisional=result.provisional,
+    )
     if result.degraded is not None:  # what there is may serve an answer, but is no reason to freeze
         return replace(state, last=result.passages or state.last, degraded=result.degraded)
     state = replace(state, last=result.passages, degraded=None)
-    if moment == "committed":  # where nothing belongs to the text nothing stands before it
-        return state if result.passages else replace(state, frozen=None)
-    if state.frozen is not None and result.passages and not _alike(state.frozen, result.passages):
+    if moment == "committed":
+        return state
+    if state.frozen is None:
+        tells = len(text) >= MIN_CHARACTERS and state.freezes <= MAX_REFREEZES
+        return settle(state) if moment == "paused" or tells else state
+    if not result.passages or _ids(state.frozen) == _ids(result.passages):
+        return state
+    agreed = before.degraded is None and _ids(before.last) == _ids(result.passages)
+    other = not _alike(state.frozen, result.passages)
+    if moment != "paused" and state.freezes > MAX_REFREEZES:
+        return replace(state, frozen=None) if other else state
+    if moment == "paused" or agreed or other:
         return _anew(state, state.frozen, ms_per_token)
-    return settle(state) if moment == "paused" or len(text) >= MIN_CHARACTERS else state
+    return state
 
 
 def settle(state: DocumentState) -> DocumentState:
-    """Freeze the newest result, unless others are or it was done too often; nothing never is."""
-    complete = state.last and state.degraded is None
-    if state.frozen is not None or not complete or state.freezes > MAX_REFREEZES:
+    """Freeze the newest result, unless others are; nothing never is."""
+    if state.frozen is not None or not state.last or state.degraded is not None:
         return state
-    return replace(state, frozen=state.last, freezes=state.freezes + 1)
+    return replace(state, frozen=in_order(state.last), freezes=state.freezes + 1)
 
 
 def _anew(
     state: DocumentState, frozen: tuple[Passage, ...], ms_per_token: float | None
 ) -> DocumentState:
-    """Replace the frozen passages by the newest ones."""
-    if state.freezes > MAX_REFREEZES:
-        return replace(state, frozen=None)
-    found, known = {p.id for p in state.last}, {p.id for p in frozen}
-    kept = [passage for passage in frozen if passage.id in found]
+    """Prepare with the newest passages from here on, if that is likely to be worth it."""
+    known = {passage.id for passage in frozen}
     fresh = [passage for passage in state.last if passage.id not in known]
     cost_ms = float("inf")
     if ms_per_token is not None:
         cost_ms = ms_per_token * _characters(fresh) / CHARACTERS_PER_TOKEN
     if cost_ms > REFREEZE_BUDGET_MS and not _mostly(fresh, state.last):
         return state
-    return replace(state, frozen=(*kept, *fresh), freezes=state.freezes + 1)
+    return replace(state, frozen=in_order(state.last), freezes=state.freezes + 1)
 
 
-def chosen(state: DocumentState) -> tuple[tuple[Passage, ...], tuple[Passage, ...]]:
+def in_order(passages: Iterable[Passage]) -> tuple[Passage, ...]:
+    """Return passages in an order that the set alone decides."""
+    return tuple(sorted(passages, key=lambda passage: passage.id))
+
+
+def chosen(
+    state: DocumentState, consistency: Consistency
+) -> tuple[tuple[Passage, ...], tuple[Passage, ...]]:
     """Return (passages before the user's text, passages behind it) for an answer given now."""
     if state.frozen is None:
-        return state.last, ()
+        return in_order(state.last), ()
+    if state.degraded is not None:
+        return state.frozen, ()
+    if consistency == "final" or not state.last:
+        return in_order(state.last), ()
     if _covers(state.frozen, state.last):
         return state.frozen, ()
     known = {passage.id for passage in state.frozen}
-    late = tuple(passage for passage in state.last if passage.id not in known)
-    return (state.last, ()) if _mostly(late, state.last) else (state.frozen, late)
+    late = in_order(passage for passage in state.last if passage.id not in known)
+    return (in_order(state.last), ()) if _mostly(late, state.last) else (state.frozen, late)
 
 
-def used(state: DocumentState) -> DocumentsUsed:
-    """Return what ``chosen`` returns, by id."""
-    before, behind = chosen(state)
-    return DocumentsUsed(tuple(p.id for p in before), tuple(p.id for p in behind))
+def used(state: DocumentState, consistency: Consistency) -> DocumentsUsed:
+    """Return what ``chosen`` returns, by id, and whether it is what the final text finds."""
+    before, behind = chosen(state, consistency)
+    final = state.degraded is None and _ids((*before, *behind)) == _ids(state.last)
+    return DocumentsUsed(tuple(p.id for p in before), tuple(p.id for p in behind), final)
 
 
 def event(state: DocumentState, result: RetrievalResult) -> RetrievalUpdated:
@@ -133,6 +165,10 @@ def event(state: DocumentState, result: RetrievalResult) -> RetrievalUpdated:
 def _alike(before: tuple[Passage, ...], after: tuple[Passage, ...]) -> bool:
     a, b = {p.id for p in before}, {p.id for p in after}
     return len(a & b) >= MIN_JACCARD * len(a | b)
+
+
+def _ids(passages: Iterable[Passage]) -> frozenset[str]:
+    return frozenset(passage.id for passage in passages)
 
 
 def _characters(passages: Iterable[Passage]) -> int:

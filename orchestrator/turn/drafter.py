@@ -79,15 +79,15 @@ class Drafter:
         draft = self._drafts.get(draft_id)
         return (draft.tokens, draft.spent) if draft is not None else (0, 0)
 
-    def drop(self, draft_id: str) -> int:
-        """Stop a draft; return the tokens generated for it, all thrown away."""
+    def drop(self, draft_id: str) -> tuple[int, float]:
+        """Stop a draft; return the tokens generated for it, all thrown away, and its seconds."""
         draft = self._drafts.pop(draft_id, None)
         if draft is None:
-            return 0
+            return 0, 0.0
         self._remember(draft)
         draft.status = "dropped"
         self._stop(draft)
-        return draft.spent
+        return draft.spent, draft.busy_s
 
     def drop_all(self) -> None:
         """Stop every draft."""
@@ -142,6 +142,7 @@ class Drafter:
             may_pause = continuable(task.params, draft.prompt)
         task.guess = self.guess
         draft.status = "running"
+        draft.begun_s = asyncio.get_running_loop().time()
 
         def stand_aside(reason: str = "foreground work came first") -> None:
             if draft.status == "running":
@@ -179,6 +180,7 @@ class Drafter:
     def _keep(self, draft: Draft, chunk: Chunk) -> None:
         first = draft.tokens == 0
         draft.add(chunk)
+        draft.newest_s = asyncio.get_running_loop().time()
         if first and draft.tokens:
             missing = 0
             if draft.prompt is not None:

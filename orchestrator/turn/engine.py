@@ -10,10 +10,12 @@ import asyncio
 import contextvars
 import dataclasses
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import ExitStack, aclosing
+from functools import partial
+from typing import TypeVar
 
-from msgspec.structs import replace
+from msgspec import structs
 
 from ...backends.base import GenerationParams
 from ...backends.errors import ExpertError
@@ -27,6 +29,7 @@ from ..errors import ErrorInfo, from_exception
 from ..events import Status
 from ..rates import DecodeClock
 from ..routing.choice import NO_CONTEXT, RouteContext
+from ..routing.estimate import RouteEstimate
 from .drafter import Drafter
 from .hidden_answer import Draft, continuation, joined_usage
 from .prefill import ExpertPrefill
@@ -35,6 +38,7 @@ from .shared import Listener, Shared
 from .values import Answer, DraftState, Prefill, Retrieve, Route
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 RETRIEVAL_GRACE_S = 0.05
 """How long after its deadline a retriever may still answer."""
@@ -48,8 +52,9 @@ class Engine:
         self._listener = listener
         self._session_id = session_id
         self._tasks = asyncio.TaskGroup()
-        self._route_next: str | None = None
+        self._route_next: Route | None = None
         self._route_context = NO_CONTEXT
+        self._last_estimate: RouteEstimate | None = None
         self.answered_by: str | None = None
         self._routing: asyncio.Task[None] | None = None
         self._retrieving: dict[int, asyncio.Task[None]] = {}
@@ -95,18 +100,60 @@ class Engine:
             lost_s=lost_ms / 1000,
         )
         if self._routing is not None and not self._routing.done():
-            self._route_next = action.text
+            self._route_next = action
             return
-        self._routing = self._spawn(self._route(action.text), "route")
+        self._routing = self._spawn(self._route(action), "route")
 
-    async def _route(self, text: str) -> None:
-        pending: str | None = text
+    async def _route(self, action: Route) -> None:
+        pending: Route | None = action
         while pending is not None:
-            text, self._route_next = pending, None
-            estimate = await self._shared.router.estimate(text, self._route_context)
+            action, self._route_next = pending, None
+            estimate = await self._estimate(action)
             pending = self._route_next
-            self._listener.routed(text, estimate)
+            self._listener.routed(action.text, estimate)
             pending = self._route_next or pending
+
+    async def _estimate(self, action: Route) -> RouteEstimate:
+        router = self._shared.router
+        try:
+            found = await self._within(
+                action.deadline_s, partial(router.estimate, action.text, self._route_context)
+            )
+        except TimeoutError:
+            reason = f"no estimate within {action.deadline_s:g} s"
+        except Exception as error:  # a router of the embedding program, for example
+            log.error("routing failed: %s", type(error).__name__)
+            reason = "routing failed"
+        else:
+            self._last_estimate = found
+            return found
+        known = self._last_estimate or router.default_estimate()
+        return structs.replace(known, stable=False, final=None, reasons=(reason,))
+
+    async def _within(self, limit_s: float, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask and wait, for so long at most: also if it does not heed being cancelled.
+
+        Raises:
+            TimeoutError: it took longer; the task goes on until it ends, or the session does.
+        """
+
+        async def outcome() -> T | Exception:
+            try:
+                return await ask()
+            except Exception as error:
+                return error
+
+        task = self._tasks.create_task(outcome(), name="asked", context=self._context)
+        try:
+            await asyncio.wait({task}, timeout=limit_s)
+        finally:
+            task.cancel()
+        if not task.done() or task.cancelled():
+            raise TimeoutError
+        found = task.result()
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def retrieve(self, action: Retrieve) -> None:
         """Fetch passages, in the order that ``Retrievals`` decides."""
@@ -125,25 +172,32 @@ class Engine:
             result = RetrievalResult(action.revision, (), "no retrieval is configured")
         else:
             result = await self._passages(retriever, action, slot)
+        now_s = asyncio.get_running_loop().time()
+        if result.degraded is not None or result.provisional:
+            final = self._retrievals.unanswered(slot, action, now_s)
+            if final is not None:
+                self._run_retrieval(final, slot)
+                return
         asked = self._retrievals.asked_in(slot)
         if asked is not None and asked.revision > result.revision:  # a commit joined meanwhile
             result = dataclasses.replace(result, revision=asked.revision)
-        following = self._retrievals.answered(slot, asyncio.get_running_loop().time())
+        following = self._retrievals.answered(slot, now_s)
         if following is not None:
             self._run_retrieval(following, slot)
         self._listener.retrieved(action.text, result)
 
     async def _passages(self, retriever: Retriever, action: Retrieve, slot: int) -> RetrievalResult:
+        ask = partial(
+            retriever.retrieve,
+            action.text,
+            revision=action.revision,
+            partial=action.partial,
+            deadline_ms=action.deadline_s * 1000,
+            # a newer revision stops older ones there
+            session_id=f"{self._session_id}.{slot}",
+        )
         try:
-            async with asyncio.timeout(action.deadline_s + RETRIEVAL_GRACE_S):
-                return await retriever.retrieve(
-                    action.text,
-                    revision=action.revision,
-                    partial=action.partial,
-                    deadline_ms=action.deadline_s * 1000,
-                    # a newer revision stops older ones there
-                    session_id=f"{self._session_id}.{slot}",
-                )
+            return await self._within(action.deadline_s + RETRIEVAL_GRACE_S, ask)
         except TimeoutError:
             return RetrievalResult(action.revision, (), "timeout")
         except Exception as error:  # a retriever of the embedding program, for example
@@ -284,7 +338,7 @@ class Engine:
                         decode.saw(0 if task.report.drafted else tokens, now_s())
                         delivered(tokens)
                         if draft is not None and chunk.usage is not None:
-                            chunk = replace(chunk, usage=joined_usage(draft, chunk.usage))
+                            chunk = structs.replace(chunk, usage=joined_usage(draft, chunk.usage))
                         self._listener.answer_chunk(chunk)
 
     def stop_answer(self, status: Status, error: ErrorInfo | None) -> None:

@@ -38,6 +38,7 @@ class Draft:
         report: how it came to be.
         wanted: begins when it is adopted.
         tokenizer_id: of its expert, None = unknown.
+        begun_s, newest_s: when its expert was asked and when its newest chunk came.
     """
 
     plan: DraftState
@@ -52,6 +53,13 @@ class Draft:
     report: Report = field(default_factory=Report)
     wanted: Wanted = field(default_factory=Wanted)
     tokenizer_id: str | None = None
+    begun_s: float | None = None
+    newest_s: float = 0.0
+
+    @property
+    def busy_s(self) -> float:
+        """Return how long its expert has worked on it, up to the newest chunk."""
+        return 0.0 if self.begun_s is None else max(0.0, self.newest_s - self.begun_s)
 
     @property
     def spent(self) -> int:

@@ -28,7 +28,7 @@ from ..events import (
 )
 from ..routing.estimate import RouteEstimate
 from ..routing.signals import estimated_tokens
-from . import planner, values
+from . import lookahead, planner, values
 from .engine import Engine
 from .ledger import TurnRecord, turn_timeout
 from .outbox import Outbox
@@ -131,7 +131,7 @@ class TurnLoop:
 
     def retrieved(self, text: str, result: RetrievalResult) -> None:
         """See ``engine.Listener``."""
-        expert = planner.answering_expert(self.state)
+        expert = lookahead.answering_expert(self.state)
         cost = self._shared.rates[expert].prefill_ms_per_token if expert is not None else None
         self._apply(planner.on_retrieval(self.state, text, result, cost, self.now()))
 
@@ -152,7 +152,7 @@ class TurnLoop:
         if draft is not None and draft.draft_id == draft_id:
             self.record.draft_prompt = computed_tokens
             self.record.prefilled[draft.expert] += computed_tokens
-            self._apply(planner.on_prefilled(self.state, computed_tokens))
+            self._apply(planner.on_draft_started(self.state, draft_id, computed_tokens))
 
     def prompt_computed(self, expert: str, tokens: int) -> None:
         """See ``engine.Listener``."""
@@ -166,7 +166,7 @@ class TurnLoop:
 
     def draft_lost(self, draft_id: str, reason: str) -> None:
         """See ``engine.Listener``."""
-        self._apply(planner.on_draft_lost(self.state, draft_id, reason))
+        self._apply(planner.on_draft_lost(self.state, draft_id, reason, self.now()))
 
     def answer_begun(self, report: Report) -> None:
         """See ``engine.Listener``."""
@@ -245,10 +245,10 @@ class TurnLoop:
         self.engine.answer(action, self.params, state.response_id)
 
     def _count_dropped(self, draft: values.DraftState, reason: str) -> None:
-        tokens = self.engine.drafts.drop(draft.draft_id)
+        tokens, busy_s = self.engine.drafts.drop(draft.draft_id)
         self.record.draft_speculated += tokens
         self.record.draft_wasted += tokens
-        self._apply(planner.on_draft_counted(self.state, tokens, 0))
+        self._apply(planner.on_draft_counted(self.state, tokens, 0, busy_s))
         self._outbox.put(
             DraftDiscarded(draft.draft_id, draft.expert, draft.revision, tokens, reason)
         )
@@ -273,6 +273,7 @@ class TurnLoop:
             self._on_end(done, committed, text),
             draft_tokens_wasted=state.draft_tokens_wasted // 2,
             draft_tokens_adopted=state.draft_tokens_adopted // 2,
+            habits=state.habits,
         )
         self._outbox.put(done)
         self._on_next()

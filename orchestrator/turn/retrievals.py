@@ -9,7 +9,9 @@ is for the same text and in time. Pure: no await, no clock; ``engine.py`` perfor
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec import structs
 
 from .values import Retrieve
 
@@ -60,7 +62,7 @@ class Retrievals:
         }
         stop = tuple(slot for slot in running if slot not in joined)
         # its answer is this query's from now on: as that of the older one it would come too late
-        self._running = {slot: replace(one, query=query) for slot, one in joined.items()}
+        self._running = {slot: _Running(query, in_time_s) for slot in joined}
         if joined:
             return Verdict(None, stop)
         self._start(0, query, now_s)
@@ -70,6 +72,17 @@ class Retrievals:
         """Return the query that a slot's retrieval answers by now; None = nobody's any more."""
         running = self._running.get(slot)
         return None if running is None else running.query
+
+    def unanswered(self, slot: int, ran: Retrieve, now_s: float) -> Retrieve | None:
+        """Return what is to run in a slot whose partial query was joined and found too little.
+
+        That is the final query, with the time that is left to it; None = nobody's, or too late.
+        """
+        running = self._running.get(slot)
+        if running is None or running.query.partial or not ran.partial:
+            return None
+        left_s = running.until_s - now_s
+        return None if left_s <= 0 else structs.replace(running.query, deadline_s=left_s)
 
     def answered(self, slot: int, now_s: float) -> Retrieve | None:
         """Note that a slot's retrieval has answered; return the one that runs there now."""

@@ -14,11 +14,13 @@ from ...backends.base import Message
 from ..errors import ErrorInfo
 from ..events import DocumentsUsed, Event, Status
 from ..routing.estimate import RouteEstimate
-from .documents import DocumentState
+from .documents import Consistency, DocumentState
+from .partials import InputHabits, InputKind
 from .prompt import Context
 
 Mode = Literal["off", "prefill", "draft"]
 OnCold = Literal["wait", "fallback"]
+TranscriptsEqual = Literal["exact", "formatted"]
 Phase = Literal["typing", "resolving", "answering", "ended"]
 
 
@@ -28,6 +30,10 @@ class Policy(Struct, frozen=True):
     ``on_cold``: an expert that is not loaded at commit is waited for, or the fast one answers.
     ``warm_from``: until a route is settled the two likeliest experts are prepared beside the fast
     one as soon as they are this probable; 1 = none is.
+    ``input_kind``: None = found from the changes. ``transcripts_equal``: ``formatted`` = a draft
+    fits a text that differs in case, marks and blanks alone.
+    ``draft_budget_tokens``, ``draft_budget_s``: what drafts that were thrown away may have cost in
+    one turn; it comes back as the text settles.
     """
 
     mode: Mode = "draft"
@@ -35,17 +41,22 @@ class Policy(Struct, frozen=True):
     fast: str | None = None
     on_cold: OnCold = "wait"
     retrieval: bool = False
+    consistency: Consistency = "final"
+    input_kind: InputKind | None = None
+    transcripts_equal: TranscriptsEqual = "exact"
     start_delay_s: float = 0.03
     settle_s: float = 0.25
     pause_s: float = 0.4
     sentence_pause_s: float = 0.08
+    route_deadline_s: float = 0.5
     retrieve_deadline_s: float = 0.6
     commit_wait_s: float = 0.06
     stable_confidence: float = 0.55
     stable_updates: int = 2
     warm_from: float = 1.0
     max_prefill_tokens: int = 16_384
-    max_drafts: int = 3
+    draft_budget_tokens: int = 384
+    draft_budget_s: float = 4.0
     max_waste_ratio: float = 4.0
 
 
@@ -72,7 +83,14 @@ class TurnState(Struct, frozen=True):
 
     Attributes:
         context: the conversation before this turn, attached documents; no retrieved passages.
+        habits: how the session's input comes.
+        last_input_s: when its words changed last.
+        looked_at: the text that route and documents were last asked for ahead.
         routing: the text whose route is being estimated.
+        draft_started: the draft has its first token.
+        drafts_lost: in a row, before their first token, while the text stayed.
+        draft_spent_tokens, draft_spent_s: of the draft budget.
+        settled_count: words that had settled when the budget was last renewed.
         tokens_spent: tokens of speculative prefill computed in this turn.
         draft_tokens_wasted, draft_tokens_adopted: of this session, halved at each turn.
         timer_s: when ``on_timer`` is due.
@@ -87,16 +105,28 @@ class TurnState(Struct, frozen=True):
     phase: Phase = "typing"
     first_input_s: float | None = None
     last_input_s: float = 0.0
+    habits: InputHabits = field(default_factory=InputHabits)
+    looked_at: str = ""
     route: RouteState | None = None
     routing: str | None = None
     docs: DocumentState = field(default_factory=DocumentState)
     draft: DraftState | None = None
+    draft_started: bool = False
     drafts_made: int = 0
+    drafts_lost: int = 0
+    draft_spent_tokens: float = 0.0
+    draft_spent_s: float = 0.0
+    settled_count: int = 0
     tokens_spent: int = 0
     draft_tokens_wasted: int = 0
     draft_tokens_adopted: int = 0
     timer_s: float | None = None
     loaded: frozenset[str] = frozenset()
+
+    @property
+    def input_kind(self) -> InputKind | None:
+        """Where the text comes from, None while that is not known."""
+        return self.policy.input_kind or self.habits.kind
 
 
 # ---- actions ------------------------------------------------------------------------------------
@@ -106,10 +136,12 @@ class Route(Struct, frozen=True):
     """Estimate the route of this text; a newer Route replaces one that has not begun.
 
     ``images``: of the conversation; only an expert that takes them may answer then.
+    ``deadline_s``: the newest estimate known stands for one that takes longer.
     """
 
     text: str
     images: int = 0
+    deadline_s: float = 0.5
 
 
 class Retrieve(Struct, frozen=True):

@@ -162,6 +162,7 @@ class RetrieveRoutes:
                 for rank, found in enumerate(progress.found[: asked.top_k], 1)
             ),
             degraded=tuple(degraded),
+            provisional=asked.partial and self._reranker is not None,
             timings_ms=RetrieveTimings(**progress.ms),
             request_id=asked.request_id,
         )

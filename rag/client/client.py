@@ -40,6 +40,7 @@ class _Outcome:
     degraded: str | None
     settles: bool = False
     alive: bool | None = True
+    provisional: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,7 +169,9 @@ class BridgeClient:
                 self._breaker.abandoned()
             raise
         ms = (self._clock() - began) * 1000.0
-        return RetrievalResult(revision, outcome.passages, outcome.degraded, ms)
+        return RetrievalResult(
+            revision, outcome.passages, outcome.degraded, ms, outcome.provisional
+        )
 
     def _note(self, outcome: _Outcome) -> None:
         """Tell the first bridge's breaker what became of a request to it."""
@@ -282,4 +285,4 @@ class BridgeClient:
             exchange.asked.session_id,
             {r.hash: p.text for r, p in zip(answer.results, passages, strict=True) if r.hash},
         )
-        return _Outcome(passages, degraded, settles=True)
+        return _Outcome(passages, degraded, settles=True, provisional=answer.provisional)

@@ -13,7 +13,7 @@ from msgspec.structs import asdict
 from ....backends.base import GenerationParams
 from ...errors import ErrorInfo
 from ...events import PrefillUpdated, RetrievalUpdated, RouteUpdated
-from ...turn.values import Mode, OnCold
+from ...turn.values import Mode, OnCold, TranscriptsEqual
 from ..consensus_schema import ConsensusInForce
 
 
@@ -24,6 +24,13 @@ class SamplingInForce(GenerationParams, frozen=True, omit_defaults=True):
 def sampling_in_force(params: GenerationParams) -> SamplingInForce:
     """Return the parameters as a session shows them."""
     return SamplingInForce(**asdict(params))
+
+
+class InputSettings(Struct, frozen=True):
+    """Where the text comes from: ``auto``, ``typed`` or ``transcript``."""
+
+    kind: str
+    transcripts_equal: TranscriptsEqual
 
 
 class SessionSettings(Struct, frozen=True):
@@ -37,6 +44,7 @@ class SessionSettings(Struct, frozen=True):
     on_cold: OnCold | None
     retrieval: bool
     documents: int
+    input: InputSettings
     sampling: SamplingInForce
 
 

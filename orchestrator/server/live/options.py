@@ -8,8 +8,8 @@ from msgspec.structs import replace
 
 from ..consensus_schema import in_force
 from ..state import ServerState
-from .answers import SessionSettings, sampling_in_force
-from .schema import SessionConfig
+from .answers import InputSettings, SessionSettings, sampling_in_force
+from .schema import InputConfig, SessionConfig
 from .session import LiveSession
 
 if TYPE_CHECKING:
@@ -49,6 +49,16 @@ def reconfigured(state: ServerState, live: LiveSession, config: SessionConfig) -
         sampling = config.sampling
         params = defaults.params if sampling is None else sampling.onto(options.params)
         options = replace(options, params=params)
+    if "input" in given:
+        options = _with_input(options, config.input or InputConfig(kind="auto"))
+    return options
+
+
+def _with_input(options: SessionOptions, given: InputConfig) -> SessionOptions:
+    if given.kind is not None:
+        options = replace(options, input_kind=None if given.kind == "auto" else given.kind)
+    if given.transcripts_equal is not None:
+        options = replace(options, transcripts_equal=given.transcripts_equal)
     return options
 
 
@@ -64,5 +74,6 @@ def settings_of(live: LiveSession) -> SessionSettings:
         on_cold=options.on_cold,
         retrieval=options.retrieval,
         documents=len(options.documents),
+        input=InputSettings(options.input_kind or "auto", options.transcripts_equal),
         sampling=sampling_in_force(options.params),
     )

@@ -6,11 +6,18 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationInfo, model_validator
 
-from ...turn.values import OnCold
+from ...turn.values import OnCold, TranscriptsEqual
 from ..consensus_schema import ConsensusField
 from ..content import refusal
 from ..schema import INT64_MAX, MAX_DOCUMENTS, CacheSalt, Sampling, check_length
 from ..strict import Strict
+
+
+class InputConfig(Strict):
+    """Where the text of a session comes from; only the given fields change."""
+
+    kind: Literal["auto", "typed", "transcript"] | None = None
+    transcripts_equal: TranscriptsEqual | None = None
 
 
 class SessionConfig(Strict):
@@ -26,6 +33,7 @@ class SessionConfig(Strict):
     sampling: Sampling | None = None
     documents: list[str] | None = Field(None, max_length=MAX_DOCUMENTS)
     cache_salt: CacheSalt | None = None
+    input: InputConfig | None = None
 
     @model_validator(mode="after")
     def _check_config(self, info: ValidationInfo) -> Self:

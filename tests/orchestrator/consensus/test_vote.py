@@ -223,7 +223,7 @@ def test_vote_interrupted_by_foreground_work_starts_anew_at_the_commit(
                 await asyncio.sleep(0.5)
                 assert experts[1].running == 1
                 other.request_commit("now")
-                await asyncio.sleep(2)
+                await asyncio.sleep(0.2)
                 assert experts[1].aborted == 1
                 done = live.done_of(await live.answer(session))
             assert (done.status, done.ledger.draft_adopted) == ("completed", 0)

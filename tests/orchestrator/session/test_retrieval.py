@@ -45,8 +45,12 @@ def test_documents_freeze_when_the_text_says_enough_and_stand_before_it(
     virtual_run(main())
 
 
-def test_passage_found_after_the_freeze_stands_behind_the_text(
-    virtual_run: Any, live: SimpleNamespace
+@pytest.mark.parametrize(
+    ("consistency", "roles"),
+    [("final", ["documents", "user"]), ("early", ["documents", "user", "documents"])],
+)
+def test_passage_found_after_the_freeze_stands_behind_the_text_where_early_ones_count(
+    virtual_run: Any, live: SimpleNamespace, consistency: str, roles: list[str]
 ) -> None:
     async def main() -> None:
         retriever = live.retriever({"kestrel": "kestrel port 361", "wren": "wren port 7"})
@@ -59,12 +63,15 @@ def test_passage_found_after_the_freeze_stands_behind_the_text(
         options = SessionOptions(pinned="strong", retrieval=True, speculation="prefill")
         async with (
             live.open_stage(strong(answer=record), retriever=retriever) as stage,
-            stage.session(options) as session,
+            stage.session(options, consistency=consistency) as session,
         ):
             await live.type_text(session, "of kestrel please give me the port number ")
-            await live.answer(session, "of kestrel please give me the port number and of wren")
-            assert [m.role for m in prompts[-1]] == ["documents", "user", "documents"]
-            assert "[2] wren port 7" in prompts[-1][2].content
+            final = "of kestrel please give me the port number and of wren"
+            done = live.done_of(await live.answer(session, final))
+            assert [m.role for m in prompts[-1]] == roles
+            found = [m.content for m in prompts[-1] if m.role == "documents"]
+            assert "\n".join(found) == "[1] kestrel port 361\n[2] wren port 7"
+            assert done.documents.final
 
     virtual_run(main())
 

@@ -79,6 +79,8 @@ def test_degraded_result_does_not_settle_the_one_before_it() -> None:
         (["a", "b", "c"], "c", 3),
         (["a", "b", "c", "d"], None, 3),
         (["a", "b", "c", "d", "d"], None, 3),
+        (["abcd", "abce", "abce"], "abce", 2),  # two agree
+        (["abcd", "abce", "abcd"], "abcd", 1),
     ],
 )
 def test_frozen_passages_are_replaced_once_a_result_is_another_set_twice_at_most(
@@ -88,7 +90,7 @@ def test_frozen_passages_are_replaced_once_a_result_is_another_set_twice_at_most
     assert (ids(state.frozen), state.freezes) == (frozen, freezes)
 
 
-def test_freeze_anew_keeps_first_seen_order_although_scores_change() -> None:
+def test_frozen_passages_stand_in_the_order_of_their_ids_whatever_their_scores() -> None:
     state = DocumentState()
     for number, names in enumerate(["abc", "dabc", "edabc"]):
         scored = tuple(Passage(n, f"{n}.md", n * 4, 1.0 / (number + 1)) for n in names)
@@ -96,7 +98,7 @@ def test_freeze_anew_keeps_first_seen_order_although_scores_change() -> None:
     assert (ids(state.frozen), state.freezes) == ("abc", 1)
     scored = passages("fedab")
     state = documents.observe(state, LONG + "...", RetrievalResult(3, scored), 0.1)
-    assert (ids(state.frozen), state.freezes) == ("abfed", 2)
+    assert (ids(state.frozen), state.freezes) == ("abdef", 2)
 
 
 def test_result_of_the_committed_text_moves_nothing_that_stands() -> None:
@@ -139,7 +141,7 @@ def test_degraded_result_keeps_the_last_passages_and_names_the_reason() -> None:
 
 def test_degraded_result_with_passages_serves_the_answer() -> None:
     state = documents.observe(DocumentState(), LONG, result("ab", "embed"), None, "committed")
-    assert documents.chosen(state) == (passages("ab"), ())
+    assert documents.chosen(state, "final") == (passages("ab"), ())
 
 
 def test_degraded_result_never_freezes() -> None:
@@ -160,19 +162,48 @@ def test_good_result_after_a_degraded_one_clears_the_reason() -> None:
         (["ab", "b"], "ab", ""),
         (["ab", ""], "", ""),
         (["ab", "ca"], "ab", "c"),
-        (["ab", "cad"], "cad", ""),
+        (["ab", "cad"], "acd", ""),
         (["ab", "cd"], "cd", ""),
     ],
 )
-def test_passage_missing_from_the_frozen_ones_stands_behind_the_text(
+def test_early_passage_missing_from_the_frozen_ones_stands_behind_the_text(
     results: list[str], before: str, behind: str
 ) -> None:
-    frozen, late = documents.chosen(committed(results))
+    frozen, late = documents.chosen(committed(results), "early")
     assert (ids(frozen), ids(late)) == (before, behind)
 
 
 def test_nothing_found_yet_is_nothing_chosen() -> None:
-    assert documents.chosen(DocumentState()) == ((), ())
+    assert documents.chosen(DocumentState(), "final") == ((), ())
+
+
+@pytest.mark.parametrize("before", [[], ["ab"], ["bca"], ["xyz"], ["ab", "cd", "ef", "gh"]])
+@pytest.mark.parametrize("final", ["cba", "b", ""])
+def test_final_passages_are_those_of_the_committed_text_whatever_came_before(
+    before: list[str], final: str
+) -> None:
+    state = committed([*before, final])
+    assert documents.chosen(state, "final") == (passages("".join(sorted(final))), ())
+    assert documents.used(state, "final").final
+
+
+def test_final_passages_that_do_not_come_in_time_leave_the_frozen_ones() -> None:
+    late = result("", "timeout")
+    state = documents.observe(after(["ba"]), LONG, late, 0.1, "committed")
+    assert documents.chosen(state, "final") == (passages("ab"), ())
+    assert not documents.used(state, "final").final
+
+
+def test_result_of_the_committed_text_counts_although_its_revision_is_older() -> None:
+    found = RetrievalResult(1, passages("c"))
+    state = documents.observe(after(["ab"]), LONG, found, 0.1, "committed")
+    assert documents.chosen(state, "final") == (passages("c"), ())
+
+
+def test_pause_freezes_anew_however_often_that_was_done() -> None:
+    state = after(["a", "b", "c", "d"])
+    state = documents.observe(state, LONG, result("e"), 0.1, "paused")
+    assert ids(state.frozen) == "e"
 
 
 def test_event_is_stable_while_the_frozen_passages_hold_the_best() -> None:
@@ -188,10 +219,12 @@ def test_event_names_passages_without_their_text() -> None:
     assert "a" * 40 not in repr(found)
 
 
-def test_freeze_anew_keeps_what_stays_in_its_old_order_and_adds_the_rest() -> None:
+def test_freeze_anew_puts_the_passages_in_the_order_of_their_ids() -> None:
     state = after(["abc", "dcb"])
     assert ids(state.frozen) == "bcd"
 
 
 def test_used_passages_are_those_chosen_by_id() -> None:
-    assert documents.used(committed(["ab", "ca"])) == DocumentsUsed(("a", "b"), ("c",))
+    state = committed(["ab", "ca"])
+    assert documents.used(state, "early") == DocumentsUsed(("a", "b"), ("c",), final=False)
+    assert documents.used(state, "final") == DocumentsUsed(("a", "c"), ())

@@ -14,6 +14,7 @@ from livemind.orchestrator.events import RetrievalUpdated, RouteUpdated
 from livemind.orchestrator.routing.estimate import RouteEstimate
 from livemind.orchestrator.turn import planner
 from livemind.orchestrator.turn.documents import DocumentState
+from livemind.orchestrator.turn.partials import InputHabits
 from livemind.orchestrator.turn.prompt import Context, build
 from livemind.orchestrator.turn.values import (
     Action,
@@ -100,7 +101,8 @@ def test_word_end_of_any_script_is_looked_at_at_once(end: str) -> None:
 
 
 def test_partial_word_waits_for_the_settle_timer() -> None:
-    state, actions = planner.on_text(turn("hello wor", 1.0), "hello worl", 2, 1.1)
+    before = turn("hello wor", 1.0, looked_at="hello")
+    state, actions = planner.on_text(before, "hello worl", 2, 1.1)
     assert actions == [SetTimer(1.1 + POLICY.settle_s)]
     assert state.timer_s == 1.1 + POLICY.settle_s
 
@@ -111,7 +113,8 @@ def test_settle_timer_looks_at_a_partial_word() -> None:
 
 
 def test_timer_before_the_pause_leaves_a_partial_word_alone() -> None:
-    _, actions = planner.on_timer(turn("hello worl", 1.0), 1.0 + POLICY.settle_s - 0.01)
+    before = turn("hello worl", 1.0, looked_at="hello")
+    _, actions = planner.on_timer(before, 1.0 + POLICY.settle_s - 0.01)
     assert kinds(actions) == {SetTimer}
 
 
@@ -146,9 +149,100 @@ def test_cleared_text_clears_the_timer() -> None:
 
 
 def test_unchanged_timer_is_not_set_again() -> None:
-    state = replace(turn("hello worl", 1.0), timer_s=1.1 + POLICY.settle_s)
+    state = replace(turn("hello worl", 1.0, looked_at="hello"), timer_s=1.1 + POLICY.settle_s)
     _, actions = planner.on_text(state, "hello world", 2, 1.1)
     assert actions == []
+
+
+def said(text: str, typed_s: float = 1.0, **given: Any) -> TurnState:
+    """Return a turn whose text comes from a recogniser."""
+    policy = {"input_kind": "transcript", **given.pop("policy", {})}
+    return turn(text, typed_s, policy=policy, **given)
+
+
+PARTIALS = ["what", "what is", "what is the", "what is the port", "what is the port of ruby"]
+
+
+@pytest.mark.parametrize("kind", [None, "transcript"])
+@pytest.mark.parametrize("end", ["", " "])
+def test_partials_are_looked_at_with_and_without_a_blank_behind_them(kind: Any, end: str) -> None:
+    state, asked = turn(policy={"input_kind": kind, "retrieval": True}), []
+    for number, text in enumerate(PARTIALS):
+        state, actions = planner.on_text(state, text + end, number + 1, 0.1 * number)
+        asked += [action.text for action in of(actions, Route)]
+    assert asked[-1] in PARTIALS[-2:]
+    assert len(asked) >= len(PARTIALS) - 2
+
+
+def test_debounced_typing_is_looked_at_word_by_word() -> None:
+    state, asked = turn(), []
+    for number, text in enumerate(["wh", "what i", "what is th", "what is the po", "what is the "]):
+        state, actions = planner.on_text(state, text, number + 1, 0.2 * number)
+        asked += [action.text for action in of(actions, Route)]
+    assert asked == ["what", "what is", "what is the"]
+
+
+def test_transcript_is_drafted_once_it_has_stood_for_longer_than_changes_take() -> None:
+    state = said("")
+    for number in range(4):  # the recogniser's marks end no sentence
+        state, _ = planner.on_text(
+            state, " ".join(PARTIALS[number:][:1]) + ".", number, number * 0.4
+        )
+    state = routed(state)
+    _, early = planner.on_timer(state, 1.2 + 0.45)
+    _, late = planner.on_timer(state, 1.2 + 0.51)
+    assert (len(of(early, StartDraft)), len(of(late, StartDraft))) == (0, 1)
+
+
+def test_transcript_written_otherwise_is_still_the_same_text() -> None:
+    state = said("what is the port", 1.0)
+    state, _ = planner.on_text(state, "What is the port?", 2, 1.3)
+    assert state.last_input_s == 1.0
+
+
+def test_transcript_keeps_a_begun_draft_until_another_is_due() -> None:
+    state = replace(drafted(routed(said("what is it", 1.0))), draft_started=True)
+    first = state.draft
+    state, actions = planner.on_text(state, "what is in", 2, 1.2)
+    assert (of(actions, DropDraft), state.draft) == ([], first)
+    back, _ = planner.on_text(state, "what is it", 3, 1.4)
+    back, actions = planner.on_commit(routed(back), "what is it", 4, 1.5)
+    assert [answer.draft_id for answer in of(actions, Answer)] == ["r1.d1"]
+    state, actions = planner.on_timer(routed(state), 2.0)
+    assert [drop.reason for drop in of(actions, DropDraft)] == ["newer text"]
+    assert len(of(actions, StartDraft)) == 1
+
+
+def test_transcript_drops_a_draft_that_has_not_begun() -> None:
+    state = drafted(routed(said("what is it", 1.0)))
+    state, actions = planner.on_text(state, "what is in", 2, 1.2)
+    assert [drop.reason for drop in of(actions, DropDraft)] == ["input changed"]
+
+
+@pytest.mark.parametrize(
+    ("equal", "final", "adopted"),
+    [
+        ("exact", "What is it?", None),
+        ("formatted", "What is it?", "r1.d1"),
+        ("formatted", "What is that?", None),
+    ],
+)
+def test_commit_written_otherwise_adopts_the_draft_where_that_counts_as_equal(
+    equal: str, final: str, adopted: str | None
+) -> None:
+    state = said("what is it", 1.0, policy={"transcripts_equal": equal, "pinned": "strong"})
+    _, actions = planner.on_commit(drafted(state), final, 2, 2.0)
+    [answer] = of(actions, Answer)
+    assert answer.draft_id == adopted
+    assert answer.messages == (Message("user", final),)
+
+
+def test_transcript_is_prefilled_without_the_words_that_may_change() -> None:
+    habits = InputHabits(6, (0.4,), (2, 2, 0, 2))
+    state = said("one two three", 1.0, habits=habits)
+    _, actions = planner.on_text(state, "one two three four", 2, 1.4)
+    [prefill] = of(actions, Prefill)
+    assert prefill.messages == (Message("user", "one two "),)
 
 
 # ---- routing ------------------------------------------------------------------------------------
@@ -382,8 +476,10 @@ def test_draft_answers_the_final_messages_of_the_routed_expert() -> None:
         turn("what is it?", 1.0),
         routed(turn("what is it?", 1.0, policy={"retrieval": True})),
         routed(turn("what is it?", 1.0, policy={"mode": "prefill"})),
-        routed(turn("what is it?", 1.0, drafts_made=3)),
-        routed(turn("what is it?", 1.0, policy={"max_drafts": 0})),
+        routed(turn("what is it?", 1.0, draft_spent_tokens=400, settled_count=9)),
+        routed(turn("what is it?", 1.0, draft_spent_s=5.0, settled_count=9)),
+        routed(turn("what is it?", 1.0, policy={"draft_budget_tokens": 0})),
+        routed(turn("what is it?", 1.0, drafts_lost=5)),
         drafted(routed(turn("what is it?", 1.0))),
         routed(turn("what is it?", 1.0, draft_tokens_wasted=513)),
         routed(turn("what is it?", 1.0, draft_tokens_wasted=801, draft_tokens_adopted=200)),
@@ -392,8 +488,10 @@ def test_draft_answers_the_final_messages_of_the_routed_expert() -> None:
         "no route",
         "documents pending",
         "prefill only",
-        "budget spent",
+        "token budget spent",
+        "time budget spent",
         "no drafts allowed",
+        "lost too often",
         "one exists",
         "all wasted",
         "too much wasted",
@@ -405,19 +503,20 @@ def test_pause_starts_no_draft_when_a_rule_forbids_it(state: TurnState) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "made", "most", "drafts"),
+    ("text", "spent", "budget", "drafts"),
     [
-        ("what is", 1, 3, 1),
-        ("what is", 2, 3, 0),
-        ("what is it?", 2, 3, 1),
-        ("what is", 0, 1, 1),
-        ("what is it?", 1, 1, 0),
+        ("what is", 224, 300, 1),
+        ("what is", 225, 300, 0),
+        ("what is it?", 225, 300, 1),
+        ("what is it?", 300, 300, 0),
     ],
 )
-def test_last_of_several_drafts_is_kept_for_the_end_of_a_sentence(
-    text: str, made: int, most: int, drafts: int
+def test_part_of_the_draft_budget_is_kept_for_the_end_of_a_sentence(
+    text: str, spent: int, budget: int, drafts: int
 ) -> None:
-    state = routed(turn(text, 1.0, policy={"max_drafts": most}, drafts_made=made))
+    policy = {"draft_budget_tokens": budget}
+    state = turn(text, 1.0, policy=policy, draft_spent_tokens=spent, settled_count=9)
+    state = routed(state)
     _, actions = planner.on_timer(state, 5.0)
     assert len(of(actions, StartDraft)) == drafts
 
@@ -441,6 +540,48 @@ def test_documents_arriving_after_the_pause_start_the_draft() -> None:
     assert len(of(actions, StartDraft)) == 1
 
 
+def test_settled_words_give_the_draft_budget_back_an_eighth_each() -> None:
+    policy = {"draft_budget_tokens": 80, "draft_budget_s": 8.0}
+    spent = {"draft_spent_tokens": 80.0, "draft_spent_s": 8.0}
+    state = routed(turn("one two three ", 1.0, policy=policy, settled_count=2, **spent))
+    state, actions = planner.on_timer(state, 5.0)
+    assert (state.draft_spent_tokens, state.draft_spent_s, state.settled_count) == (70, 7, 3)
+    assert of(actions, StartDraft) == []  # a quarter is kept
+    state = routed(replace(state, text="one two three four five "))
+    _, actions = planner.on_timer(state, 5.0)
+    assert len(of(actions, StartDraft)) == 1
+
+
+def test_cost_of_drafts_is_counted_up_to_the_budget() -> None:
+    state = drafted(turn("what is it?", policy={"draft_budget_tokens": 10, "draft_budget_s": 3.0}))
+    state, _ = planner.on_draft_started(state, "r1.d1", 7)
+    assert (state.draft_started, state.draft_spent_tokens, state.tokens_spent) == (True, 7, 7)
+    state, _ = planner.on_draft_counted(state, 5, 0, 9.0)
+    assert (state.draft_spent_tokens, state.draft_spent_s) == (10, 3)
+
+
+def test_draft_lost_before_it_began_costs_nothing_and_is_tried_again_ever_later() -> None:
+    state, actions = planner.on_timer(routed(turn("what is it?", 1.0)), 2.0)
+    tried = []
+    for number in range(1, 9):
+        state, actions = planner.on_draft_lost(state, f"r1.d{number}", "busy", 2.0)
+        if not (timers := of(actions, SetTimer)):
+            break
+        tried.append(timers[-1].at_s - 2.0)
+        state, actions = planner.on_timer(state, 2.0)
+        assert len(of(actions, StartDraft)) == 1
+    assert tried == [0.25, 0.5, 1.0, 2.0]
+    assert state.draft_spent_tokens == 0
+    _, actions = planner.on_text(state, "what is it? now", 2, 2.0)
+    assert SetTimer(2.0 + POLICY.settle_s) in actions
+
+
+def test_draft_lost_after_it_began_is_not_tried_again() -> None:
+    state, _ = planner.on_draft_started(drafted(turn("what is it?", 1.0)), "r1.d1", 0)
+    state, actions = planner.on_draft_lost(state, "r1.d1", "limit", 2.0)
+    assert (of(actions, SetTimer), state.drafts_lost) == ([], 0)
+
+
 def test_changed_text_drops_the_draft() -> None:
     state = drafted(turn("what is it?", 1.0))
     after, actions = planner.on_text(state, "what is it? now", 2, 1.2)
@@ -457,14 +598,14 @@ def test_trailing_white_space_keeps_the_draft() -> None:
 
 def test_lost_draft_is_dropped_with_its_reason() -> None:
     state = drafted(turn("what is it?", 1.0))
-    after, actions = planner.on_draft_lost(state, "r1.d1", "gone")
+    after, actions = planner.on_draft_lost(state, "r1.d1", "gone", 2.0)
     assert [action.reason for action in of(actions, DropDraft)] == ["gone"]
     assert after.draft is None
 
 
 def test_loss_of_an_older_draft_is_ignored() -> None:
     state = drafted(turn("what is it?", 1.0))
-    assert planner.on_draft_lost(state, "r1.d0", "gone") == (state, [])
+    assert planner.on_draft_lost(state, "r1.d0", "gone", 2.0) == (state, [])
 
 
 def test_draft_tokens_are_added_up() -> None:
@@ -507,6 +648,16 @@ def test_commit_waits_for_the_route_of_the_committed_text() -> None:
     state, actions = planner.on_route(state, "one two", RouteEstimate("a", "general", 0.1), 3.1)
     assert [action.expert for action in of(actions, Answer)] == ["a"]
     assert state.phase == "answering"
+
+
+def test_route_of_another_text_that_comes_after_the_commit_changes_nothing() -> None:
+    state = routed(turn("what is it?", 1.0, policy={"retrieval": True}))
+    state, _ = planner.on_commit(state, "what is it?", 2, 1.2)
+    late = RouteEstimate("other", "other", 0.9)
+    after, actions = planner.on_route(state, "what is it? x", late, 1.3)
+    assert (after, actions) == (state, [])
+    _, actions = planner.on_retrieval(after, "what is it?", EMPTY, None, 1.4)
+    assert [answer.expert for answer in of(actions, Answer)] == ["strong"]
 
 
 def test_commit_does_not_ask_again_for_a_route_under_way() -> None:
@@ -615,7 +766,13 @@ calls = st.one_of(
     st.tuples(st.just("on_route"), st.sampled_from(TEXTS), estimates, st.floats(0, 9)),
     st.tuples(st.just("on_retrieval"), st.sampled_from(TEXTS), results, st.none(), st.just(3.0)),
     st.tuples(st.just("on_commit"), st.sampled_from(TEXTS[1:]), st.just(3), st.floats(0, 9)),
-    st.tuples(st.just("on_draft_lost"), st.sampled_from(["r1.d1", "r1.d2"]), st.just("gone")),
+    st.tuples(
+        st.just("on_draft_lost"),
+        st.sampled_from(["r1.d1", "r1.d2"]),
+        st.just("gone"),
+        st.floats(0, 9),
+    ),
+    st.tuples(st.just("on_draft_started"), st.sampled_from(["r1.d1", "r1.d2"]), st.just(7)),
     st.tuples(st.just("on_answer_end"), st.sampled_from(["completed", "failed"])),
     st.tuples(st.just("on_cancel")),
 )

@@ -1,0 +1,100 @@
+"""When a hidden answer is worth starting, and what may be spent on it. Pure rules of the planner.
+
+A keyboard's text is drafted at a pause; a recogniser's once it has stood for longer than its
+changes usually take. What drafts that were thrown away cost comes out of a budget in tokens and
+seconds that the text renews as it settles; a draft that never began costs nothing.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from ...backends.base import Message
+from ..words import fold
+from . import partials
+from .values import Policy, TurnState
+
+MIN_DRAFT_TOKENS = 128
+RENEWING_WORDS = 8
+KEPT_FOR_SENTENCE_END = 0.25
+INTERVALS = 1.25
+LONGEST_PAUSE_S = 0.6
+SHORTEST_PAUSE_S = 0.1
+MOST_LOST = 5
+
+
+def due_s(state: TurnState) -> float:
+    """Return when the text will have stood for long enough to be answered in hiding."""
+    return state.last_input_s + _pause_s(state)
+
+
+def _pause_s(state: TurnState) -> float:
+    policy = state.policy
+    if state.input_kind != "transcript":
+        ends = partials.ends_sentence(state.text)
+        return policy.sentence_pause_s if ends else policy.pause_s
+    typical_s = state.habits.typical_interval_s
+    if typical_s is None:
+        return policy.pause_s
+    return max(SHORTEST_PAUSE_S, min(INTERVALS * typical_s, LONGEST_PAUSE_S))
+
+
+def affordable(state: TurnState) -> bool:
+    """Whether the turn's budget and the session's balance allow one more draft.
+
+    A slow typist pauses between words too, where the text seldom stays as it is: part of the budget
+    is kept for the end of a sentence.
+    """
+    policy = state.policy
+    kept = 0.0
+    if state.input_kind != "transcript" and not partials.ends_sentence(state.text):
+        kept = KEPT_FOR_SENTENCE_END
+    within = state.draft_spent_tokens < policy.draft_budget_tokens * (
+        1 - kept
+    ) and state.draft_spent_s < policy.draft_budget_s * (1 - kept)
+    adopted = max(MIN_DRAFT_TOKENS, state.draft_tokens_adopted)
+    over_waste = state.draft_tokens_wasted > policy.max_waste_ratio * adopted
+    return within and not over_waste and state.drafts_lost < MOST_LOST
+
+
+def renewed(state: TurnState) -> TurnState:
+    """Return the state with what the words that have settled since give back to the budget."""
+    settled = partials.settled_words(state.text, state.input_kind, state.habits)
+    count = len(settled.split())
+    if count <= state.settled_count:
+        return state
+    share = (count - state.settled_count) / RENEWING_WORDS
+    policy = state.policy
+    return replace(
+        state,
+        settled_count=count,
+        draft_spent_tokens=max(0.0, state.draft_spent_tokens - share * policy.draft_budget_tokens),
+        draft_spent_s=max(0.0, state.draft_spent_s - share * policy.draft_budget_s),
+    )
+
+
+def again_s(state: TurnState, now_s: float) -> float | None:
+    """Return when to try again after a draft was lost before it began; None = not any more."""
+    if state.drafts_lost >= MOST_LOST:
+        return None
+    return now_s + state.policy.settle_s * 2.0 ** (state.drafts_lost - 1)
+
+
+def fits(policy: Policy, drafted: tuple[Message, ...], messages: tuple[Message, ...]) -> bool:
+    """Whether an answer to ``drafted`` may be given to ``messages``.
+
+    With ``transcripts_equal: formatted`` the user's last words may be written otherwise.
+    """
+    if drafted == messages:
+        return True
+    if policy.transcripts_equal == "exact" or len(drafted) != len(messages):
+        return False
+    return _bare(drafted) == _bare(messages)
+
+
+def _bare(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    last = max((n for n, m in enumerate(messages) if m.role == "user"), default=None)
+    return tuple(
+        replace(message, content=fold(message.content)) if n == last else message
+        for n, message in enumerate(messages)
+    )

@@ -1,0 +1,115 @@
+"""What is asked for and computed before the commit: route, documents, prefill. Pure rules.
+
+`planner.py` says when; what the committed text still lacks is known by the same rules.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from . import partials
+from .prompt import build
+from .values import Action, Prefill, Retrieve, Route, TurnState, Wake
+
+MIN_QUERY_WORDS = 2
+
+
+def key(text: str) -> str:
+    """Texts that differ only in outer white space route and retrieve alike."""
+    return text.strip()
+
+
+def needs_route(state: TurnState) -> bool:
+    """Whether the whole text's route is not known yet."""
+    return state.policy.pinned is None and (
+        state.route is None or state.route.text != key(state.text)
+    )
+
+
+def needs_documents(state: TurnState) -> bool:
+    """Whether the whole text's documents are not known yet."""
+    return state.policy.retrieval and state.docs.seen_text != key(state.text)
+
+
+def answering_expert(state: TurnState) -> str | None:
+    """Return the expert that would answer now, None while no route is known."""
+    if state.policy.pinned is not None:
+        return state.policy.pinned
+    return state.route.estimate.expert if state.route is not None else None
+
+
+def route(state: TurnState, text: str) -> Route:
+    """Return the question where this text goes."""
+    return Route(text, state.context.image_count, state.policy.route_deadline_s)
+
+
+def look_ahead_at_words(state: TurnState, actions: list[Action]) -> TurnState:
+    """Look ahead if there are other whole words than last time."""
+    words = partials.whole_words(state.text, state.input_kind)
+    return look_ahead(state, actions, words) if words and words != state.looked_at else state
+
+
+def look_ahead(state: TurnState, actions: list[Action], text: str) -> TurnState:
+    """Route, retrieve and prefill what the text so far allows."""
+    state = replace(state, looked_at=text)
+    known = state.policy.pinned is not None or (
+        state.route is not None and state.route.text == text
+    )
+    if not known and state.routing != text:
+        state = replace(state, routing=text)
+        actions.append(route(state, text))
+    asked = text in (state.docs.seen_text, state.docs.asked_text)
+    if state.policy.retrieval and not asked and len(text.split()) >= MIN_QUERY_WORDS:
+        state = replace(state, docs=replace(state.docs, asked_text=text))
+        deadline = state.policy.retrieve_deadline_s
+        actions.append(Retrieve(text, state.revision, partial=True, deadline_s=deadline))
+    prefill(state, actions)
+    return state
+
+
+def prefill(state: TurnState, actions: list[Action]) -> None:
+    """Prefill the fast expert and likely ones until the route settles, the routed one from then on.
+
+    Until the documents are frozen only what stands before them is safe to compute. A conversation
+    with images is not computed ahead, as its tokens are known to the engine alone: its expert is
+    only woken.
+    """
+    policy = state.policy
+    budget = policy.max_prefill_tokens - state.tokens_spent
+    if policy.mode == "off" or budget <= 0:
+        return
+    settled = policy.pinned or (
+        state.route.estimate.expert if state.route is not None and state.route.stable else None
+    )
+    if state.context.image_count:
+        if settled is not None:
+            actions.append(Wake(settled))
+        return
+    experts = (settled,) if settled is not None else _candidates(state)
+    if not experts:
+        return
+    if policy.retrieval and state.docs.frozen is None:
+        messages = build(state.context, "", open_turn=True)
+    else:
+        context = replace(state.context, frozen=state.docs.frozen or ())
+        messages = build(context, _settled(state), open_turn=True)
+    actions.append(Prefill(experts, messages, state.revision, budget // len(experts)))
+
+
+def _settled(state: TurnState) -> str:
+    """Return what of the open text is worth computing; the renderer cuts a typed one itself."""
+    if state.input_kind != "transcript":
+        return state.text
+    words = partials.settled_words(state.text, "transcript", state.habits)
+    return f"{words} " if words else ""
+
+
+def _candidates(state: TurnState) -> tuple[str, ...]:
+    """Return who may be needed while no route is settled: the fast expert, then the likeliest."""
+    policy = state.policy
+    found: dict[str, None] = {} if policy.fast is None else {policy.fast: None}
+    if state.route is not None and policy.warm_from < 1.0:
+        estimate = state.route.estimate
+        ranked = ((estimate.expert, estimate.confidence), *estimate.alternatives)
+        found |= {name: None for name, chance in ranked[:2] if chance >= policy.warm_from}
+    return tuple(found)

@@ -1,0 +1,124 @@
+"""What a partial text says of itself: whole words, words that may still change, how it comes. Pure.
+
+A keyboard sends letters, whose last word is unfinished; a recogniser sends whole words, and takes
+some of the last ones back. Which of the two a session has is found from its first changes unless
+its client says so. Every function is linear in the text.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Literal
+
+from msgspec import Struct
+
+from ..words import Tail, fold, from_first_difference
+
+InputKind = Literal["typed", "transcript"]
+
+WORD_END = frozenset(" \t\n.,;:?!…)]}\"'、。，！？")  # noqa: RUF001
+SENTENCE_END = frozenset(".?!…。！？")  # noqa: RUF001
+SURE_VOTES = 2
+MOST_VOTES = 6
+KEYSTROKE = 2
+LONGEST_INTERVAL_S = 2.0
+REMEMBERED = 16
+SETTLED_SHARE = 0.8
+# Scripts written without blanks: every character ends something.
+UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
+
+
+class InputHabits(Struct, frozen=True):
+    """How the input of one session comes, learned from its changes.
+
+    Attributes:
+        votes: for a recogniser, negative for a keyboard.
+        intervals_s: of the last changes, seconds since the one before; pauses are left out.
+        rewritten: how many words at the end of the text before each of them did not stay.
+    """
+
+    votes: int = 0
+    intervals_s: tuple[float, ...] = ()
+    rewritten: tuple[int, ...] = ()
+
+    @property
+    def kind(self) -> InputKind | None:
+        """Where the text comes from, None while nothing tells."""
+        if abs(self.votes) < SURE_VOTES:
+            return None
+        return "transcript" if self.votes > 0 else "typed"
+
+    @property
+    def typical_interval_s(self) -> float | None:
+        """The median time between two changes, None before the first."""
+        known = sorted(self.intervals_s)
+        return known[len(known) // 2] if known else None
+
+    @property
+    def unsettled_words(self) -> int:
+        """How many words at the end of a text have to be expected to change."""
+        known = sorted(self.rewritten)
+        return known[int(SETTLED_SHARE * (len(known) - 1))] if known else 1
+
+    def after(self, before: str, now: str, interval_s: float) -> InputHabits:
+        """Return what is known once the text has changed from ``before`` to ``now``."""
+        old, new = from_first_difference(before.rstrip(), now.rstrip())
+        if not before.strip() or not now.strip() or fold(old.text) == fold(new.text):
+            return self
+        votes = max(-MOST_VOTES, min(MOST_VOTES, self.votes + _vote(old, new)))
+        intervals_s = self.intervals_s
+        if interval_s <= LONGEST_INTERVAL_S:
+            intervals_s = (*intervals_s, interval_s)[-REMEMBERED:]
+        changed = fold(old.text).split()
+        kept = 0
+        for was, is_ in zip(changed, fold(new.text).split(), strict=False):
+            if was != is_:
+                break
+            kept += 1
+        rewritten = (*self.rewritten, len(changed) - kept)[-REMEMBERED:]
+        return InputHabits(votes, intervals_s, rewritten)
+
+
+def whole_words(text: str, kind: InputKind | None) -> str:
+    """Return the text without a last word that may be unfinished, and without outer white space.
+
+    A recogniser's words are whole.
+    """
+    if not text or kind == "transcript" or text[-1] in WORD_END or _is_unspaced(text[-1]):
+        return text.strip()
+    at = len(text)
+    while at and text[at - 1] not in WORD_END and not _is_unspaced(text[at - 1]):
+        at -= 1
+    return text[:at].strip()
+
+
+def settled_words(text: str, kind: InputKind | None, habits: InputHabits) -> str:
+    """Return the beginning of the text that will probably stay, without outer white space."""
+    words = whole_words(text, kind)
+    if kind != "transcript":
+        return words
+    for _ in range(habits.unsettled_words):
+        words = words[: len(words) - len(words.rsplit(None, 1)[-1])].rstrip() if words else ""
+    return words
+
+
+def ends_sentence(text: str) -> bool:
+    """Whether the last mark ends a sentence."""
+    return text.rstrip()[-1:] in SENTENCE_END
+
+
+def _vote(old: Tail, new: Tail) -> int:
+    """Return 1 for a change that a recogniser makes, -1 for a keyboard's, 0 for neither."""
+    gone, come = old.text[old.inside :], new.text[new.inside :]
+    if not gone:
+        if len(come) <= KEYSTROKE:
+            return -1
+        goes_on = old.text[-1:].isalnum() and come[:1].isalnum()
+        return -1 if goes_on and not _is_unspaced(come[0]) else 1
+    if not come:
+        return -1 if len(gone) <= KEYSTROKE else 0
+    return 1
+
+
+def _is_unspaced(letter: str) -> bool:
+    return not letter.isascii() and unicodedata.name(letter, "").startswith(UNSPACED)

@@ -1,0 +1,57 @@
+"""Words without their writing: what two transcripts that say the same have in common. Pure.
+
+Recognisers change case, marks and blanks from one partial to the next, and once more in the final
+text. Every function is linear in the text.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+MARKS = ".,;:?!…\"'“”‘’«»()[]{}¿¡、。，！？"  # noqa: RUF001
+
+
+def fold(text: str) -> str:
+    """Return the words alone: no case, no marks at their edges, single blanks between them."""
+    return " ".join(filter(None, (word.strip(MARKS) for word in text.casefold().split())))
+
+
+def same_words(a: str, b: str) -> bool:
+    """Whether two texts differ in case, marks and blanks at most."""
+    if a == b:
+        return True
+    old, new = from_first_difference(a, b)
+    return fold(old.text) == fold(new.text)
+
+
+class Tail(Struct, frozen=True):
+    """The end of a text from the word on in which it differs from another.
+
+    ``inside``: characters of that word that both have.
+    """
+
+    text: str
+    inside: int
+
+
+def from_first_difference(a: str, b: str) -> tuple[Tail, Tail]:
+    """Return what is left of two texts from the word on in which they differ."""
+    at = _common(a, b)
+    start = at
+    while start and not a[start - 1].isspace():
+        start -= 1
+    return Tail(a[start:], at - start), Tail(b[start:], at - start)
+
+
+def _common(a: str, b: str) -> int:
+    """Return the length of the common beginning."""
+    low, high = 0, min(len(a), len(b))
+    if a[:high] == b[:high]:
+        return high
+    while low < high:  # the first ``low`` are equal, what is beyond ``high`` is not known to be
+        middle = (low + high + 1) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
