@@ -65,7 +65,7 @@ def play(text: str, results: Results, latency_s: float, ms_per_token: float) -> 
             turn.take(planner.on_text(turn.state, typed, number, turn.now_s))
     end_s = turn.now_s
     turn.run_until(float("inf"))
-    before, behind = documents.chosen(turn.state.docs)
+    before, behind = documents.chosen(turn.state.docs, POLICY.consistency)
     final = results[words]
     settled = frozen is not None and bool(final) and final[0].id in {p.id for p in frozen}
     changes = [at_s for at_s in turn.changed_s if at_s <= end_s]

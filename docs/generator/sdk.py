@@ -11,7 +11,7 @@ import enum
 import inspect
 import re
 from collections.abc import Iterator
-from typing import Literal, get_args, get_origin
+from typing import ForwardRef, Literal, get_args, get_origin, is_typeddict
 
 import msgspec
 import pydantic
@@ -37,6 +37,15 @@ in `_s`, milliseconds where it ends in `_ms`.
 """
 _GROUPS = (
     ("The engine and its conversations", (".orchestrator.live_mind", ".orchestrator.session")),
+    (
+        "A client of a server",
+        (
+            ".orchestrator.client.client",
+            ".orchestrator.client.session",
+            ".orchestrator.client.answer",
+            ".orchestrator.client.events",
+        ),
+    ),
     ("What a request says", (".orchestrator.consensus.choice",)),
     ("Events", (".orchestrator.events",)),
     ("Errors", (".orchestrator.errors", ".backends.errors")),
@@ -76,7 +85,11 @@ def page() -> str:
         parts.append(f"\n## {title}\n")
         names = [name for module in modules for name in HOMES[module].split()]
         for name in sorted(names, key=lambda name: (name not in _FIRST, modules_of(name), name)):
-            parts += _entry(name, getattr(livemind, name))
+            item = getattr(livemind, name)
+            if get_origin(item) is None:
+                parts += _entry(name, item)
+            else:
+                parts.append(f"\n### `{name}`\n\n{_alias(item)[0].upper()}{_alias(item)[1:]}.\n")
     parts.append("\n## Names in signatures\n\n| name | stands for |\n|---|---|")
     for home, aliases in _ALIASES:
         for name in aliases:
@@ -105,6 +118,11 @@ def _entry(name: str, item: object) -> Iterator[str]:
     if issubclass(item, pydantic.BaseModel):
         yield from _settings(item)
         return
+    if is_typeddict(item):
+        fields = ", ".join(f"`{key}: {kind.__forward_arg__}`" for key, kind in _keys(item))
+        yield f"Keyword arguments, all optional: {fields}.\n"
+        yield from _text(item)
+        return
     if name not in _NOT_MADE:
         yield f"{_kind(name, item)}\n"
     yield from _text(item)
@@ -119,6 +137,12 @@ def _entry(name: str, item: object) -> Iterator[str]:
             yield f"\n#### `{name}.{key}`\n"
             yield f"{_signature(key, function)}\n"
             yield from _text(function)
+
+
+def _keys(item: type) -> Iterator[tuple[str, ForwardRef]]:
+    for key, kind in item.__annotations__.items():
+        assert isinstance(kind, ForwardRef)
+        yield key, kind
 
 
 def _settings(item: type[pydantic.BaseModel]) -> Iterator[str]:

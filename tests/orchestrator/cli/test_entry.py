@@ -104,7 +104,7 @@ def test_cli_config_show_prints_the_shipped_settings_whole(
     assert entry.main(["config", "show"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["server"]["port"] == 8000
-    assert shown["speculation"]["max_drafts"] == 3
+    assert shown["speculation"]["draft_budget_tokens"] == 384
 
 
 def test_cli_zoo_list_names_every_expert(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import get_args
 
+import msgspec
 import pytest
 
 from livemind.backends.base import Usage
@@ -34,7 +35,7 @@ from livemind.orchestrator.events import (
     Vote,
     to_wire,
 )
-from livemind.orchestrator.server.live.frames import error_frame
+from livemind.orchestrator.server.live.answers import error_frame
 
 
 def test_event_as_the_server_writes_it_is_the_same_again() -> None:
@@ -82,7 +83,7 @@ def test_event_of_a_newer_server_is_let_through() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_error_over_the_wire_and_back_is_of_the_same_class(kind: type[LiveMindError]) -> None:
     exc = kind("no", param="text", retry_after_s=2.0)
-    event = decode_event(json.dumps(error_frame(from_exception(exc), "7")))
+    event = decode_event(msgspec.json.encode(error_frame(from_exception(exc), "7")))
     assert isinstance(event, ErrorReceived)
     for back in (to_exception(from_exception(exc)), event.error.exception()):
         assert type(back) is kind
@@ -94,7 +95,7 @@ def test_error_of_another_code_keeps_the_class_of_its_type() -> None:
     expired = NotFound("idle", code="session_expired")
     wrong = InvalidRequest("empty", code="empty_text")
     for exc in (expired, wrong):
-        event = decode_event(json.dumps(error_frame(from_exception(exc))))
+        event = decode_event(msgspec.json.encode(error_frame(from_exception(exc))))
         assert isinstance(event, ErrorReceived)
         assert type(event.error.exception()) is type(exc)
 

@@ -359,7 +359,7 @@ async def test_http_session_is_adopted_by_a_streamed_answer(serve: Any, eventual
         opened = await client.create_session(model="fake", speculation="prefill")
         assert (await client.put_input(opened.id, "what is the port of ke", 1)).revision == 1
         live = doors.state.registry.find(opened.id, None)
-        await eventually(lambda: live.status()["prefill"])
+        await eventually(lambda: live.status().prefill)
         prefill = (await client.session_status(opened.id)).prefill
         assert prefill is not None
         assert prefill.expert == "fake"

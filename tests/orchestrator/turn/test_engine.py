@@ -62,9 +62,6 @@ def test_prefill_aimed_away_and_back_is_taken_up_again(
     virtual_run(main())
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the engine has no limit of its own for the route that a commit waits for"
-)
 def test_router_that_never_hurries_does_not_hold_the_commit(
     virtual_run: Any, live: SimpleNamespace
 ) -> None:
