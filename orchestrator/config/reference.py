@@ -53,6 +53,10 @@ is no operator, what stays with vLLM (`attention`, `gemm`, `rope` and others: ke
 and norms without `enforce_eager`; keys of a local engine by a remote expert and the other way
 round. An engine on a GPU, or of a vLLM that the kernels do not know, runs without them and logs it.
 
+![A turn from the first key to the end of the answer, with the settings](plots/turn-clock.svg)
+
+The settings of a turn stand where they act, with their defaults.
+
 """
 
 

@@ -49,8 +49,19 @@ def test_index_leads_to_every_page_and_every_example() -> None:
     assert not wanted - reached
 
 
+def generated(name: str, function: str) -> str:
+    text: str = runpy.run_path(str(ROOT / "docs" / "generator" / name))[function]()
+    return text
+
+
+def test_picture_of_a_turn_is_what_the_defaults_say() -> None:
+    picture = (ROOT / "docs" / "plots" / "turn-clock.svg").read_text(encoding="utf-8")
+    command = "python docs/generator/turn_clock.py > docs/plots/turn-clock.svg"
+    assert picture == generated("turn_clock.py", "svg"), command
+
+
 def test_python_reference_is_what_the_docstrings_say() -> None:
-    page = runpy.run_path(str(ROOT / "docs" / "generator" / "sdk.py"))["page"]()
+    page = generated("sdk.py", "page")
     assert (ROOT / "docs" / "sdk.md").read_text(encoding="utf-8") == page, (
         "python docs/generator/sdk.py > docs/sdk.md"
     )
