@@ -11,7 +11,7 @@ import enum
 import inspect
 import re
 from collections.abc import Iterator
-from typing import ForwardRef, Literal, get_args, get_origin, is_typeddict
+from typing import Literal, get_args, get_origin, is_typeddict
 
 import msgspec
 import pydantic
@@ -39,12 +39,7 @@ _GROUPS = (
     ("The engine and its conversations", (".orchestrator.live_mind", ".orchestrator.session")),
     (
         "A client of a server",
-        (
-            ".orchestrator.client.client",
-            ".orchestrator.client.session",
-            ".orchestrator.client.answer",
-            ".orchestrator.client.events",
-        ),
+        tuple(f".orchestrator.client.{name}" for name in ("client", "session", "answer", "events")),
     ),
     ("What a request says", (".orchestrator.consensus.choice",)),
     ("Events", (".orchestrator.events",)),
@@ -62,8 +57,17 @@ _GROUPS = (
     ),
 )
 # Of these a reader wants the whole before the parts; the others come by name.
-_NOT_MADE = ("Session",)  # by a program: LiveMind makes them
-_FIRST = ("LiveMind", "Session", "Settings", "load_settings", "LiveMindError", "Expert")
+_NOT_MADE = ("Session", "RemoteSession", "LiveAnswer")  # by a program: LiveMind makes them
+_FIRST = (
+    "LiveMind",
+    "Session",
+    "LiveClient",
+    "RemoteSession",
+    "Settings",
+    "load_settings",
+    "LiveMindError",
+    "Expert",
+)
 
 
 _ALIASES = (
@@ -85,11 +89,7 @@ def page() -> str:
         parts.append(f"\n## {title}\n")
         names = [name for module in modules for name in HOMES[module].split()]
         for name in sorted(names, key=lambda name: (name not in _FIRST, modules_of(name), name)):
-            item = getattr(livemind, name)
-            if get_origin(item) is None:
-                parts += _entry(name, item)
-            else:
-                parts.append(f"\n### `{name}`\n\n{_alias(item)[0].upper()}{_alias(item)[1:]}.\n")
+            parts += _entry(name, getattr(livemind, name))
     parts.append("\n## Names in signatures\n\n| name | stands for |\n|---|---|")
     for home, aliases in _ALIASES:
         for name in aliases:
@@ -111,17 +111,15 @@ def modules_of(name: str) -> int:
 
 def _entry(name: str, item: object) -> Iterator[str]:
     yield f"\n### `{name}`\n"
+    if get_args(item):
+        yield f"{_alias(item)}.\n"
+        return
     if not isinstance(item, type):
         yield f"{_signature(name, item)}\n"
         yield from _text(item)
         return
     if issubclass(item, pydantic.BaseModel):
         yield from _settings(item)
-        return
-    if is_typeddict(item):
-        fields = ", ".join(f"`{key}: {kind.__forward_arg__}`" for key, kind in _keys(item))
-        yield f"Keyword arguments, all optional: {fields}.\n"
-        yield from _text(item)
         return
     if name not in _NOT_MADE:
         yield f"{_kind(name, item)}\n"
@@ -137,12 +135,6 @@ def _entry(name: str, item: object) -> Iterator[str]:
             yield f"\n#### `{name}.{key}`\n"
             yield f"{_signature(key, function)}\n"
             yield from _text(function)
-
-
-def _keys(item: type) -> Iterator[tuple[str, ForwardRef]]:
-    for key, kind in item.__annotations__.items():
-        assert isinstance(kind, ForwardRef)
-        yield key, kind
 
 
 def _settings(item: type[pydantic.BaseModel]) -> Iterator[str]:
@@ -185,6 +177,8 @@ def _fields(item: type) -> list[str]:
             f"{field.name}: {hints[field.name]}{_default(field.default, field.default_factory)}"
             for field in msgspec.structs.fields(item)
         ]
+    if is_typeddict(item):
+        return [f"{key}: {kind} = …" for key, kind in _own(item)]
     if not dataclasses.is_dataclass(item):
         return []
     return [
@@ -228,7 +222,9 @@ def _signature(name: str, item: object) -> str:
 
 def _parameter(parameter: inspect.Parameter) -> str:
     annotation, default = parameter.annotation, parameter.default
-    text = parameter.name if annotation is parameter.empty else f"{parameter.name}: {annotation}"
+    stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}
+    name = stars.get(parameter.kind, "") + parameter.name
+    text = name if annotation is parameter.empty else f"{name}: {annotation}"
     if default is parameter.empty:
         return text
     named = getattr(default, "__name__", None) if callable(default) else _literal(default)
@@ -246,13 +242,15 @@ def _text(item: object) -> Iterator[str]:
                 yield f"| {'argument' if section.kind is Kind.parameters else 'attribute'} | |"
                 yield "|---|---|"
                 yield from (
-                    f"| `{e.name.replace(',', '`, `')}` | {_cell(e.description)} |"
-                    for e in section.value
+                    f"| `{_names(e.name)}` | {_cell(e.description)} |" for e in section.value
                 )
                 yield ""
             case Kind.raises:
                 yield "Raises:\n"
-                yield from (f"- `{e.annotation}`: {_cell(e.description)}" for e in section.value)
+                yield from (
+                    f"- `{_names(str(e.annotation))}`: {_cell(e.description)}"
+                    for e in section.value
+                )
                 yield ""
             case Kind.returns | Kind.yields:
                 word = "Returns" if section.kind is Kind.returns else "Yields"
@@ -260,6 +258,10 @@ def _text(item: object) -> Iterator[str]:
                 yield f"{word}: {found}\n"
             case other:
                 raise ValueError(f"a section of kind {other} in {item!r}")
+
+
+def _names(text: str) -> str:
+    return text.replace(",", "`, `")
 
 
 def _plain(text: str) -> str:
