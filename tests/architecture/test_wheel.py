@@ -1,4 +1,4 @@
-"""The wheel: what is in it, and that it works without the tree it was built from."""
+"""The sdist and the wheel built from it: what is in them, and that the wheel works alone."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -26,6 +27,13 @@ NEEDED = (
     "benchmarks/data/python_docs_questions.jsonl",
 )
 LEFT_OUT = (".cc", ".h", "/training/", "/results/", "tests/", ".ci/", "docs/", "var/")
+# The sdist has what builds, explains and measures; the tests stay in the repository.
+SDIST_TOPS = {
+    *PARTS, "docs", "deploy", "examples", "findings", "requirements",
+    "__init__.py", "client.py", "public.py", "py.typed", "CMakeLists.txt", "Makefile", "PKG-INFO",
+    "mkdocs.yml", "pyproject.toml", "LICENSE", "README.md", "ARCHITECTURE.md", "CHANGELOG.md",
+    "CONTRIBUTING.md", "SECURITY.md", ".clang-format", ".dockerignore",
+}  # fmt: skip
 PROGRAM = """
 import sys
 sys.path[:0] = [{folder!r}]
@@ -40,19 +48,49 @@ sys.exit(main({words!r}))
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a wheel built from this tree, without the native code."""
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an sdist of this tree."""
     pytest.importorskip("scikit_build_core")
+    folder = tmp_path_factory.mktemp("sdist")
+    program = "import sys; from scikit_build_core.build import build_sdist as b; b(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", program, str(folder)], check=True, cwd=ROOT, timeout=110)
+    [found] = folder.glob("livemind-*.tar.gz")
+    return found
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a wheel built from the sdist, without the native code."""
     folder = tmp_path_factory.mktemp("wheel")
     options = "--disable-pip-version-check -q --no-deps --no-build-isolation"
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", *options.split(), "-w", str(folder), str(ROOT)],
+        [sys.executable, "-m", "pip", "wheel", *options.split(), "-w", str(folder), str(sdist)],
         check=True,
         env={**os.environ, "LIVEMIND_NO_NATIVE": "1"},
         timeout=110,
     )
     [found] = folder.glob("livemind-*.whl")
     return found
+
+
+@pytest.mark.slow
+def test_sdist_holds_what_is_tracked_but_tests_and_ci(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {name.partition("/")[0] for name in names} == SDIST_TOPS
+    assert {"docs/protocol.md", "kernels/native/module.cc", "requirements/run.lock"} <= names
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+    )
+    if listing.returncode == 0:  # a checkout: nothing that git ignores, and nothing forgotten
+        there = {name for name in listing.stdout.decode().split("\0") if (ROOT / name).is_file()}
+        left = {
+            name for name in there if name.startswith(("tests/", ".ci/")) or name == ".gitignore"
+        }
+        assert names - {"PKG-INFO"} == there - left
 
 
 @pytest.mark.slow
