@@ -7,31 +7,32 @@ async with LiveClient() as client, client.session() as session:
 
 from .orchestrator.client.answer import LiveAnswer
 from .orchestrator.client.client import LiveClient
-from .orchestrator.client.events import (
-    CompletionChunk,
+from .orchestrator.client.events import CompletionChunk, LiveEvent, ServedModel, UnknownEvent
+from .orchestrator.client.session import LiveOptions, RemoteSession
+from .orchestrator.server.consensus_schema import ConsensusInForce
+from .orchestrator.server.live.answers import (
     DraftStatus,
-    ErrorDetails,
-    ErrorReceived,
-    LiveEvent,
-    ServedModel,
+    ErrorDetail,
+    ErrorFrame,
+    SamplingInForce,
     SessionCreated,
     SessionSettings,
     SessionStatus,
     SessionUpdated,
-    UnknownEvent,
 )
-from .orchestrator.client.session import LiveOptions, RemoteSession
 
 __all__ = [
     "CompletionChunk",
+    "ConsensusInForce",
     "DraftStatus",
-    "ErrorDetails",
-    "ErrorReceived",
+    "ErrorDetail",
+    "ErrorFrame",
     "LiveAnswer",
     "LiveClient",
     "LiveEvent",
     "LiveOptions",
     "RemoteSession",
+    "SamplingInForce",
     "ServedModel",
     "SessionCreated",
     "SessionSettings",

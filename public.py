@@ -48,15 +48,8 @@ if TYPE_CHECKING:
     )
     from .orchestrator.client.events import (
         CompletionChunk as CompletionChunk,
-        DraftStatus as DraftStatus,
-        ErrorDetails as ErrorDetails,
-        ErrorReceived as ErrorReceived,
         LiveEvent as LiveEvent,
         ServedModel as ServedModel,
-        SessionCreated as SessionCreated,
-        SessionSettings as SessionSettings,
-        SessionStatus as SessionStatus,
-        SessionUpdated as SessionUpdated,
         UnknownEvent as UnknownEvent,
     )
     from .orchestrator.client.session import (
@@ -124,6 +117,19 @@ if TYPE_CHECKING:
     from .orchestrator.rates import (
         ExpertRates as ExpertRates,
     )
+    from .orchestrator.server.consensus_schema import (
+        ConsensusInForce as ConsensusInForce,
+    )
+    from .orchestrator.server.live.answers import (
+        DraftStatus as DraftStatus,
+        ErrorDetail as ErrorDetail,
+        ErrorFrame as ErrorFrame,
+        SamplingInForce as SamplingInForce,
+        SessionCreated as SessionCreated,
+        SessionSettings as SessionSettings,
+        SessionStatus as SessionStatus,
+        SessionUpdated as SessionUpdated,
+    )
     from .orchestrator.session import (
         Session as Session,
         SessionOptions as SessionOptions,
@@ -148,10 +154,7 @@ HOMES = {
     ".backends.spec": "ExpertSpec",
     ".orchestrator.client.answer": "LiveAnswer",
     ".orchestrator.client.client": "LiveClient",
-    ".orchestrator.client.events": (
-        "CompletionChunk DraftStatus ErrorDetails ErrorReceived LiveEvent ServedModel "
-        "SessionCreated SessionSettings SessionStatus SessionUpdated UnknownEvent"
-    ),
+    ".orchestrator.client.events": ("CompletionChunk LiveEvent ServedModel UnknownEvent"),
     ".orchestrator.client.session": "LiveOptions RemoteSession",
     ".orchestrator.config.experts": "ExpertConfig",
     ".orchestrator.config.sections": (
@@ -171,6 +174,11 @@ HOMES = {
     ),
     ".orchestrator.live_mind": "ExpertInfo LiveMind",
     ".orchestrator.rates": "ExpertRates",
+    ".orchestrator.server.consensus_schema": "ConsensusInForce",
+    ".orchestrator.server.live.answers": (
+        "DraftStatus ErrorDetail ErrorFrame SamplingInForce SessionCreated SessionSettings "
+        "SessionStatus SessionUpdated"
+    ),
     ".orchestrator.session": "Session SessionOptions",
     ".rag.base": "Embedder Passage RetrievalResult Retriever",
 }

@@ -20,7 +20,7 @@ def show(event: LiveEvent, received_s: float) -> None:
     elif isinstance(event, ResponseDone):
         print(f"\n{event.status}: {event.timings}")
     else:
-        print(event.type)
+        print(type(event).__name__)
 
 
 async def main(url: str) -> None:

@@ -18,7 +18,6 @@ from rich.console import Console
 from ...backends.errors import ExpertError
 from ...backends.zoo.catalog import model_names
 from ...orchestrator.config.settings import Settings
-from ...orchestrator.errors import LiveMindError
 from ...orchestrator.live_mind import LiveMind
 from ..bench import UsageError, add_common, display, number, scratch, some_of
 from ..harness import report
@@ -67,7 +66,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     run = report.Run("consensus", options, console)
     config = _config(plan)
     rows = _kept(options.json, plan, run.environment, config) if options.keep else []
-    run.perform(lambda: asyncio.run(_measure(plan, run, rows)), ExpertError, LiveMindError)
+    run.perform(lambda: asyncio.run(_measure(plan, run, rows)), ExpertError)
     found = cases(rows, plan.seed)
     turns = [row.as_json() for row in rows]
     show(console, found, summary(found))

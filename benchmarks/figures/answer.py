@@ -11,14 +11,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import aiohttp
 import h11
 
+from ...orchestrator.errors import LiveMindError
 from .identity import Comparison, TokenChoice
 
 Json = dict[str, Any]
 Outcome = Literal["completed", "incomplete", "failed", "error"]
 OUTCOMES: tuple[Outcome, ...] = ("completed", "failed", "incomplete", "error")
+_OUTCOME_OF_CODE: dict[str, Outcome] = {
+    "connection_lost": "incomplete",
+    "unreachable": "error",
+    "timeout": "error",
+}
 
 
 class ArmFailure(Exception):
@@ -129,7 +134,13 @@ async def reported(answer: Answer) -> AsyncGenerator[None, None]:
     except* ArmFailure as group:
         failure = _first(group)
         answer.outcome, answer.error = getattr(failure, "outcome", "error"), str(failure)
-    except* (aiohttp.ClientError, h11.ProtocolError, OSError, ValueError, KeyError) as group:
+    except* LiveMindError as group:
+        refused = _first(group)
+        code = getattr(refused, "code", None)
+        if answer.error is None:
+            answer.outcome = _OUTCOME_OF_CODE.get(str(code), "failed")
+            answer.error = str(refused)
+    except* (h11.ProtocolError, OSError, ValueError, KeyError) as group:
         if answer.error is None:  # a reason given by the server says more than the broken socket
             failure = _first(group)
             answer.outcome, answer.error = "error", f"{type(failure).__name__}: {failure}"

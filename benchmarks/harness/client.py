@@ -1,7 +1,9 @@
 """A client of a server under test: one turn asked over HTTP, one over the live socket.
 
 Every time is read from ``perf_counter`` in this process: last thing before a request or commit goes
-out, first thing when a piece of answer comes in. ``self_check.py`` measures what is lost.
+out, first thing when a piece of answer comes in. ``self_check.py`` measures what is lost. Live
+sessions are those of ``LiveClient``. A turn that comes whole is asked through ``http_stream.py`` on
+every server, ours and others': the arms that are compared are timed by the same instrument.
 """
 
 from __future__ import annotations
@@ -13,10 +15,14 @@ from contextlib import asynccontextmanager, suppress
 from time import perf_counter
 from typing import Self
 
-import aiohttp
-
+from ...orchestrator.client.client import LiveClient
+from ...orchestrator.client.events import LiveEvent, ServedModel, UnknownEvent
+from ...orchestrator.client.session import RemoteSession
+from ...orchestrator.errors import LiveMindError
+from ...orchestrator.events import DraftAdopted, ResponseDone, ResponseTextDelta, to_wire
+from ...orchestrator.server.live.answers import ErrorFrame, SessionCreated, SessionUpdated
 from ..bench import BenchmarkFailed
-from ..figures.answer import Answer, ArmFailure, Json, error_text, reported
+from ..figures.answer import Answer, ArmFailure, error_text, reported
 from ..workload.typing_model import Key
 from . import report, wire
 from .http_stream import HttpFailure, HttpStream
@@ -25,7 +31,7 @@ CHAT = "/v1/chat/completions"
 
 
 class Client:
-    """Asks one server, inside ``async with``.
+    """Asks one server, inside ``async with``; nothing is asked twice.
 
     Args:
         base_url: with or without ``/v1``.
@@ -34,49 +40,36 @@ class Client:
     """
 
     def __init__(self, base_url: str, timeout_s: float = 60.0, api_key: str | None = None) -> None:
-        self._url = base_url.rstrip("/").removesuffix("/v1")
+        self._live = LiveClient(base_url, api_key=api_key, timeout_s=timeout_s, attempts=1)
         self._timeout_s = timeout_s
         self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
-        self._stream = HttpStream(self._url)
-        self._session: aiohttp.ClientSession | None = None
+        self._stream = HttpStream(base_url.rstrip("/").removesuffix("/v1"))
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(headers=self._headers)
+        await self._live.__aenter__()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         """Close every connection."""
         self._stream.close()
-        if self._session is not None:
-            await self._session.close()
+        await self._live.__aexit__(*exc)
 
-    @property
-    def _http(self) -> aiohttp.ClientSession:
-        assert self._session is not None, "use it in async with"
-        return self._session
-
-    async def models(self) -> list[Json]:
+    async def models(self) -> tuple[ServedModel, ...]:
         """Return the entries of ``GET /v1/models``.
 
         Raises:
             BenchmarkFailed: there is no such server, or it does not answer this.
         """
-        url = f"{self._url}/v1/models"
         try:
-            async with self._http.get(url) as response:
-                if response.status != 200:
-                    message = error_text(await response.text())
-                    raise BenchmarkFailed(f"{url}: HTTP {response.status}: {message}")
-                return list((await response.json())["data"])
-        except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError) as exc:
-            raise BenchmarkFailed(f"{url}: {type(exc).__name__}: {exc}") from None
+            return await self._live.models()
+        except LiveMindError as exc:
+            raise BenchmarkFailed(f"GET /v1/models: {exc.message}") from None
 
     async def dtypes(self) -> dict[str, str | None]:
         """Return what each expert of a LiveMind server computes in; nothing of another server."""
         try:
-            async with self._http.get(f"{self._url}/stats") as response:
-                return report.dtypes(await response.json())
-        except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError, AttributeError):
+            return report.dtypes(await self._live.stats())
+        except (LiveMindError, KeyError, TypeError):
             return {}
 
     async def chat(self, body: Mapping[str, object]) -> Answer:
@@ -97,64 +90,82 @@ class Client:
         """Open a live session; what fails later is written into the turn's answer.
 
         Raises:
-            aiohttp.ClientError, OSError: the server cannot be reached or refuses the upgrade.
+            LiveMindError: the server cannot be reached or refuses the session.
         """
-        url = f"{self._url}/v1/live".replace("http", "ws", 1)
-        async with self._http.ws_connect(url, max_msg_size=0) as ws:
-            await ws.send_str(json.dumps(wire.session_update(ask)))
-            yield LiveTalk(ws, self._timeout_s)
+        talk = LiveTalk(self._timeout_s)
+        async with self._live.session(observe=talk.observe, **ask.options()) as session:
+            talk.session = session
+            yield talk
 
 
 class LiveTalk:
     """One live session, turn after turn."""
 
-    def __init__(self, ws: aiohttp.ClientWebSocketResponse, timeout_s: float) -> None:
-        self._ws = ws
+    session: RemoteSession
+
+    def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        self._revision = 0
+        self._answer = Answer()  # of the turn that is asked
 
     async def turn(self, text: str, keys: Sequence[Key], think_s: float) -> Answer:
         """Play the keys and commit ``think_s`` after the last. Never raises but on cancel.
 
         Without keys it is a paste: everything arrives with the commit.
         """
-        answer = Answer()
-        async with reported(answer), asyncio.TaskGroup() as group:
-            reader = group.create_task(_read_live(self._ws, answer))
+        answer = self._answer = Answer()
+        async with reported(answer):
             began = perf_counter()
             await self._type(keys, began, answer)
             await _until(began + (keys[-1].at_s if keys else 0.0) + think_s, answer)
-            frame = json.dumps(wire.commit(text, self._next()))
-            answer.committed_s = perf_counter()
-            await self._ws.send_str(frame)
-            async with asyncio.timeout(self._timeout_s):
-                await reader
+            events = self.session.commit(text)
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    async for _ in events:  # ``observe`` has taken it
+                        pass
+            finally:
+                answer.committed_s = events.committed_s
         return answer
 
     async def type_only(self, keys: Sequence[Key], answer: Answer) -> None:
         """Play the keys without ever committing, until cancelled."""
-        async with reported(answer), asyncio.TaskGroup() as group:
-            group.create_task(_read_live(self._ws, answer))
+        self._answer = answer
+        async with reported(answer):
             await self._type(keys, perf_counter(), answer)
+            raise await self.session.wait_closed()
 
     async def forget_documents(self) -> None:
         """Attach no documents to the turns that follow."""
-        with suppress(aiohttp.ClientError, OSError):  # the next turn reports it
-            await self._ws.send_str(json.dumps(wire.without_documents()))
+        with suppress(LiveMindError):  # the next turn reports it
+            await self.session.update(documents=[])
+
+    def observe(self, event: LiveEvent, at_s: float) -> None:
+        """Write an event into the answer."""
+        answer = self._answer
+        match event:
+            case ResponseTextDelta():
+                answer.take(at_s, event.delta)
+            case ResponseDone():
+                answer.ended_s = at_s
+                _take_done(answer, event)
+            case ErrorFrame():
+                answer.outcome, answer.error = "failed", event.error.message
+            case SessionCreated() | SessionUpdated():
+                pass
+            case UnknownEvent():
+                answer.events.append((at_s, event.content))
+            case _:
+                if isinstance(event, DraftAdopted):
+                    answer.draft_adopted = event.tokens > 0
+                answer.events.append((at_s, to_wire(event)))
 
     async def _type(self, keys: Sequence[Key], began: float, answer: Answer) -> None:
         for key in keys:
             await _until(began + key.at_s, answer)
+            (answer.replaced_s if key.replaces else answer.keys_s).append(perf_counter())
             if key.replaces:
-                frame, sent_s = wire.replace(key.text, self._next()), answer.replaced_s
+                self.session.replace(key.text)
             else:
-                frame, sent_s = wire.append(key.text, self._next()), answer.keys_s
-            sent_s.append(perf_counter())
-            await self._ws.send_str(json.dumps(frame))
-
-    def _next(self) -> int:
-        self._revision += 1
-        return self._revision
+                self.session.append(key.text)
 
 
 async def _until(due_s: float, answer: Answer) -> None:
@@ -190,36 +201,15 @@ class _SseReader:
         answer.take_usage(chunk.get("usage"))
 
 
-async def _read_live(ws: aiohttp.ClientWebSocketResponse, answer: Answer) -> None:
-    """Read events until ``response.done``."""
-    async for message in ws:
-        at_s = perf_counter()
-        if message.type is not aiohttp.WSMsgType.TEXT:
-            break
-        event = json.loads(message.data)
-        match event["type"]:
-            case "response.output_text.delta":
-                answer.take(at_s, event["delta"])
-            case "response.done":
-                answer.ended_s = at_s
-                _take_done(answer, event)
-                return
-            case "error":
-                raise ArmFailure("failed", error_text(message.data))
-            case "draft.adopted":
-                answer.draft_adopted = event["tokens"] > 0
-                answer.events.append((at_s, event))
-            case _:
-                answer.events.append((at_s, event))
-    raise ArmFailure("incomplete", f"the socket closed without response.done ({ws.close_code})")
-
-
-def _take_done(answer: Answer, event: Json) -> None:
-    answer.timings, answer.ledger = event.get("timings"), event.get("ledger")
-    answer.documents = event.get("documents")
-    answer.expert = event.get("expert")
+def _take_done(answer: Answer, done: ResponseDone) -> None:
+    told = to_wire(done)
+    answer.timings, answer.ledger = told["timings"], told["ledger"]
+    answer.documents = told["documents"]
+    answer.expert = done.expert
     answer.draft_adopted = bool(answer.draft_adopted)
-    answer.take_usage(event.get("usage"))
-    if event["status"] == "failed":
-        raise ArmFailure("failed", error_text(json.dumps({"error": event.get("error")})))
-    answer.outcome = "completed" if event["status"] == "completed" else "incomplete"
+    answer.take_usage(told["usage"])
+    if done.status == "failed":
+        message = done.error.message if done.error is not None else done.status
+        answer.outcome, answer.error = "failed", message
+    elif answer.error is None:
+        answer.outcome = "completed" if done.status == "completed" else "incomplete"

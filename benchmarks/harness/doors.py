@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Literal, Protocol
 
-import aiohttp
 from msgspec.structs import replace
 
 from ...backends.base import Chunk, GenerationParams, Message, Priority
 from ...backends.errors import ExpertError
+from ...orchestrator.errors import LiveMindError
 from ...orchestrator.turn.prompt import render_documents
 from ..figures.answer import Answer, ArmFailure, reported
 from ..figures.identity import TokenChoice
@@ -284,5 +284,5 @@ async def _wait(said: Said) -> None:
         await asyncio.sleep(said.keys[-1].at_s + said.think_s)
 
 
-UNREACHABLE = (aiohttp.ClientError, OSError)
+UNREACHABLE = (LiveMindError, OSError)
 """What opening a conversation may raise."""

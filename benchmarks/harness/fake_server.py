@@ -26,6 +26,27 @@ Json = dict[str, Any]
 Writes = Iterable[tuple[float, Sequence[bytes]]]
 """What to write at once, so many seconds after the last byte of the request; at different times."""
 MODEL = "fake"
+SESSION = {
+    "id": "s",
+    "model": MODEL,
+    "instructions": None,
+    "consensus": {
+        "policy": "first",
+        "experts": [],
+        "answer": "text",
+        "labels": [],
+        "quorum": 1,
+        "gate": "auto",
+        "verdict": "ask",
+        "deadline_ms": 2000,
+    },
+    "speculation": "off",
+    "on_cold": None,
+    "retrieval": False,
+    "documents": 0,
+    "sampling": {},
+}
+"""What a live session says that it is set to."""
 WORD = " word"
 PROMPT_TOKENS = 8
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -81,8 +102,10 @@ class FakeServer:
             False: _timed(times_s, first, words, b"".join(end)),
             True: _timed(times_s, first, words, told.join(end)),
         }
-        delta = frame({"type": "response.output_text.delta", "delta": WORD})
-        done = frame({"type": "response.done", "status": "completed", "usage": usage})
+        named = {"response_id": "r"}
+        delta = frame({"type": "response.output_text.delta", **named, "delta": WORD})
+        ended = {**named, "revision": 1, "status": "completed", "usage": usage}
+        done = frame({"type": "response.done", **ended})
         self._live = _timed(times_s, b"", [delta] * tokens, done)
 
     @asynccontextmanager
@@ -110,7 +133,8 @@ class FakeServer:
     def live(self, talk: Connection, told: Json) -> Writes | None:
         """Return the answer to one event of a live session; None = the connection is closed."""
         if told["type"] == "session.update":
-            talk.salt = told["cache_salt"]
+            talk.send(frame({"type": "session.updated", "session": SESSION}))
+            talk.salt = told.get("cache_salt", talk.salt)
         return self._live if told["type"] == "input_text.commit" else ()
 
 
@@ -141,6 +165,10 @@ class Connection(asyncio.Protocol):
         self._rest += data
         while self._next_frame(at_s) if self.is_live else self._next_request(at_s):
             pass
+
+    def send(self, frame: bytes) -> None:
+        """Send a frame that is no answer to a request."""
+        self._send([frame])
 
     def close(self) -> None:
         """Close the connection. Idempotent."""

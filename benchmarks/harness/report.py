@@ -21,6 +21,7 @@ from rich.table import Table
 from ... import kernels
 from ...backends.machine.processor import this_processor
 from ...backends.machine.speeds import known_speeds
+from ...orchestrator.errors import LiveMindError
 from ..bench import BenchmarkFailed
 
 Json = dict[str, Any]
@@ -138,8 +139,8 @@ class Run:
     failure: str | None = None
 
     def perform(self, measure: Callable[[], object], *errors: type[Exception]) -> None:
-        """Measure. An interrupt, a failed benchmark, an OSError or one of ``errors`` ends it."""
-        expected: tuple[type[Exception], ...] = (BenchmarkFailed, OSError, *errors)
+        """Measure; ended by an interrupt, BenchmarkFailed, LiveMindError, OSError, ``errors``."""
+        expected: tuple[type[Exception], ...] = (BenchmarkFailed, LiveMindError, OSError, *errors)
         try:
             measure()
         except expected as exc:

@@ -1,4 +1,4 @@
-"""The frames and bodies that the harness sends, and what it reads back. Pure."""
+"""What the harness asks, as a request's body and as a session's options; its tokens back. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...orchestrator.client.session import LiveOptions
 from ..figures.identity import TokenChoice
 from ..workload.arms import Policy, Speculation
 
@@ -45,14 +46,21 @@ class Ask:
         fields: Json = {"max_tokens": self.max_tokens, "temperature": 0.0}
         return {**fields, "ignore_eos": True} if self.ignore_eos else fields
 
-    def own(self) -> Json:
-        """Return LiveMind's own fields that both of its doors have."""
-        found: Json = {
-            "cache_salt": self.salt,
-            "retrieval": self.retrieval,
-            "speculation": self.speculation,
-        }
-        return found if self.consensus is None else {**found, "consensus": self.consensus}
+    def options(self) -> LiveOptions:
+        """Return the options of a live session for the same conversation."""
+        options = LiveOptions(
+            model=self.model,
+            documents=self.documents,
+            sampling=self.sampling(),
+            cache_salt=self.salt,
+            retrieval=self.retrieval,
+            speculation=self.speculation,
+        )
+        if self.consensus is not None:
+            options["consensus"] = self.consensus
+        if self.instructions is not None:
+            options["instructions"] = self.instructions
+        return options
 
 
 def openai_body(ask: Ask, messages: Sequence[Mapping[str, str]]) -> Json:
@@ -72,40 +80,9 @@ def chat_body(
     ask: Ask, messages: Sequence[Mapping[str, str]], documents: Sequence[str] = ()
 ) -> Json:
     """Return the same for LiveMind, with its own fields."""
-    return {**openai_body(ask, messages), "documents": list(documents), **ask.own()}
-
-
-def session_update(ask: Ask) -> Json:
-    """Return the ``session.update`` frame that opens the same conversation on a live session."""
-    instructions = {} if ask.instructions is None else {"instructions": ask.instructions}
-    return {
-        "type": "session.update",
-        "model": ask.model,
-        "documents": list(ask.documents),
-        "sampling": ask.sampling(),
-        **ask.own(),
-        **instructions,
-    }
-
-
-def without_documents() -> Json:
-    """Return the frame after the first turn: the documents stand in the history from then on."""
-    return {"type": "session.update", "documents": []}
-
-
-def append(text: str, revision: int) -> Json:
-    """Return the frame of one key."""
-    return {"type": "input_text.append", "text": text, "revision": revision}
-
-
-def replace(text: str, revision: int) -> Json:
-    """Return the frame of an edit: the whole text so far."""
-    return {"type": "input_text.replace", "text": text, "revision": revision}
-
-
-def commit(text: str, revision: int) -> Json:
-    """Return the frame of Enter; the final text wins over what was typed."""
-    return {"type": "input_text.commit", "text": text, "revision": revision}
+    named = ("cache_salt", "retrieval", "speculation", "consensus")
+    own = {name: value for name, value in ask.options().items() if name in named}
+    return {**openai_body(ask, messages), "documents": list(documents), **own}
 
 
 def chat_tokens(logprobs: Mapping[str, Any] | None) -> tuple[TokenChoice, ...]:

@@ -15,12 +15,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import aiohttp
-
 from ..bench import BenchmarkFailed
 from ..figures.answer import Answer
 from ..figures.stats import quantile
 from ..harness.client import Client
+from ..harness.doors import UNREACHABLE
 from ..harness.wire import Ask
 from ..workload.conversations import FILLER, Conversation, conversation
 from ..workload.typing_model import Key, TypingModel
@@ -28,7 +27,6 @@ from ..workload.typing_model import Key, TypingModel
 Mode = Literal["on", "off"]
 MODES: tuple[Mode, ...] = ("off", "on")
 SPECULATION: dict[Mode, Literal["off", "draft"]] = {"off": "off", "on": "draft"}
-_UNREACHABLE = (aiohttp.ClientError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +196,7 @@ class Ladder:
         try:
             async with self._client.live(ask) as live:
                 return await live.turn(talk.questions[0], keys, think_s)
-        except _UNREACHABLE as exc:
+        except UNREACHABLE as exc:
             return Answer(outcome="error", error=f"{type(exc).__name__}: {exc}")
 
     def _conversation(self, index: int) -> Conversation:

@@ -7,7 +7,6 @@ question meets an expert that is not loaded, typed live or sent whole, and one t
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -15,10 +14,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import aiohttp
-
 from ...backends.engine_args import ZOO_MODELS
 from ...backends.spec import ExpertSpec
+from ...orchestrator.client.client import LiveClient
+from ...orchestrator.client.events import LiveEvent
+from ...orchestrator.client.session import LiveOptions
+from ...orchestrator.events import ExpertUpdated, ResponseDone, ResponseTextDelta
 from ..bench import BenchmarkFailed
 from ..figures.stats import bootstrap, p50
 from ..harness import engines
@@ -99,12 +100,12 @@ async def measure(result: StartResult, folder: Path, say: Say) -> None:
     ``folder`` exists and is empty.
 
     Raises:
-        BenchmarkFailed: a server did not come up, or a request failed.
+        BenchmarkFailed, LiveMindError: a server did not come up, or a request failed.
     """
     plan = result.plan
     say("starting LiveMind", 0)
-    async with running(config(2), folder) as url, aiohttp.ClientSession() as http:
-        server = _Server(url, http, random.Random(plan.seed), plan.chars_per_minute)
+    async with running(config(2), folder) as url, LiveClient(url, attempts=1) as client:
+        server = _Server(client, random.Random(plan.seed), plan.chars_per_minute)
         for number in range(plan.rounds):
             say("starting plain vLLM and a second expert", number)
             began = perf_counter()
@@ -121,8 +122,8 @@ async def measure(result: StartResult, folder: Path, say: Say) -> None:
                 times.append(await ask())
             result.warm_ms.append(await server.whole())
     say("a server with one expert more", plan.rounds + plan.wake_rounds)
-    async with running(config(3), folder) as url, aiohttp.ClientSession() as http:
-        server = _Server(url, http, random.Random(plan.seed), plan.chars_per_minute)
+    async with running(config(3), folder) as url, LiveClient(url, attempts=1) as client:
+        server = _Server(client, random.Random(plan.seed), plan.chars_per_minute)
         for expert in (ASKED, OTHER):
             await server.load(expert)
         result.memory[3] = engines.memory(_processes(folder))
@@ -161,10 +162,8 @@ def _processes(folder: Path) -> tuple[int, ...]:
 class _Server:
     """Asks a LiveMind server and reads its clockwork from outside."""
 
-    def __init__(
-        self, url: str, http: aiohttp.ClientSession, rng: random.Random, cpm: float
-    ) -> None:
-        self._url, self._http, self._rng = url, http, rng
+    def __init__(self, client: LiveClient, rng: random.Random, cpm: float) -> None:
+        self._client, self._rng = client, rng
         self._typing = TypingModel(chars_per_minute=cpm)
         self._asked = 0
 
@@ -174,19 +173,19 @@ class _Server:
 
     async def load(self, expert: str) -> float:
         """Load an expert; return the seconds between the pool's two reports."""
-        async with self._http.ws_connect(f"{self._url}/v1/live") as ws:
-            began: float | None = None
-            await ws.send_json({"type": "session.update", "model": expert})
-            await ws.send_json({"type": "input_text.commit", "text": "Hello there"})
-            while True:
-                event = await _event(ws)
-                if event["type"] == "expert.updated" and event["expert"] == expert:
-                    if event["state"] == "loading" and began is None:
-                        began = perf_counter()
-                    elif event["state"] == "ready" and began is not None:
-                        return perf_counter() - began
-                elif event["type"] == "response.done" and began is None:
-                    raise BenchmarkFailed(f"{expert} was loaded already")
+        told: dict[str, float] = {}
+
+        def observe(event: LiveEvent, at_s: float) -> None:
+            if not isinstance(event, ExpertUpdated) or event.expert != expert:
+                return
+            if event.state == "loading" or told:
+                told.setdefault(event.state, at_s)
+
+        async with self._client.session(model=expert, observe=observe) as session:
+            async for _ in session.commit("Hello there"):
+                if "ready" in told:
+                    return told["ready"] - told["loading"]
+        raise BenchmarkFailed(f"{expert} was loaded already")
 
     async def whole(self) -> float:
         """Send the question as a whole; return ms to the first token."""
@@ -194,76 +193,47 @@ class _Server:
 
     async def typed(self) -> float:
         """Type the question; return ms from the commit to the first token."""
-        async with self._http.ws_connect(f"{self._url}/v1/live") as ws:
-            await ws.send_json(
-                {
-                    "type": "session.update",
-                    "sampling": {"max_tokens": 4, "temperature": 0},
-                    "cache_salt": self._salt(),
-                }
-            )
+        texts: list[float] = []
+
+        def observe(event: LiveEvent, at_s: float) -> None:
+            if isinstance(event, ResponseTextDelta):
+                texts.append(at_s)
+
+        options = LiveOptions(sampling={"max_tokens": 4, "temperature": 0}, cache_salt=self._salt())
+        async with self._client.session(observe=observe, **options) as session:
             began = perf_counter()
             for key in self._typing.keys(QUESTION, self._rng):
                 await _until(began + key.at_s)
-                await ws.send_json({"type": "input_text.append", "text": key.text})
+                session.append(key.text)
             await _until(perf_counter() + self._typing.think_s(self._rng))
-            committed = perf_counter()
-            await ws.send_json({"type": "input_text.commit"})
-            first = None
-            while True:
-                event = await _event(ws)
-                if event["type"] == "response.output_text.delta" and first is None:
-                    first = (perf_counter() - committed) * 1000
-                elif event["type"] == "response.done":
-                    _check(event.get("expert"), event.get("error"), first)
-                    assert first is not None
-                    return first
+            answer = session.commit()
+            done = [event async for event in answer][-1]
+        assert isinstance(done, ResponseDone)
+        return _checked(done.expert, done.error, answer.committed_s, texts)
 
     async def _chat(self, text: str, model: str) -> float:
-        body = {
-            "model": model,
-            "messages": [{"role": "user", "content": text}],
-            "max_tokens": 4,
-            "temperature": 0,
-            "stream": True,
-            "cache_salt": self._salt(),
-        }
-        began, first, expert, error = perf_counter(), None, None, None
-        async with self._http.post(f"{self._url}/v1/chat/completions", json=body) as response:
-            async for line in response.content:
-                if not line.startswith(b"data: {"):
-                    continue
-                event = json.loads(line.removeprefix(b"data: "))
-                error = event.get("error")
-                expert = event.get("model")
-                said = error is None and event["choices"][0]["delta"].get("content")
-                if said and first is None:
-                    first = (perf_counter() - began) * 1000
-        _check(expert if model == "auto" else ASKED, error, first)
-        assert first is not None
-        return first
+        texts: list[float] = []
+        expert: str | None = None
+        fields = {"max_tokens": 4, "temperature": 0, "cache_salt": self._salt()}
+        began = perf_counter()
+        async for piece in self._client.complete(text, model=model, **fields):
+            expert = piece.model
+            if piece.text:
+                texts.append(perf_counter())
+        return _checked(expert if model == "auto" else ASKED, None, began, texts)
 
     def _salt(self) -> str:
         self._asked += 1
         return f"pool-{self._asked}"
 
 
-async def _event(ws: aiohttp.ClientWebSocketResponse) -> Json:
-    message = await ws.receive(timeout=120)
-    if message.type is not aiohttp.WSMsgType.TEXT:
-        raise BenchmarkFailed("the live session ended before its answer")
-    found: Json = json.loads(message.data)
-    if found["type"] == "error":
-        raise BenchmarkFailed(str(found["error"]["message"]))
-    return found
-
-
 async def _until(moment: float) -> None:
     await asyncio.sleep(max(moment - perf_counter(), 0))
 
 
-def _check(expert: object, error: object, first: float | None) -> None:
-    if error is not None or first is None:
+def _checked(expert: object, error: object, began: float | None, texts: list[float]) -> float:
+    if error is not None or not texts or began is None:
         raise BenchmarkFailed(f"no answer: {error}")
     if expert != ASKED:
         raise BenchmarkFailed(f"the question was routed to {expert}, not to {ASKED}")
+    return (texts[0] - began) * 1000

@@ -6,7 +6,6 @@ A watcher sees from outside what must always hold: loaded experts, busy ones tha
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import signal
@@ -17,9 +16,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import aiohttp
-
 from ...backends.machine.memory import memory_levels
+from ...orchestrator.client.client import LiveClient
+from ...orchestrator.errors import LiveMindError
 from ..figures.stats import p50, p95
 from ..harness import engines
 from ..harness.server_process import running
@@ -142,17 +141,17 @@ async def measure(plan: StressPlan, folder: Path, say: Say) -> StressResult:
     names = [expert["expert_id"] for expert in config["experts"]]
     wanted = [(rng.choice(names), rng.choice(QUESTIONS)) for _ in range(plan.requests)]
     say("starting LiveMind", 0)
-    async with running(config, folder) as url, aiohttp.ClientSession() as http:
+    async with running(config, folder) as url, LiveClient(url, attempts=1) as client:
         began, pid = perf_counter(), engines.server_pid(folder / "config.json")
         async with asyncio.TaskGroup() as group:
-            side = [group.create_task(_watch(result, url, http, pid))]
+            side = [group.create_task(_watch(result, client, pid))]
             if plan.kills_every_s is not None:
                 side.append(group.create_task(_kill(result, pid, random.Random(plan.seed))))
-            await _ask_all(result, wanted, url, http, say)
+            await _ask_all(result, wanted, client, say)
             for task in side:
                 task.cancel()
         result.seconds = perf_counter() - began
-        stats = await _stats(url, http)
+        stats = await client.stats()
         result.experts = stats["experts"]
         result.turns_completed = stats["turns"].get("completed", 0)
     return result
@@ -181,72 +180,50 @@ def stress_config(plan: StressPlan) -> Json:
 async def _ask_all(
     result: StressResult,
     wanted: list[tuple[str, str]],
-    url: str,
-    http: aiohttp.ClientSession,
+    client: LiveClient,
     say: Say,
 ) -> None:
     left = iter(wanted)
 
-    async def client() -> None:
+    async def user() -> None:
         for expert, question in left:
             one = Asked(expert, question)
             began = perf_counter()
-            await _ask(one, url, http)
+            await _ask(one, client)
             one.ms = (perf_counter() - began) * 1000
             result.asked.append(one)
             say("asking", len(result.asked))
 
     async with asyncio.TaskGroup() as group:
         for _ in range(result.plan.clients):
-            group.create_task(client())
+            group.create_task(user())
 
 
-async def _ask(one: Asked, url: str, http: aiohttp.ClientSession) -> None:
+async def _ask(one: Asked, client: LiveClient) -> None:
     """Ask until there is an answer, as OpenAI's client does after a 429 or 5xx."""
-    body = {
-        "model": one.expert,
-        "messages": [{"role": "user", "content": one.question}],
-        "max_tokens": 8,
-        "temperature": 0,
-        "stream": True,
-    }
+    fields = {"model": one.expert, "max_tokens": 8, "temperature": 0}
     while one.tries < MOST_TRIES and not one.ends:
         one.tries += 1
         one.text, one.error = "", None
         try:
-            async with http.post(f"{url}/v1/chat/completions", json=body) as response:
-                if response.status != 200:
-                    one.error = f"HTTP {response.status}: {(await response.text())[:300]}"
-                else:
-                    async for line in response.content:
-                        _read(one, line)
-        except (aiohttp.ClientError, OSError, TimeoutError) as exc:
-            one.error = type(exc).__name__
+            async for piece in client.complete(one.question, **fields):
+                one.text += piece.text
+                one.ends += piece.finish_reason is not None
+        except LiveMindError as exc:
+            one.error = f"{exc.code}: {exc.message}"[:300]
         if not one.ends:
             await asyncio.sleep(min(0.5 * 2 ** (one.tries - 1), 8.0))
 
 
-def _read(one: Asked, line: bytes) -> None:
-    if not line.startswith(b"data: {"):
-        return
-    event = json.loads(line.removeprefix(b"data: "))
-    if "error" in event:
-        one.error = str(event["error"].get("message"))[:300]
-        return
-    for choice in event["choices"]:
-        one.text += choice["delta"].get("content") or ""
-        one.ends += choice["finish_reason"] is not None
-
-
-async def _watch(result: StressResult, url: str, http: aiohttp.ClientSession, pid: int) -> None:
+async def _watch(result: StressResult, client: LiveClient, pid: int) -> None:
     while True:
         levels = memory_levels()
         share = max((level.used / level.limit for level in levels), default=0.0)
         result.most_memory_share = max(result.most_memory_share, share)
         result.most_engines = max(result.most_engines, len(engines.engines(pid)))
         result.most_pss = max(result.most_pss, engines.memory(engines.descendants(pid)).pss)
-        with suppress(aiohttp.ClientError, OSError):
-            experts = (await _stats(url, http))["experts"]
+        with suppress(LiveMindError):
+            experts = (await client.stats())["experts"]
             loaded = sum(expert["state"] in IN_MEMORY for expert in experts)
             result.most_loaded = max(result.most_loaded, loaded)
             result.busy_left += sum(
@@ -265,12 +242,6 @@ async def _kill(result: StressResult, pid: int, rng: random.Random) -> None:
             with suppress(ProcessLookupError):
                 os.kill(rng.choice(alive), signal.SIGKILL)
                 result.kills += 1
-
-
-async def _stats(url: str, http: aiohttp.ClientSession) -> Json:
-    async with http.get(f"{url}/stats") as response:
-        found: Json = await response.json()
-    return found
 
 
 def _mean(values: list[int]) -> float | None:

@@ -184,7 +184,7 @@ async def _elsewhere(choice: Wanted, client: Client) -> Targets:
         BenchmarkFailed: it does not serve what is to be asked, or lacks the door of an arm.
     """
     models = await client.models()
-    served = [str(model.get("id")) for model in models]
+    served = [model.id for model in models]
     for expert in choice.plan.experts:
         if expert.expert_id not in served:
             raise BenchmarkFailed(

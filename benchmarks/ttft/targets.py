@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...backends.spec import ExpertSpec
+from ...orchestrator.client.events import ServedModel
 from ...orchestrator.config.settings import Settings
 from ...rag.client.client import BridgeClient
 from ..bench import BenchmarkFailed
@@ -155,9 +156,9 @@ def livemind_doors(client: Client) -> dict[DoorName, Door]:
     return {"chat": ChatDoor(client), "live": LiveDoor(client)}
 
 
-def is_livemind(models: Sequence[Mapping[str, object]]) -> bool:
+def is_livemind(models: Sequence[ServedModel]) -> bool:
     """Whether ``GET /v1/models`` was answered by LiveMind."""
-    return any(model.get("owned_by") == "livemind" for model in models)
+    return any(model.owned_by == "livemind" for model in models)
 
 
 def _spec(expert: ExpertCase) -> ExpertSpec:

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
-from ..errors import LiveMindError, Overloaded, Unavailable
+from ..errors import LiveMindError, Unavailable
+from ..event_queue import EventQueue
 from ..events import ResponseDone
 from .events import LiveEvent
 
@@ -29,45 +30,45 @@ class LiveAnswer(AsyncIterator[LiveEvent]):
         self.committed_s: float | None = None
         self._cancel = cancel
         self._timeout_s = timeout_s
-        self._events: asyncio.Queue[LiveEvent | Exception] = asyncio.Queue()
-        self._over = False
+        self._events: EventQueue[LiveEvent] = EventQueue(MAX_UNREAD_EVENTS)
+        self._ended = False
 
-    def put(self, item: LiveEvent | Exception) -> None:
-        """Add an event, or what ended the answer; for the session that reads the connection."""
-        unread = self._events.qsize()
-        if unread < MAX_UNREAD_EVENTS:
-            self._events.put_nowait(item)
-        elif unread == MAX_UNREAD_EVENTS:
-            message = f"more than {MAX_UNREAD_EVENTS} events were not read"
-            self._events.put_nowait(Overloaded(message, code="slow_client"))
+    def put(self, event: LiveEvent) -> None:
+        """Add an event; for the session that reads the connection."""
+        if not self._events.put(event):
             self._cancel()
+            self._events.put_or_close(event)
+        if isinstance(event, ResponseDone):
+            self.end(None)
+
+    def end(self, reason: LiveMindError | None) -> None:
+        """Add no more events; ``reason`` is raised behind the last. The first call counts."""
+        self._ended = True
+        self._events.close(reason)
 
     async def __anext__(self) -> LiveEvent:
         """Return the next event.
 
         Raises:
-            InvalidRequest, PayloadTooLarge, Overloaded: the commit was refused; the session has
-                its text as before.
+            InvalidRequest, PayloadTooLarge: the commit was refused; the session has its text as
+                before.
+            Overloaded: likewise, or so many events were not read that the answer was cancelled.
             Unavailable: the connection is gone, or nothing came for the client's ``timeout_s``.
         """
-        if self._over:
-            raise StopAsyncIteration
-        item: LiveEvent | Exception
         try:
             async with asyncio.timeout(self._timeout_s):
-                item = await self._events.get()
+                event = await self._events.get()
         except TimeoutError:
             self._cancel()
             message = f"the answer was silent for {self._timeout_s:g} s (timeout_s)"
-            item = Unavailable(message, code="timeout")
-        self._over = isinstance(item, ResponseDone | Exception)
-        if isinstance(item, Exception):
-            raise item
-        return item
+            raise Unavailable(message, code="timeout") from None
+        if event is None:
+            raise StopAsyncIteration
+        return event
 
     async def aclose(self) -> None:
         """Cancel the answer unless it has ended, and wait until the server has freed it."""
-        if not self._over:
+        if not self._ended:
             self._cancel()
             with suppress(LiveMindError):
                 async for _ in self:

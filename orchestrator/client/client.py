@@ -11,15 +11,10 @@ import aiohttp
 import msgspec
 
 from ...backends.base import FinishReason, Usage
-from ..errors import InvalidRequest, Unavailable
+from ..errors import ErrorBody, InvalidRequest, Unavailable
+from ..server.live.answers import SessionDeleted, SessionStatus
 from .endpoint import LOST, Endpoint, header
-from .events import (
-    CompletionChunk,
-    ErrorDetails,
-    ServedModel,
-    SessionStatus,
-    decode,
-)
+from .events import CompletionChunk, ServedModel, decode, exception
 from .retry import repeated, was_not_taken
 from .session import LiveOptions, Observe, RemoteSession
 
@@ -126,7 +121,7 @@ class LiveClient:
 
     async def delete_session(self, session_id: str) -> None:
         """Close a session; a running answer is cancelled. Raises as ``put_input``."""
-        await self._ask("DELETE", _path(session_id), dict[str, Any])
+        await self._ask("DELETE", _path(session_id), SessionDeleted)
 
     async def complete(
         self,
@@ -214,7 +209,7 @@ class _Chunk(msgspec.Struct):
     model: str | None = None
     choices: tuple[_Choice, ...] = ()
     usage: _Usage | None = None
-    error: ErrorDetails | None = None
+    error: ErrorBody | None = None
 
 
 _CHUNK = msgspec.json.Decoder(_Chunk)
@@ -223,7 +218,8 @@ _CHUNK = msgspec.json.Decoder(_Chunk)
 def _chunk(data: bytes) -> CompletionChunk:
     chunk = decode(data, "the answer's stream", _CHUNK)
     if chunk.error is not None:
-        raise chunk.error.exception()
+        error = chunk.error
+        raise exception(error.message, error.type, error.param, error.code)
     usage, told = None, chunk.usage
     if told is not None:
         details = told.prompt_tokens_details or _Details()

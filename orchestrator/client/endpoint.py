@@ -6,14 +6,14 @@ Sends each request once; ``retry.py`` says what is sent again.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import aiohttp
 import msgspec
 from yarl import URL
 
-from ..errors import InvalidRequest, LiveMindError, Unavailable
-from .events import ErrorDetails
+from ..errors import ErrorBody, ErrorEnvelope, InvalidRequest, LiveMindError, Unavailable
+from .events import exception
 from .retry import PROTOCOL, UNREACHABLE
 
 CONNECT_TIMEOUT_S = 10.0
@@ -23,10 +23,6 @@ MAX_ERROR_BYTES = 64 * 1024
 MAX_LINE_BYTES = 4 * 1024 * 1024
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 LOST = "connection_lost"
-
-
-class _Envelope(msgspec.Struct):
-    error: ErrorDetails
 
 
 class Endpoint:
@@ -188,11 +184,11 @@ async def _raise_refusal(response: aiohttp.ClientResponse) -> None:
 
 def _refusal(status: int, content: bytes, retry_after: str | None) -> LiveMindError:
     """Return what an HTTP error says, in the envelope of OpenAI or any other."""
-    try:
-        error = msgspec.json.decode(content, type=_Envelope).error
-    except msgspec.DecodeError:
-        text = " ".join(content.decode("utf-8", "replace").split())[:200]
-        error = ErrorDetails(f"HTTP {status}: {text}", "server_error", "http_error")
+    text = " ".join(content.decode("utf-8", "replace").split())[:200]
+    error = ErrorBody(f"HTTP {status}: {text}", "server_error", None, "http_error")
+    with suppress(msgspec.DecodeError):
+        error = msgspec.json.decode(content, type=ErrorEnvelope).error
+    seconds = None
     if retry_after is not None and retry_after.isdecimal():  # the other form is a date
-        error = msgspec.structs.replace(error, retry_after_s=float(retry_after))
-    return error.exception(status)
+        seconds = float(retry_after)
+    return exception(error.message, error.type, error.param, error.code, seconds, status)

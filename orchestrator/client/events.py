@@ -1,15 +1,15 @@
 """What a server tells, typed: a session's events, those of a connection, what HTTP returns.
 
 A field that is missing or of another type is an error that names it; fields and kinds of event that
-a newer server adds are let through.
+a newer server adds are let through. The types are those that the server itself writes.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from ...backends.base import FinishReason, Usage
 from ..errors import (
@@ -24,65 +24,10 @@ from ..errors import (
     Unavailable,
     to_exception,
 )
-from ..events import Event, PrefillUpdated, RetrievalUpdated, RouteUpdated
+from ..events import Event
+from ..server.live.answers import ErrorDetail, ErrorFrame, OwnFrame
 
 T = TypeVar("T")
-
-
-class SessionSettings(Struct, frozen=True):
-    """The options in force, as the server says them; ``documents`` counts those attached."""
-
-    id: str
-    model: str
-    speculation: str
-    instructions: str | None = None
-    retrieval: bool = False
-    on_cold: str | None = None
-    documents: int = 0
-    consensus: dict[str, Any] = {}
-    sampling: dict[str, Any] = {}
-
-
-class SessionCreated(Struct, frozen=True):
-    """The connection has a session; the first event of every connection."""
-
-    type: ClassVar[str] = "session.created"
-    session: SessionSettings
-
-
-class SessionUpdated(Struct, frozen=True):
-    """Options were put in force."""
-
-    type: ClassVar[str] = "session.updated"
-    session: SessionSettings
-
-
-class ErrorDetails(Struct, frozen=True):
-    """The error of an error event; ``event_id`` is that of the frame it answers."""
-
-    message: str
-    type: str
-    code: str | None = None
-    param: str | None = None
-    event_id: str | None = None
-    retry_after_s: float | None = None
-
-    def exception(self, status: int | None = None) -> LiveMindError:
-        """Return it as the exception that the server meant; ``status``: of HTTP, if known."""
-        code = self.code or "unknown"
-        if status is None:
-            status = _STATUS_OF_CODE.get(code) or _STATUS_OF_TYPE.get(self.type, 500)
-        retry_after_s = self.retry_after_s
-        return to_exception(
-            ErrorInfo(status, self.message, self.type, self.param, code, retry_after_s)
-        )
-
-
-class ErrorReceived(Struct, frozen=True):
-    """A frame was refused, or the server says why it closes the connection."""
-
-    type: ClassVar[str] = "error"
-    error: ErrorDetails
 
 
 class UnknownEvent(Struct, frozen=True):
@@ -90,28 +35,6 @@ class UnknownEvent(Struct, frozen=True):
 
     type: str
     content: dict[str, Any]
-
-
-class DraftStatus(Struct, frozen=True):
-    """A hidden draft as it stands: ``state`` is ``created`` or ``adopted``."""
-
-    draft_id: str
-    expert: str
-    revision: int
-    state: str
-    tokens: int | None = None
-
-
-class SessionStatus(Struct, frozen=True):
-    """What a live session over plain HTTP has prepared so far; None = nothing yet."""
-
-    id: str
-    revision: int
-    response_running: bool
-    route: RouteUpdated | None = None
-    retrieval: RetrievalUpdated | None = None
-    prefill: PrefillUpdated | None = None
-    draft: DraftStatus | None = None
 
 
 class ServedModel(Struct, frozen=True):
@@ -135,7 +58,8 @@ class CompletionChunk(Struct, frozen=True):
     usage: Usage | None = None
 
 
-LiveEvent = Event | SessionCreated | SessionUpdated | ErrorReceived | UnknownEvent
+LiveEvent = Event | OwnFrame | UnknownEvent
+"""What may arrive on a live connection."""
 
 
 class _Kind(Struct):
@@ -144,8 +68,8 @@ class _Kind(Struct):
 
 _KIND = msgspec.json.Decoder(_Kind)
 _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
-    kind.type: msgspec.json.Decoder(kind)
-    for kind in (*get_args(Event), SessionCreated, SessionUpdated, ErrorReceived)
+    **{kind.type: msgspec.json.Decoder(kind) for kind in get_args(Event)},
+    **{str(kind.__struct_config__.tag): msgspec.json.Decoder(kind) for kind in get_args(OwnFrame)},
 }
 # An error event has no status: its code tells the class, else its type does.
 _STATUS_OF_CODE = {kind.code: kind.status for kind in KINDS} | dict.fromkeys(
@@ -181,3 +105,23 @@ def decode(raw: str | bytes, what: str, decoder: msgspec.json.Decoder[T]) -> T:
         return decoder.decode(raw)
     except msgspec.DecodeError as exc:
         raise Unavailable(f"{what}: malformed: {exc}", code="protocol_error") from None
+
+
+def exception_of(frame: ErrorFrame) -> LiveMindError:
+    """Return what an error event means."""
+    error: ErrorDetail = frame.error
+    retry_after_s = None if error.retry_after_s is UNSET else error.retry_after_s
+    return exception(error.message, error.type, error.param, error.code, retry_after_s)
+
+
+def exception(
+    message: str,
+    kind: str,
+    param: str | None,
+    code: str,
+    retry_after_s: float | None = None,
+    status: int | None = None,
+) -> LiveMindError:
+    """Return an error as the exception that the server meant; ``status``: of HTTP, if known."""
+    status = status or _STATUS_OF_CODE.get(code) or _STATUS_OF_TYPE.get(kind, 500)
+    return to_exception(ErrorInfo(status, message, kind, param, code, retry_after_s))

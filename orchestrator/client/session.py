@@ -18,9 +18,10 @@ import aiohttp
 
 from ..errors import InvalidRequest, LiveMindError, Unavailable
 from ..events import ResponseDone
+from ..server.live.answers import ErrorFrame, SessionUpdated
 from .answer import LiveAnswer
 from .endpoint import LOST, encode
-from .events import ErrorReceived, LiveEvent, SessionUpdated, decode_event
+from .events import LiveEvent, decode_event, exception_of
 from .retry import may_be_repeated, repeated
 
 COMMIT, CANCEL, UPDATE = "input_text.commit", "response.cancel", "session.update"
@@ -87,7 +88,7 @@ class RemoteSession:
         self._turns = 0  # commits that were sent and not refused
         self._updating = asyncio.Lock()
         self._updated: asyncio.Future[None] | None = None
-        self._failure: Exception | None = None
+        self._failure: LiveMindError | None = None
         self._closed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -129,7 +130,7 @@ class RemoteSession:
     def append(self, text: str) -> None:
         """Add typed or spoken text at the end of the input.
 
-        A refusal by the server comes as ``ErrorReceived``; a commit sends the whole text anyway.
+        A refusal by the server comes as ``ErrorFrame``; a commit sends the whole text anyway.
 
         Raises:
             InvalidRequest: not valid Unicode.
@@ -206,7 +207,7 @@ class RemoteSession:
             finally:
                 self._updated = None
 
-    async def wait_closed(self) -> Exception:
+    async def wait_closed(self) -> LiveMindError:
         """Wait until the session has ended for good; return why."""
         await self._closed.wait()
         assert self._failure is not None
@@ -226,8 +227,12 @@ class RemoteSession:
                 self._controls = deque(kept)
                 self._settle_update(None)
                 self._wake.set()
-        except Exception as exc:
+        except LiveMindError as exc:
             self._end(exc)
+        except Exception as exc:
+            error = LiveMindError(f"observe: {type(exc).__name__}: {exc}")
+            error.__cause__ = exc
+            self._end(error)
         finally:
             self._end(InvalidRequest("the session is closed", code="session_closed"))
             await ws.close()
@@ -239,8 +244,8 @@ class RemoteSession:
             await ws.send_str(encode({"type": UPDATE, **self._options}))
             async with asyncio.timeout(self._timeout_s):
                 while not isinstance(event := await self._receive(ws), SessionUpdated):
-                    if isinstance(event, ErrorReceived):
-                        raise event.error.exception()
+                    if isinstance(event, ErrorFrame):
+                        raise exception_of(event)
         except BaseException as exc:
             await ws.close()
             if isinstance(exc, ConnectionError | TimeoutError):
@@ -303,7 +308,7 @@ class RemoteSession:
         """Hand an event to whom it concerns; return why the server is about to close, if it is."""
         if isinstance(event, SessionUpdated):
             self._settle_update(None)
-        elif isinstance(event, ErrorReceived):
+        elif isinstance(event, ErrorFrame):
             return self._refused(event)
         elif self._answer is not None:
             self._answer.put(event)
@@ -311,8 +316,8 @@ class RemoteSession:
                 self._answer = None
         return None
 
-    def _refused(self, event: ErrorReceived) -> LiveMindError | None:
-        exc, event_id = event.error.exception(), event.error.event_id
+    def _refused(self, event: ErrorFrame) -> LiveMindError | None:
+        exc, event_id = exception_of(event), event.error.event_id
         if event_id is None:
             return exc
         if event_id == UPDATE:
@@ -320,14 +325,14 @@ class RemoteSession:
         elif event_id != CANCEL:  # which finds nothing to cancel when the answer has just ended
             self._sent = None
             if self._answer is not None and event_id == self._answer.event_id:
-                self._answer.put(exc)
+                self._answer.end(exc)
                 self._answer = None
                 self._turns -= 1
                 self._text = self._text or self._committed_text
                 self._wake.set()
         return None
 
-    def _settle_update(self, exc: Exception | None) -> None:
+    def _settle_update(self, exc: LiveMindError | None) -> None:
         if self._updated is None or self._updated.done():
             return
         if exc is None:
@@ -335,12 +340,12 @@ class RemoteSession:
         else:
             self._updated.set_exception(exc)
 
-    def _end(self, exc: Exception) -> None:
+    def _end(self, exc: LiveMindError) -> None:
         if self._failure is not None:
             return
         self._failure = exc
         if self._answer is not None:
-            self._answer.put(exc)
+            self._answer.end(exc)
         self._settle_update(exc)
         self._closed.set()
 

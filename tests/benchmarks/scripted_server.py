@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from livemind.benchmarks.harness.fake_server import (
     LAST_EVENT,
+    SESSION,
     STREAM,
     Connection,
     FakeServer,
@@ -15,6 +16,7 @@ from livemind.benchmarks.harness.fake_server import (
     frame,
     whole,
 )
+from livemind.orchestrator.errors import ErrorInfo
 
 Json = dict[str, Any]
 
@@ -85,11 +87,12 @@ class ScriptedServer(FakeServer):
         if kind == "session.update":
             self.updates.append(told)
             self.most_at_a_time = max(self.most_at_a_time, self._open_sockets)
-            return [(0.0, [frame({"type": "session.updated"})])]
+            return [(0.0, [frame({"type": "session.updated", "session": SESSION})])]
         if kind in ("input_text.append", "input_text.replace"):
             talk.text = told["text"] if kind.endswith("replace") else talk.text + told["text"]
-            ready = {"type": "prefill.updated", "tokens_ready": len(talk.text)}
-            return [(0.0, [frame(ready)])]
+            named = {"revision": told["revision"], "expert": "random-100m"}
+            tokens = {"tokens_ready": len(talk.text), "tokens_total": len(talk.text)}
+            return [(0.0, [frame({"type": "prefill.updated", **named, **tokens})])]
         self.typed.append(talk.text)
         is_pasted, talk.text = not talk.text, ""
         return self._answer(is_pasted=is_pasted)
@@ -98,11 +101,16 @@ class ScriptedServer(FakeServer):
         number, self.commits = self.commits, self.commits + 1
         if self.drop_live:
             return None
-        done: Json = {"type": "response.done", "expert": "random-100m"}
-        done["usage"] = {"prompt_tokens": self.prompt_tokens_live, "cached_tokens": 96}
-        failed = {**done, "status": "failed", "error": {"message": "engine died"}}
-        events = [] if is_pasted else [{"type": "draft.adopted", "tokens": self.draft_tokens}]
-        events.append({"type": "response.output_text.delta", "delta": self.live_answer})
+        named: Json = {"response_id": "r", "revision": 1, "expert": "random-100m"}
+        done: Json = {"type": "response.done", **named}
+        tokens = {"prompt_tokens": self.prompt_tokens_live, "cached_tokens": 96}
+        done["usage"] = {**tokens, "completion_tokens": 3}
+        error = ErrorInfo(503, "engine died", "server_error", None, "unavailable")
+        failed = {**done, "status": "failed", "error": asdict(error)}
+        draft = {"type": "draft.adopted", "draft_id": "d", "tokens": self.draft_tokens, **named}
+        delta = {"response_id": "r", "delta": self.live_answer}
+        events = [] if is_pasted else [draft]
+        events.append({"type": "response.output_text.delta", **delta})
         timings = {"ttft_ms": 1.5}
         events.append({**done, "status": "completed", "timings": timings, "ledger": {}})
         told = [failed] if number in self.fail_live_turns else events

@@ -16,6 +16,7 @@ from livemind.benchmarks.figures.turns import BlockResult, Turn
 from livemind.benchmarks.names import AFTERWARDS, BENCHES
 from livemind.benchmarks.ttft.run import TtftRun
 from livemind.benchmarks.workload.plan import PASTE, REQUEST_AT_END
+from livemind.orchestrator.client.events import ServedModel
 
 from .scripted_server import ScriptedServer
 
@@ -118,8 +119,8 @@ def test_ttft_arm_without_a_finished_turn_fails_the_run(
 def test_ttft_server_without_the_expert_fails_by_name(
     url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def no_models(_: object) -> list[dict[str, str]]:
-        return [{"id": "other"}]
+    async def no_models(_: object) -> tuple[ServedModel, ...]:
+        return (ServedModel("other"),)
 
     monkeypatch.setattr("livemind.benchmarks.harness.client.Client.models", no_models)
     assert _main(url, tmp_path / "ttft.json") == 1

@@ -101,7 +101,7 @@ def test_own_retriever_gives_its_note_to_the_expert(urls: tuple[str, str], tmp_p
 
 def test_live_websocket_prints_the_answer_after_the_commit(urls: tuple[str, str]) -> None:
     said = run("live_websocket.py", urls[1])
-    assert said.startswith("session.created")
+    assert said.startswith("SessionCreated")
     assert ANSWER in said
     assert "completed:" in said
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ...client.events import ErrorReceived, LiveEvent
+from ...client.events import LiveEvent
 from ...events import (
     DraftAdopted,
     DraftCreated,
@@ -15,6 +15,7 @@ from ...events import (
     RetrievalUpdated,
     RouteUpdated,
 )
+from ...server.live.answers import ErrorFrame
 
 BAR_CELLS = 10
 Styled = list[tuple[str, str]]
@@ -53,7 +54,7 @@ class ChatView:
                 self.draft = f"adopted, {event.tokens} tokens"
             case ExpertUpdated():
                 self._expert(event)
-            case ErrorReceived():
+            case ErrorFrame():
                 self.error = event.error.message
 
     def toolbar(self) -> Styled:

@@ -10,10 +10,10 @@ import pytest
 
 from livemind.backends.base import Usage
 from livemind.orchestrator.client.events import (
-    ErrorReceived,
     LiveEvent,
     UnknownEvent,
     decode_event,
+    exception_of,
 )
 from livemind.orchestrator.errors import (
     KINDS,
@@ -35,7 +35,7 @@ from livemind.orchestrator.events import (
     Vote,
     to_wire,
 )
-from livemind.orchestrator.server.live.answers import error_frame
+from livemind.orchestrator.server.live.answers import ErrorFrame, OwnFrame, error_frame
 
 
 def test_event_as_the_server_writes_it_is_the_same_again() -> None:
@@ -51,7 +51,7 @@ def test_event_as_the_server_writes_it_is_the_same_again() -> None:
 
 
 def test_every_event_of_the_server_is_known() -> None:
-    assert set(get_args(Event)) <= set(get_args(LiveEvent))
+    assert {*get_args(Event), *get_args(OwnFrame)} <= set(get_args(LiveEvent))
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,8 @@ def test_event_of_a_newer_server_is_let_through() -> None:
 def test_error_over_the_wire_and_back_is_of_the_same_class(kind: type[LiveMindError]) -> None:
     exc = kind("no", param="text", retry_after_s=2.0)
     event = decode_event(msgspec.json.encode(error_frame(from_exception(exc), "7")))
-    assert isinstance(event, ErrorReceived)
-    for back in (to_exception(from_exception(exc)), event.error.exception()):
+    assert isinstance(event, ErrorFrame)
+    for back in (to_exception(from_exception(exc)), exception_of(event)):
         assert type(back) is kind
         assert from_exception(back) == from_exception(exc)
     assert event.error.event_id == "7"
@@ -96,8 +96,8 @@ def test_error_of_another_code_keeps_the_class_of_its_type() -> None:
     wrong = InvalidRequest("empty", code="empty_text")
     for exc in (expired, wrong):
         event = decode_event(msgspec.json.encode(error_frame(from_exception(exc))))
-        assert isinstance(event, ErrorReceived)
-        assert type(event.error.exception()) is type(exc)
+        assert isinstance(event, ErrorFrame)
+        assert type(exception_of(event)) is type(exc)
 
 
 def test_error_of_a_status_without_a_class_keeps_the_status() -> None:

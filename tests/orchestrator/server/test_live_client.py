@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from livemind import (
-    ErrorReceived,
+    ErrorFrame,
     InvalidRequest,
     LiveClient,
     LiveEvent,
@@ -306,7 +306,7 @@ async def test_refused_commit_leaves_the_input_and_the_session(serve: Any) -> No
             session.append("x" * 21)
             with pytest.raises((PayloadTooLarge, InvalidRequest), match="the limit is 20"):
                 await read(session)
-            assert any(isinstance(event, ErrorReceived) for event in seen)
+            assert any(isinstance(event, ErrorFrame) for event in seen)
             assert session.text == "x" * 21
             session.replace("fine")
             assert (await read(session))[0] == "FINE"

@@ -8,7 +8,7 @@ import pytest
 
 from livemind.backends.base import Usage
 from livemind.orchestrator.cli.chat.view import ChatView, summary
-from livemind.orchestrator.client.events import ErrorDetails, ErrorReceived
+from livemind.orchestrator.errors import ErrorInfo
 from livemind.orchestrator.events import (
     DraftAdopted,
     DraftCreated,
@@ -22,6 +22,7 @@ from livemind.orchestrator.events import (
     RouteUpdated,
     Timings,
 )
+from livemind.orchestrator.server.live.answers import error_frame
 
 
 def shown(*events: Any) -> str:
@@ -71,7 +72,7 @@ def test_view_names_an_expert_while_it_loads() -> None:
 
 def test_view_shows_an_error_instead_until_the_next_turn() -> None:
     view = ChatView()
-    view.apply(ErrorReceived(ErrorDetails("too long", "invalid_request_error")))
+    view.apply(error_frame(ErrorInfo(400, "too long", "invalid_request_error", None, "x")))
     assert view.status_line() == "too long"
     view.begin()
     assert view.status_line().startswith("route -")
