@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     )
     from .orchestrator.client.events import (
         CompletionChunk as CompletionChunk,
-        LiveEvent as LiveEvent,
         ServedModel as ServedModel,
         UnknownEvent as UnknownEvent,
     )
@@ -154,7 +153,7 @@ HOMES = {
     ".backends.spec": "ExpertSpec",
     ".orchestrator.client.answer": "LiveAnswer",
     ".orchestrator.client.client": "LiveClient",
-    ".orchestrator.client.events": ("CompletionChunk LiveEvent ServedModel UnknownEvent"),
+    ".orchestrator.client.events": ("CompletionChunk ServedModel UnknownEvent"),
     ".orchestrator.client.session": "LiveOptions RemoteSession",
     ".orchestrator.config.experts": "ExpertConfig",
     ".orchestrator.config.sections": (

@@ -22,7 +22,7 @@ from ...orchestrator.errors import LiveMindError
 from ...orchestrator.events import DraftAdopted, ResponseDone, ResponseTextDelta, to_wire
 from ...orchestrator.server.live.answers import ErrorFrame, SessionCreated, SessionUpdated
 from ..bench import BenchmarkFailed
-from ..figures.answer import Answer, ArmFailure, error_text, reported
+from ..figures.answer import Answer, ArmFailure, Json, error_text, reported
 from ..workload.typing_model import Key
 from . import report, wire
 from .http_stream import HttpFailure, HttpStream
@@ -202,7 +202,7 @@ class _SseReader:
 
 
 def _take_done(answer: Answer, done: ResponseDone) -> None:
-    told = to_wire(done)
+    told: Json = to_wire(done)
     answer.timings, answer.ledger = told["timings"], told["ledger"]
     answer.documents = told["documents"]
     answer.expert = done.expert

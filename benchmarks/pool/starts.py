@@ -214,7 +214,7 @@ class _Server:
     async def _chat(self, text: str, model: str) -> float:
         texts: list[float] = []
         expert: str | None = None
-        fields = {"max_tokens": 4, "temperature": 0, "cache_salt": self._salt()}
+        fields: Json = {"max_tokens": 4, "temperature": 0, "cache_salt": self._salt()}
         began = perf_counter()
         async for piece in self._client.complete(text, model=model, **fields):
             expert = piece.model

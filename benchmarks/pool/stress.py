@@ -201,7 +201,7 @@ async def _ask_all(
 
 async def _ask(one: Asked, client: LiveClient) -> None:
     """Ask until there is an answer, as OpenAI's client does after a 429 or 5xx."""
-    fields = {"model": one.expert, "max_tokens": 8, "temperature": 0}
+    fields: Json = {"model": one.expert, "max_tokens": 8, "temperature": 0}
     while one.tries < MOST_TRIES and not one.ends:
         one.tries += 1
         one.text, one.error = "", None

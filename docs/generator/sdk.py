@@ -39,7 +39,14 @@ _GROUPS = (
     ("The engine and its conversations", (".orchestrator.live_mind", ".orchestrator.session")),
     (
         "A client of a server",
-        tuple(f".orchestrator.client.{name}" for name in ("client", "session", "answer", "events")),
+        (
+            ".orchestrator.client.client",
+            ".orchestrator.client.session",
+            ".orchestrator.client.answer",
+            ".orchestrator.client.events",
+            ".orchestrator.server.live.answers",
+            ".orchestrator.server.consensus_schema",
+        ),
     ),
     ("What a request says", (".orchestrator.consensus.choice",)),
     ("Events", (".orchestrator.events",)),

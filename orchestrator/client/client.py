@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Self, TypeVar, Unpack
 from urllib.parse import quote
@@ -14,9 +14,9 @@ from ...backends.base import FinishReason, Usage
 from ..errors import ErrorBody, InvalidRequest, Unavailable
 from ..server.live.answers import SessionDeleted, SessionStatus
 from .endpoint import LOST, Endpoint, header
-from .events import CompletionChunk, ServedModel, decode, exception
+from .events import CompletionChunk, LiveEvent, ServedModel, decode, exception
 from .retry import repeated, was_not_taken
-from .session import LiveOptions, Observe, RemoteSession
+from .session import LiveOptions, RemoteSession
 
 T = TypeVar("T")
 SESSIONS = "/v1/live/sessions"
@@ -71,7 +71,10 @@ class LiveClient:
     # ---- over a WebSocket
 
     def session(
-        self, *, observe: Observe | None = None, **options: Unpack[LiveOptions]
+        self,
+        *,
+        observe: Callable[[LiveEvent, float], None] | None = None,
+        **options: Unpack[LiveOptions],
     ) -> RemoteSession:
         """Return a live session, to be entered; it has a connection of its own.
 

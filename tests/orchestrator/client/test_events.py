@@ -28,6 +28,7 @@ from livemind.orchestrator.errors import (
 from livemind.orchestrator.events import (
     Abstention,
     ConsensusRecord,
+    DraftCreated,
     Event,
     ResponseDone,
     RouteUpdated,
@@ -77,7 +78,7 @@ def test_event_of_a_newer_server_is_let_through() -> None:
     assert event == UnknownEvent("session.moving", {"type": "session.moving", "to": "b"})
     known = decode_event('{"type": "draft.created", "draft_id": "d", "expert": "x", '
                          '"revision": 1, "new_field": [1]}')  # fmt: skip
-    assert known.type == "draft.created"
+    assert known == DraftCreated("d", "x", 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -14,7 +14,6 @@ from livemind import (
     ErrorFrame,
     InvalidRequest,
     LiveClient,
-    LiveEvent,
     NotFound,
     Overloaded,
     PayloadTooLarge,
@@ -28,6 +27,7 @@ from livemind import (
 )
 from livemind.backends.errors import ExpertUnavailable
 from livemind.backends.fake import FakeExpert
+from livemind.client import LiveEvent
 from livemind.orchestrator.client import answer as answer_module
 
 
@@ -276,7 +276,7 @@ async def test_two_clients_at_once_get_their_own_answers(serve: Any) -> None:
 
     async with serve(FakeExpert("fake", token_s=0.001)) as doors:
         both = await asyncio.gather(ask(doors.url, "ann"), ask(doors.url, "bob"))
-        assert both == [[f"{name} {n}" for n in range(5)] for name in ("ANN", "BOB")]
+        assert [*both] == [[f"{name} {n}" for n in range(5)] for name in ("ANN", "BOB")]
         await doors.quiet()
 
 
