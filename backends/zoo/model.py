@@ -1,7 +1,4 @@
-"""A small Llama to train on a CPU, with the parameter names of `LlamaForCausalLM` (transformers).
-
-It differs from the library's model in speed only: hidden states are gathered before the
-language-model head, so that the vocabulary is scored for answer tokens alone.
+"""A small Llama to train on a CPU: its sizes, its initial weights and its model directory.
 
 The initial weights hold a prior that replaces the long search for lookup heads: heads of the first
 layer look one to four tokens back (through the attention biases), and half of the heads of the
@@ -21,7 +18,8 @@ from typing import Any, Final
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
+from transformers.models.llama.configuration_llama import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaAttention, LlamaForCausalLM
 
 from .tokenizer import END, PAD, load_tokenizer, save_tokenizer_files, token_id
 
@@ -103,123 +101,52 @@ def llama_config(size: Size) -> dict[str, Any]:
     }
 
 
-class Attention(nn.Module):
-    """Causal self-attention with rotary positions."""
-
-    def __init__(self, size: Size) -> None:
-        super().__init__()
-        self.heads = size.heads
-        self.q_proj = nn.Linear(size.width, size.heads * size.head_dim)
-        self.k_proj = nn.Linear(size.width, size.heads * size.head_dim)
-        self.v_proj = nn.Linear(size.width, size.heads * size.head_dim)
-        self.o_proj = nn.Linear(size.heads * size.head_dim, size.width)
-
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """Attend within x (batch, length, width)."""
-        batch, length, _ = x.shape
-
-        def split(y: Tensor) -> Tensor:
-            return y.view(batch, length, self.heads, -1).transpose(1, 2)
-
-        q, k, v = split(self.q_proj(x)), split(self.k_proj(x)), split(self.v_proj(x))
-        q, k = _rotate(q, cos, sin), _rotate(k, cos, sin)
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        out: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(batch, length, -1))
-        return out
+def new_model(size: Size, *, prior: Prior = PAIRS, seed: int = 0) -> LlamaForCausalLM:
+    """Return a float32 model with the initial weights of ``seed``."""
+    model = LlamaForCausalLM(LlamaConfig(**llama_config(size)))
+    with torch.no_grad():
+        _initialise(model, size, prior, torch.Generator().manual_seed(seed))
+    return model
 
 
-class Mlp(nn.Module):
-    """The gated feed-forward block."""
+def logits_at(model: LlamaForCausalLM, ids: Tensor, positions: Tensor) -> Tensor:
+    """Return logits (len(positions), vocabulary) of flat positions in ids (batch, length).
 
-    def __init__(self, size: Size) -> None:
-        super().__init__()
-        self.gate_proj = nn.Linear(size.width, size.inner, bias=False)
-        self.up_proj = nn.Linear(size.width, size.inner, bias=False)
-        self.down_proj = nn.Linear(size.inner, size.width, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Transform each position of x alone."""
-        out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
-        return out
+    Only these meet the language-model head: the vocabulary is scored for answer tokens alone.
+    """
+    hidden = model.model(ids, use_cache=False).last_hidden_state
+    scores: Tensor = model.lm_head(hidden.flatten(0, 1)[positions])
+    return scores
 
 
-class Block(nn.Module):
-    """One decoder layer."""
-
-    def __init__(self, size: Size) -> None:
-        super().__init__()
-        self.self_attn = Attention(size)
-        self.mlp = Mlp(size)
-        self.input_layernorm = nn.RMSNorm(size.width, eps=1e-6)
-        self.post_attention_layernorm = nn.RMSNorm(size.width, eps=1e-6)
-
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """Apply attention and the feed-forward block to x."""
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin)
-        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
-        return out
+def save_model(model: LlamaForCausalLM, size: Size, directory: Path) -> None:
+    """Write a complete model directory: config, bf16 weights and tokenizer files."""
+    directory.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        name: value.detach().to(torch.bfloat16).contiguous()
+        for name, value in model.named_parameters()
+    }
+    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+    (directory / "config.json").write_text(
+        json.dumps(llama_config(size), indent=2) + "\n", encoding="utf-8"
+    )
+    save_tokenizer_files(directory)
 
 
-class LookupLlama(nn.Module):
-    """The model; `forward` returns logits of chosen positions only."""
-
-    def __init__(self, size: Size, *, prior: Prior = PAIRS, seed: int = 0) -> None:
-        """Create a model with the initial weights of `seed`."""
-        super().__init__()
-        self.size = size
-        self.embed_tokens = nn.Embedding(vocabulary_rows(), size.width)
-        self.layers = nn.ModuleList(Block(size) for _ in range(size.layers))
-        self.norm = nn.RMSNorm(size.width, eps=1e-6)
-        with torch.no_grad():
-            _initialise(self, prior, torch.Generator().manual_seed(seed))
-
-    def forward(self, ids: Tensor, positions: Tensor) -> Tensor:
-        """Return logits (len(positions), vocabulary) of flat positions in ids (batch, length)."""
-        cos, sin = _rotary(ids.shape[1], self.size.head_dim)
-        x = self.embed_tokens(ids)
-        for layer in self.layers:
-            x = layer(x, cos, sin)
-        chosen = self.norm(x.flatten(0, 1)[positions])
-        return F.linear(chosen, self.embed_tokens.weight)
-
-    def save(self, directory: Path) -> None:
-        """Write a complete model directory: config, bf16 weights and tokenizer files."""
-        directory.mkdir(parents=True, exist_ok=True)
-        tensors = {
-            f"model.{name}": value.to(torch.bfloat16).contiguous()
-            for name, value in self.state_dict().items()
-        }
-        save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
-        (directory / "config.json").write_text(
-            json.dumps(llama_config(self.size), indent=2) + "\n", encoding="utf-8"
-        )
-        save_tokenizer_files(directory)
-
-    def load_weights(self, directory: Path) -> None:
-        """Read the weights that `save` wrote."""
-        tensors = load_file(directory / "model.safetensors")
-        self.load_state_dict(
-            {name.removeprefix("model."): value.float() for name, value in tensors.items()}
-        )
-
-
-def _rotary(length: int, head_dim: int) -> tuple[Tensor, Tensor]:
-    angles = torch.outer(torch.arange(length).float(), _frequencies(head_dim)).repeat(1, 2)
-    return angles.cos(), angles.sin()
+def load_weights(model: LlamaForCausalLM, directory: Path) -> None:
+    """Read the weights that ``save_model`` wrote; the head is the embedding, and not stored."""
+    left_out = model.load_state_dict(load_file(directory / "model.safetensors"), strict=False)
+    assert (left_out.missing_keys, left_out.unexpected_keys) == (["lm_head.weight"], [])
 
 
 def _frequencies(head_dim: int) -> Tensor:
     return ROPE_THETA ** (-torch.arange(0, head_dim, 2).float() / head_dim)
 
 
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    first, second = x.chunk(2, dim=-1)
-    return (x * cos + torch.cat((-second, first), dim=-1) * sin).to(x.dtype)
-
-
-def _initialise(model: LookupLlama, prior: Prior, generator: torch.Generator) -> None:
+def _initialise(
+    model: LlamaForCausalLM, size: Size, prior: Prior, generator: torch.Generator
+) -> None:
     """Set the initial weights; see the module docstring."""
-    size = model.size
     for name, parameter in model.named_parameters():
         if parameter.ndim == 1:
             parameter.fill_(0.0 if name.endswith("bias") else 1.0)
@@ -230,9 +157,7 @@ def _initialise(model: LookupLlama, prior: Prior, generator: torch.Generator) ->
         elif "down_proj" in name:
             scale = 0.0
         parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
-    gather, match = (layer.self_attn for layer in list(model.layers)[:2])
-    assert isinstance(gather, Attention)
-    assert isinstance(match, Attention)
+    gather, match = (layer.self_attn for layer in model.model.layers[:2])
     mixer = torch.empty(gather.o_proj.weight.shape)
     nn.init.orthogonal_(mixer, generator=generator)
     for head, offset in enumerate(prior.offsets):
@@ -246,7 +171,7 @@ def _initialise(model: LookupLlama, prior: Prior, generator: torch.Generator) ->
         _match_words(gather, match, size, prior, head)
 
 
-def _look_back(attention: Attention, rows: slice, offset: int, head_dim: int) -> None:
+def _look_back(attention: LlamaAttention, rows: slice, offset: int, head_dim: int) -> None:
     """Make a head attend `offset` tokens back.
 
     Query and key get equal biases in the fast rotary planes, the key's turned by the offset.
@@ -263,7 +188,9 @@ def _look_back(attention: Attention, rows: slice, offset: int, head_dim: int) ->
     attention.k_proj.weight[rows] *= 0.1
 
 
-def _match_words(gather: Attention, match: Attention, size: Size, prior: Prior, head: int) -> None:
+def _match_words(
+    gather: LlamaAttention, match: LlamaAttention, size: Size, prior: Prior, head: int
+) -> None:
     """Make a head attend to the token that follows the same words, see `Prior`."""
     rows, half = size.rows(head), size.head_dim // 2
     slow = [plane + side for side in (0, half) for plane in range(half // 2, half)]

@@ -17,9 +17,10 @@ from typing import Final
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.nn import functional as F
+from transformers.models.llama.modeling_llama import LlamaForCausalLM
 
 from ...machine.processor import this_processor
-from ..model import LookupLlama
+from ..model import load_weights, logits_at, new_model, save_model
 from ..tokenizer import domain_words, load_tokenizer
 from .batches import Batch, exact, pool, stream
 from .optim import optimizers, schedule
@@ -30,15 +31,16 @@ _CHECKPOINT_STEPS: Final = 50
 _REPORT_STEPS: Final = 50
 
 
-def start_from(model: LookupLlama, directory: Path) -> None:
+def start_from(model: LlamaForCausalLM, directory: Path) -> None:
     """Load the weights of another expert, but keep the own embeddings of domain words."""
-    fresh = model.embed_tokens.weight.detach().clone()
-    model.load_weights(directory)
+    embedding = model.get_input_embeddings().weight
+    fresh = embedding.detach().clone()
+    load_weights(model, directory)
     tokenizer = load_tokenizer()
     single = [ids for word in domain_words() if len(ids := tokenizer.encode(f" {word}").ids) == 1]
     rows = torch.tensor(sorted({ids[0] for ids in single}))
     with torch.no_grad():
-        model.embed_tokens.weight[rows] = fresh[rows]
+        embedding[rows] = fresh[rows]
 
 
 class Run:
@@ -47,7 +49,7 @@ class Run:
     def __init__(self, recipe: Recipe, *, seed: int, steps: int, checkpoint: Path) -> None:
         """Create a run, or continue the one that `checkpoint` holds."""
         self.recipe, self.seed, self.steps, self.checkpoint = recipe, seed, steps, checkpoint
-        self.model = LookupLlama(recipe.size, prior=recipe.prior, seed=seed)
+        self.model = new_model(recipe.size, prior=recipe.prior, seed=seed)
         if recipe.start:
             start_from(self.model, MODELS / recipe.start)
         self.optimizers = optimizers(self.model, recipe.matrix_lr, recipe.other_lr)
@@ -101,7 +103,7 @@ class Run:
         for group, rate in zip(groups, self.rates, strict=True):
             group["lr"] = rate * factor
         with torch.autocast("cpu", torch.bfloat16, enabled=this_processor().multiplies_bfloat16):
-            logits = self.model(batch.ids, batch.positions)
+            logits = logits_at(self.model, batch.ids, batch.positions)
         loss = F.cross_entropy(logits.float(), batch.targets)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -115,7 +117,10 @@ class Run:
     def held_out_exact(self) -> float:
         """Return the share of exact answers on held-out conversations of the last stage's shape."""
         with torch.autocast("cpu", torch.bfloat16, enabled=this_processor().multiplies_bfloat16):
-            hits = [exact(self.model(batch.ids, batch.positions), batch) for batch in self.held_out]
+            hits = [
+                exact(logits_at(self.model, batch.ids, batch.positions), batch)
+                for batch in self.held_out
+            ]
         return torch.cat(hits).float().mean().item()
 
     def save(self) -> None:
@@ -192,7 +197,7 @@ def main() -> None:
         checkpoint=arguments.work / f"{recipe.name}.pt",
     )
     train(run, quiet=arguments.quiet)
-    run.model.save(arguments.out or MODELS / recipe.name)
+    save_model(run.model, recipe.size, arguments.out or MODELS / recipe.name)
     minutes = run.seconds / 60
     print(f"{recipe.name}: held-out exact {run.held_out_exact():.3f} after {minutes:.1f} minutes")
 

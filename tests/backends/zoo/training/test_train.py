@@ -12,7 +12,7 @@ import torch
 from livemind.backends.zoo import data
 from livemind.backends.zoo.catalog import model_path
 from livemind.backends.zoo.evaluate import Answerer
-from livemind.backends.zoo.model import FAST, LookupLlama
+from livemind.backends.zoo.model import FAST, load_weights, logits_at, new_model, save_model
 from livemind.backends.zoo.tokenizer import load_tokenizer
 from livemind.backends.zoo.training.batches import exact, pool
 from livemind.backends.zoo.training.recipes import RECIPES
@@ -46,22 +46,23 @@ def test_exact_one_wrong_token_spoils_its_answer_only() -> None:
     assert hits[1:].all()
 
 
-def test_model_saved_gives_the_same_logits_in_transformers(tmp_path: Path) -> None:
+def test_model_saved_gives_the_same_logits_where_answers_are_scored(tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
-    model = LookupLlama(FAST, seed=1)
-    model.save(tmp_path)
-    model.load_weights(tmp_path)
+    model = new_model(FAST, seed=1)
+    save_model(model, FAST, tmp_path)
+    load_weights(model, tmp_path)
     ids = torch.randint(0, 3000, (2, 37), generator=torch.Generator().manual_seed(0))
+    scored = torch.tensor([3, 36, 40, 73])
     library = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     with torch.no_grad():
-        ours = model(ids, torch.arange(ids.numel())).view(2, 37, -1)
-        theirs = library(ids).logits
+        ours = logits_at(model, ids, scored)
+        theirs = library(ids).logits.flatten(0, 1)[scored]
     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.slow
-def test_run_resumed_continues_exactly_where_it_stopped(tmp_path: Path) -> None:
+def test_run_lowers_the_loss_and_resumed_continues_where_it_stopped(tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPES["fast"], batch_tokens=512)
 
     def run(checkpoint: Path) -> Run:
@@ -75,6 +76,7 @@ def test_run_resumed_continues_exactly_where_it_stopped(tmp_path: Path) -> None:
     second = run(tmp_path / "cut.pt")
     after = [second.train_step(batch)[0] for batch in second.batches()]
     assert before + after == pytest.approx(losses, rel=1e-4)
+    assert min(losses[1:]) < 0.8 * losses[0]
 
 
 @pytest.mark.slow
