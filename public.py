@@ -84,7 +84,6 @@ if TYPE_CHECKING:
         Overloaded as Overloaded,
         PayloadTooLarge as PayloadTooLarge,
         RevisionConflict as RevisionConflict,
-        TurnCancelled as TurnCancelled,
         Unauthorized as Unauthorized,
         Unavailable as Unavailable,
     )
@@ -164,7 +163,7 @@ HOMES = {
     ".orchestrator.consensus.choice": "Consensus",
     ".orchestrator.errors": (
         "ConfigError ErrorInfo InvalidRequest LiveMindError NotFound Overloaded "
-        "PayloadTooLarge RevisionConflict TurnCancelled Unauthorized Unavailable"
+        "PayloadTooLarge RevisionConflict Unauthorized Unavailable"
     ),
     ".orchestrator.events": (
         "Abstention ConsensusRecord DocumentsUsed DraftAdopted DraftCreated DraftDiscarded "

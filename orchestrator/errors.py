@@ -9,7 +9,6 @@ Exception
 │   ├── NotFound         404    model, session or path
 │   ├── PayloadTooLarge  413
 │   ├── Overloaded       429    a limit of the configuration is reached; Retry-After
-│   ├── TurnCancelled    499    the client or a newer turn cancelled it
 │   └── Unavailable      503    no expert can answer, or the server is shutting down
 └── backends.ExpertError        see backends/errors.py; mapped by ``from_exception``
 """
@@ -105,14 +104,6 @@ class Overloaded(LiveMindError):
     status = 429
     type = "rate_limit_error"
     code = "overloaded"
-
-
-class TurnCancelled(LiveMindError):
-    """The turn was cancelled before it was complete."""
-
-    status = 499
-    type = "cancelled"
-    code = "cancelled"
 
 
 class Unavailable(LiveMindError):

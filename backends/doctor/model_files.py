@@ -58,7 +58,6 @@ class ModelFiles:
     has_tokenizer: bool
     has_chat_template: bool
     gguf: Mapping[str, object] | None = None
-    model_max_length: int | None = None
     problems: tuple[str, ...] = ()
 
 
@@ -110,7 +109,6 @@ def read_model(place: Path) -> ModelFiles:
     template = tokenizer_config.get("chat_template") or any(
         (place / name).is_file() for name in ("chat_template.jinja", "chat_template.json")
     )
-    longest = tokenizer_config.get("model_max_length")
     return ModelFiles(
         folder=place,
         config=config,
@@ -118,7 +116,6 @@ def read_model(place: Path) -> ModelFiles:
         tokenizer=_tokenizer_id(place),
         has_tokenizer=any((place / name).is_file() for name in _TOKENIZERS),
         has_chat_template=bool(template),
-        model_max_length=int(longest) if isinstance(longest, int | float) else None,
         problems=tuple(problems),
     )
 

@@ -54,7 +54,6 @@ class ModelShape:
     vocabulary: int | None
     hidden: int | None
     intermediate: int | None
-    latent_attention: bool = False
     experts: int | None = None
     state_layers: int = 0
     head_dim: int | None = None
@@ -125,7 +124,6 @@ def model_shape(config: Json) -> ModelShape | None:
         vocabulary=_number(text, "vocab_size"),
         hidden=hidden,
         intermediate=_number(text, "intermediate_size", "n_inner"),
-        latent_attention=_number(text, "kv_lora_rank") is not None,
         experts=_number(text, "num_local_experts", "num_experts", "n_routed_experts"),
         state_layers=states,
         head_dim=_head_dim(text, heads, hidden),

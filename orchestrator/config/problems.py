@@ -103,13 +103,13 @@ def _model_at(model: type[BaseModel], location: Location) -> type[BaseModel]:
     """Follow keys and indices down to the model that holds the last of them."""
     for part in location:
         if isinstance(part, str) and part in model.model_fields:
-            model = _first_model(model.model_fields[part].annotation) or model
+            model = model_inside(model.model_fields[part].annotation) or model
     return model
 
 
-def _first_model(annotation: Any) -> type[BaseModel] | None:
+def model_inside(annotation: Any) -> type[BaseModel] | None:
     """Return the model inside ``X``, ``tuple[X, ...]``, ``dict[str, X]`` or ``X | None``."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    found = (_first_model(argument) for argument in get_args(annotation))
+    found = (model_inside(argument) for argument in get_args(annotation))
     return next((model for model in found if model is not None), None)

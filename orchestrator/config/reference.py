@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from .experts import REMOTE_KEYS, ExpertConfig
+from .problems import model_inside
 from .settings import Settings
 
 # Key of an expert → the argument of vLLM's engine, or the environment of its processes. A test
@@ -75,7 +76,7 @@ def _sections(path: str, model: type[BaseModel]) -> Iterator[str]:
     yield f"| key | value | default | meaning |{third}"
     yield "|---|---|---|---|" + ("---|---|" if engine else "")
     for name, field in model.model_fields.items():
-        nested = _nested(field.annotation)
+        nested = model_inside(field.annotation)
         if nested is not None:
             inner.append((_inner_path(path, name, field.annotation), nested))
         cells = [f"`{name}`", _value(field, nested), _default(field, nested), _text(field)]
@@ -91,13 +92,6 @@ def _inner_path(path: str, name: str, annotation: Any) -> str:
     full = f"{path}.{name}" if path else name
     origin = get_origin(annotation)
     return full + ("[]" if origin is tuple else ".NAME" if origin is dict else "")
-
-
-def _nested(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    found = (_nested(argument) for argument in get_args(annotation))
-    return next((model for model in found if model is not None), None)
 
 
 def _kind(name: str) -> str:

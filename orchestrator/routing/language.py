@@ -54,12 +54,6 @@ def identify(text: str, house: Collection[str]) -> Language:
     return Language(ranked[0][0], float(outside - inside))
 
 
-def known_languages() -> frozenset[str]:
-    """Return the codes that can be identified; empty when py3langid is not installed."""
-    identifier = _identifier()
-    return frozenset() if identifier is None else frozenset(identifier.labels)
-
-
 @functools.cache
 def _identifier() -> LanguageIdentifier | None:
     try:
