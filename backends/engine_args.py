@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..kernels.vllm_plugin import choice
+from ..kernels.vllm_plugin import operator_selection
 from .errors import ExpertUnavailable
 from .spec import ExpertSpec
 from .vllm.drafts import engine_arguments as draft_arguments
@@ -129,7 +129,7 @@ def late_environment(spec: ExpertSpec) -> dict[str, str]:
     """
     return {
         "VLLM_LOGGING_LEVEL": engine_log_level(spec),
-        **choice.environment(spec.enable_neon, spec.neon_optimizations),
+        **operator_selection.environment(spec.enable_neon, spec.neon_optimizations),
     }
 
 
@@ -142,7 +142,7 @@ def usable_cores() -> int:
 
 def _refuse_unsupported(spec: ExpertSpec) -> None:
     for name, wanted in spec.neon_optimizations.items():
-        reason = choice.refusal(name, bool(wanted), eager=spec.enforce_eager)
+        reason = operator_selection.refusal(name, bool(wanted), eager=spec.enforce_eager)
         if reason is not None:
             raise ExpertUnavailable(spec.expert_id, f"neon_optimizations.{name}: {reason}")
     if spec.neon_optimizations and not spec.enable_neon:

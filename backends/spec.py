@@ -32,7 +32,7 @@ class ExpertSpec:
             (``gpu_memory_utilization``) decides.
         cpu_cores: cores the engine's threads are bound to, as ``0-3`` or ``0,2``; None = unbound.
         enable_neon, neon_optimizations: whether, and which of, our kernels replace operators of the
-            engine; `kernels/vllm_plugin/choice.py` has their names.
+            engine; `kernels/vllm_plugin/operator_selection.py` has their names.
         engine_log: file for the engine's own log; None = no log.
         base_urls, model, api_key_env: a remote expert's servers (without ``/v1``), the model name
             they serve, and the environment variable that holds the key.

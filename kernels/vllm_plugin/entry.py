@@ -9,8 +9,8 @@ import logging
 import multiprocessing
 import os
 
-from .choice import VARIABLE, chosen
 from .hooks import Different
+from .operator_selection import VARIABLE, chosen
 
 # vLLM shows what its own loggers say.
 log = logging.getLogger("vllm.livemind_kernels")

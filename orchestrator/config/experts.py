@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from ...backends.spec import ExpertSpec
 from ...backends.zoo import catalog
-from ...kernels.vllm_plugin import choice
+from ...kernels.vllm_plugin import operator_selection
 from .problems import Problem, got, raise_problems
 
 ROUTED_MODEL = "auto"
@@ -123,7 +123,7 @@ class ExpertConfig(Section):
     neon_optimizations: dict[str, bool] = Field(
         default_factory=dict,
         description="Which operators, each on or off, the others on: "
-        + ", ".join(choice.OPERATORS)
+        + ", ".join(operator_selection.OPERATORS)
         + ". None given: LIVEMIND_VLLM_KERNELS decides.",
     )
     kv_cache_gib: float = Field(
@@ -249,7 +249,7 @@ class ExpertConfig(Section):
         if self.neon_optimizations and not self.enable_neon:
             yield Problem(("neon_optimizations",), "not used unless enable_neon is true")
         for name, wanted in self.neon_optimizations.items():
-            reason = choice.refusal(name, wanted, eager=self.enforce_eager)
+            reason = operator_selection.refusal(name, wanted, eager=self.enforce_eager)
             if reason is not None:
                 yield Problem(("neon_optimizations", name), reason)
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from livemind.kernels.vllm_plugin.choice import OPERATORS, VARIABLE, chosen, environment, refusal
+from livemind.kernels.vllm_plugin.operator_selection import (
+    OPERATORS,
+    VARIABLE,
+    chosen,
+    environment,
+    refusal,
+)
 
 
 @pytest.mark.parametrize(
