@@ -12,11 +12,11 @@ from .case import Case, Subject
 from .engine_tables import EngineTables, installed_engine
 from .file_checks import check_engine, check_files
 from .findings import ExpertFacts, Finding, Report, worst_first
+from .memory_plan import make_plan
 from .model_files import locate, read_model
 from .model_shape import model_shape
 from .number_checks import check_numbers
 from .number_formats import Formats, Host, Room, fit_formats
-from .plan import make_plan
 from .pool_checks import check_drafts, check_plan, check_remote, check_shares
 from .sizes import measure
 from .use_checks import check_answers, check_context, check_memory, check_speed, weights_text

@@ -20,9 +20,9 @@ from ..machine.speeds import Speeds, known_speeds, measured_speeds
 from ..spec import ExpertSpec
 from .case import Case
 from .engine_tables import EngineTables, installed_engine
+from .memory_plan import heaviest
 from .model_files import locate, read_sizes
 from .model_shape import model_shape
-from .plan import heaviest
 from .sizes import measure, stored_dtype
 
 log = logging.getLogger(__name__)

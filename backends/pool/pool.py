@@ -1,4 +1,4 @@
-"""Performs what the pool's plan decides: starts, stops, restarts, and lets requests in.
+"""Performs what the pool's rules decide: starts, stops, restarts, and lets requests in.
 
 The only writer of the pool's state. Knows nothing of what requests do with an expert.
 """
@@ -18,16 +18,16 @@ from ..errors import ExpertError, ExpertOverloaded, ExpertUnavailable
 from ..machine.memory import free_memory
 from ..registry import create_expert
 from ..spec import ExpertSpec
-from . import choice, plan
+from . import decision, transitions
 from .state import (
     Action,
     Admit,
     Discard,
     ExpertState,
     Load,
+    Notify,
     PoolState,
     Refuse,
-    Report,
     Rules,
     Slot,
     Step,
@@ -142,7 +142,7 @@ class Pool:
 
     def wake(self, expert_id: str) -> None:
         """Begin loading, speculatively: returns at once and never unloads a busy or warm expert."""
-        self._apply(plan.on_wake(self._state, expert_id, _now()))
+        self._apply(transitions.on_wake(self._state, expert_id, _now()))
 
     def ready(self, expert_id: str) -> Expert | None:
         """Return the expert if a request would get it now, else None."""
@@ -162,7 +162,7 @@ class Pool:
 
     async def admitted(self, ticket: Ticket) -> Expert:
         """Return the expert when the request may use it; ``left`` must follow. See ``acquire``."""
-        step = plan.on_acquire(self._state, ticket, _now())
+        step = transitions.on_acquire(self._state, ticket, _now())
         if step[1] == [Admit(ticket)]:  # one more holder of a loaded expert: nothing else is due
             self._state = step[0]
             return self._experts[ticket.expert_id]
@@ -186,7 +186,7 @@ class Pool:
     def left(self, ticket: Ticket) -> None:
         """The request uses its expert no longer, or waits for it no longer."""
         self._waiting.pop(ticket.number, None)
-        self._apply(plan.on_leave(self._state, ticket.number, _now()))
+        self._apply(transitions.on_leave(self._state, ticket.number, _now()))
 
     async def failed(self, expert: Expert, error: ExpertUnavailable) -> None:
         """A request failed: restart its expert if that is dead."""
@@ -207,11 +207,11 @@ class Pool:
         """Take over a step, then begin whatever is due after it."""
         self._perform(step)
         free = self._free_memory(self._memory_threshold) if self._needs_memory() else None
-        self._perform(choice.decide(self._state, _now(), free))
+        self._perform(decision.decide(self._state, _now(), free))
         self._stepped.set()
 
     def _needs_memory(self) -> bool:
-        return any(choice.is_wanted(self._state, slot, _now()) for slot in self._state.slots)
+        return any(decision.is_wanted(self._state, slot, _now()) for slot in self._state.slots)
 
     def _perform(self, step: Step) -> None:
         self._state, actions = step
@@ -233,7 +233,7 @@ class Pool:
             case Refuse(number, error):
                 if not (admission := self._waiting[number]).done():
                     admission.set_exception(error)
-            case Report(expert_id):
+            case Notify(expert_id):
                 self._on_change(view(self._state, self._state.slot(expert_id), _now()))
 
     def _spawn(
@@ -249,15 +249,15 @@ class Pool:
         try:
             expert = await self._start(self._specs[expert_id])
         except ExpertError as error:
-            self._apply(plan.on_failed(self._state, expert_id, error, _now()))
+            self._apply(transitions.on_failed(self._state, expert_id, error, _now()))
         except Exception as bug:  # it must not end the whole pool
             logger.exception("expert %s: unexpected error while loading", expert_id)
             cause = f"unexpected {type(bug).__name__} while loading"
             failure = ExpertUnavailable(expert_id, cause)
-            self._apply(plan.on_failed(self._state, expert_id, failure, _now()))
+            self._apply(transitions.on_failed(self._state, expert_id, failure, _now()))
         else:
             self._experts[expert_id] = expert
-            self._apply(plan.on_loaded(self._state, expert_id, _now()))
+            self._apply(transitions.on_loaded(self._state, expert_id, _now()))
 
     async def _start(self, spec: ExpertSpec) -> Expert:
         expert = self._create(spec)
@@ -271,7 +271,7 @@ class Pool:
 
     async def _unload(self, expert_id: str) -> None:
         await self._stop(self._experts.pop(expert_id))
-        self._apply(plan.on_unloaded(self._state, expert_id, _now()))
+        self._apply(transitions.on_unloaded(self._state, expert_id, _now()))
 
     async def _stop(self, expert: Expert) -> None:
         try:
@@ -298,7 +298,7 @@ class Pool:
             await asyncio.sleep(self._check_interval_s)
             for expert in list(self._experts.values()):
                 await self._look_at(expert)
-            self._apply(plan.on_tick(self._state, _now()))
+            self._apply(transitions.on_tick(self._state, _now()))
 
     async def _look_at(self, expert: Expert) -> None:
         """Notice whether an expert died."""
@@ -314,12 +314,12 @@ class Pool:
 
     def _crashed(self, expert_id: str, expert: Expert, error: ExpertError) -> None:
         if self._experts.get(expert_id) is expert:
-            self._apply(plan.on_crashed(self._state, expert_id, error, _now()))
+            self._apply(transitions.on_crashed(self._state, expert_id, error, _now()))
 
     async def _close(self) -> None:
         if (tasks := self._tasks) is None:
             return
-        self._perform(plan.on_close(self._state))
+        self._perform(transitions.on_close(self._state))
         for task in self._cancellable:
             task.cancel()
         try:
@@ -329,7 +329,7 @@ class Pool:
             for expert in self._experts.values():
                 await self._stop(expert)
             self._experts.clear()
-            self._perform(plan.on_stopped(self._state, _now()))
+            self._perform(transitions.on_stopped(self._state, _now()))
 
 
 class _Hold(AbstractAsyncContextManager[Expert]):

@@ -1,6 +1,6 @@
 """What the pool knows of its experts, and what it can decide to do. Values.
 
-`plan.py` and `choice.py` turn (state, what happened, now) into (state, actions); `pool.py`
+`transitions.py` and `decision.py` turn (state, what happened, now) into (state, actions); `pool.py`
 performs them.
 """
 
@@ -120,7 +120,7 @@ class Ticket(Struct, frozen=True):
 
 
 class PoolState(Struct, frozen=True):
-    """Everything the plan knows: the slots in the operator's order, the queue oldest first.
+    """Everything the rules know: the slots in the operator's order, the queue oldest first.
 
     ``closed``: nothing is loaded and nobody gets in, before the start and after the end.
     """
@@ -178,11 +178,11 @@ class Refuse(Struct, frozen=True):
     error: ExpertError
 
 
-class Report(Struct, frozen=True):
+class Notify(Struct, frozen=True):
     """Tell what became of the expert."""
 
     expert_id: str
 
 
-Action = Load | Unload | Discard | Admit | Refuse | Report
+Action = Load | Unload | Discard | Admit | Refuse | Notify
 Step = tuple[PoolState, list[Action]]

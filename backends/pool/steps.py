@@ -5,13 +5,13 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from ..errors import ExpertError
-from .state import Action, Admit, PoolState, Refuse, Report, Slot, State, Step
+from .state import Action, Admit, Notify, PoolState, Refuse, Slot, State, Step
 
 
 def enter(state: PoolState, slot: Slot, to: State, since_s: float) -> Step:
     """Move an expert to another state."""
     slot = replace(slot, state=to, since_s=since_s)
-    return state.put(slot), [Report(slot.expert_id)]
+    return state.put(slot), [Notify(slot.expert_id)]
 
 
 def grant_waiting(state: PoolState, expert_id: str, actions: list[Action]) -> Step:

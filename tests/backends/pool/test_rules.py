@@ -1,4 +1,4 @@
-"""The pool's plan under random events: a pure world without engines, loops or clocks."""
+"""The pool's rules under random events: a pure world without engines, loops or clocks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 from msgspec.structs import replace
 
 from livemind.backends.errors import ExpertUnavailable
-from livemind.backends.pool import choice, plan
+from livemind.backends.pool import decision, transitions
 from livemind.backends.pool.state import (
     STATES,
     Action,
@@ -49,7 +49,7 @@ def pool(**rules: object) -> PoolState:
 
 @dataclass
 class World:
-    """Performs the plan's actions on paper and checks what must always hold."""
+    """Performs the rules' actions on paper and checks what must always hold."""
 
     state: PoolState
     now_s: float = 0.0
@@ -63,7 +63,7 @@ class World:
     def apply(self, step: Step) -> None:
         self._take(step)
         before = self.state
-        self._take(choice.decide(self.state, self.now_s, self.free_bytes))
+        self._take(decision.decide(self.state, self.now_s, self.free_bytes))
         assert self.state.closed == before.closed
         self._check()
 
@@ -115,7 +115,7 @@ class World:
         self.tickets += 1
         ticket = Ticket(self.tickets, expert_id)
         self.waiting.add(ticket.number)
-        self.apply(plan.on_acquire(self.state, ticket, self.now_s))
+        self.apply(transitions.on_acquire(self.state, ticket, self.now_s))
 
     def leave(self, number: int) -> None:
         open_tickets = sorted({*self.waiting, *self.holding})
@@ -125,25 +125,25 @@ class World:
         self.waiting.discard(ticket)
         self.holding.pop(ticket, None)
         self.ended.add(ticket)
-        self.apply(plan.on_leave(self.state, ticket, self.now_s))
+        self.apply(transitions.on_leave(self.state, ticket, self.now_s))
 
     def finish(self, expert_id: str, *, ok: bool) -> None:
         done = self.pending.pop(expert_id, None)
         if done == "unload":
-            self.apply(plan.on_unloaded(self.state, expert_id, self.now_s))
+            self.apply(transitions.on_unloaded(self.state, expert_id, self.now_s))
         elif done == "load" and ok:
-            self.apply(plan.on_loaded(self.state, expert_id, self.now_s))
+            self.apply(transitions.on_loaded(self.state, expert_id, self.now_s))
         elif done == "load":
             error = ExpertUnavailable(expert_id, "no weights")
-            self.apply(plan.on_failed(self.state, expert_id, error, self.now_s))
+            self.apply(transitions.on_failed(self.state, expert_id, error, self.now_s))
 
     def crash(self, expert_id: str) -> None:
         error = ExpertUnavailable(expert_id, "killed")
-        self.apply(plan.on_crashed(self.state, expert_id, error, self.now_s))
+        self.apply(transitions.on_crashed(self.state, expert_id, error, self.now_s))
 
     def wait(self, seconds: float) -> None:
         self.now_s += seconds
-        self.apply(plan.on_tick(self.state, self.now_s))
+        self.apply(transitions.on_tick(self.state, self.now_s))
 
 
 names = st.sampled_from([*LOCAL, "R"])
@@ -167,7 +167,7 @@ def happen(world: World, what: str, value: object) -> None:
         case "leave", int(number):
             world.leave(number)
         case "wake", str(name):
-            world.apply(plan.on_wake(world.state, name, world.now_s))
+            world.apply(transitions.on_wake(world.state, name, world.now_s))
         case "loaded", str(name):
             world.finish(name, ok=True)
         case "failed", str(name):
@@ -221,14 +221,14 @@ def test_pool_closed_in_any_state_refuses_all_and_begins_nothing(
     world = World(pool(max_loaded=2, max_queued=5))
     for what, value in script:
         happen(world, what, value)
-    world.apply(plan.on_close(world.state))
+    world.apply(transitions.on_close(world.state))
     assert not world.waiting
     before = dict(world.pending)
     world.acquire("d")
     world.wait(90.0)
     assert not world.waiting
     assert world.pending == before
-    world._take(plan.on_stopped(world.state, world.now_s))
+    world._take(transitions.on_stopped(world.state, world.now_s))
     assert {slot.state for slot in world.state.slots} <= {"unloaded", "failed"}
 
 
@@ -254,15 +254,15 @@ def test_pool_full_gives_up_the_least_recent_and_least_valuable(
     state = loaded(pool(max_loaded=2), **used)
     for name, value in priority.items():
         state = state.put(replace(state.slot(name), priority=value))
-    state, _ = plan.on_acquire(state, Ticket(1, "d"), 30.0)
-    _, actions = choice.decide(state, 30.0, None)
+    state, _ = transitions.on_acquire(state, Ticket(1, "d"), 30.0)
+    _, actions = decision.decide(state, 30.0, None)
     assert [action for action in actions if isinstance(action, Unload)] == [Unload(leaves)]
 
 
 def test_pool_expert_that_can_never_fit_displaces_nobody() -> None:
     state = loaded(pool(max_loaded=3, budget_bytes=GIB), b=1.0)
-    state, _ = plan.on_acquire(state, Ticket(1, "d"), 2.0)
-    state, actions = choice.decide(state, 2.0, None)
+    state, _ = transitions.on_acquire(state, Ticket(1, "d"), 2.0)
+    state, actions = decision.decide(state, 2.0, None)
     [refusal] = [action for action in actions if isinstance(action, Refuse)]
     assert "takes about 2.0 GiB" in refusal.error.message
     assert state.slot("b").state == "ready"

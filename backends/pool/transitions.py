@@ -6,7 +6,7 @@
                    └─→ failed ─→ loading (after a back-off)
 
 (state, what happened, now) → (state, actions): no await, no clock, no I/O. After whatever happened
-``choice.decide`` says what is to begin.
+``decision.decide`` says what is to begin.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from ..errors import ExpertError, ExpertOverloaded, ExpertUnavailable
-from .state import Action, Admit, Discard, PoolState, Refuse, Report, Slot, Step, Ticket
+from .state import Action, Admit, Discard, Notify, PoolState, Refuse, Slot, Step, Ticket
 from .steps import enter, grant_waiting, refuse_waiting
 from .view import expected_load_s, view
 
@@ -104,7 +104,7 @@ def on_tick(state: PoolState, now_s: float) -> Step:
     actions: list[Action] = []
     for slot in state.slots:
         if slot.state == "loading":
-            actions.append(Report(slot.expert_id))
+            actions.append(Notify(slot.expert_id))
         elif slot.state == "ready" and now_s - slot.since_s >= LONGEST_BACKOFF_S:
             state = state.put(replace(slot, failures=0))
     return state, actions

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from ..errors import ExpertOverloaded
-from .plan import LONGEST_BACKOFF_S
 from .state import Action, Load, PoolState, Slot, Step, Unload
 from .steps import enter, grant_waiting, refuse_waiting
+from .transitions import LONGEST_BACKOFF_S
 
 _GIB = 2**30
 _IN_MEMORY = ("loading", "ready", "draining", "unloading")
