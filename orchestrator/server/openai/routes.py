@@ -17,14 +17,14 @@ from ..schema import ChatRequest, CompletionRequest
 from ..sse import DONE, EventStream, dropped_after, taken_at_once
 from ..state import OWNER, REQUEST_ID, SHUTTING_DOWN, STATE, ServerState
 from ..validation import parse
+from .alone import AloneTurn, chat_alone, completion_alone
 from .format import ChatFormat, CompletionFormat, Json, timing_headers, usage_json
-from .plain import PlainTurn, plain_chat, plain_completion
 from .turns import SESSION_HEADER, Turn, adopting_turn, own_turn
 
 CHAT = TypeAdapter(ChatRequest)
 COMPLETION = TypeAdapter(CompletionRequest)
 EXPERT_HEADER = "X-LiveMind-Expert"
-AnyTurn = Turn | PlainTurn
+AnyTurn = Turn | AloneTurn
 Frames = AsyncGenerator[tuple[object, ...], None]
 """Payloads to be sent together, ``DONE`` at the end."""
 
@@ -35,7 +35,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     body = parse(CHAT, await state.images.read(request), max_text_chars=state.limits.max_text_chars)
     session_id = request.headers.get(SESSION_HEADER)
     opening = (
-        plain_chat(state, body, request_id) or own_turn(state, body)
+        chat_alone(state, body, request_id) or own_turn(state, body)
         if session_id is None
         else adopting_turn(state, body, owner=request.get(OWNER), session_id=session_id)
     )
@@ -55,7 +55,7 @@ async def completions(request: web.Request) -> web.StreamResponse:
     if SESSION_HEADER in request.headers:
         message = f"{SESSION_HEADER}: only chat completions can adopt a live session"
         raise InvalidRequest(message, param=SESSION_HEADER, code="unsupported_parameter")
-    async with plain_completion(state, body, request[REQUEST_ID]) as turn:
+    async with completion_alone(state, body, request[REQUEST_ID]) as turn:
         answer = CompletionFormat(turn.expert, body.include_usage)
         if not body.stream:
             response = await _whole_completion(turn, answer)
@@ -115,7 +115,7 @@ def _role_chunk(answer: ChatFormat, expert: str) -> Json:
 # ---- completions --------------------------------------------------------------------------------
 
 
-async def _whole_completion(turn: PlainTurn, answer: CompletionFormat) -> web.Response:
+async def _whole_completion(turn: AloneTurn, answer: CompletionFormat) -> web.Response:
     text, logprobs = await _joined(turn)
     assert turn.done is not None
     payload = answer.payload(text, logprobs, turn.done.finish_reason)
@@ -124,7 +124,7 @@ async def _whole_completion(turn: PlainTurn, answer: CompletionFormat) -> web.Re
     return web.json_bytes_response(payload, dumps=json.encode, headers=headers)
 
 
-async def _completion_frames(turn: PlainTurn, answer: CompletionFormat) -> Frames:
+async def _completion_frames(turn: AloneTurn, answer: CompletionFormat) -> Frames:
     async for piece in turn:
         if piece.delta or piece.logprobs:
             yield (answer.payload(piece.delta, piece.logprobs, None),)

@@ -14,7 +14,7 @@ from livemind.backends.base import Chunk, Message, Usage
 from livemind.backends.fake import FakeExpert
 from livemind.backends.remote.affinity import affinity_key
 from livemind.orchestrator.server.middleware import TurnFailed
-from livemind.orchestrator.server.openai.plain import PlainTurn, plain_chat
+from livemind.orchestrator.server.openai.alone import AloneTurn, chat_alone
 from livemind.orchestrator.server.schema import ChatRequest
 
 from ..conftest import Doors, chat_body, eventually
@@ -23,8 +23,8 @@ CHAT = TypeAdapter(ChatRequest)
 PATH = "/v1/chat/completions"
 
 
-def turn_of(doors: Doors, **fields: Any) -> PlainTurn | None:
-    return plain_chat(doors.state, CHAT.validate_json(json.dumps(chat_body(**fields))), "req")
+def turn_of(doors: Doors, **fields: Any) -> AloneTurn | None:
+    return chat_alone(doors.state, CHAT.validate_json(json.dumps(chat_body(**fields))), "req")
 
 
 def sole(doors: Doors, **fields: Any) -> str | None:
@@ -154,7 +154,7 @@ async def test_turn_whose_expert_does_not_let_go_is_counted(serve: Any) -> None:
 
     async with serve() as doors:
         with pytest.raises(ValueError, match="stuck"):
-            async with PlainTurn(doors.state, "r", "fake", chunks(), None) as turn:
+            async with AloneTurn(doors.state, "r", "fake", chunks(), None) as turn:
                 await anext(turn)
         assert doors.state.metrics.stats()["turns_cancelled"] == 1
 
@@ -166,7 +166,7 @@ async def test_connection_of_the_expert_is_not_taken_for_the_clients(serve: Any)
 
     async with serve() as doors:
         with pytest.raises(TurnFailed):
-            async with PlainTurn(doors.state, "r", "fake", chunks(), None) as turn:
+            async with AloneTurn(doors.state, "r", "fake", chunks(), None) as turn:
                 await anext(turn)
         assert doors.state.metrics.stats()["turns_failed"] == 1
 
@@ -225,7 +225,7 @@ async def test_turn_begins_with_its_first_text_and_not_with_an_empty_chunk(serve
         yield Chunk("", token_ids=(1,))
         yield Chunk("", token_ids=(2,), finish_reason="stop", usage=Usage(3, 2))
 
-    async with serve() as doors, PlainTurn(doors.state, "r", "fake", chunks(), None) as turn:
+    async with serve() as doors, AloneTurn(doors.state, "r", "fake", chunks(), None) as turn:
         assert "".join([piece.delta async for piece in turn]) == ""
         assert turn.done is not None
         assert turn.done.timings.ttft_ms is None
@@ -266,7 +266,7 @@ async def test_turn_whose_server_tells_the_usage_last_has_it(serve: Any) -> None
         yield Chunk("", finish_reason="length")
         yield Chunk("", usage=Usage(3, 1))
 
-    async with serve() as doors, PlainTurn(doors.state, "r", "fake", chunks(), None) as turn:
+    async with serve() as doors, AloneTurn(doors.state, "r", "fake", chunks(), None) as turn:
         assert "".join([piece.delta async for piece in turn]) == "four"
         assert turn.done is not None
         assert (turn.done.finish_reason, turn.done.usage) == ("length", Usage(3, 1))

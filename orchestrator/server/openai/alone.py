@@ -26,7 +26,7 @@ from ..state import ServerState
 NO_PARAMS = GenerationParams()
 
 
-def plain_chat(state: ServerState, body: ChatRequest, request_id: str) -> PlainTurn | None:
+def chat_alone(state: ServerState, body: ChatRequest, request_id: str) -> AloneTurn | None:
     """Return the turn of a chat that one expert answers alone and at once; None: any other.
 
     Raises:
@@ -50,10 +50,10 @@ def plain_chat(state: ServerState, body: ChatRequest, request_id: str) -> PlainT
         model=expert,
         cache_salt=body.cache_salt,
     )
-    return PlainTurn(state, request_id, expert, chunks, body.user or f"{getrandbits(64):x}")
+    return AloneTurn(state, request_id, expert, chunks, body.user or f"{getrandbits(64):x}")
 
 
-def plain_completion(state: ServerState, body: CompletionRequest, request_id: str) -> PlainTurn:
+def completion_alone(state: ServerState, body: CompletionRequest, request_id: str) -> AloneTurn:
     """Return the turn of a plain prompt; without a model the default expert answers.
 
     Raises:
@@ -61,10 +61,10 @@ def plain_completion(state: ServerState, body: CompletionRequest, request_id: st
     """
     expert = state.mind.pinned(body.model) or state.mind.settings.default_expert
     chunks = state.mind.complete(body.prompt, body.params(), model=expert)
-    return PlainTurn(state, request_id, expert, chunks, body.user)
+    return AloneTurn(state, request_id, expert, chunks, body.user)
 
 
-class PlainTurn(AbstractAsyncContextManager["PlainTurn"]):
+class AloneTurn(AbstractAsyncContextManager["AloneTurn"]):
     """A turn as its request sees it: an iterator over the text, counted when the block ends.
 
     The expert writes for this reader alone, and is held until the text has been read or ``free``.
@@ -98,7 +98,7 @@ class PlainTurn(AbstractAsyncContextManager["PlainTurn"]):
         self._error: ErrorInfo | None = None
         self._refused = self._late = self._waits = False
 
-    async def __aenter__(self) -> PlainTurn:
+    async def __aenter__(self) -> AloneTurn:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
         self._reader, self._cancelling = task, task.cancelling()
