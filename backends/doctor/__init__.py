@@ -6,16 +6,16 @@ Loads no weights, imports no torch. ``examine`` is the door; the rest of the pac
 from __future__ import annotations
 
 from .examination import Question, Subject, examine
-from .findings import ExpertFacts, Finding, Plan, Report
+from .findings import Examination, ExpertFacts, Finding, MemoryPlan
 from .number_formats import Host, this_host
 
 __all__ = [
+    "Examination",
     "ExpertFacts",
     "Finding",
     "Host",
-    "Plan",
+    "MemoryPlan",
     "Question",
-    "Report",
     "Subject",
     "examine",
     "this_host",

@@ -11,7 +11,7 @@ from ..spec import ExpertSpec
 from .case import Case, Subject
 from .engine_tables import EngineTables, installed_engine
 from .file_checks import check_engine, check_files
-from .findings import ExpertFacts, Finding, Report, worst_first
+from .findings import Examination, ExpertFacts, Finding, worst_first
 from .memory_plan import make_plan
 from .model_files import locate, read_model
 from .model_shape import model_shape
@@ -51,7 +51,7 @@ class Question:
     host: Host | None = None
 
 
-def examine(question: Question, engine: EngineTables | None = None) -> Report:
+def examine(question: Question, engine: EngineTables | None = None) -> Examination:
     """Return everything that the files say. Reads headers and JSON only; blocks while it does.
 
     Args:
@@ -95,7 +95,7 @@ def examine(question: Question, engine: EngineTables | None = None) -> Report:
     if engine is None and cases:
         why = "vLLM is not installed here: whether it supports the models cannot be said"
         findings.append(Finding("info", "vllm_missing", "experts", "", why))
-    return Report(
+    return Examination(
         tuple(facts), tuple(worst_first(findings)), plan, None if engine is None else engine.name
     )
 

@@ -73,7 +73,7 @@ class ExpertFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class MemoryPlan:
     """What is in memory when; bytes. Remote experts take none.
 
     Attributes:
@@ -105,12 +105,12 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Examination:
     """Everything, in the order of the configuration."""
 
     experts: tuple[ExpertFacts, ...] = ()
     findings: tuple[Finding, ...] = ()
-    plan: Plan | None = None
+    plan: MemoryPlan | None = None
     vllm: str | None = None
 
     def count(self, severity: Severity) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .findings import ExpertFacts, Plan
+from .findings import ExpertFacts, MemoryPlan
 
 
 def make_plan(
@@ -14,7 +14,7 @@ def make_plan(
     threshold: float,
     loaded_at_most: int,
     warm: Sequence[str],
-) -> Plan:
+) -> MemoryPlan:
     """Return the plan.
 
     Args:
@@ -35,7 +35,7 @@ def make_plan(
     total = sum(sizes.values())
     descending = sorted(sizes.values(), reverse=True)
     safe = max((n for n in range(len(descending) + 1) if sum(descending[:n]) <= budget), default=0)
-    return Plan(
+    return MemoryPlan(
         memory_bytes=memory,
         budget_bytes=budget,
         all_bytes=total,

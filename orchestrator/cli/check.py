@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from ...backends.doctor import Finding, Host, Question, Report, Subject, examine, this_host
+from ...backends.doctor import Examination, Finding, Host, Question, Subject, examine, this_host
 from ...backends.doctor.quantities import parse_size
 from ...backends.machine.memory import machine_memory
 from ..assembly import most_loaded, warm
@@ -30,7 +30,7 @@ def check(options: argparse.Namespace) -> int:
     try:
         settings = load_settings(options.file)
     except ConfigError as exc:
-        report = Report(findings=tuple(config_findings(exc, options.file)))
+        report = Examination(findings=tuple(config_findings(exc, options.file)))
     else:
         report = examine(question(settings, memory, models, this_host()))
     if options.json:

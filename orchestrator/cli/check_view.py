@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ...backends.doctor import ExpertFacts, Finding, Plan, Report
+from ...backends.doctor import Examination, ExpertFacts, Finding, MemoryPlan
 from ...backends.doctor.quantities import gib
 
 MARKS = {"error": ("red", "✗"), "warning": ("yellow", "!"), "info": ("cyan", "i")}
@@ -18,7 +18,7 @@ BAR_CELLS = 40
 
 
 def show(
-    report: Report, file: Path, *, strict: bool = False, console: Console | None = None
+    report: Examination, file: Path, *, strict: bool = False, console: Console | None = None
 ) -> None:
     """Print the whole report."""
     console = console or Console(highlight=False)
@@ -98,7 +98,7 @@ def _context(expert: ExpertFacts) -> str:
     return f"{shown}\n[{color}]fits {longest:,}[/]{together}"
 
 
-def plan_view(plan: Plan, experts: dict[str, ExpertFacts]) -> Group:
+def plan_view(plan: MemoryPlan, experts: dict[str, ExpertFacts]) -> Group:
     """Return the memory as a bar, and who is in it when."""
     fits = {True: "[green]fits[/]", False: "[red]does not fit[/]", None: "[yellow]unknown[/]"}
     share = plan.worst_bytes / plan.memory_bytes
@@ -148,7 +148,7 @@ def finding_view(finding: Finding) -> Group:
     return Group(*lines)
 
 
-def verdict(report: Report, *, strict: bool) -> str:
+def verdict(report: Examination, *, strict: bool) -> str:
     """Return the last line."""
     errors, warnings = report.count("error"), report.count("warning")
     counts = f"{errors} error{'' if errors == 1 else 's'}, {warnings} warning"
