@@ -37,8 +37,8 @@ from .affinity import affinity_key
 from .drafts import drafted_tokens
 from .events import BadEvent, chunk_of, event_of, usage_of
 from .http import RemoteServers, error_fields, first_reachable, rejected
+from .request_body import request_body
 from .sse import EventReader, StreamTooLarge
-from .wire import request_body
 
 CHARACTERS_PER_TOKEN = 4
 PROBE_TIMEOUT_S = 10.0
