@@ -19,6 +19,9 @@ BENCHES = {
 AFTERWARDS = frozenset({"report", "compare"})
 """Those that read reports. The others measure, and draw what they wrote with --html and --plots."""
 
-MEANINGS = {"ttft": "ttft.show", "consensus": "consensus.meaning"}
+TABLES = {"ttft": "ttft.tables", "consensus": "consensus.tables", "load": "load.tables"}
+"""Benchmark -> module whose ``tables(content)`` are printed and stand in the page."""
+
+MEANINGS = {"ttft": "ttft.meaning", "consensus": "consensus.meaning"}
 """Benchmark -> module whose ``meaning(key)`` says what a summary number is; the others have a
 table ``MEANING`` in the module that ``livemind bench`` calls, or nothing."""

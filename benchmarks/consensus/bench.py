@@ -20,16 +20,18 @@ from ...backends.zoo.catalog import model_names
 from ...orchestrator.config.settings import Settings
 from ...orchestrator.live_mind import LiveMind
 from ..bench import UsageError, add_common, display, number, scratch, some_of
+from ..figures.table import show
 from ..harness import report
 from ..reporting.reports import read
 from .accuracy import accuracy
 from .ask import Asker
 from .drafts import texts, times
+from .meaning import meaning
 from .mix import mix
 from .plan import FAST, PARTS, ROWS_OF, Plan, Recorder, settings
 from .rows import Row
-from .show import show
 from .summary import ARMS, cases, summary
+from .tables import is_shown, tables
 from .typed import typed
 
 Json = dict[str, Any]
@@ -69,8 +71,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
     run.perform(lambda: asyncio.run(_measure(plan, run, rows)), ExpertError)
     found = cases(rows, plan.seed)
     turns = [row.as_json() for row in rows]
-    show(console, found, summary(found))
     content = run.content(config, arms=ARMS, cases=found, turns=turns, summary=summary(found))
+    show(console, tables(content))
+    run.show({k: v for k, v in content["summary"].items() if is_shown(k, v)}, meaning)
     return run.finish(content)
 
 

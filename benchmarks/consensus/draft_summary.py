@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from ..figures.estimates import ci95
 from ..figures.identity import VERDICTS, Verdict, identical_share
 from ..figures.measure import distribution
-from ..figures.stats import bootstrap, p50, ratio, share
+from ..figures.stats import p50, ratio, share
 from .mix import ARMS, CADENCES
 from .rows import Json, Row
 
@@ -162,5 +163,5 @@ def _spread(values: Sequence[float], seed: int) -> Json:
     return {
         **found,
         "p10": ordered[len(ordered) // 10] if ordered else None,
-        "p50_ci95": bootstrap(values, p50, seed),
+        "p50_ci95": ci95(values, seed),
     }

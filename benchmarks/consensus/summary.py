@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from ..figures.estimates import ci95
 from ..figures.measure import distribution
-from ..figures.stats import bootstrap, p50, ratio, share
+from ..figures.stats import mean, ratio, share
 from .accuracy import best_single
 from .draft_summary import draft_summary, identical, mix, pairs
 from .plan import FAST, POLICIES
@@ -126,9 +127,9 @@ def _accuracy(rows: Sequence[Row], seed: int) -> Json:
         routed = [gain for number, gain in gains.items() if turns[number].set != MISROUTED]
         found[arm] |= {
             "minus_single": mean(list(gains.values())),
-            "minus_single_ci95": bootstrap(list(gains.values()), mean, seed),
+            "minus_single_ci95": ci95(list(gains.values()), seed, "mean"),
             "minus_single_routed_right": mean(routed),
-            "minus_single_routed_right_ci95": bootstrap(routed, mean, seed),
+            "minus_single_routed_right_ci95": ci95(routed, seed, "mean"),
         }
     found["verify"]["verdicts"] = _verdicts(list(arms["verify"].values()))
     found["oracle"] = _oracle(rows, seed)
@@ -167,7 +168,7 @@ def _right(turns: Sequence[Row], seed: int) -> Json:
     found: Json = {}
     for name, some in groups.items():
         values = [float(one.right is True) for one in some]
-        found |= {name: mean(values), f"{name}_ci95": bootstrap(values, mean, seed)}
+        found |= {name: mean(values), f"{name}_ci95": ci95(values, seed, "mean")}
     by_set = {
         kind: mean([float(one.right is True) for one in turns if one.set == kind]) for kind in SETS
     }
@@ -217,11 +218,6 @@ def _typed(rows: Sequence[Row], seed: int) -> Json:
 # ---- of all
 
 
-def mean(values: Sequence[float]) -> Number:
-    """Return the mean; None without values."""
-    return sum(values) / len(values) if values else None
-
-
 def _times(values: Iterable[Number], seed: int) -> Json:
     known = [value for value in values if value is not None]
-    return {**distribution(known), "p50_ci95": bootstrap(known, p50, seed)}
+    return {**distribution(known), "p50_ci95": ci95(known, seed)}

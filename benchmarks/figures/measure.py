@@ -39,11 +39,11 @@ class Slo:
         """Whether there is a limit at all."""
         return self.ttft_ms is not None or self.tpot_ms is not None
 
-    def met_by(self, answer: Answer) -> bool:
-        """Whether a turn keeps every limit; an unknown time does not."""
-        if answer.outcome != "completed":
+    def met_by(self, turn: Json) -> bool:
+        """Whether a turn, as the report keeps it, is in every limit; an unknown time is not."""
+        if turn["outcome"] != "completed":
             return False
-        limits = ((self.ttft_ms, answer.ttft_ms), (self.tpot_ms, tpot_ms(answer)))
+        limits = ((self.ttft_ms, turn["ttft_ms"]), (self.tpot_ms, turn["tpot_ms"]))
         return all(limit is None or (ms is not None and ms <= limit) for limit, ms in limits)
 
 
@@ -52,9 +52,9 @@ def arrivals_ms(answer: Answer) -> list[float]:
     return [(at_s - answer.committed_s) * 1000.0 for at_s in answer.pieces_s if answer.committed_s]
 
 
-def gaps_ms(answer: Answer) -> list[float]:
-    """Return the times between consecutive pieces of text."""
-    return [(after - before) * 1000.0 for before, after in pairwise(answer.pieces_s)]
+def gaps_ms(turns: Iterable[Json]) -> list[float]:
+    """Return the times between consecutive pieces of text of turns, as the report keeps them."""
+    return [after - before for row in turns for before, after in pairwise(row["arrivals_ms"])]
 
 
 def tpot_ms(answer: Answer) -> float | None:

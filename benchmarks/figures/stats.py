@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Sequence
-
-Statistic = Callable[[Sequence[float]], float | None]
+from collections.abc import Sequence
 
 
 def quantile(values: Sequence[float], q: float) -> float | None:
@@ -41,17 +38,6 @@ def share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def bootstrap(
-    values: Sequence[float], statistic: Statistic, seed: int, rounds: int = 2000
-) -> tuple[float, float] | None:
-    """Return the 95 % percentile bootstrap interval of a statistic; None below three values.
-
-    Pairs stay together when ``values`` are paired ratios: a pair is one value.
-    """
-    if len(values) < 3:
-        return None
-    rng = random.Random(seed)
-    drawn = [statistic(rng.choices(values, k=len(values))) for _ in range(rounds)]
-    known = [value for value in drawn if value is not None]
-    low, high = quantile(known, 0.025), quantile(known, 0.975)
-    return None if low is None or high is None else (low, high)
+def mean(values: Sequence[float]) -> float | None:
+    """Return the mean; None without values."""
+    return sum(values) / len(values) if values else None

@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -87,24 +87,14 @@ def write(file: Path, report: Mapping[str, Any]) -> None:
     partial.replace(file)
 
 
-def table(title: str, columns: Sequence[str]) -> Table:
-    """Return an empty table: the first column is text, the others are numbers."""
-    found = Table(title=title, title_justify="left", caption_justify="left")
-    found.box, found.pad_edge, found.show_edge = SIMPLE, False, False
-    found.padding = (0, 1, 0, 0)  # eight columns fit a terminal of 80
-    for name in columns:
-        first = name == columns[0]
-        found.add_column(name, justify="left" if first else "right", no_wrap=True)
-    return found
-
-
 def summary_table(summary: Mapping[str, Number], meaning: Callable[[str], str]) -> Table:
     """Return every number of a summary with what it says."""
     found = Table("value", "", title="Summary", title_justify="left", box=SIMPLE)
     found.columns[0].justify = "right"
     for name, value in summary.items():
         told = meaning(name)
-        found.add_row(number(value, 3), f"[bold]{name}[/]" + (f"\n{told}" if told else ""))
+        number = "?" if value is None else f"{value:.3f}"
+        found.add_row(number, f"[bold]{name}[/]" + (f"\n{told}" if told else ""))
     return found
 
 
@@ -181,11 +171,6 @@ class Run:
             write(file, content)
             self.console.print(f"report: {file}", highlight=False)
         return 130 if self.interrupted else int(self.failure is not None)
-
-
-def number(value: Number, digits: int) -> str:
-    """Return a number as text, ``?`` when it is not known."""
-    return "?" if value is None else f"{value:.{digits}f}"
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterator
 
 from rich.console import Console
 
 from ...kernels import dispatch
 from ..bench import BenchmarkFailed, add_common, display, number
+from ..figures.table import Table, percent, show
 from ..harness import report
 from ..harness.report import Json, Number
 from .case import Case
@@ -67,7 +69,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         claims=_claims(found),
         summary=_summary(found, limits),
     )
-    _show(console, found, limits, content["claims"])
+    show(console, _tables(content))
     return run.finish(content)
 
 
@@ -109,24 +111,21 @@ def _claims(found: list[tuple[Case, Measured]]) -> Json:
     }
 
 
-def _show(
-    console: Console, found: list[tuple[Case, Measured]], limits: Limits, claims: Json
-) -> None:
-    table = report.table("Kernels, one thread", ("case", "us", "limit", "speedup over peers"))
-    for case, measured in found:
-        ours = measured.median_us("ours")
-        peers = ", ".join(f"{peer} {measured.speedup(peer)[0]:.2f}" for peer in measured.peers())
-        share = limits.share(case, ours)
-        shown = "" if share is None else f"{share:.0%}"
-        table.add_row(f"{case.kernel}.{case.name}", f"{ours:.1f}", shown, peers)
-    table.caption = (
-        f"read {limits.read_gb_per_s:.1f} GB/s, multiply-add {limits.gflop_per_s:.0f} GFLOP/s"
-    )
-    console.print(table)
-    if not claims:
-        return
-    table = report.table("Claims of the original project", ("case", "claimed", "measured"))
-    for name, numbers in claims.items():
-        table.add_row(name, f"{numbers['claimed']:.1f} x", f"{numbers['measured']:.1f} x")
-    table.add_row("fp8 KV cache", "half of bfloat16", "1 byte for 2")
-    console.print(table)
+def _tables(content: Json) -> Iterator[Table]:
+    rows = [
+        [
+            f"{case['kernel']}.{case['case']}",
+            case["us"]["ours"],
+            percent(case["share_of_limit"]),
+            ", ".join(f"{peer} {over['p50']:.2f}" for peer, over in case["speedup"].items()),
+        ]
+        for case in content["cases"]
+    ]
+    read, added = content["limits"].values()
+    note = f"read {read:.1f} GB/s, multiply-add {added:.0f} GFLOP/s"
+    columns = ("case", "us", "% of limit", "speedup over peers")
+    yield Table("Kernels, one thread", columns, rows, note)
+    if content["claims"]:
+        told = [[name, *numbers.values()] for name, numbers in content["claims"].items()]
+        told.append(["fp8 KV cache", "half of bfloat16", "1 byte for 2"])
+        yield Table("Claims of the original project", ("case", "claimed", "measured"), told)

@@ -17,6 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from ..bench import add_common, checked, display, number, scratch, some_of
+from ..figures.table import show
 from ..gateway import run as gateway, summary as gateway_summary
 from ..harness import report
 from ..harness.client import Client
@@ -25,6 +26,7 @@ from ..harness.server_process import running
 from ..peers import run as peers_run, third_party
 from . import summary as load_summary
 from .sessions import Ladder, LadderPlan, LadderResult
+from .tables import tables
 
 Json = dict[str, Any]
 Say = Callable[[str | None, int], None]
@@ -114,7 +116,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
         "gateway": asdict(gate) if "gateway" in parts else None,
     }
     content = run.content(config, **measured.parts())
-    _show(console, content)
+    show(console, tables(content))
+    run.show(content["summary"], lambda name: MEANING.get(name, ""))
     return run.finish(content)
 
 
@@ -184,62 +187,3 @@ def _rungs(text: str) -> tuple[int, ...]:
         need = f"ascending numbers from 1 to {MOST_SESSIONS}, comma-separated"
         raise ValueError(f"got {text!r}, need {need}")
     return found
-
-
-def _show(console: Console, content: Json) -> None:
-    if content["cases"]:
-        console.print(_ladder_table(content))
-    if content["gateway"]:
-        console.print(_gateway_table(content["gateway"]))
-    if content["peers"]:
-        console.print(_peers_table(content["peers"]))
-    console.print(report.summary_table(content["summary"], lambda name: MEANING.get(name, "")))
-
-
-def _ladder_table(content: Json) -> Any:
-    names = ("sessions", "speculation", "done", "p50 ms", "p95 ms", "p99 ms", "turns/s", "on/off")
-    table = report.table("Commit to first token against live sessions", names)
-    for rung in content["cases"]:
-        for mode, one in rung["modes"].items():
-            done = one["outcomes"].get("completed", 0)
-            over = report.number(rung["on_over_off"]["p95"], 3) if mode == "on" else ""
-            ttft = [report.number(one["ttft_ms"][level], 1) for level in ("p50", "p95", "p99")]
-            rate = report.number(one["turns_per_s"], 2)
-            sessions = str(rung["sessions"])
-            table.add_row(sessions, mode, f"{done}/{one['asked']}", *ttft, rate, over)
-    table.caption = f"ended: {content['stopped_by'] or 'all rungs run'}"
-    return table
-
-
-def _gateway_table(part: Json) -> Any:
-    names = ("arm", "asked for", "way", "answers", "req/s", "p50 ms", "p99 ms", "core busy")
-    table = report.table(f"Gateways before a fake expert, {part['users']} concurrent", names)
-    for one in part["arms"]:
-        wait = one["ttft_ms" if one["way"] == "stream" else "total_ms"]
-        table.add_row(
-            one["arm"],
-            one["aim"],
-            one["way"],
-            str(one["answers"]),
-            report.number(one["requests_per_s"], 0),
-            report.number(wait["p50"], 2),
-            report.number(wait["p99"], 2),
-            report.number(one["proxy_core_busy"], 2),
-        )
-    if part["litellm_absent"]:
-        table.caption = part["litellm_absent"]
-    return table
-
-
-def _peers_table(part: Json) -> Any:
-    names = ("arm", "done", "ttft p50 ms", "p95 ms", "over vLLM p50")
-    table = report.table("One workload through every server", names)
-    for name, one in part["arms"].items():
-        table.add_row(
-            name,
-            f"{one['completed']}/{one['asked']}",
-            report.number(one["ttft_ms"]["p50"], 1),
-            report.number(one["ttft_ms"]["p95"], 1),
-            report.number(one["ratio_p50"], 3),
-        )
-    return table

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from ..figures.stats import bootstrap, p50, quantile, ratio
+from ..figures.estimates import ci95
+from ..figures.stats import p50, quantile, ratio
 from .sessions import MODES, LadderResult, Mode, Turn, times
 
 Json = dict[str, Any]
@@ -46,7 +47,7 @@ def _rung(result: LadderResult, sessions: int) -> Json:
     on, off = modes["on"]["ttft_ms"], modes["off"]["ttft_ms"]
     turns = _turn_ratios(result.turns, sessions)
     over = {level: ratio(on[level], off[level]) for level in LEVELS}
-    interval = bootstrap(turns, p50, result.plan.seed)
+    interval = ci95(turns, result.plan.seed)
     return {
         "sessions": sessions,
         "modes": modes,

@@ -17,7 +17,8 @@ from typing import Any
 
 from ..bench import BenchmarkFailed
 from ..figures.answer import Answer
-from ..figures.stats import bootstrap, p50, quantile, ratio
+from ..figures.estimates import ci95
+from ..figures.stats import p50, quantile, ratio
 from ..harness.client import Client
 from ..harness.doors import Door, LiveDoor, OpenAIDoor, Said
 from ..harness.experts import RANDOM, prepare, server_config
@@ -183,7 +184,7 @@ def _arm(result: PeersResult, arm: str) -> Json:
         "completed": sum(answer.outcome == "completed" for answer in answers),
         "ttft_ms": {f"p{100 * q:.0f}": quantile(ttft, q) for q in (0.5, 0.95, 0.99)},
         "ratio_p50": p50(ratios),
-        "ratio_p50_ci95": bootstrap(ratios, p50, result.seed),
+        "ratio_p50_ci95": ci95(ratios, result.seed),
     }
 
 

@@ -21,7 +21,8 @@ from ...backends.spec import ExpertSpec
 from ...orchestrator.config.settings import Settings
 from ...orchestrator.turn.prompt import render_documents
 from ..bench import BenchmarkFailed
-from ..figures.stats import bootstrap, p50, quantile, ratio
+from ..figures.estimates import ci95
+from ..figures.stats import p50, quantile, ratio
 from ..harness.client import Client
 from ..harness.experts import RANDOM, expert_config, prepare, random_model_folder
 from ..harness.vllm_server import plain_vllm
@@ -206,7 +207,7 @@ def report(result: ThirdPartyResult) -> Json:
             for by, times in result.ttft_ms.items()
         },
         "ratios": ratios,
-        "ratio_ci95": bootstrap(ratios, p50, result.seed),
+        "ratio_ci95": ci95(ratios, result.seed),
         "errors": result.errors,
         "measurements": result.ttft_ms,
     }

@@ -21,6 +21,7 @@ from ...backends.base import GenerationParams, Message, Role
 from ...backends.errors import ExpertError
 from ..bench import BenchmarkFailed, Display, add_common, display, number, scratch
 from ..figures.stats import quantile, share
+from ..figures.table import Table, show
 from ..harness import report
 from ..harness.report import Json, Number
 from ..kernels.measure import one_thread
@@ -130,7 +131,12 @@ def run(options: argparse.Namespace, console: Console) -> int:
         },
     }
     content = run.content(config, **found, summary=_summary(found))
-    _show(console, content)
+    rows = [
+        [case["case"], *case["tokens_per_s"].values(), *case["gain"].values()]
+        for case in content["cases"]
+    ]
+    columns = ("case", *ARMS, "gain", "p10", "p90")
+    show(console, [Table("Tokens per second", columns, rows)])
     run.show(content["summary"], lambda name: MEANING.get(name, ""))
     return run.finish(content)
 
@@ -251,15 +257,3 @@ def _identical(key: str, agreements: list[Json]) -> dict[str, Number]:
     same = sum(one["identical"] for one in found)
     ties = sum(one["tie"] for one in found)
     return {key: share(same + ties, answers), f"{key}_strict": share(same, answers)}
-
-
-def _show(console: Console, content: Json) -> None:
-    table = report.table("Tokens per second", ("case", "without", "with", "gain", "p10", "p90"))
-    for case in content["cases"]:
-        rates, gain = case["tokens_per_s"], case["gain"]
-        table.add_row(
-            case["case"],
-            *(f"{rates[arm]:.1f}" for arm in ARMS),
-            *(report.number(gain[level], 2) for level in ("p50", "p10", "p90")),
-        )
-    console.print(table)

@@ -21,7 +21,8 @@ from ...orchestrator.client.events import LiveEvent
 from ...orchestrator.client.session import LiveOptions
 from ...orchestrator.events import ExpertUpdated, ResponseDone, ResponseTextDelta
 from ..bench import BenchmarkFailed
-from ..figures.stats import bootstrap, p50
+from ..figures.estimates import ci95
+from ..figures.stats import p50
 from ..harness import engines
 from ..harness.server_process import running
 from ..harness.vllm_server import plain_vllm
@@ -90,7 +91,7 @@ class StartResult:
             "question": QUESTION,
             **asdict(self),
             "hidden_share": self.hidden(),
-            "hidden_share_ci95": bootstrap(self.hidden(), p50, self.plan.seed),
+            "hidden_share_ci95": ci95(self.hidden(), self.plan.seed),
         }
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from ...backends.machine.memory import memory_levels
 from ...orchestrator.client.client import LiveClient
 from ...orchestrator.errors import LiveMindError
-from ..figures.stats import p50, p95
+from ..figures.stats import mean, p50, p95
 from ..harness import engines
 from ..harness.server_process import running
 
@@ -113,7 +113,7 @@ class StressResult:
             f"pool.{name}.memory_share.max": self.most_memory_share,
             f"pool.{name}.pss_gib.max": self.most_pss / 2**30,
             f"pool.{name}.kills": self.kills,
-            f"pool.{name}.tries_per_request": _mean([one.tries for one in self.asked]),
+            f"pool.{name}.tries_per_request": mean([one.tries for one in self.asked]),
             f"pool.{name}.loads": loads,
             f"pool.{name}.wait_ms.p50": p50(times),
             f"pool.{name}.wait_ms.p95": p95(times),
@@ -242,7 +242,3 @@ async def _kill(result: StressResult, pid: int, rng: random.Random) -> None:
             with suppress(ProcessLookupError):
                 os.kill(rng.choice(alive), signal.SIGKILL)
                 result.kills += 1
-
-
-def _mean(values: list[int]) -> float | None:
-    return sum(values) / len(values) if values else None

@@ -11,14 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from ..bench import BenchmarkFailed
+from ..figures.table import Table
 from ..harness import report
 from . import outputs
-from .differences import Comparison, Difference, compare
+from .differences import Comparison, compare
 from .reports import read
-from .short import short
 
 _STYLES = {"better": "green", "worse": "red"}
 
@@ -54,26 +53,17 @@ def run(options: argparse.Namespace, console: Console) -> int:
 def _show(console: Console, found: Comparison) -> None:
     for warning in found.warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
-    table = report.table("", ("number", "A", "B", "B - A", "95 % of it", "verdict"))
+    known = [one for one in found.differences if one.difference is not None]
+    rows = [(one.key, one.a, one.b, one.difference, one.bounds, one.verdict) for one in known]
+    columns = ("number", "A", "B", "B - A", "95 % of it", "verdict")
+    table = Table("", columns, rows).printed()
     table.columns[0].no_wrap, table.columns[0].overflow = False, "fold"
-    for one in found.differences:
-        if one.difference is not None:
-            _add(table, one)
+    for row, one in zip(table.rows, known, strict=True):
+        row.style = _STYLES.get(one.verdict)
     console.print(table)
     console.print(found.told(), markup=False, highlight=False)
     for line in _reasons(found):
         console.print(line, style="dim", markup=False, highlight=False)
-
-
-def _add(table: Table, one: Difference) -> None:
-    spread = one.interval
-    table.add_row(
-        one.key,
-        *("?" if value is None else short(value) for value in (one.a, one.b, one.difference)),
-        f"{short(spread.low)} to {short(spread.high)}" if spread else "",
-        one.verdict,
-        style=_STYLES.get(one.verdict),
-    )
 
 
 def _reasons(found: Comparison) -> Iterator[str]:

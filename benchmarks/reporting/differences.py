@@ -14,12 +14,12 @@ from importlib import import_module
 from typing import Literal
 
 from ..bench import UsageError
+from ..figures.estimates import LEVEL, ROUNDS, Interval, Sample, difference, shared_units
 from ..harness.experts import RANDOM_PARAMS
-from .estimates import LEVEL, ROUNDS, Interval, Sample, difference, shared_units
 from .reports import Json, Report
 
 SCHEMA = "livemind.bench-compare/1"
-SAMPLES = {"ttft": "ttft_samples", "load": "load_samples"}
+SAMPLES = {"ttft": "ttft.samples", "load": "load.samples"}
 """Benchmark -> module whose ``samples(content)`` knows what is behind its summary."""
 PAIRED_SHARE = 0.8
 """Runs are paired where each has at least this share of its conversations in common."""
@@ -59,6 +59,11 @@ class Difference:
     paired: bool | None
     verdict: Verdict
     why: str = ""
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The interval's ends."""
+        return None if self.interval is None else (self.interval.low, self.interval.high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +137,7 @@ def samples_of(report: Report) -> dict[str, Sample]:
     """
     if report.name not in SAMPLES or "turns" not in report.content:
         return {}
-    module = import_module(f".{SAMPLES[report.name]}", __package__)
+    module = import_module(f"..{SAMPLES[report.name]}", __package__)
     try:
         found: dict[str, Sample] = module.samples(report.content)
     except (KeyError, TypeError, ValueError) as exc:

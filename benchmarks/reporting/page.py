@@ -14,13 +14,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..bench import BenchmarkFailed
-from ..names import BENCHES, MEANINGS
+from ..figures.estimates import interval
+from ..figures.table import Table, cell, short
+from ..names import BENCHES, MEANINGS, TABLES
 from .charts.style import DARK, Chart, variable
 from .differences import Comparison, samples_of
-from .estimates import interval
 from .reports import Json, Report
-from .short import short
-from .ttft_tables import Table, failures, tables
 
 RAW_CHARACTERS = 200_000
 _HERE = Path(__file__).parent
@@ -96,14 +95,23 @@ def _section(report: Report, charts: Sequence[Chart]) -> Section:
         list(_summary(report, known)),
         [key for key in report.summary if key not in known],
         [(chart, Markup(chart.svg())) for chart in charts],
-        tables(content) if _has_arms(content) else [],
-        "" if _has_arms(content) else _raw(content),
+        _tables(content),
+        "" if _has_turns(content) else _raw(content),
     )
 
 
-def _has_arms(content: Json) -> bool:
+def _has_turns(content: Json) -> bool:
     """Whether this is a ttft report with turns; that of its self-check has none."""
     return content["name"] == "ttft" and "turns" in content
+
+
+def _tables(content: Json) -> list[Table]:
+    """Return the tables that the benchmark prints, and what a page has room for besides."""
+    if content["name"] not in TABLES:
+        return []
+    module = import_module(f"..{TABLES[content['name']]}", __package__)
+    found: list[Table] = module.tables(content)
+    return found
 
 
 def _problems(content: Json) -> Iterator[str]:
@@ -116,8 +124,8 @@ def _problems(content: Json) -> Iterator[str]:
     load, cores = content["machine"].get("load_average_1m"), content["machine"].get("cores")
     if load and cores and load > 0.5 * cores:
         yield f"The machine was busy when the run began: load {load:.1f} on {cores} cores."
-    if _has_arms(content):
-        yield from failures(content)
+    if _has_turns(content):
+        yield from import_module("..ttft.tables", __package__).failures(content)
         return
     rows = [row for row in content.get("turns") or () if "outcome" in row]
     lost = Counter(row["outcome"] for row in rows if row["outcome"] != "completed")
@@ -157,18 +165,16 @@ def _told(values: Mapping[str, object]) -> list[tuple[str, str]]:
 def _text(value: object) -> str:
     if value is None:
         return "none"
-    if isinstance(value, float):
-        return short(value)
     if isinstance(value, list) and not any(isinstance(one, dict | list) for one in value):
         return ", ".join(map(str, value))
-    return json.dumps(value) if isinstance(value, dict | list) else str(value)
+    return json.dumps(value) if isinstance(value, dict | list) else cell(value)
 
 
 def _summary(report: Report, known: Mapping[str, float]) -> Iterator[SummaryRow]:
     behind, meaning = samples_of(report), _meaning(report.name)
     for key, value in known.items():
         found = interval(behind[key]) if key in behind else None
-        told = f"{short(found.low)} to {short(found.high)}" if found else ""
+        told = cell((found.low, found.high)) if found else ""
         yield SummaryRow(key, short(value), told, meaning(key))
 
 

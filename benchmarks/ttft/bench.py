@@ -18,20 +18,23 @@ from rich.console import Console
 from ...backends.machine.processor import this_processor
 from ...backends.machine.speeds import measured_speeds
 from ..bench import BenchmarkFailed, Display, display, scratch
+from ..figures.answer import Json
 from ..figures.measure import distribution
+from ..figures.table import show
 from ..harness import report
 from ..harness.client import Client
 from ..harness.doors import OpenAIDoor
 from ..harness.loop_watch import Ticks, watch_loop
 from ..harness.targets import Targets
 from ..workload.plan import Plan
-from . import show
 from .interference import Interference
+from .meaning import is_shown, meaning
 from .options import UNKNOWN_SERVER, Wanted, add_arguments, wanted
 from .quick import interference_cases, quick_summary
 from .run import TtftRun
 from .self_check import self_check
-from .summary import Json, ablation_summary, report_cases, report_turns
+from .summary import ablation_summary, report_cases, report_turns
+from .tables import failures, tables
 from .targets import OwnServers, is_livemind, livemind_doors
 
 __all__ = ["add_arguments", "run"]
@@ -54,11 +57,15 @@ def run(options: argparse.Namespace, console: Console) -> int:
     parts = measured.parts(choice)
     if parts is None:
         return run.finish({"summary": {}})
-    show.show(console, run.content(choice.config(), **parts))
+    content = run.content({**choice.config(), "cold_cache": measured.cold_cache}, **parts)
+    show(console, tables(content))
+    for failed in failures(content):
+        console.print(f"failed: {failed}", style="red", markup=False, highlight=False)
+    summary = content["summary"]
+    run.show({key: summary[key] for key in summary if is_shown(key, content)}, meaning)
     if not run.interrupted and run.failure is None and (silent := list(unanswered(parts))):
         run.fail(f"no finished turn: {'; '.join(silent)}")
-    config = {**choice.config(), "cold_cache": measured.cold_cache}
-    return run.finish(run.content(config, **parts))
+    return run.finish({**content, "failure": run.failure})
 
 
 def unanswered(content: Json) -> Iterator[str]:
@@ -93,7 +100,9 @@ class Measured:
         streams = interference_cases(self.interference.results) if self.interference else []
         turns = report_turns(results)
         is_quick = choice.options.quick
-        summary = quick_summary(results, cases, streams) if is_quick else ablation_summary(cases)
+        summary = (
+            quick_summary(cases, turns, streams) if is_quick else ablation_summary(cases, turns)
+        )
         if self.self_check is not None:
             summary |= self.self_check["summary"]
         return {
@@ -202,5 +211,7 @@ async def _elsewhere(choice: Wanted, client: Client) -> Targets:
 def _self_check(choice: Wanted, console: Console) -> int:
     run = report.Run("ttft-self-check", choice.options, console)
     checked = asyncio.run(self_check(choice.turns, console))
-    show.show_self_check(console, checked)
-    return run.finish({**run.content({"answers": choice.turns}, **checked), "seed": None})
+    content = {**run.content({"answers": choice.turns}, **checked), "seed": None}
+    show(console, tables(content))
+    run.show(content["summary"], meaning)
+    return run.finish(content)

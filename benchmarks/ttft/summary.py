@@ -1,43 +1,28 @@
-"""From answers to numbers: cases for the report and the flat summary. Pure.
+"""From turns to numbers: cases for the report and the flat summary. Pure.
 
-A ratio is paired: the arm's time over the reference's time of the same turn. Only completed answers
-of the asked expert to prompts at least as long have one; the others are counted beside it.
+Everything is computed from the rows that the report keeps. A ratio is paired: the arm's time over
+the reference's time of the same turn. Only completed answers of the asked expert to prompts at
+least as long have one; the others are counted beside it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
 
-from ..figures.answer import OUTCOMES, Answer
-from ..figures.identity import VERDICTS, Verdict, identical_share
-from ..figures.measure import (
-    STAGES,
-    Slo,
-    distribution,
-    first_sentence_ms,
-    gaps_ms,
-    leads_ms,
-    ledger_tokens,
-    row,
-    tokens_per_s,
-    total,
-    tpot_ms,
-)
-from ..figures.stats import bootstrap, p50, ratio, share
-from ..figures.turns import BlockResult, CaseResult, Turn, misrouted
-from ..workload.arms import ARMS, REFERENCES, Arm
+from ..figures.answer import OUTCOMES, Json
+from ..figures.estimates import ci95
+from ..figures.identity import VERDICTS
+from ..figures.measure import STAGES, Slo, distribution, gaps_ms, row, total
+from ..figures.stats import ratio, share
+from ..figures.turns import CaseResult, Turn
+from ..workload.arms import ARMS, REFERENCES
+from .samples import adopted, cost, paired, ratio_turns, same_work, samples
 
-Json = dict[str, Any]
 Number = float | None
-Pair = tuple[Turn, Answer]
-LESS_WORK = 0.05
-"""A prompt that is shorter than the reference's by more than this share is not the same work.
-
-A longer one is: what an arm puts into its prompt is its own cost."""
 ALONE = "no other expert shares this one's tokenizer"
+_TIMES = ("ttft_ms", "first_sentence_ms", "tpot_ms", "e2e_ms", "tokens_per_s", "server_ttft_ms")
 
 
 def report_cases(
@@ -49,175 +34,131 @@ def report_cases(
 
 def report_turns(results: Iterable[CaseResult]) -> list[Json]:
     """Return one row per turn, in the order of asking within each case."""
-    return [
-        row(one.case.name, block.block.index, one.case.expert.expert_id, turn)
-        for one in results
-        for block in one.blocks
-        for turn in block.turns
-    ]
+    return [told for one in results for _, told in _told(one)]
 
 
-def ablation_summary(cases: Sequence[Json]) -> dict[str, Number]:
+def ablation_summary(cases: Sequence[Json], turns: Sequence[Json]) -> dict[str, Number]:
     """Return the summary in the names of DESIGN §6: every arm over A and over L, per case.
 
     ``ttft.identical_share`` without a suffix covers all cases.
     """
-    found: dict[str, Number] = {}
-    for case in cases:
-        suffix = case["suffix"]
-        for reference in REFERENCES[:2]:
-            for arm in ARMS:
-                if arm == reference:
-                    continue
-                pair = case["pairs"].get(reference, {}).get(arm)
-                for level in ("p50", "p95"):
-                    key = f"ttft.{arm}_over_{reference}.{level}{suffix}"
-                    found[key] = pair and pair["ratio"][level]
-            draft = case["pairs"].get(reference, {}).get("E")
-            key = f"ttft.E_adopted_over_{reference}.p50{suffix}"
-            found[key] = draft and draft["ratio_adopted"]["p50"]
+    behind = samples({"cases": cases, "turns": turns})
+    keys = [f"{key}{case['suffix']}" for case in cases for key in _keys()]
+    keys += ["ttft.identical_share", "ttft.identical_share_strict"]
+    found = {key: behind[key].value() if key in behind else None for key in keys}
+    elsewhere = ("harness.error_ms.p50", "harness.error_ms.p99", "harness.vs_third_party.p50")
+    return found | dict.fromkeys(elsewhere)
+
+
+def _keys() -> Iterator[str]:
+    for reference in REFERENCES[:2]:
         for arm in ARMS:
-            one = case["arms"].get(arm)
-            for level in ("p50", "p95"):
-                found[f"ttft.ms.{arm}.{level}{suffix}"] = one and one["ttft_ms"][level]
-            if ARMS[arm].door == "live":
-                multiplier = one and one["cost_multiplier"]
-                found[f"waste.cost_multiplier.{arm}{suffix}"] = multiplier
-        drafts = case["arms"].get("E")
-        found[f"draft.adopted_share.E{suffix}"] = drafts and drafts["drafts"]["adopted_share"]
-    found |= _identical(cases)
-    found |= dict.fromkeys(("harness.error_ms.p50", "harness.error_ms.p99"))
-    found["harness.vs_third_party.p50"] = None
-    return found
+            for level in ("p50", "p95") if arm != reference else ():
+                yield f"ttft.{arm}_over_{reference}.{level}"
+        yield f"ttft.E_adopted_over_{reference}.p50"
+    for arm in ARMS:
+        for level in ("p50", "p95"):
+            yield f"ttft.ms.{arm}.{level}"
+        if ARMS[arm].door == "live":
+            yield f"waste.cost_multiplier.{arm}"
+    yield "draft.adopted_share.E"
 
 
-def _identical(cases: Iterable[Json]) -> dict[str, Number]:
-    """Return the share of identical answers, against the best reference that was asked."""
-    counted: list[Verdict] = []
-    for case in cases:
-        for pairs in list(case["pairs"].values())[:1]:
-            for pair in pairs.values():
-                for verdict in VERDICTS:
-                    counted += [verdict] * pair[verdict]
-    return {
-        "ttft.identical_share": identical_share(counted),
-        "ttft.identical_share_strict": identical_share(counted, strict=True),
-    }
+def _told(result: CaseResult) -> list[tuple[Turn, Json]]:
+    """Return every turn of a case with its row."""
+    name, expert_id = result.case.name, result.case.expert.expert_id
+    return [
+        (turn, row(name, block.block.index, expert_id, turn))
+        for block in result.blocks
+        for turn in block.turns
+    ]
 
 
 def _case(result: CaseResult, slo: Slo, *, overlap: bool, seed: int) -> Json:
-    case, blocks = result.case, result.blocks
-    expert_id = case.expert.expert_id
+    case, blocks, told = result.case, result.blocks, _told(result)
     asked_for = dict.fromkeys(arm for block in blocks for arm in block.block.arms)
-    arms = [arm for arm in asked_for if case.asks(arm)]
-    order = [*ARMS, *(arm.id for arm in arms)]
-    arms.sort(key=lambda arm: order.index(arm.id))
-    asked = {arm: [t for b in blocks for t in b.turns if t.arm == arm] for arm in arms}
-    spans = {
-        arm: sum(b.spans_s.get(arm.id, 0.0) for b in blocks) if overlap else None for arm in arms
-    }
+    arms = [arm.id for arm in asked_for if case.asks(arm)]
+    order = [*ARMS, *arms]
+    arms.sort(key=order.index)
+    spans = {arm: sum(b.spans_s.get(arm, 0.0) for b in blocks) if overlap else None for arm in arms}
+    asked = {arm: [one for _, one in told if one["arm"] == arm] for arm in arms}
     return {
         "name": case.name,
         "suffix": case.suffix,
-        "expert": expert_id,
+        "expert": case.expert.expert_id,
         "label": case.expert.label,
         "random_weights": case.expert.random_weights,
         "cadence": case.cadence,
         "documents_tokens": case.documents_tokens,
         "not_asked": {arm.id: ALONE for arm in asked_for if not case.asks(arm)},
-        "arms": {arm.id: arm_figures(asked[arm], expert_id, slo, spans[arm]) for arm in arms},
+        "arms": {arm: arm_figures(asked[arm], slo, spans[arm]) for arm in arms},
         "pairs": {
-            name: {
-                arm.id: _pairs(blocks, name, arm, expert_id, seed) for arm in arms if arm.id != name
-            }
+            name: {arm: _pairs(told, name, arm, seed) for arm in arms if arm != name}
             for name in REFERENCES
-            if any(arm.id == name for arm in arms)
+            if name in arms
         },
     }
 
 
-def arm_figures(turns: Sequence[Turn], expert_id: str, slo: Slo, span_s: float | None) -> Json:
+def arm_figures(turns: Sequence[Json], slo: Slo, span_s: float | None) -> Json:
     """Return the figures of one arm; ``span_s`` = time it took where turns overlap, else None."""
-    answers = [turn.answer for turn in turns]
-    done = [answer for answer in answers if answer.outcome == "completed"]
-    outcomes = Counter(answer.outcome for answer in answers)
-    good = sum(map(slo.met_by, answers)) if slo.given else None
-    tokens = [ledger_tokens(answer) for answer in done]
-    generated = total([answer.completion_tokens for answer in done])
-    leads = [leads_ms(answer) for answer in done]
-    adopted = sum(bool(answer.draft_adopted) for answer in done)
+    done = [one for one in turns if one["outcome"] == "completed"]
+    outcomes = Counter(one["outcome"] for one in turns)
+    good = sum(map(slo.met_by, turns)) if slo.given else None
+    taken = sum(map(adopted, done))
+    cached = [one["cached_tokens"] for one in done]
+    prompts = [one["prompt_tokens"] for one in done]
+    shares = [ratio(*both) for both in zip(cached, prompts, strict=True)]
+    times = {name: distribution(one[name] for one in done) for name in _TIMES}
     return {
         "asked": len(turns),
         **{name: outcomes[name] for name in OUTCOMES},
-        "misrouted": sum(misrouted(turn, expert_id) for turn in turns),
-        "errors": sorted({answer.error for answer in answers if answer.error is not None}),
-        "ttft_ms": distribution(answer.ttft_ms for answer in done),
-        "first_sentence_ms": distribution(map(first_sentence_ms, done)),
-        "itl_ms": distribution(gap for answer in done for gap in gaps_ms(answer)),
-        "tpot_ms": distribution(map(tpot_ms, done)),
-        "e2e_ms": distribution(answer.e2e_ms for answer in done),
-        "tokens_per_s": distribution(map(tokens_per_s, done)),
-        "server_ttft_ms": distribution(answer.server_ttft_ms for answer in done),
-        "throughput_tokens_per_s": ratio(generated, span_s),
-        "goodput_share": None if good is None else share(good, len(answers)),
+        "misrouted": sum(one["misrouted"] for one in turns),
+        "errors": sorted({one["error"] for one in turns if one["error"] is not None}),
+        **times,
+        "itl_ms": distribution(gaps_ms(done)),
+        "throughput_tokens_per_s": ratio(total([one["completion_tokens"] for one in done]), span_s),
+        "goodput_share": None if good is None else share(good, len(turns)),
         "goodput_per_s": None if good is None else ratio(good, span_s),
-        "lead_ms": {stage: distribution(lead[stage] for lead in leads) for stage in STAGES},
-        **_prompts(done),
+        "lead_ms": {stage: distribution(one["lead_ms"][stage] for one in done) for stage in STAGES},
+        "prompt_tokens_p50": distribution(prompts)["p50"],
+        "cached_tokens_p50": distribution(cached)["p50"],
+        "cached_tokens_max": max((n for n in cached if n is not None), default=None),
+        "cached_share_p50": distribution(shares)["p50"],
         "drafts": {
-            "made": sum(len(answer.of_type("draft.created")) for answer in done),
-            "adopted": adopted,
-            "discarded": sum(len(answer.of_type("draft.discarded")) for answer in done),
-            "adopted_share": share(adopted, len(done)),
+            "made": sum(one["drafts"]["made"] for one in done),
+            "adopted": taken,
+            "discarded": sum(one["drafts"]["discarded"] for one in done),
+            "adopted_share": share(taken, len(done)),
         },
         "tokens": {
-            name: total([book[name] for book in tokens])
+            name: total([one["tokens"][name] for one in done])
             for name in ("speculated", "adopted", "wasted")
         },
-        "cost_multiplier": _cost(done),
+        "cost_multiplier": cost(done).value(),
     }
 
 
-def _prompts(done: Sequence[Answer]) -> Json:
-    cached = _known(answer.cached_tokens for answer in done)
-    shares = (ratio(answer.cached_tokens, answer.prompt_tokens) for answer in done)
-    return {
-        "prompt_tokens_p50": p50(_known(answer.prompt_tokens for answer in done)),
-        "cached_tokens_p50": p50(cached),
-        "cached_tokens_max": max(cached, default=None),
-        "cached_share_p50": p50(_known(shares)),
-    }
-
-
-def _cost(done: Iterable[Answer]) -> Number:
-    """Return the tokens computed in all over those a plain server would have computed."""
-    spent = plain = 0.0
-    for answer in done:
-        multiplier = (answer.ledger or {}).get("cost_multiplier")
-        if multiplier is not None and answer.prompt_tokens is not None:
-            alone = answer.prompt_tokens + (answer.completion_tokens or 0)
-            spent, plain = spent + multiplier * alone, plain + alone
-    return ratio(spent, plain)
-
-
-def _pairs(
-    blocks: Sequence[BlockResult], reference: str, arm: Arm, expert_id: str, seed: int
-) -> Json:
-    pairs = _completed(blocks, reference, arm)
-    same = [p for p in pairs if not misrouted(p[0], expert_id) and _same_work(p[0].answer, p[1])]
+def _pairs(told: Sequence[tuple[Turn, Json]], reference: str, arm: str, seed: int) -> Json:
+    rows = [one for _, one in told]
+    pairs = paired(rows, arm, reference)
     ratios: dict[bool, list[float]] = {True: [], False: []}
-    for turn, base in same:
-        value = ratio(turn.answer.ttft_ms, base.ttft_ms)
-        if value is not None:
-            ratios[bool(turn.answer.draft_adopted)].append(value)
+    for one, value in ratio_turns(rows, arm, reference):
+        ratios[adopted(one)].append(value)
     every = ratios[True] + ratios[False]
-    compared = [(turn, turn.answer.comparison) for turn, _ in pairs if turn.answer.comparison]
+    kept = {id(one) for one, _ in pairs}
+    compared = [
+        (turn, turn.answer.comparison)
+        for turn, one in told
+        if id(one) in kept and turn.answer.comparison
+    ]
     verdicts = Counter(comparison.verdict for _, comparison in compared)
     return {
         "pairs": len(pairs),
-        "other_work": len(pairs) - len(same),
+        "other_work": sum(not same_work(one, base) for one, base in pairs),
         "ratios": every,
         "ratio": distribution(every),
-        "ratio_p50_ci95": bootstrap(every, p50, seed),
+        "ratio_p50_ci95": ci95(every, seed),
         "ratio_adopted": distribution(ratios[True]),
         "ratio_not_adopted": distribution(ratios[False]),
         **{verdict: verdicts[verdict] for verdict in VERDICTS},
@@ -228,25 +169,3 @@ def _pairs(
             if c.verdict != "identical"
         ],
     }
-
-
-def _completed(blocks: Sequence[BlockResult], reference: str, arm: Arm) -> list[Pair]:
-    """Return the turns of an arm with the reference's answer, where both are complete."""
-    found = []
-    for block in blocks:
-        answers = block.answers()
-        for turn in block.turns:
-            base = answers.get((reference, turn.conversation, turn.turn))
-            if turn.arm == arm and base and base.outcome == turn.answer.outcome == "completed":
-                found.append((turn, base))
-    return found
-
-
-def _same_work(one: Answer, reference: Answer) -> bool:
-    if one.prompt_tokens is None or reference.prompt_tokens is None:
-        return True
-    return one.prompt_tokens >= (1.0 - LESS_WORK) * reference.prompt_tokens
-
-
-def _known(values: Iterable[float | None]) -> list[float]:
-    return [value for value in values if value is not None]

@@ -68,7 +68,7 @@ def content(
         "cases": cases,
         "turns": report_turns(results),
         "interference": [],
-        "summary": ablation_summary(cases),
+        "summary": ablation_summary(cases, report_turns(results)),
     }
     again: Json = json.loads(json.dumps(found))
     return again

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..estimates import interval, quantile_sample
+from ...figures.estimates import interval, quantile_sample
 from ..reports import Json
 from .shared import Line, line
 from .style import Chart

@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from ..short import short
+from ...figures.table import short
 from .style import DASHES, FAINT, PAPER, RULE, color, entitle, spread
 
 LABEL_CHARACTERS = 26

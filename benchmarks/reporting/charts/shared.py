@@ -13,7 +13,7 @@ from math import inf
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from ..short import short
+from ...figures.table import short
 from .placing import (
     beside_rule,
     labels,

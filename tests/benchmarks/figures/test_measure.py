@@ -35,10 +35,14 @@ ANSWER = _answer(
 )
 
 
+def _row(answer: Answer) -> dict[str, Any]:
+    return row("case", 0, "x", Turn(E, 0, 0, 0, "why?", 0.2, answer))
+
+
 def test_times_of_a_turn_follow_the_formulas() -> None:
     assert ANSWER.ttft_ms == pytest.approx(100.0)
     assert ANSWER.e2e_ms == pytest.approx(500.0)
-    assert gaps_ms(ANSWER) == pytest.approx([100.0, 200.0])
+    assert gaps_ms([_row(ANSWER)]) == pytest.approx([100.0, 200.0])
     assert tpot_ms(ANSWER) == pytest.approx(300.0 / 6)
     assert tokens_per_s(ANSWER) == pytest.approx(14.0)
     assert first_sentence_ms(ANSWER) == pytest.approx(200.0)
@@ -75,12 +79,12 @@ def test_piece_without_text_is_no_first_token() -> None:
     ],
 )
 def test_slo_needs_every_limit(slo: Slo, met: bool) -> None:
-    assert slo.met_by(ANSWER) is met
+    assert slo.met_by(_row(ANSWER)) is met
 
 
 def test_slo_is_not_met_by_failures_and_unknown_times() -> None:
-    assert not Slo(1000.0).met_by(replace(ANSWER, outcome="failed"))
-    assert not Slo(None, 1000.0).met_by(replace(ANSWER, completion_tokens=None))
+    assert not Slo(1000.0).met_by(_row(replace(ANSWER, outcome="failed")))
+    assert not Slo(None, 1000.0).met_by(_row(replace(ANSWER, completion_tokens=None)))
 
 
 def test_books_add_prefill_and_drafts() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from livemind.benchmarks.figures.stats import bootstrap, p50, quantile, ratio, share
+from livemind.benchmarks.figures.stats import quantile, ratio, share
 
 
 @pytest.mark.parametrize(
@@ -25,15 +25,3 @@ def test_unknown_is_none_never_zero() -> None:
 def test_quantile_outside_0_to_1_is_refused() -> None:
     with pytest.raises(ValueError, match="q: got 95"):
         quantile([1.0], 95)
-
-
-def test_bootstrap_interval_holds_the_median_and_is_seeded() -> None:
-    values = [float(n) for n in range(1, 30)]
-    interval = bootstrap(values, p50, seed=1)
-    assert interval is not None
-    assert interval[0] < 15.0 < interval[1]
-    assert interval == bootstrap(values, p50, seed=1)
-
-
-def test_bootstrap_two_values_is_unknown() -> None:
-    assert bootstrap([1.0, 2.0], p50, seed=1) is None

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
+from livemind.benchmarks.figures.table import short
 from livemind.benchmarks.reporting.charts.shared import (
     Bar,
     Line,
@@ -18,7 +19,6 @@ from livemind.benchmarks.reporting.charts.shared import (
 )
 from livemind.benchmarks.reporting.charts.style import DARK, SERIES, Chart, spread
 from livemind.benchmarks.reporting.charts.waterfall import Row, waterfall
-from livemind.benchmarks.reporting.short import short
 
 
 def _texts(chart: Chart) -> list[str]:

@@ -14,9 +14,9 @@ from rich.console import Console
 
 from livemind.benchmarks import cli
 from livemind.benchmarks.bench import UsageError
+from livemind.benchmarks.figures.table import short
 from livemind.benchmarks.names import BENCHES
 from livemind.benchmarks.reporting import outputs
-from livemind.benchmarks.reporting.short import short
 
 from ..ttft_content import content
 

@@ -106,8 +106,8 @@ async def test_quick_every_turn_completes_identically_and_faster(
     results = list(run.results.values())
     cases = report_cases(results, Slo(), overlap=False, seed=1)
     streams = interference_cases(interference.results)
-    summary = quick_summary(results, cases, streams)
     rows = report_turns(results)
+    summary = quick_summary(cases, rows, streams)
     assert {row["error"] for row in rows} == {None}
     assert {row["outcome"] for row in rows} == {"completed"}
     arms = cases[0]["arms"]
@@ -159,7 +159,7 @@ async def test_ablation_retrieving_arms_are_judged_on_the_documents_they_found(
     (case,) = report_cases(run.results.values(), Slo(), overlap=False, seed=1)
     rows = report_turns(run.results.values())
     assert {(row["outcome"], row["error"]) for row in rows} == {("completed", None)}
-    summary = ablation_summary([case])
+    summary = ablation_summary([case], rows)
     assert summary["ttft.identical_share"] == 1.0
     for arm in "BCDEFP":
         pair = case["pairs"]["A"][arm]

@@ -86,7 +86,7 @@ async def _quick(
     results = list(run.results.values())
     found = report_cases(results, Slo(), overlap=False, seed=1)
     streams = interference_cases(interference.results)
-    return [*found, *streams], quick_summary(results, found, streams), run
+    return [*found, *streams], quick_summary(found, report_turns(results), streams), run
 
 
 async def _ablation(
@@ -97,7 +97,7 @@ async def _ablation(
     run = await _run(server, replace(SHORT, blocks=blocks, **changed))
     overlap = run.plan.arrivals.overlap
     cases = report_cases(run.results.values(), Slo(10_000.0), overlap=overlap, seed=1)
-    return cases[0], ablation_summary(cases), run
+    return cases[0], ablation_summary(cases, report_turns(run.results.values())), run
 
 
 # ---- quick

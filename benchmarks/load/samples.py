@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .estimates import Counts, Floats, Sample, quantile_sample
-from .reports import Json
+from ..figures.answer import Json
+from ..figures.estimates import Counts, Floats, Sample, quantile_sample
 
 LEVELS = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 _MODES = ("on", "off")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
+from ..figures.answer import Json
+from ..figures.estimates import Sample, quantile_sample, ratio_sample
 from ..figures.stats import ratio
-from ..ttft.summary import LESS_WORK
-from .estimates import Sample, quantile_sample, ratio_sample
-from .reports import Json
 
+LESS_WORK = 0.05
+"""A prompt that is shorter than the reference's by more than this share is not the same work.
+
+A longer one is: what an arm puts into its prompt is its own cost."""
 LEVELS = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 Unit = tuple[str, int, int]
 
@@ -20,27 +23,28 @@ def samples(content: Json) -> dict[str, Sample]:
     found: dict[str, Sample] = {}
     for case in content["cases"]:
         rows = [row for row in turns if row["case"] == case["name"]]
-        found |= _case(case, rows, content["arms"])
+        found |= _case(case, rows)
     judged = [row for row in turns if row.get("verdict") is not None]
     return found | _identical(judged, "")
 
 
-def ratio_turns(rows: Sequence[Json], arm: str, reference: str) -> list[tuple[Json, float]]:
+def paired(rows: Iterable[Json], arm: str, reference: str) -> list[tuple[Json, Json]]:
+    """Return the turns of an arm with the reference's, where both are complete."""
+    done = [row for row in rows if row["outcome"] == "completed"]
+    bases = {place(row): row for row in done if row["arm"] == reference}
+    return [(row, bases[place(row)]) for row in done if row["arm"] == arm and place(row) in bases]
+
+
+def ratio_turns(rows: Iterable[Json], arm: str, reference: str) -> list[tuple[Json, float]]:
     """Return the turns of an arm that have a ratio, with it: the paired ones of the same work."""
-    by_turn = {
-        (row["block"], row["conversation"], row["turn"]): row
-        for row in rows
-        if row["arm"] == reference and row["outcome"] == "completed"
-    }
-    found = []
-    for row in rows:
-        base = by_turn.get((row["block"], row["conversation"], row["turn"]))
-        if row["arm"] != arm or row["outcome"] != "completed" or base is None:
-            continue
-        value = ratio(row["ttft_ms"], base["ttft_ms"])
-        if value is not None and not row["misrouted"] and _same_work(row, base):
-            found.append((row, value))
-    return found
+    both = [(row, base) for row, base in paired(rows, arm, reference) if same_work(row, base)]
+    told = ((row, ratio(row["ttft_ms"], base["ttft_ms"])) for row, base in both)
+    return [(row, value) for row, value in told if value is not None]
+
+
+def place(row: Json) -> tuple[int, int, int]:
+    """Return what names a turn in every arm of its case."""
+    return row["block"], row["conversation"], row["turn"]
 
 
 def unit(row: Json) -> Unit:
@@ -50,10 +54,22 @@ def unit(row: Json) -> Unit:
 
 def adopted(row: Json) -> bool:
     """Whether the answer began as a draft."""
-    return row["drafts"]["adopted_tokens"] is not None
+    return bool(row["drafts"]["adopted_tokens"])
 
 
-def _case(case: Json, rows: Sequence[Json], arms: Mapping[str, Json]) -> dict[str, Sample]:
+def same_work(row: Json, base: Json) -> bool:
+    """Whether a turn was answered by the asked expert, from a prompt at least as long."""
+    one, other = row["prompt_tokens"], base["prompt_tokens"]
+    shorter = one is not None and other is not None and one < (1.0 - LESS_WORK) * other
+    return not row["misrouted"] and not shorter
+
+
+def cost(rows: Iterable[Json]) -> Sample:
+    """Tokens computed in all over those that a plain server would have computed."""
+    return _cost(unit, rows)
+
+
+def _case(case: Json, rows: Sequence[Json]) -> dict[str, Sample]:
     suffix = case["suffix"]
     found: dict[str, Sample] = {}
     units = _conversations(rows)
@@ -66,7 +82,7 @@ def _case(case: Json, rows: Sequence[Json], arms: Mapping[str, Json]) -> dict[st
                 found[key] = _quantile(units, told, q)
                 key = f"ttft.{arm}_adopted_over_{over}.{level}{suffix}"
                 found[key] = _quantile(units, [one for one in told if adopted(one[0])], q)
-    for arm in arms:
+    for arm in case["arms"]:
         done = [r for r in rows if r["arm"] == arm and r["outcome"] == "completed"]
         times = [(r, r["ttft_ms"]) for r in done if r["ttft_ms"] is not None]
         for level, q in LEVELS.items():
@@ -137,8 +153,3 @@ def _identical(rows: Sequence[Json], suffix: str) -> dict[str, Sample]:
             units, rows, lambda row: row["verdict"] == "identical"
         ),
     }
-
-
-def _same_work(row: Json, base: Json) -> bool:
-    one, other = row["prompt_tokens"], base["prompt_tokens"]
-    return one is None or other is None or one >= (1.0 - LESS_WORK) * other

@@ -2,6 +2,7 @@
 
 A *unit* is what is drawn: a conversation, with all its values. Every estimate takes how often each
 value was drawn and computes all rounds at once.
+``scipy.stats.bootstrap`` hands out places of single values: units would have to be counted again.
 Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 8 and 13
 (percentile intervals, units that belong together).
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from math import ceil, log
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,6 +129,22 @@ def interval(sample: Sample, seed: int = 0) -> Interval | None:
     draws = _draws(len(units), np.random.default_rng(seed))
     found = _percentiles(sample.estimate(_per_value(sample, units, draws)), len(units))
     return None if found is None or found.low == found.high else found
+
+
+def ci95(
+    values: Sequence[float], seed: int, statistic: Literal["p50", "mean"] = "p50"
+) -> tuple[float, float] | None:
+    """Return the interval of the median or the mean of values; None below three of them.
+
+    Pairs stay together when ``values`` are paired ratios: a pair is one value.
+    """
+    n = len(values)
+    if n < 3:
+        return None
+    median, mean = quantile_sample(range(n), values, 0.5), ratio_sample(range(n), values, [1.0] * n)
+    draws = _draws(n, np.random.default_rng(seed))
+    found = _percentiles((median if statistic == "p50" else mean).estimate(draws), n)
+    return None if found is None else (found.low, found.high)
 
 
 def difference(a: Sample, b: Sample, *, paired: bool, seed: int = 0) -> Interval | None:

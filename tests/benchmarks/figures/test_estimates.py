@@ -5,14 +5,15 @@ import random
 import numpy as np
 import pytest
 
-from livemind.benchmarks.figures.stats import quantile
-from livemind.benchmarks.reporting.estimates import (
+from livemind.benchmarks.figures.estimates import (
+    ci95,
     difference,
     interval,
     quantile_sample,
     ratio_sample,
     units_needed,
 )
+from livemind.benchmarks.figures.stats import quantile
 
 
 def _values(n: int, seed: int = 1) -> list[float]:
@@ -98,3 +99,15 @@ def test_difference_paired_draws_only_units_of_both() -> None:
     assert found is not None
     assert (found.low, found.high, found.units) == (1.0, 1.0, 6)
     assert difference(one, quantile_sample(range(5, 14), [2.0] * 9, 0.5), paired=True) is None
+
+
+def test_ci95_interval_holds_the_median_and_is_seeded() -> None:
+    values = [float(n) for n in range(1, 30)]
+    interval = ci95(values, 1)
+    assert interval is not None
+    assert interval[0] < 15.0 < interval[1]
+    assert interval == ci95(values, 1)
+
+
+def test_ci95_two_values_is_unknown() -> None:
+    assert ci95([1.0, 2.0], 1) is None
