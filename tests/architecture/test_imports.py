@@ -233,7 +233,8 @@ def test_every_module_imports_alone() -> None:
     names = [name_of(p) for p in MODULES if not p.as_posix().startswith(INSIDE_ENGINES)]
     names = [name for name in names if name in NAMES]
     code = (
-        "import os, sys, importlib\n"
+        "import gc, os, sys, importlib, csv\n"
+        "gc.disable()\n"
         "import aiohttp.web, httpx, jinja2, matplotlib.figure, msgspec, numpy, prometheus_client\n"
         "import prompt_toolkit, pydantic, rich.console, rich.progress, tenacity\n"
         f"for name in {names!r}:\n"
