@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -479,7 +480,6 @@ def test_engine_killed_in_mid_stream_fails_at_once_and_starts_again(
     run: Run, tiny_model: Path, cpu_cores: str | None, processes: list[str]
 ) -> None:
     expert = VllmExpert(spec_of(tiny_model, cpu_cores=cpu_cores))
-    shared_before = set(os.listdir("/dev/shm"))
 
     async def kill_in_mid_stream(victim: int, request_id: str) -> float:
         prompt = expert.render(user("Endless"), open_turn=False)
@@ -498,6 +498,8 @@ def test_engine_killed_in_mid_stream_fails_at_once_and_starts_again(
             await expert.start()
             children = expert.process_ids()
             assert len(children) == len(processes)
+            shared = shared_memory(*children)
+            assert shared or not cpu_cores  # between the engine and its worker
             assert await kill_in_mid_stream(-1, f"kill-{attempt}") < 5
             health = await expert.health()
             assert not health.ok
@@ -506,7 +508,7 @@ def test_engine_killed_in_mid_stream_fails_at_once_and_starts_again(
                 await collect(expert, TokenPrompt((1, 2), 2))
             await expert.stop()
             assert not any(is_running(pid) for pid in children)
-        assert set(os.listdir("/dev/shm")) <= shared_before
+            assert not left(shared)
 
     run(main())
 
@@ -517,6 +519,16 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def shared_memory(*pids: int) -> set[str]:
+    """Return the files of shared memory, semaphores too, that these processes have mapped."""
+    maps = "".join(Path(f"/proc/{pid}/maps").read_text() for pid in pids)
+    return set(re.findall(r"/dev/shm/\S+$", maps, re.MULTILINE))  # not the deleted ones
+
+
+def left(files: set[str]) -> list[str]:
+    return [name for name in files if Path(name).exists()]
 
 
 PARENT = """
@@ -545,7 +557,6 @@ def test_engine_parent_ends_children_end_and_the_terminal_stays_silent(
 ) -> None:
     script = tmp_path / "parent.py"
     script.write_text(PARENT)
-    shared_before = set(os.listdir("/dev/shm"))
     parent = subprocess.Popen(
         [sys.executable, str(script), str(tiny_model), end],
         stdin=subprocess.PIPE,
@@ -556,6 +567,7 @@ def test_engine_parent_ends_children_end_and_the_terminal_stays_silent(
     assert parent.stdout is not None
     first_line = parent.stdout.readline()
     children = [int(pid) for pid in first_line.split()[1:]]
+    shared = shared_memory(parent.pid, *children) if children else set()
     if end == "kill" or not children:
         parent.kill()
     output, errors = parent.communicate("\n", timeout=60)
@@ -564,7 +576,7 @@ def test_engine_parent_ends_children_end_and_the_terminal_stays_silent(
         errors = "".join(line for line in lines if not line.startswith("  warnings.warn("))
     assert (len(children), output, errors) == (1, "", "")
     deadline = time.monotonic() + 20
-    while any(map(is_running, children)) or set(os.listdir("/dev/shm")) - shared_before:
+    while any(map(is_running, children)) or left(shared):
         assert time.monotonic() < deadline, "the engine outlives its parent"
         time.sleep(0.1)
 
