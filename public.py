@@ -84,6 +84,7 @@ if TYPE_CHECKING:
         Overloaded as Overloaded,
         PayloadTooLarge as PayloadTooLarge,
         RevisionConflict as RevisionConflict,
+        TurnCancelled as TurnCancelled,
         Unauthorized as Unauthorized,
         Unavailable as Unavailable,
     )
@@ -163,7 +164,7 @@ HOMES = {
     ".orchestrator.consensus.choice": "Consensus",
     ".orchestrator.errors": (
         "ConfigError ErrorInfo InvalidRequest LiveMindError NotFound Overloaded "
-        "PayloadTooLarge RevisionConflict Unauthorized Unavailable"
+        "PayloadTooLarge RevisionConflict TurnCancelled Unauthorized Unavailable"
     ),
     ".orchestrator.events": (
         "Abstention ConsensusRecord DocumentsUsed DraftAdopted DraftCreated DraftDiscarded "

@@ -9,6 +9,7 @@ Exception
 │   ├── NotFound         404    model, session or path
 │   ├── PayloadTooLarge  413
 │   ├── Overloaded       429    a limit of the configuration is reached; Retry-After
+│   ├── TurnCancelled    499    the turn was cancelled; raised by the client alone
 │   └── Unavailable      503    no expert can answer, or the server is shutting down
 └── backends.ExpertError        see backends/errors.py; mapped by ``from_exception``
 """
@@ -104,6 +105,14 @@ class Overloaded(LiveMindError):
     status = 429
     type = "rate_limit_error"
     code = "overloaded"
+
+
+class TurnCancelled(LiveMindError):
+    """The turn was cancelled before it was complete; raised by the client."""
+
+    status = 499
+    type = "cancelled"
+    code = "cancelled"
 
 
 class Unavailable(LiveMindError):

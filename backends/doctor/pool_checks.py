@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from .case import Case, Subject
-from .findings import ExpertFacts, Finding, Plan
+from .findings import ExpertFacts, Finding, MemoryPlan
 from .quantities import gib
 
 _POOL = "lazy_loading.max_loaded_experts"
@@ -13,7 +13,7 @@ _POOL = "lazy_loading.max_loaded_experts"
 _COMFORTABLE = 0.9
 
 
-def check_plan(plan: Plan, *, lazy: bool) -> Iterator[Finding]:
+def check_plan(plan: MemoryPlan, *, lazy: bool) -> Iterator[Finding]:
     """Yield whether what the pool may hold fits the memory."""
     key = _POOL if lazy else "lazy_loading.enabled"
     value = str(plan.loaded_at_most) if lazy else "false"
