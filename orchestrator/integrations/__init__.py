@@ -1,0 +1,1 @@
+"""LiveMind inside voice frameworks, each an extra; imported as ``livemind.integrations``."""

@@ -1,0 +1,73 @@
+"""Recorded speech for headless calls, and what is known of a call when it is over."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+from pathlib import Path
+from statistics import median
+
+import livemind
+
+DATA = Path(livemind.__file__).parent / "benchmarks" / "data"
+FILES = ("pocketsphinx", "whisper_tiny_en", "synthetic_es")
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What a recogniser sent: (ms since the first sample, whole text so far), and the final one."""
+
+    partials: tuple[tuple[float, str], ...]
+    final: str
+    final_ms: float
+
+
+def utterances(name: str) -> list[Utterance]:
+    """Return the utterances of one recording, in order."""
+    found: list[Utterance] = []
+    partials: list[tuple[float, str]] = []
+    for line in (DATA / f"speech_partials_{name}.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        if row["final"]:
+            found.append(Utterance(tuple(partials), row["text"], row["t_ms"]))
+            partials = []
+        else:
+            partials.append((row["t_ms"], row["text"]))
+    return [said for said in found if said.final.strip()]
+
+
+def script(turns: int) -> list[Utterance]:
+    """Return this many utterances, the recognisers in turn."""
+    spoken: Iterator[list[Utterance]] = cycle(utterances(name) for name in FILES)
+    lists = list(islice(spoken, len(FILES)))
+    return [lists[turn % len(lists)][turn // 3 % len(lists[turn % len(lists)])]
+            for turn in range(turns)]  # fmt: skip
+
+
+@dataclass
+class Record:
+    """One call: what was said and heard, in order, and how long the first words took."""
+
+    history: list[tuple[str, str]] = field(default_factory=list)
+    ttft_ms: list[float] = field(default_factory=list)
+    silent: int = 0
+    interrupted: int = 0
+
+    @property
+    def p50_ms(self) -> float:
+        """The middle wait."""
+        return median(self.ttft_ms)
+
+
+async def paced(said: Utterance, speed: float) -> AsyncIterator[tuple[str, bool]]:
+    """Yield (text, is it final) at the recorded times, ``speed`` times as fast."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    for at_ms, text in said.partials:
+        await asyncio.sleep(began + at_ms / 1000 / speed - loop.time())
+        yield text, False
+    await asyncio.sleep(began + said.final_ms / 1000 / speed - loop.time())
+    yield said.final, True
