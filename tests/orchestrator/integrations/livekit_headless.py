@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from livekit import rtc
-from livekit.agents import Agent, AgentSession, NOT_GIVEN, llm, stt
+from livekit.agents import Agent, AgentSession, llm, stt
 from livekit.agents.language import LanguageCode
 from livekit.agents.voice import io
 
@@ -52,6 +52,8 @@ class Speaker(io.AudioOutput):
         )
         self.word_s = word_s
         self.heard = asyncio.Event()
+        self.done = asyncio.Event()
+        self.played: list[str] = []
         self._words: list[str] = []
         self._began_s = 0.0
         self._end: asyncio.TimerHandle | None = None
@@ -84,11 +86,13 @@ class Speaker(io.AudioOutput):
         if interrupted:
             played = min(played, max(1, int(played_s / self.word_s)))
         words, self._words = self._words[:played], []
+        self.played.append("".join(words).strip())
         self.on_playback_finished(
             playback_position=played * self.word_s,
             interrupted=interrupted,
-            synchronized_transcript="".join(words).strip(),
+            synchronized_transcript=self.played[-1],
         )
+        self.done.set()
 
 
 class Called(Agent):
@@ -101,7 +105,6 @@ class Called(Agent):
         self.record = Record()
         self.final_s = 0.0
         self.first_s: float | None = None
-        self.asked: list[list[dict[str, Any]]] = []
 
     async def stt_node(self, audio: Any, model_settings: Any) -> AsyncIterator[stt.SpeechEvent]:
         while True:
@@ -110,7 +113,6 @@ class Called(Agent):
     async def llm_node(
         self, chat_ctx: llm.ChatContext, tools: Any, model_settings: Any
     ) -> AsyncIterator[Any]:
-        self.asked.append(chat_ctx.to_provider_format(format="openai")[0])
         async for chunk in Agent.default.llm_node(self, chat_ctx, tools, model_settings):
             if self.first_s is None and chunk.delta and chunk.delta.content:
                 self.first_s = time.perf_counter()
@@ -144,6 +146,7 @@ class Room:
         """Speak; then listen to the end, or stop listening some time after the first word."""
         agent, record = self.agent, self.agent.record
         agent.speaker.heard.clear()
+        agent.speaker.done.clear()
         agent.say(SpeechType.START_OF_SPEECH)
         async for text, final in paced(said, self.speed):
             if not final:
@@ -168,8 +171,7 @@ class Room:
             record.interrupted += 1
         else:
             async with asyncio.timeout(30):
-                while self.session.agent_state == "speaking":
-                    await asyncio.sleep(0.01)
+                await agent.speaker.done.wait()
 
 
 @asynccontextmanager
@@ -196,6 +198,7 @@ async def room(model: llm.LLM, *, speed: float, word_s: float) -> AsyncIterator[
     try:
         yield Room(agent, session, speed)
     finally:
+        agent.record.heard = agent.speaker.played
         agent.record.history = [
             (item.role, item.text_content or "")
             for item in session.history.items

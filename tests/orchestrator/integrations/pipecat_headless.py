@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from pipecat.frames.frames import (
@@ -12,6 +12,7 @@ from pipecat.frames.frames import (
     Frame,
     InterimTranscriptionFrame,
     LLMFullResponseEndFrame,
+    LLMFullResponseStartFrame,
     LLMTextFrame,
     ProposedUserStartedSpeakingFrame,
     ProposedUserStoppedSpeakingFrame,
@@ -47,9 +48,12 @@ class Voice(FrameProcessor):
         self.heard = asyncio.Event()
         self.quiet = asyncio.Event()
         self.first_s: float | None = None
+        self.played: list[str] = []
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         await super().process_frame(frame, direction)
+        if isinstance(frame, LLMFullResponseStartFrame):
+            self.played.append("")
         if not isinstance(frame, LLMTextFrame):
             await self.push_frame(frame, direction)
             if isinstance(frame, LLMFullResponseEndFrame):
@@ -62,6 +66,7 @@ class Voice(FrameProcessor):
                 said = TTSTextFrame(word, text_type=TextType.WORD)
                 said.includes_inter_frame_spaces = True
                 await self.push_frame(said)
+                self.played[-1] += word
                 self.heard.set()
                 await asyncio.sleep(self.word_s)
 
@@ -106,11 +111,8 @@ class Phone:
 
 
 @asynccontextmanager
-async def phone(
-    make: Callable[[], LLMService], *, speed: float, word_s: float
-) -> AsyncIterator[Phone]:
+async def phone(service: LLMService, *, speed: float, word_s: float) -> AsyncIterator[Phone]:
     """Run a pipeline with this service; at the end its context is in the record."""
-    service = make()
     context = LLMContext()
     strategies = ExternalUserTurnStrategies()
     pair = LLMContextAggregatorPair(
@@ -139,4 +141,5 @@ async def phone(
     finally:
         await worker.queue_frame(EndFrame())
         await running
+        call.record.heard = [text for text in voice.played if text]
         call.record.history = [(m["role"], m["content"]) for m in context.messages]

@@ -1,4 +1,7 @@
-"""Recorded speech for headless calls, and what is known of a call when it is over."""
+"""Recorded speech for headless calls, and what is known of a call when it is over.
+
+A call goes in threes: an answer is heard to its end, the next is interrupted by the third question.
+"""
 
 from __future__ import annotations
 
@@ -47,14 +50,39 @@ def script(turns: int) -> list[Utterance]:
             for turn in range(turns)]  # fmt: skip
 
 
+BARGE_IN_AFTER_S = 0.15
+
+
+def barge_in_after_s(turn: int) -> float | None:
+    """How long after its first word the answer to this turn is interrupted; None = not."""
+    return BARGE_IN_AFTER_S if turn % 3 == 1 else None
+
+
 @dataclass
 class Record:
     """One call: what was said and heard, in order, and how long the first words took."""
 
     history: list[tuple[str, str]] = field(default_factory=list)
+    heard: list[str] = field(default_factory=list)
     ttft_ms: list[float] = field(default_factory=list)
     silent: int = 0
     interrupted: int = 0
+
+    @property
+    def answers(self) -> list[str]:
+        """What the framework's history says was heard."""
+        return [text for role, text in self.history if role == "assistant"]
+
+    def not_asked_so(
+        self, instructions: str, asked: list[tuple[tuple[str, str], ...]]
+    ) -> list[str]:
+        """Return the questions that the expert did not get behind exactly this history."""
+        seen = set(asked)
+        return [
+            text
+            for place, (role, text) in enumerate(self.history)
+            if role == "user" and (("system", instructions), *self.history[: place + 1]) not in seen
+        ]
 
     @property
     def p50_ms(self) -> float:

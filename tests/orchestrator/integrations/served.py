@@ -19,17 +19,26 @@ from livemind.rag.encoder.fake import FakeEmbedder
 
 @dataclass
 class Served:
-    """The address, the expert, each request's (method, path, status)."""
+    """The address, the expert, what it was asked, each request's (method, path, status)."""
 
     url: str
     expert: FakeExpert
     mind: LiveMind
+    asked: list[tuple[tuple[str, str], ...]] = field(default_factory=list)
     requests: list[tuple[str, str, int]] = field(default_factory=list)
 
     @property
     def refused(self) -> list[tuple[str, str, int]]:
-        """The requests that were answered with an error."""
-        return [request for request in self.requests if request[2] >= 400]
+        """The requests that were answered with an error; 499 = the client went away."""
+        return [
+            request
+            for request in self.requests
+            if request[2] >= 400 and request[2] not in (405, 499)
+        ]
+
+    def count(self, method: str, end: str) -> int:
+        """How many requests there were of a method to paths that end so."""
+        return sum(m == method and path.endswith(end) for m, path, _ in self.requests)
 
 
 def answer(messages: Sequence[Message]) -> str:
@@ -37,9 +46,9 @@ def answer(messages: Sequence[Message]) -> str:
     words = messages[-1].content.split()
     turn = sum(message.role == "user" for message in messages)
     return (
-        f"This is answer {turn} and you said {len(words)} words. The last was {words[-1].strip('.?')}."
-        f" There were {len(messages)} messages before it, so I go on for a while until somebody"
-        " stops me, which happens in every third turn."
+        f"This is answer {turn} and you said {len(words)} words. The last was"
+        f" {words[-1].strip('.?')}. There were {len(messages)} messages before it, so I go on for"
+        " a while until somebody stops me, which happens in every third turn."
     )
 
 
@@ -47,6 +56,7 @@ def answer(messages: Sequence[Message]) -> str:
 async def served(expert: FakeExpert | None = None) -> AsyncIterator[Served]:
     """Serve one fake expert."""
     expert = expert or FakeExpert("fake", answer=answer)
+    say = expert.answer
     settings = Settings.model_validate(
         {
             "experts": [{"expert_id": "fake", "model_path": "fake"}],
@@ -67,6 +77,11 @@ async def served(expert: FakeExpert | None = None) -> AsyncIterator[Served]:
         finally:
             found.requests.append((request.method, request.path, status))
 
+    def remembering(messages: Sequence[Message]) -> str:
+        found.asked.append(tuple((message.role, message.content) for message in messages))
+        return say(messages)
+
+    expert.answer = remembering
     async with mind:
         app = create_app(mind)
         app.middlewares.insert(0, remember)
