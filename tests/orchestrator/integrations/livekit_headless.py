@@ -11,7 +11,7 @@ from typing import Any
 from livekit import rtc
 from livekit.agents import Agent, AgentSession, llm, stt
 from livekit.agents.language import LanguageCode
-from livekit.agents.voice import io
+from livekit.agents.voice import ConversationItemAddedEvent, io
 
 from .replay import Record, Utterance, paced
 
@@ -52,7 +52,6 @@ class Speaker(io.AudioOutput):
         )
         self.word_s = word_s
         self.heard = asyncio.Event()
-        self.done = asyncio.Event()
         self.played: list[str] = []
         self._words: list[str] = []
         self._began_s = 0.0
@@ -92,7 +91,6 @@ class Speaker(io.AudioOutput):
             interrupted=interrupted,
             synchronized_transcript=self.played[-1],
         )
-        self.done.set()
 
 
 class Called(Agent):
@@ -139,19 +137,25 @@ class Room:
         self.agent = agent
         self.session = session
         self.speed = speed
+        self.said = asyncio.Event()
+        session.on("conversation_item_added", self._on_item)
+
+    def _on_item(self, event: ConversationItemAddedEvent) -> None:
+        if getattr(event.item, "role", None) == "assistant":
+            self.said.set()
 
     async def turn(
         self, said: Utterance, *, barge_in_after_s: float | None, preflight: bool
     ) -> None:
         """Speak; then listen to the end, or stop listening some time after the first word."""
         agent, record = self.agent, self.agent.record
-        agent.speaker.heard.clear()
-        agent.speaker.done.clear()
         agent.say(SpeechType.START_OF_SPEECH)
         async for text, final in paced(said, self.speed):
             if not final:
                 agent.say(SpeechType.INTERIM_TRANSCRIPT, text)
                 continue
+            agent.speaker.heard.clear()
+            self.said.clear()
             agent.first_s, agent.final_s = None, time.perf_counter()
             if preflight:
                 agent.say(SpeechType.PREFLIGHT_TRANSCRIPT, text)
@@ -171,7 +175,7 @@ class Room:
             record.interrupted += 1
         else:
             async with asyncio.timeout(30):
-                await agent.speaker.done.wait()
+                await self.said.wait()
 
 
 @asynccontextmanager
