@@ -102,11 +102,13 @@ class LiveMindLLM(llm.LLM):
 
         Args:
             chat_ctx: the conversation; it decides, whatever the session has heard.
+            tools: none: LiveMind's experts call none.
             conn_options: ``timeout`` is the longest wait for the first text, seconds.
+            parallel_tool_calls, tool_choice: without meaning, as there are no tools.
             extra_kwargs: further fields of the request.
 
         Raises:
-            ValueError: there are tools; LiveMind's experts call none.
+            ValueError: there are tools.
         """
         if tools:
             raise ValueError(f"tools: LiveMind answers without tools, got {len(tools)}")
