@@ -7,8 +7,9 @@ a moment without a reader, and only what nobody came back for is cancelled.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
+from typing import Any
 
 
 class CallFailed(Exception):
@@ -39,7 +40,7 @@ class Piece:
 
     response_id: str
     text: str = ""
-    usage: dict[str, object] | None = None
+    usage: dict[str, Any] | None = None
 
 
 class Answer:
@@ -77,7 +78,7 @@ class Answer:
         task = self._task
         return task.done() and (task.cancelled() or task.exception() is not None)
 
-    async def read(self) -> AsyncIterator[Piece]:
+    async def read(self) -> AsyncGenerator[Piece, None]:
         """Yield the pieces from the first one on, as they come; for any number of readers.
 
         Raises:

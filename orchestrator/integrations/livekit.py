@@ -104,7 +104,8 @@ class LiveMindLLM(llm.LLM):
             chat_ctx: the conversation; it decides, whatever the session has heard.
             tools: none: LiveMind's experts call none.
             conn_options: ``timeout`` is the longest wait for the first text, seconds.
-            parallel_tool_calls, tool_choice: without meaning, as there are no tools.
+            parallel_tool_calls: without meaning, as there are no tools.
+            tool_choice: likewise.
             extra_kwargs: further fields of the request.
 
         Raises:

@@ -27,21 +27,13 @@ NEEDED = (
     "rag/handbook/technical.md",
     "benchmarks/data/python_docs_questions.jsonl",
 )
-LEFT_OUT = (
-    "orchestrator/integrations/",
-    ".cc",
-    ".h",
-    "/training/",
-    "/results/",
-    "tests/",
-    ".ci/",
-    "docs/",
-    "var/",
-)
+# orchestrator/integrations is livemind.integrations
+LEFT_OUT = (".cc", ".h", "/training/", "/results/", "tests/", ".ci/", "docs/", "var/")
+LEFT_OUT += ("orchestrator/integrations/",)
 # The sdist has what builds, explains and measures; the tests stay in the repository.
 SDIST_TOPS = {
     *PARTS, "docs", "deploy", "examples", "findings", "requirements",
-    "__init__.py", "client.py", "public.py", "py.typed", "CMakeLists.txt", "Makefile", "PKG-INFO",
+    "__init__.py", "client.py", "integrations.py", "public.py", "py.typed", "CMakeLists.txt", "Makefile", "PKG-INFO",
     "mkdocs.yml", "pyproject.toml", "LICENSE", "README.md", "ARCHITECTURE.md", "CHANGELOG.md",
     "CONTRIBUTING.md", "SECURITY.md", ".clang-format", ".dockerignore",
 }  # fmt: skip

@@ -125,7 +125,7 @@ class Called(Agent):
                     frame.userdata["word"] = word
                     yield frame
 
-    def say(self, kind: SpeechType, text: str = "") -> None:
+    def say(self, kind: stt.SpeechEventType, text: str = "") -> None:
         data = [stt.SpeechData(language=LanguageCode("en"), text=text)] if text else []
         self.events.put_nowait(stt.SpeechEvent(type=kind, alternatives=data))
 
