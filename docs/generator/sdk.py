@@ -229,7 +229,7 @@ def _signature(name: str, item: object) -> str:
 
 def _parameter(parameter: inspect.Parameter) -> str:
     annotation, default = parameter.annotation, parameter.default
-    stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}
+    stars: dict[object, str] = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}
     name = stars.get(parameter.kind, "") + parameter.name
     text = name if annotation is parameter.empty else f"{name}: {annotation}"
     if default is parameter.empty:

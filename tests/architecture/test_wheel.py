@@ -28,12 +28,15 @@ NEEDED = (
     "benchmarks/data/python_docs_questions.jsonl",
 )
 # orchestrator/integrations is livemind.integrations
-LEFT_OUT = (".cc", ".h", "/training/", "/results/", "tests/", ".ci/", "docs/", "var/")
-LEFT_OUT += ("orchestrator/integrations/",)
+LEFT_OUT = (
+    "orchestrator/integrations/",
+    *(".cc", ".h", "/training/", "/results/", "tests/", ".ci/", "docs/", "var/"),
+)
 # The sdist has what builds, explains and measures; the tests stay in the repository.
 SDIST_TOPS = {
     *PARTS, "docs", "deploy", "examples", "findings", "requirements",
-    "__init__.py", "client.py", "integrations.py", "public.py", "py.typed", "CMakeLists.txt", "Makefile", "PKG-INFO",
+    "__init__.py", "client.py", "integrations.py", "public.py", "py.typed", "CMakeLists.txt",
+    "Makefile", "PKG-INFO",
     "mkdocs.yml", "pyproject.toml", "LICENSE", "README.md", "ARCHITECTURE.md", "CHANGELOG.md",
     "CONTRIBUTING.md", "SECURITY.md", ".clang-format", ".dockerignore",
 }  # fmt: skip

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -100,7 +101,7 @@ async def turn(
     chance = random.Random(seed)
     prompts: list[tuple[Message, ...]] = []
 
-    def record(messages: tuple[Message, ...]) -> str:
+    def record(messages: Sequence[Message]) -> str:
         prompts.append(tuple(messages))
         return "ok"
 
