@@ -38,6 +38,7 @@ from .errors import InvalidRequest, NotFound, Overloaded, Unavailable
 from .events import ExpertUpdated, ResponseDone
 from .rates import ExpertRates
 from .session import Session, SessionOptions, new_session_id
+from .turn.documents import Consistency
 from .turn.partials import InputKind
 from .turn.shared import Shared
 from .turn.values import Mode, OnCold, TranscriptsEqual
@@ -202,6 +203,7 @@ class LiveMind:
         on_cold: OnCold | None = None,
         input_kind: InputKind | None = None,
         transcripts_equal: TranscriptsEqual = "exact",
+        consistency: Consistency | None = None,
         affinity: str | None = None,
         session_id: str | None = None,
     ) -> Session:
@@ -221,6 +223,8 @@ class LiveMind:
                 configured.
             input_kind: ``typed`` or ``transcript``; None = found from the first changes.
             transcripts_equal: whether a draft fits a text that is only written otherwise.
+            consistency: whose documents the answer gets; None = the configuration's
+                ``rag.consistency``.
             affinity: sessions of one key stay on one server of a remote expert; None = the id.
             session_id: None = a new one that cannot be guessed.
 
@@ -251,6 +255,7 @@ class LiveMind:
             on_cold=on_cold,
             input_kind=input_kind,
             transcripts_equal=transcripts_equal,
+            consistency=consistency,
         )
         session = Session(
             session_id or new_session_id(),

@@ -17,7 +17,7 @@ from ..backends.base import GenerationParams, Image, Message
 from .consensus.choice import Consensus
 from .errors import ErrorInfo, InvalidRequest, Overloaded, PayloadTooLarge, RevisionConflict
 from .events import Event, ExpertUpdated, ResponseDone
-from .turn.documents import DocumentState
+from .turn.documents import Consistency, DocumentState
 from .turn.loop import TurnLoop
 from .turn.outbox import Outbox
 from .turn.partials import InputKind
@@ -40,6 +40,8 @@ class SessionOptions(Struct, frozen=True):
             first changes. A recogniser's words are whole, its marks end no sentence.
         transcripts_equal: ``formatted`` = a draft may answer a final text that differs from its
             own in case, marks and blanks alone: the model then saw the other writing.
+        consistency: whether the answer gets the committed text's own documents or those that were
+            prepared; None = as configured.
     """
 
     pinned: str | None = None
@@ -53,6 +55,7 @@ class SessionOptions(Struct, frozen=True):
     on_cold: OnCold | None = None
     input_kind: InputKind | None = None
     transcripts_equal: TranscriptsEqual = "exact"
+    consistency: Consistency | None = None
 
 
 class Limits(Struct, frozen=True):
@@ -314,6 +317,7 @@ class Session:
             on_cold=options.on_cold or self._policy.on_cold,
             input_kind=options.input_kind,
             transcripts_equal=options.transcripts_equal,
+            consistency=options.consistency or self._policy.consistency,
         )
 
     def _context(self) -> Context:

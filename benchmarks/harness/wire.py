@@ -8,7 +8,7 @@ from typing import Any
 
 from ...orchestrator.client.session import LiveOptions
 from ..figures.identity import TokenChoice
-from ..workload.arms import Policy, Speculation
+from ..workload.arms import Consistency, Policy, Speculation
 
 TOP_LOGPROBS = 5
 AUTO = "auto"
@@ -26,6 +26,7 @@ class Ask:
         ignore_eos: always ``max_tokens`` tokens; for random weights.
         documents: passages that stand before the first question.
         retrieval: the server fetches documents itself.
+        consistency: whose documents the answer gets; None = as the server is configured.
         consensus: how the answer is settled; None = as the server is configured.
         logprobs: ask for the best tokens at each place; a live session cannot.
     """
@@ -37,6 +38,7 @@ class Ask:
     instructions: str | None = None
     documents: tuple[str, ...] = ()
     retrieval: bool = False
+    consistency: Consistency | None = None
     speculation: Speculation = "off"
     consensus: Policy | None = None
     logprobs: bool = False
@@ -58,6 +60,8 @@ class Ask:
         )
         if self.consensus is not None:
             options["consensus"] = self.consensus
+        if self.consistency is not None:
+            options["consistency"] = self.consistency
         if self.instructions is not None:
             options["instructions"] = self.instructions
         return options

@@ -47,6 +47,7 @@ MEANING = {
     "retrieval.recall5.final": "an answering page is in the five passages of the whole question",
     "retrieval.recall5.frozen": "the same in what stood before the text when the input ended",
     "retrieval.recall5.shown": "the same in all that an answer gets to see",
+    "retrieval.recall5.shown_early": "the same with consistency early",
     "retrieval.hideable_share_600ms": "questions whose rest hides 600 ms from the point of "
     "sufficiency on (arXiv 2606.20113), three words a second",
     "retrieval.hidden_share_600ms": "passages of a sufficient text came back before the input "

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from ...orchestrator.turn import documents, planner
+from ...orchestrator.turn.documents import Consistency
 from ...orchestrator.turn.prompt import Context
 from ...orchestrator.turn.retrievals import Retrievals
 from ...orchestrator.turn.values import Policy, Retrieve, SetTimer, Step, TurnState
@@ -45,7 +46,13 @@ class Played:
     tail_words: float | None
 
 
-def play(text: str, results: Results, latency_s: float, ms_per_token: float) -> Played:
+def play(
+    text: str,
+    results: Results,
+    latency_s: float,
+    ms_per_token: float,
+    consistency: Consistency = "final",
+) -> Played:
     """Type ``text`` against a retrieval that takes ``latency_s``.
 
     Args:
@@ -53,6 +60,7 @@ def play(text: str, results: Results, latency_s: float, ms_per_token: float) -> 
         results: by number of words; the last number is all of them.
         latency_s: of every retrieval; what takes longer than its deadline finds nothing.
         ms_per_token: what computing a document's token costs an expert.
+        consistency: whose documents the answer gets.
     """
     words, turn = len(text.split()), _Turn(results, latency_s, ms_per_token)
     for number in range(1, words + 1):
@@ -65,7 +73,7 @@ def play(text: str, results: Results, latency_s: float, ms_per_token: float) -> 
             turn.take(planner.on_text(turn.state, typed, number, turn.now_s))
     end_s = turn.now_s
     turn.run_until(float("inf"))
-    before, behind = documents.chosen(turn.state.docs, POLICY.consistency)
+    before, behind = documents.chosen(turn.state.docs, consistency)
     final = results[words]
     settled = frozen is not None and bool(final) and final[0].id in {p.id for p in frozen}
     changes = [at_s for at_s in turn.changed_s if at_s <= end_s]

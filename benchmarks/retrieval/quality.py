@@ -140,6 +140,12 @@ def summarise(
         if name == "own":
             summary["retrieval.recall5.frozen"] = told["frozen_recall5"]
             summary["retrieval.recall5.shown"] = told["shown_recall5"]
+            summary["retrieval.recall5.shown_early"] = _share(
+                [
+                    right(play(q.text, found, latency_s, ms_per_token, "early").shown, q.pages)
+                    for q, found in pairs
+                ]
+            )
             summary["retrieval.wasted_queries_per_turn"] = told["wasted_per_turn"]
     return case, summary
 

@@ -81,6 +81,7 @@ class TtftRun:
             instructions=talk.instructions,
             documents=() if arm.retrieves and case.documents_tokens else talk.documents,
             retrieval=arm.retrieves and case.documents_tokens > 0,
+            consistency=arm.consistency,
             speculation=arm.speculation,
             consensus=arm.consensus,
         )

@@ -12,6 +12,7 @@ from typing import Literal
 DoorName = Literal["bare", "openai", "chat", "live"]
 Speculation = Literal["off", "prefill", "draft"]
 Policy = Literal["first", "auto"]
+Consistency = Literal["final", "early"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Arm:
         door: the way in; only ``live`` sees the text before it is final.
         routed: the model is found from the text ("auto"), not named.
         retrieves: documents come from the bridge, not with the request.
+        consistency: whose documents the answer gets; None = as the server is configured.
         speculation: what may happen before the commit.
         pasted: the text appears with the commit, without any typing.
         pause_s: wait between the last key and the commit; None = the cadence's own.
@@ -34,6 +36,7 @@ class Arm:
     door: DoorName
     routed: bool = False
     retrieves: bool = False
+    consistency: Consistency | None = None
     speculation: Speculation = "off"
     pasted: bool = False
     pause_s: float | None = None
@@ -56,11 +59,12 @@ L = Arm("L", "request at end, LiveMind", "chat", consensus="first")
 B = Arm("B", "typed: prefill", "live", speculation="prefill", consensus="first")
 C = replace(B, id="C", title="typed: prefill, routed", routed=True)
 D = replace(C, id="D", title="typed: prefill, routed, retrieval", retrieves=True)
+R = replace(D, id="R", title="typed: prefill, routed, early documents", consistency="early")
 E = replace(D, id="E", title="typed: prefill, routed, retrieval, draft", speculation="draft")
 F = replace(E, id="F", title=f"{E.title}, consensus", consensus="auto")
 P = Arm("P", "pasted: no time ahead", "live", speculation="draft", pasted=True)
 
-ARMS = {arm.id: arm for arm in (A, V, L, B, C, D, E, F, P)}
+ARMS = {arm.id: arm for arm in (A, V, L, B, C, D, R, E, F, P)}
 REFERENCES = ("A", "L", "V", "request-at-end")
 """Arms that begin with the whole text, best reference first; the others are held against them."""
 

@@ -38,6 +38,8 @@ class LiveOptions(TypedDict, total=False):
         consensus: the name of a policy, or its fields; docs/consensus.md.
         sampling: ``max_tokens``, ``temperature``, … in the names of the OpenAI API.
         cache_salt: sessions with different salts share no prefix cache.
+        input: where the text comes from: ``kind``, ``transcripts_equal``; docs/live-input.md.
+        consistency: whose documents the answer gets; docs/retrieval.md.
     """
 
     model: str | None
@@ -49,6 +51,8 @@ class LiveOptions(TypedDict, total=False):
     consensus: str | Mapping[str, object] | None
     sampling: Mapping[str, object] | None
     cache_salt: str | None
+    input: Mapping[str, str] | None
+    consistency: Literal["final", "early"] | None
 
 
 class RemoteSession:

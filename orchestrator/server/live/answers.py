@@ -13,6 +13,7 @@ from msgspec.structs import asdict
 from ....backends.base import GenerationParams
 from ...errors import ErrorInfo
 from ...events import PrefillUpdated, RetrievalUpdated, RouteUpdated
+from ...turn.documents import Consistency
 from ...turn.values import Mode, OnCold, TranscriptsEqual
 from ..consensus_schema import ConsensusInForce
 
@@ -44,6 +45,7 @@ class SessionSettings(Struct, frozen=True):
     on_cold: OnCold | None
     retrieval: bool
     documents: int
+    consistency: Consistency | None
     input: InputSettings
     sampling: SamplingInForce
 

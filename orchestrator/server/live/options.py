@@ -49,6 +49,8 @@ def reconfigured(state: ServerState, live: LiveSession, config: SessionConfig) -
         sampling = config.sampling
         params = defaults.params if sampling is None else sampling.onto(options.params)
         options = replace(options, params=params)
+    if "consistency" in given:
+        options = replace(options, consistency=config.consistency)
     if "input" in given:
         options = _with_input(options, config.input or InputConfig(kind="auto"))
     return options
@@ -74,6 +76,7 @@ def settings_of(live: LiveSession) -> SessionSettings:
         on_cold=options.on_cold,
         retrieval=options.retrieval,
         documents=len(options.documents),
+        consistency=options.consistency,
         input=InputSettings(options.input_kind or "auto", options.transcripts_equal),
         sampling=sampling_in_force(options.params),
     )

@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationInfo, model_validator
 
+from ...turn.documents import Consistency
 from ...turn.values import OnCold, TranscriptsEqual
 from ..consensus_schema import ConsensusField
 from ..content import refusal
@@ -34,6 +35,7 @@ class SessionConfig(Strict):
     documents: list[str] | None = Field(None, max_length=MAX_DOCUMENTS)
     cache_salt: CacheSalt | None = None
     input: InputConfig | None = None
+    consistency: Consistency | None = None
 
     @model_validator(mode="after")
     def _check_config(self, info: ValidationInfo) -> Self:
