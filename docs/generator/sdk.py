@@ -11,7 +11,7 @@ import enum
 import inspect
 import re
 from collections.abc import Iterator
-from typing import Literal, get_args, get_origin, is_typeddict
+from typing import ForwardRef, Literal, get_args, get_origin, is_typeddict
 
 import msgspec
 import pydantic
@@ -195,7 +195,10 @@ def _fields(item: type) -> list[str]:
 
 
 def _own(base: type) -> list[tuple[str, str]]:
-    return [(key, str(value)) for key, value in inspect.get_annotations(base).items()]
+    return [
+        (key, value.__forward_arg__ if isinstance(value, ForwardRef) else str(value))
+        for key, value in inspect.get_annotations(base).items()
+    ]
 
 
 def _default(value: object, factory: object) -> str:

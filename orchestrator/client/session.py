@@ -33,7 +33,10 @@ class LiveOptions(TypedDict, total=False):
 
     Attributes:
         model: an expert id, or ``auto``.
+        instructions: system message.
         speculation: how much is done before the commit.
+        retrieval: the server fetches documents.
+        on_cold: whether the fast expert answers for one that is not loaded: ``wait`` or ``fallback``.
         documents: passages that stand before the user's text in every turn.
         consensus: the name of a policy, or its fields; docs/consensus.md.
         sampling: ``max_tokens``, ``temperature``, … in the names of the OpenAI API.
