@@ -36,7 +36,7 @@ class LiveOptions(TypedDict, total=False):
         instructions: system message.
         speculation: how much is done before the commit.
         retrieval: the server fetches documents.
-        on_cold: whether the fast expert answers for one that is not loaded: ``wait`` or ``fallback``.
+        on_cold: for an expert that is not loaded: ``wait``, or ``fallback`` to the fast one.
         documents: passages that stand before the user's text in every turn.
         consensus: the name of a policy, or its fields; docs/consensus.md.
         sampling: ``max_tokens``, ``temperature``, … in the names of the OpenAI API.
@@ -93,6 +93,7 @@ class RemoteSession:
         self._answer: LiveAnswer | None = None
         self._committed_text = ""
         self._turns = 0  # commits that were sent and not refused
+        self._committed_revision = -1
         self._updating = asyncio.Lock()
         self._updated: asyncio.Future[None] | None = None
         self._failure: LiveMindError | None = None
@@ -177,7 +178,7 @@ class RemoteSession:
         event_id = f"commit-{revision}"
         frame = {"type": COMMIT, "text": final, "revision": revision, "event_id": event_id}
         self._send(frame)
-        self._revision = revision
+        self._revision = self._committed_revision = revision
         self._committed_text, self._text, self._sent = final, "", ""
         self._answer = LiveAnswer(event_id, self.cancel, self._timeout_s)
         return self._answer
@@ -290,7 +291,7 @@ class RemoteSession:
                 self._answer.committed_s = perf_counter()
             return frame
         before, self._sent = self._sent, self._text
-        if before == self._text:
+        if before == self._text or self._revision == self._committed_revision:
             return None
         kind, text = "input_text.replace", self._text
         if before and text.startswith(before):
@@ -335,6 +336,7 @@ class RemoteSession:
                 self._answer.end(exc)
                 self._answer = None
                 self._turns -= 1
+                self._committed_revision = -1
                 self._text = self._text or self._committed_text
                 self._wake.set()
         return None

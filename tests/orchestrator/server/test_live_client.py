@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from livemind import (
     ErrorFrame,
     InvalidRequest,
     LiveClient,
+    LiveMindError,
     NotFound,
     Overloaded,
     PayloadTooLarge,
@@ -146,6 +149,40 @@ async def test_session_broken_before_the_commit_goes_on_with_its_input_and_optio
         said, done = await read(session)
         assert (said, done.expert) == ("HELLO THERE", "two")
         assert relay.connections == 2
+
+
+async def test_session_broken_after_refusals_goes_on_with_what_was_not_refused(
+    serve: Any, eventually: Any
+) -> None:
+    async with (
+        serve(FakeExpert("one"), FakeExpert("two"), max_text_chars=20) as doors,
+        relayed(doors) as relay,
+        LiveClient(relay.url) as client,
+        client.session(model="two") as session,
+    ):
+        with pytest.raises(NotFound, match="no such model"):
+            await session.update(model="nope")
+        with pytest.raises(LiveMindError, match="the limit is 20"):
+            await read(session, "x" * 21)
+        session.replace("fine")
+        relay.cut()
+        await eventually(lambda: relay.connections == 2)
+        await typed(doors, eventually, "fine")
+        said, done = await read(session)
+        assert (said, done.expert) == ("FINE", "two")
+
+
+async def test_session_input_refused_after_the_commit_is_not_sent_again(serve: Any) -> None:
+    async with serve(max_text_chars=20) as doors, LiveClient(doors.url) as client:
+        seen: list[LiveEvent] = []
+        async with client.session(observe=lambda event, at_s: seen.append(event)) as session:
+            session.append("x" * 21)
+            await asyncio.sleep(0)  # it is sent
+            await asyncio.sleep(0)
+            assert (await read(session, "one"))[0] == "ONE"
+            assert (await read(session, "two"))[0] == "TWO"
+        refused = [event.error.code for event in seen if isinstance(event, ErrorFrame)]
+        assert refused == ["text_too_long"]
 
 
 async def test_session_broken_in_the_answer_is_an_error_and_asks_once(
@@ -393,6 +430,37 @@ async def test_http_answer_that_breaks_off_is_an_error_and_asks_once(
         assert failed.value.code == "connection_lost"
         assert expert.started == 1
         await doors.quiet()
+
+
+async def test_http_answer_that_never_began_is_not_asked_for_again(
+    serve: Any, eventually: Any
+) -> None:
+    expert = FakeExpert("fake", ttft_s=3600)
+    async with serve(expert) as doors, relayed(doors) as relay, LiveClient(relay.url) as client:
+        asking = asyncio.create_task(anext(client.complete("one two")))
+        await eventually(lambda: expert.running)
+        relay.cut()
+        with pytest.raises(Unavailable) as failed:
+            await asking
+        assert failed.value.code == "connection_lost"
+        expert.refuse = ExpertUnavailable("fake", "the engine is not running")
+        with pytest.raises(Unavailable, match="the engine is not running"):
+            await anext(client.complete("one two"))
+        assert relay.connections == 2
+        await doors.quiet()
+
+
+async def test_http_answer_without_its_last_event_is_an_error() -> None:
+    async def cut_short(request: web.Request) -> web.Response:
+        return web.Response(text='data: {"choices": [{"delta": {"content": "one"}}]}\n\n')
+
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", cut_short)
+    async with TestServer(app) as server, LiveClient(str(server.make_url("/"))) as client:
+        answer = client.complete("hello")
+        assert (await anext(answer)).text == "one"
+        with pytest.raises(Unavailable, match="broke off"):
+            await anext(answer)
 
 
 async def test_http_answer_that_is_closed_frees_the_expert(serve: Any, eventually: Any) -> None:
