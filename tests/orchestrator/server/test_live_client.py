@@ -180,6 +180,7 @@ async def test_session_input_refused_after_the_commit_is_not_sent_again(serve: A
             await asyncio.sleep(0)  # it is sent
             await asyncio.sleep(0)
             assert (await read(session, "one"))[0] == "ONE"
+            await session.update(speculation="off")
             assert (await read(session, "two"))[0] == "TWO"
         refused = [event.error.code for event in seen if isinstance(event, ErrorFrame)]
         assert refused == ["text_too_long"]
