@@ -123,6 +123,7 @@ if TYPE_CHECKING:
         DraftStatus as DraftStatus,
         ErrorDetail as ErrorDetail,
         ErrorFrame as ErrorFrame,
+        InputSettings as InputSettings,
         SamplingInForce as SamplingInForce,
         SessionCreated as SessionCreated,
         SessionSettings as SessionSettings,
@@ -175,8 +176,8 @@ HOMES = {
     ".orchestrator.rates": "ExpertRates",
     ".orchestrator.server.consensus_schema": "ConsensusInForce",
     ".orchestrator.server.live.answers": (
-        "DraftStatus ErrorDetail ErrorFrame SamplingInForce SessionCreated SessionSettings "
-        "SessionStatus SessionUpdated"
+        "DraftStatus ErrorDetail ErrorFrame InputSettings SamplingInForce SessionCreated "
+        "SessionSettings SessionStatus SessionUpdated"
     ),
     ".orchestrator.session": "Session SessionOptions",
     ".rag.base": "Embedder Passage RetrievalResult Retriever",

@@ -45,6 +45,7 @@ SESSION = {
     "retrieval": False,
     "documents": 0,
     "sampling": {},
+    "input": {"kind": "auto", "transcripts_equal": "exact"},
 }
 """What a live session says that it is set to."""
 WORD = " word"

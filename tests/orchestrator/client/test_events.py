@@ -9,12 +9,14 @@ import msgspec
 import pytest
 
 from livemind.backends.base import Usage
+from livemind.benchmarks.harness.fake_server import SESSION
 from livemind.orchestrator.client.events import (
     LiveEvent,
     UnknownEvent,
     decode_event,
     exception_of,
 )
+from livemind.orchestrator.client.session import LiveOptions
 from livemind.orchestrator.errors import (
     KINDS,
     ErrorInfo,
@@ -36,7 +38,13 @@ from livemind.orchestrator.events import (
     Vote,
     to_wire,
 )
-from livemind.orchestrator.server.live.answers import ErrorFrame, OwnFrame, error_frame
+from livemind.orchestrator.server.live.answers import (
+    ErrorFrame,
+    OwnFrame,
+    SessionUpdated,
+    error_frame,
+)
+from livemind.orchestrator.server.live.schema import SessionConfig
 
 
 def test_event_as_the_server_writes_it_is_the_same_again() -> None:
@@ -105,3 +113,13 @@ def test_error_of_a_status_without_a_class_keeps_the_status() -> None:
     refused = to_exception(ErrorInfo(405, "no", "invalid_request_error", None, "x"))
     assert (type(refused), refused.status) == (InvalidRequest, 405)
     assert to_exception(ErrorInfo(502, "bad", "server_error", None, "x")).status == 502
+
+
+def test_options_are_those_that_the_server_takes() -> None:
+    taken = set(SessionConfig.model_fields) - {"expert"}  # another name of model
+    assert LiveOptions.__optional_keys__ == taken
+
+
+def test_settings_of_the_benchmarks_own_server_are_whole() -> None:
+    raw = json.dumps({"type": "session.updated", "session": SESSION})
+    assert isinstance(decode_event(raw), SessionUpdated)
