@@ -17,7 +17,7 @@ from livemind import (
     SpeculationConfig,
 )
 
-WIDTH, HEIGHT, AXIS = 1240, 450, 208
+WIDTH, HEIGHT, AXIS = 1240, 462, 208
 LAST_LEFT = 1100  # beyond it settings end at their moment instead of beginning there
 SECTIONS = {
     "speculation": SpeculationConfig(),
@@ -59,7 +59,8 @@ MOMENTS = (
         (
             "speculation.sentence_pause_ms",
             "speculation.pause_ms",
-            "speculation.max_drafts",
+            "speculation.draft_budget_tokens",
+            "speculation.draft_budget_ms",
             "speculation.max_draft_tokens",
             "speculation.max_waste_ratio",
         ),
@@ -71,6 +72,8 @@ MOMENTS = (
         1,
         (
             "rag.commit_wait_ms",
+            "rag.consistency",
+            "router.deadline_ms",
             "lazy_loading.on_cold",
             "lazy_loading.queue_timeout_s",
             "consensus.deadline_ms",
