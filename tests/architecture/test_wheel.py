@@ -34,7 +34,7 @@ LEFT_OUT = (
 )
 # The sdist has what builds, explains and measures; the tests stay in the repository.
 SDIST_TOPS = {
-    *PARTS, "docs", "deploy", "examples", "findings", "requirements",
+    *(PARTS - {"integrations"}), "docs", "deploy", "examples", "findings", "requirements",
     "__init__.py", "client.py", "integrations.py", "public.py", "py.typed", "CMakeLists.txt",
     "Makefile", "PKG-INFO",
     "mkdocs.yml", "pyproject.toml", "LICENSE", "README.md", "ARCHITECTURE.md", "CHANGELOG.md",
