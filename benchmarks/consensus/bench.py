@@ -11,7 +11,6 @@ import argparse
 import asyncio
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -20,21 +19,22 @@ from ...backends.zoo.catalog import model_names
 from ...orchestrator.config.settings import Settings
 from ...orchestrator.live_mind import LiveMind
 from ..bench import UsageError, add_common, display, number, scratch, some_of
+from ..figures.answer import Json
 from ..figures.table import show
 from ..harness import report
+from ..harness.experts import FAST
 from ..reporting.reports import read
 from .accuracy import accuracy
 from .ask import Asker
 from .drafts import texts, times
 from .meaning import meaning
 from .mix import mix
-from .plan import FAST, PARTS, ROWS_OF, Plan, Recorder, settings
+from .plan import PARTS, ROWS_OF, Plan, Recorder, settings
 from .rows import Row
 from .summary import ARMS, cases, summary
 from .tables import is_shown, tables
 from .typed import typed
 
-Json = dict[str, Any]
 PERFORM = {"accuracy": accuracy, "texts": texts, "times": times, "mix": mix, "typed": typed}
 MOST_SEED = 999
 """Above it are the seeds of validation and of the accuracies that weigh votes."""

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from ..figures.answer import Json, Number
 from ..figures.estimates import ci95
 from ..figures.identity import VERDICTS, Verdict, identical_share
 from ..figures.measure import distribution
 from ..figures.stats import p50, ratio, share
 from .mix import ARMS, CADENCES
-from .rows import Json, Row
+from .rows import Row
 
-Number = float | None
 Found = Literal["answer", "guess", "nothing"]
 FOUND: tuple[Found, ...] = ("answer", "guess", "nothing")
 """What of a draft there was at the commit: the answer or its beginning, a guess at it, nothing."""

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from ...orchestrator.consensus.choice import Consensus
+from ..harness.experts import FAST, zoo_experts
 from .ask import Asked, Asker, Way
 from .questions import SETS, Question, natural
 from .rows import Row, row
 
-FAST = "fast"
 PARTS = ("accuracy", "texts", "times", "mix", "typed")
 ROWS_OF = {
     "accuracy": ("validation", "accuracy"),
@@ -123,17 +123,7 @@ def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 def settings(plan: Plan, engine_log: str) -> dict[str, Any]:
     """Return a configuration with the plan's experts, all loaded."""
     return {
-        "experts": [
-            {
-                "expert_id": name,
-                "model_path": f"zoo:{name}",
-                "domain": "all" if name == FAST else name,
-                "max_model_len": 2048,
-                "kv_cache_gib": 0.25,
-                "engine_log": engine_log,
-            }
-            for name in plan.experts
-        ],
+        "experts": zoo_experts(plan.experts, max_model_len=2048, engine_log=engine_log),
         "lazy_loading": {"enabled": False, "memory_threshold": 1.0},
         "router": {"fast_expert": FAST, "default_expert": plan.domains[0]},
         "rag": {"enabled": False},

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from ..figures.answer import Json
 from ..figures.identity import Verdict
 from .ask import Asked
 from .questions import Question
 
-Json = dict[str, Any]
 NOT_HEARD = "not heard"
 """How the reason of an expert begins whose vote could not change the result any more."""
 

@@ -7,17 +7,19 @@ have no times.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
+from ..figures.answer import Json, Number
 from ..figures.estimates import ci95
 from ..figures.measure import distribution
 from ..figures.stats import mean, ratio, share
+from ..harness.experts import FAST
 from .accuracy import best_single
 from .draft_summary import draft_summary, identical, mix, pairs
-from .plan import FAST, POLICIES
+from .plan import POLICIES
 from .questions import SETS
-from .rows import Json, Row
+from .rows import Row
 
-Number = float | None
 ARMS = {
     "fast": "fast expert alone",
     "strong": "the domain's expert alone",
@@ -29,6 +31,18 @@ ARMS = {
     "vote": "vote",
     "oracle": "any expert right",
 }
+_OF_ARMS: dict[str, tuple[str, ...]] = {
+    "accuracy": ("accuracy",),
+    "accuracy.routed_right": ("accuracy_routed_right",),
+    **{f"accuracy.{kind}": ("accuracy_by_set", kind) for kind in SETS},
+    "ttft_ms.p50": ("ttft_ms", "p50"),
+    "ttft_ms.p95": ("ttft_ms", "p95"),
+    "completion_ms.p50": ("completion_ms", "p50"),
+    **{name: (name,) for name in ("tokens_per_shown", "deadline_share", "abstained_share")},
+    "accuracy_minus_single": ("minus_single",),
+    "accuracy_minus_single.routed_right": ("minus_single_routed_right",),
+}
+"""End of a summary key of every arm -> where the number stands in the arm's figures."""
 JUDGES = "quorum"
 MISROUTED = "out_of_domain"
 
@@ -80,40 +94,30 @@ def cases(rows: Sequence[Row], seed: int) -> list[Json]:
 def summary(cases: Iterable[Json]) -> dict[str, Number]:
     """Return the summary in the names of DESIGN §6; None for what was not measured."""
     parts = {case["name"]: case for case in cases}
+    arms, typed = (parts.get(name, {}).get("arms", {}) for name in ("accuracy", "typed"))
     found: dict[str, Number] = {}
-    accuracy = parts.get("accuracy", {}).get("arms", {})
     for arm in ARMS:
-        one = accuracy.get(arm, {})
-        found[f"consensus.{arm}.accuracy"] = one.get("accuracy")
-        found[f"consensus.{arm}.accuracy.routed_right"] = one.get("accuracy_routed_right")
-        for kind in SETS:
-            found[f"consensus.{arm}.accuracy.{kind}"] = one.get("accuracy_by_set", {}).get(kind)
-        if arm == "oracle":
-            continue
-        found[f"consensus.{arm}.ttft_ms.p50"] = one.get("ttft_ms", {}).get("p50")
-        found[f"consensus.{arm}.ttft_ms.p95"] = one.get("ttft_ms", {}).get("p95")
-        found[f"consensus.{arm}.completion_ms.p50"] = one.get("completion_ms", {}).get("p50")
-        found[f"consensus.{arm}.tokens_per_shown"] = one.get("tokens_per_shown")
-        found[f"consensus.{arm}.deadline_share"] = one.get("deadline_share")
-        found[f"consensus.{arm}.abstained_share"] = one.get("abstained_share")
-        if arm != "single":
-            key = f"consensus.{arm}.accuracy_minus_single"
-            found[key] = one.get("minus_single")
-            found[f"{key}.routed_right"] = one.get("minus_single_routed_right")
-    verify = accuracy.get("verify", {}).get("verdicts", {})
+        for name, path in _OF_ARMS.items():
+            has_no_times = arm == "oracle" and not name.startswith("accuracy")
+            is_minus_itself = "minus_single" in name and arm in ("single", "oracle")
+            if not has_no_times and not is_minus_itself:
+                found[f"consensus.{arm}.{name}"] = _at(arms, arm, *path)
     for name in ("accepted_share", "wrong_given_accepted", "wrong_given_taken_over"):
-        found[f"consensus.verify.{name}"] = verify.get(name)
-    return found | draft_summary(parts) | _typed_summary(parts.get("typed", {}).get("arms", {}))
-
-
-def _typed_summary(arms: Mapping[str, Json]) -> dict[str, Number]:
-    found: dict[str, Number] = {}
+        found[f"consensus.verify.{name}"] = _at(arms, "verify", "verdicts", name)
+    found |= draft_summary(parts)
     for arm in POLICIES:
-        one = arms.get(arm, {})
-        found[f"consensus.{arm}.typed_ttft_ms.p50"] = one.get("ttft_ms", {}).get("p50")
-        found[f"consensus.{arm}.typed_ttft_ms.p95"] = one.get("ttft_ms", {}).get("p95")
-    settled = arms.get("vote", {}).get("settled_before_commit_share")
-    return {**found, "consensus.vote.settled_before_commit_share": settled}
+        for level in ("p50", "p95"):
+            found[f"consensus.{arm}.typed_ttft_ms.{level}"] = _at(typed, arm, "ttft_ms", level)
+    settled = "settled_before_commit_share"
+    return {**found, f"consensus.vote.{settled}": _at(typed, "vote", settled)}
+
+
+def _at(where: Json, *path: str) -> Number:
+    """Return the number at a place of nested objects; None when there is none."""
+    found: Any = where
+    for name in path:
+        found = (found or {}).get(name)
+    return found  # type: ignore[no-any-return]
 
 
 # ---- accuracy

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ..figures.answer import Json
 from ..figures.table import Table, percent
 from .questions import SETS
-from .rows import Json
 from .summary import ARMS
 
 SHORT = {"in_domain": "in", "unanswerable": "open", "mixed": "mixed", "out_of_domain": "out"}

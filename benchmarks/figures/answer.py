@@ -17,6 +17,8 @@ from ...orchestrator.errors import LiveMindError
 from .identity import Comparison, TokenChoice
 
 Json = dict[str, Any]
+Number = float | None
+"""A figure; None = not known."""
 Outcome = Literal["completed", "incomplete", "failed", "error"]
 OUTCOMES: tuple[Outcome, ...] = ("completed", "failed", "incomplete", "error")
 _OUTCOME_OF_CODE: dict[str, Outcome] = {

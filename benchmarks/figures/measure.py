@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from .answer import Answer, Json
+from ..figures.answer import Json
+from .answer import Answer
 from .stats import quantile
 from .turns import Turn, misrouted
 

@@ -6,27 +6,27 @@ is one process on one core; the generator and the fake share another one.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import random
 import secrets
 import sys
-from asyncio.subprocess import DEVNULL, PIPE
+from asyncio.subprocess import PIPE
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from subprocess import CalledProcessError
+from typing import Literal
 
 from ..bench import BenchmarkFailed
+from ..figures.answer import Json
 from ..harness import fake_server
 from ..harness.fake_server import MODEL
-from ..harness.server_process import COMMAND, free_port, running, serving
+from ..harness.server_process import COMMAND, free_port, output_of, running, serving
 from ..peers.programs import LITELLM, Absent, Installed, installed, litellm_proxy
 from .load import LoadResult, LoadSpec
 
-Json = dict[str, Any]
 Way = Literal["whole", "stream"]
 Aim = Literal["latency", "throughput"]
 WAYS: tuple[Way, ...] = ("whole", "stream")
@@ -223,9 +223,8 @@ async def _fake(
 ) -> str:
     port = free_port()
     latency_ms, itl_ms = (plan.latency_ms, plan.itl_ms) if aim == "latency" else (0.0, 0.0)
-    options = {"port": port, "latency-ms": latency_ms, "itl-ms": itl_ms, "tokens": plan.tokens}
-    given = (text for name, value in options.items() for text in (f"--{name}", str(value)))
-    command = (*pinned(cores.load), sys.executable, "-m", fake_server.__name__, *given)
+    command = fake_server.command(port, latency_ms, itl_ms, plan.tokens)
+    command = (*pinned(cores.load), *command)
     return await stack.enter_async_context(serving(command, port, folder / f"fake-{aim}.log"))
 
 
@@ -239,18 +238,11 @@ async def _bare(stack: AsyncExitStack, aim: Aim, upstream: str, cores: Cores, fo
 
 async def _load(spec: LoadSpec, cores: Cores) -> LoadResult:
     command = (*pinned(cores.load), sys.executable, "-m", f"{__package__}.load")
-    process = await asyncio.create_subprocess_exec(
-        *command, json.dumps(asdict(spec)), stdin=DEVNULL, stdout=PIPE, stderr=PIPE
-    )
     try:
-        output, said = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode != 0:
-        last = said.decode(errors="replace").strip().splitlines()[-1:]
-        raise BenchmarkFailed(f"the load generator ended with {process.returncode}: {last}")
+        output = await output_of(*command, json.dumps(asdict(spec)), stderr=PIPE)
+    except CalledProcessError as exc:
+        last = exc.output.strip().splitlines()[-1:]
+        raise BenchmarkFailed(f"the load generator ended with {exc.returncode}: {last}") from None
     return LoadResult(**json.loads(output))
 
 

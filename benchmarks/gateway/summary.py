@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
+from ..figures.answer import Json, Number
 from ..figures.stats import p50, quantile, ratio
 from ..peers.programs import Absent
 from .run import (
@@ -26,9 +26,6 @@ from .run import (
     Measurement,
     Way,
 )
-
-Json = dict[str, Any]
-Number = float | None
 
 
 def summary(measurements: Sequence[Measurement]) -> dict[str, Number]:

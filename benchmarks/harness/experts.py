@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import Any
 
 from ...backends.engine_args import ZOO_MODELS
 from ..bench import BenchmarkFailed
 from ..workload.conversations import FILLER, corpus, turn_input
 from ..workload.plan import ExpertCase
-from .server_process import COMMAND
+from .server_process import COMMAND, output_of
 
 RANDOM_PARAMS = 100_000_000
 
@@ -71,15 +71,28 @@ async def _write(parameters: int) -> None:
     folder = random_model_folder(parameters)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND, "zoo", "random", "--params", str(parameters), str(partial),
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    output, _ = await process.communicate()
-    if process.returncode != 0:
-        said = output.decode(errors="replace")[-500:]
-        raise BenchmarkFailed(f"livemind zoo random ended with code {process.returncode}\n{said}")
+    command = (*COMMAND, "zoo", "random", "--params", str(parameters), str(partial))
+    try:
+        await output_of(*command)
+    except CalledProcessError as exc:
+        said = exc.output[-500:]
+        told = f"livemind zoo random ended with code {exc.returncode}\n{said}"
+        raise BenchmarkFailed(told) from None
     partial.rename(folder)
+
+
+def zoo_experts(names: Iterable[str], **settings: object) -> list[dict[str, Any]]:
+    """Return the entries of embedded experts with a small cache; each is of its own domain."""
+    return [
+        {
+            "expert_id": name,
+            "model_path": f"zoo:{name}",
+            "domain": "all" if name == FAST else name,
+            "kv_cache_gib": 0.25,
+            **settings,
+        }
+        for name in names
+    ]
 
 
 def server_config(experts: Iterable[ExpertCase]) -> dict[str, Any]:

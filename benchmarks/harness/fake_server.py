@@ -17,6 +17,7 @@ import base64
 import gc
 import hashlib
 import json
+import sys
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from time import perf_counter
@@ -262,6 +263,13 @@ def _head(kind: str) -> Json:
 
 def _dumped(payload: object) -> bytes:
     return json.dumps(payload, separators=(",", ":")).encode()
+
+
+def command(port: int, latency_ms: float, itl_ms: float, tokens: int) -> tuple[str, ...]:
+    """Return what starts such a server."""
+    told = {"port": port, "latency-ms": latency_ms, "itl-ms": itl_ms, "tokens": tokens}
+    given = (text for name, value in told.items() for text in (f"--{name}", str(value)))
+    return (sys.executable, "-m", __name__, *given)
 
 
 async def _serve(port: int, server: FakeServer) -> None:

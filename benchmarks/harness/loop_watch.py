@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+import gc
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter, thread_time
 
@@ -18,6 +19,22 @@ class Ticks:
 
     late_ms: list[float] = field(default_factory=list)
     busy_ms: list[float] = field(default_factory=list)
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Collect no garbage inside: in the middle of an answer it would look like the server's delay.
+
+    What was made before is not looked at again, if the block itself calls ``gc.collect``.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
 
 
 @asynccontextmanager

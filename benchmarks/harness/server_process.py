@@ -8,10 +8,11 @@ import os
 import signal
 import socket
 import sys
-from asyncio.subprocess import Process
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import Any
 
 import aiohttp
@@ -84,7 +85,7 @@ async def serving(
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             *command,
-            stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=asyncio.subprocess.STDOUT,
+            stdin=DEVNULL, stdout=output, stderr=STDOUT,
             start_new_session=True, env={**os.environ, **(environment or {})},
         )  # fmt: skip
     url = f"http://127.0.0.1:{port}"
@@ -93,6 +94,26 @@ async def serving(
         yield url
     finally:
         await _stop(process)
+
+
+async def output_of(*command: str, stderr: int = STDOUT, cwd: Path | None = None) -> str:
+    """Return what a program printed; it is killed when nobody waits for it any more.
+
+    Raises:
+        CalledProcessError: it failed; ``output`` is what it said, on stderr if that is a pipe.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=DEVNULL, stdout=PIPE, stderr=stderr, cwd=cwd
+    )
+    try:
+        told = [(part or b"").decode(errors="replace") for part in await process.communicate()]
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode != 0:
+        raise CalledProcessError(process.returncode or 1, command, told[stderr == PIPE])
+    return told[0]
 
 
 async def _healthy(url: str, process: Process, log: Path) -> None:

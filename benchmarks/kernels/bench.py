@@ -16,9 +16,9 @@ from rich.console import Console
 
 from ...kernels import dispatch
 from ..bench import BenchmarkFailed, add_common, display, number
+from ..figures.answer import Json, Number
 from ..figures.table import Table, percent, show
 from ..harness import report
-from ..harness.report import Json, Number
 from .case import Case
 from .groups import GROUPS
 from .measure import Limits, Measured, measure, measure_limits, one_thread

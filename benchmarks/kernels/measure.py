@@ -10,8 +10,8 @@ from types import ModuleType
 
 import numpy as np
 
+from ..figures.answer import Json, Number
 from ..figures.stats import quantile
-from ..harness.report import Json, Number
 from .case import Arm, Case
 
 LEAST_S = 400e-6

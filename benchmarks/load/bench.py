@@ -12,11 +12,11 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from ..bench import add_common, checked, display, number, scratch, some_of
+from ..figures.answer import Json
 from ..figures.table import show
 from ..gateway import run as gateway, summary as gateway_summary
 from ..harness import report
@@ -28,7 +28,6 @@ from . import summary as load_summary
 from .sessions import Ladder, LadderPlan, LadderResult
 from .tables import tables
 
-Json = dict[str, Any]
 Say = Callable[[str | None, int], None]
 PARTS = ("sessions", "gateway", "peers", "third-party")
 DEFAULT_PARTS = ("sessions", "gateway")
@@ -68,7 +67,7 @@ class Measured:
         return {
             "cases": load_summary.rungs(climbed) if climbed else [],
             "stopped_by": climbed.stopped_by if climbed else None,
-            "turns": [one.row() for one in climbed.turns] if climbed else [],
+            "turns": climbed.rows() if climbed else [],
             "gateway": gateway_summary.report(gate) if gate else None,
             "peers": peers_run.report(peers) if peers else None,
             "third_party": third_party.report(other) if other else None,

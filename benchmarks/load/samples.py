@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -16,20 +16,30 @@ Place = tuple[int, int, int, int]
 
 def samples(content: Json) -> dict[str, Sample]:
     """Return the sample of every summary key that turns can tell; a turn is a unit."""
-    done = [
-        row
-        for row in content["turns"]
-        if row["outcome"] == "completed" and row["ttft_ms"] is not None
-    ]
     top = max((row["sessions"] for row in content["turns"]), default=None)
-    rows = [row for row in done if row["sessions"] == top]
+    rows = [row for row in completed(content["turns"]) if row["sessions"] == top]
     found = {f"load.on_over_off.{level}": _over(rows, q) for level, q in LEVELS.items()}
-    both = _both(rows)
-    values = [on / off for on, off in both.values()]
-    return {**found, "load.on_over_off.turns_p50": quantile_sample(list(both), values, 0.5)}
+    pairs = both(rows)
+    turns = quantile_sample(list(pairs), list(pairs.values()), 0.5)
+    return {**found, "load.on_over_off.turns_p50": turns}
 
 
-def place(row: Json) -> Place:
+def completed(rows: Iterable[Json]) -> list[Json]:
+    """Return the turns that have a time to first token."""
+    return [row for row in rows if row["outcome"] == "completed" and row["ttft_ms"] is not None]
+
+
+def both(rows: Iterable[Json]) -> dict[Place, float]:
+    """Return the time on over that off of every turn of one rung that has both, by its place."""
+    times: dict[str, dict[Place, float]] = {mode: {} for mode in _MODES}
+    for row in rows:
+        if row["ttft_ms"] > 0:
+            times[row["mode"]][_place(row)] = row["ttft_ms"]
+    on, off = (times[mode] for mode in _MODES)
+    return {one: on[one] / off[one] for one in sorted(on.keys() & off.keys())}
+
+
+def _place(row: Json) -> Place:
     """Return what names a turn; the same in both modes and in every run of the same seed."""
     return row["sessions"], row["round"], row["user"], row["turn"]
 
@@ -52,13 +62,4 @@ def _over(rows: Sequence[Json], q: float) -> Sample:
         found: Floats = on / off
         return found
 
-    return Sample([place(row) for row in rows], estimate, halves["on"].needed)
-
-
-def _both(rows: Sequence[Json]) -> dict[Place, tuple[float, float]]:
-    by_mode: dict[str, dict[Place, float]] = {mode: {} for mode in _MODES}
-    for row in rows:
-        if row["ttft_ms"] > 0:
-            by_mode[row["mode"]][place(row)] = row["ttft_ms"]
-    on, off = (by_mode[mode] for mode in _MODES)
-    return {one: (on[one], off[one]) for one in sorted(on.keys() & off.keys())}
+    return Sample([_place(row) for row in rows], estimate, halves["on"].needed)

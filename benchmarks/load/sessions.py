@@ -13,16 +13,18 @@ import random
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from ..bench import BenchmarkFailed
-from ..figures.answer import Answer
+from ..figures.answer import Answer, Json
 from ..figures.stats import quantile
 from ..harness.client import Client
 from ..harness.doors import UNREACHABLE
+from ..harness.loop_watch import no_collection
 from ..harness.wire import Ask
 from ..workload.conversations import FILLER, Conversation, conversation
 from ..workload.typing_model import Key, TypingModel
+from .samples import completed
 
 Mode = Literal["on", "off"]
 MODES: tuple[Mode, ...] = ("off", "on")
@@ -76,7 +78,7 @@ class Turn:
         """The same in both modes."""
         return self.sessions, self.round, self.user, self.turn
 
-    def row(self) -> dict[str, Any]:
+    def row(self) -> Json:
         """Return it as the report has it."""
         answer = self.answer
         ledger = answer.ledger or {}
@@ -110,6 +112,10 @@ class LadderResult:
     spans_s: dict[tuple[int, int, Mode], float] = field(default_factory=dict)
     stopped_by: str | None = None
 
+    def rows(self) -> list[Json]:
+        """Return every turn as the report has it."""
+        return [one.row() for one in self.turns]
+
 
 class Ladder:
     """Climbs; ``result`` grows while it does.
@@ -135,17 +141,13 @@ class Ladder:
             BenchmarkFailed: the expert does not answer at all.
         """
         await self._warm_up()
-        gc.collect()
-        gc.disable()  # a collection in the middle of an answer would look like the server's delay
-        try:
+        with no_collection():
             for rung in self._plan.rungs:
                 await self._rung(rung)
                 gc.collect()
                 if (reason := self._reason_to_stop(rung)) is not None:
                     self._result.stopped_by = reason
                     return
-        finally:
-            gc.enable()
 
     async def _rung(self, sessions: int) -> None:
         rng = random.Random(f"{self._plan.seed}|{sessions}|order")
@@ -228,15 +230,7 @@ class Ladder:
         return None
 
     def _off_p95(self, rung: int) -> float | None:
-        return quantile(times(self._result.turns, rung, "off"), 0.95)
-
-
-def times(turns: list[Turn], sessions: int, mode: Mode) -> list[float]:
-    """Return the TTFT of every completed turn of a rung and mode, milliseconds."""
-    return [
-        one.answer.ttft_ms
-        for one in turns
-        if (one.sessions, one.mode) == (sessions, mode)
-        and one.answer.outcome == "completed"
-        and one.answer.ttft_ms is not None
-    ]
+        rows = (
+            row for row in self._result.rows() if (row["sessions"], row["mode"]) == (rung, "off")
+        )
+        return quantile([row["ttft_ms"] for row in completed(rows)], 0.95)

@@ -1,24 +1,22 @@
-"""Figures of the load benchmark from its turns. Pure."""
+"""Figures of the load benchmark from its turns, as the report keeps them. Pure."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Sequence
 
+from ..figures.answer import Json, Number
 from ..figures.estimates import ci95
-from ..figures.stats import p50, quantile, ratio
-from .sessions import MODES, LadderResult, Mode, Turn, times
-
-Json = dict[str, Any]
-Number = float | None
-LEVELS = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+from ..figures.stats import quantile, ratio
+from .samples import LEVELS, both, completed, samples
+from .sessions import MODES, LadderResult, Mode
 
 
 def rungs(result: LadderResult) -> list[Json]:
     """Return one object per number of sessions that was run."""
-    reached = sorted({one.sessions for one in result.turns})
-    return [_rung(result, sessions) for sessions in reached]
+    rows = result.rows()
+    reached = sorted({row["sessions"] for row in rows})
+    return [_rung(result, [row for row in rows if row["sessions"] == one]) for one in reached]
 
 
 def summary(result: LadderResult) -> dict[str, Number]:
@@ -42,53 +40,39 @@ def summary(result: LadderResult) -> dict[str, Number]:
     }
 
 
-def _rung(result: LadderResult, sessions: int) -> Json:
-    modes = {mode: _mode(result, sessions, mode) for mode in MODES}
-    on, off = modes["on"]["ttft_ms"], modes["off"]["ttft_ms"]
-    turns = _turn_ratios(result.turns, sessions)
-    over = {level: ratio(on[level], off[level]) for level in LEVELS}
-    interval = ci95(turns, result.plan.seed)
+def _rung(result: LadderResult, rows: Sequence[Json]) -> Json:
+    behind, turns = samples({"turns": rows}), list(both(completed(rows)).values())
+    over = {name: behind[f"load.on_over_off.{name}"].value() for name in (*LEVELS, "turns_p50")}
     return {
-        "sessions": sessions,
-        "modes": modes,
-        "on_over_off": {**over, "turns_p50": p50(turns), "turns_p50_ci95": interval},
+        "sessions": rows[0]["sessions"],
+        "modes": {mode: _mode(result, rows, mode) for mode in MODES},
+        "on_over_off": {**over, "turns_p50_ci95": ci95(turns, result.plan.seed)},
         "paired_turns": len(turns),
     }
 
 
-def _mode(result: LadderResult, sessions: int, mode: Mode) -> Json:
-    turns = [one for one in result.turns if (one.sessions, one.mode) == (sessions, mode)]
-    done = [one.answer for one in turns if one.answer.outcome == "completed"]
-    span_s = sum(s for (n, _, which), s in result.spans_s.items() if (n, which) == (sessions, mode))
-    ttft = times(result.turns, sessions, mode)
-    tokens = sum(answer.completion_tokens or 0 for answer in done)
+def _mode(result: LadderResult, rows: Sequence[Json], mode: Mode) -> Json:
+    turns = [row for row in rows if row["mode"] == mode]
+    done = [row for row in turns if row["outcome"] == "completed"]
+    rung = rows[0]["sessions"], mode
+    span_s = sum(s for (n, _, which), s in result.spans_s.items() if (n, which) == rung)
+    ttft = [row["ttft_ms"] for row in completed(turns)]
+    tokens = sum(row["completion_tokens"] or 0 for row in done)
     return {
         "asked": len(turns),
-        "outcomes": dict(Counter(one.answer.outcome for one in turns)),
-        "errors": sorted({one.answer.error for one in turns if one.answer.error is not None}),
+        "outcomes": dict(Counter(row["outcome"] for row in turns)),
+        "errors": sorted({row["error"] for row in turns if row["error"] is not None}),
         "ttft_ms": {level: quantile(ttft, q) for level, q in LEVELS.items()},
         "turns_per_s": ratio(float(len(done)), span_s),
         "tokens_per_s": ratio(float(tokens), span_s),
-        "drafts_adopted": sum(bool(answer.draft_adopted) for answer in done),
+        "drafts_adopted": sum(bool(row["draft_adopted"]) for row in done),
     }
-
-
-def _turn_ratios(turns: Iterable[Turn], sessions: int) -> list[float]:
-    """Return TTFT on over off of every turn that was completed in both modes."""
-    found: dict[Mode, dict[tuple[int, int, int, int], float]] = {"on": {}, "off": {}}
-    for one in turns:
-        ttft_ms = one.answer.ttft_ms
-        if one.sessions == sessions and one.answer.outcome == "completed" and ttft_ms:
-            found[one.mode][one.place] = ttft_ms
-    both = found["on"].keys() & found["off"].keys()
-    return [found["on"][place] / found["off"][place] for place in sorted(both)]
 
 
 def _bend(found: list[Json], mode: Mode, factor: float) -> Number:
     """Return the first number of sessions whose p95 is ``factor`` times the first rung's."""
-    first = found[0]["modes"][mode]["ttft_ms"]["p95"] if found else None
-    for one in found:
-        p95 = one["modes"][mode]["ttft_ms"]["p95"]
-        if first is not None and p95 is not None and p95 > factor * first:
-            return float(one["sessions"])
-    return None
+    waits = [(one["sessions"], one["modes"][mode]["ttft_ms"]["p95"]) for one in found]
+    if not waits or waits[0][1] is None:
+        return None
+    limit = factor * waits[0][1]
+    return next((float(n) for n, p95 in waits if p95 is not None and p95 > limit), None)

@@ -12,13 +12,12 @@ import json
 import os
 import subprocess
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..harness.server_process import free_port, serving
+from ..harness.server_process import free_port, output_of, serving
 
 INSTALL_TIMEOUT_S = 600.0
 _MARKER = "installed.json"
@@ -83,9 +82,9 @@ async def installed(
     try:
         place.mkdir(parents=True, exist_ok=True)
         async with asyncio.timeout(INSTALL_TIMEOUT_S):
-            await _run(sys.executable, "-m", "venv", "--clear", str(place))
-            await _run(*pip, "install", "--quiet", peer.requirement)
-            listed = await _run(*pip, "list", "--format", "json")
+            await output_of(sys.executable, "-m", "venv", "--clear", str(place))
+            await output_of(*pip, "install", "--quiet", peer.requirement)
+            listed = await output_of(*pip, "list", "--format", "json")
     except (OSError, TimeoutError, subprocess.CalledProcessError) as exc:
         said = getattr(exc, "output", None)
         last = said.strip().splitlines()[-1] if said and said.strip() else ""
@@ -143,25 +142,3 @@ async def litellm_proxy(
     log = folder / "litellm.log"
     async with serving(command, port, log, environment, "/health/liveliness") as url:
         yield url
-
-
-async def _run(*command: str) -> str:
-    """Return what a command printed.
-
-    Raises:
-        subprocess.CalledProcessError: it failed; ``output`` is what it said.
-    """
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT
-    )
-    try:
-        output, _ = await process.communicate()
-    except BaseException:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-        raise
-    said = output.decode(errors="replace")
-    if process.returncode != 0:
-        raise subprocess.CalledProcessError(process.returncode or 1, command, said)
-    return said

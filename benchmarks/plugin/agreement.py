@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from ...backends.base import GenerationParams, TokenPrompt
 from ...kernels import q4_linear, quantize_q4
+from ..figures.answer import Json
 from ..figures.identity import TIE_NATS, VERDICTS, Verdict
-from ..harness.report import Json
 from .engines import Answer, Engines, filler
 
 GREEDY = GenerationParams(max_tokens=48, temperature=0.0, logprobs=5)

@@ -20,10 +20,10 @@ from rich.console import Console
 from ...backends.base import GenerationParams, Message, Role
 from ...backends.errors import ExpertError
 from ..bench import BenchmarkFailed, Display, add_common, display, number, scratch
+from ..figures.answer import Json, Number
 from ..figures.stats import quantile, share
 from ..figures.table import Table, show
 from ..harness import report
-from ..harness.report import Json, Number
 from ..kernels.measure import one_thread
 from .agreement import GREEDY, PENALISED, greedy, perplexity_ratios, sampled
 from .engines import ARMS, Engines, filler

@@ -9,17 +9,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any
 
 from rich.console import Console
 
 from ..bench import add_common, display, number, scratch, some_of
+from ..figures.answer import Json
 from ..harness.report import Run
 from . import starts as pool_starts, stress as pool_stress
 from .starts import StartPlan, StartResult
 from .stress import StressPlan, StressResult
 
-Json = dict[str, Any]
 PARTS = ("stress", "kills", "starts")
 MEANING = {
     "lost": "requests without an answer, after at most eight tries",

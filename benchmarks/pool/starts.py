@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 from ...backends.engine_args import ZOO_MODELS
 from ...backends.spec import ExpertSpec
@@ -21,14 +20,15 @@ from ...orchestrator.client.events import LiveEvent
 from ...orchestrator.client.session import LiveOptions
 from ...orchestrator.events import ExpertUpdated, ResponseDone, ResponseTextDelta
 from ..bench import BenchmarkFailed
+from ..figures.answer import Json
 from ..figures.estimates import ci95
 from ..figures.stats import p50
 from ..harness import engines
+from ..harness.experts import zoo_experts
 from ..harness.server_process import running
 from ..harness.vllm_server import plain_vllm
 from ..workload.typing_model import TypingModel
 
-Json = dict[str, Any]
 Say = Callable[[str | None, int], None]
 QUESTION = (
     "Write a Python function decode that multiplies x by seventy seven and adds fifty one "
@@ -133,18 +133,8 @@ async def measure(result: StartResult, folder: Path, say: Say) -> None:
 def config(max_loaded: int) -> Json:
     """Return the embedded experts, the fast one warm."""
     names = ("fast", "general", "technical", "coding", "multilingual")
-    listed = [
-        {
-            "expert_id": name,
-            "model_path": f"zoo:{name}",
-            "domain": "all" if name == "fast" else name,
-            "kv_cache_gib": 0.25,
-            "max_model_len": 2048,
-        }
-        for name in names
-    ]
     return {
-        "experts": listed,
+        "experts": zoo_experts(names, max_model_len=2048),
         "lazy_loading": {"warmup_pool_size": 1, "max_loaded_experts": max_loaded},
         "router": {"fast_expert": "fast", "default_expert": "general", "languages": ["en"]},
         "rag": {"enabled": False},

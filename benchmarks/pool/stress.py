@@ -14,16 +14,16 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 from ...backends.machine.memory import memory_levels
 from ...orchestrator.client.client import LiveClient
 from ...orchestrator.errors import LiveMindError
+from ..figures.answer import Json
 from ..figures.stats import mean, p50, p95
 from ..harness import engines
+from ..harness.experts import zoo_experts
 from ..harness.server_process import running
 
-Json = dict[str, Any]
 Say = Callable[[str | None, int], None]
 EXPERTS = ("fast", "general", "technical", "coding", "multilingual")
 IN_MEMORY = ("loading", "ready", "draining", "unloading")
@@ -159,13 +159,10 @@ async def measure(plan: StressPlan, folder: Path, say: Say) -> StressResult:
 
 def stress_config(plan: StressPlan) -> Json:
     """Return six experts, one of them another one's model again, of which few may be loaded."""
-    models = {name: f"zoo:{name}" for name in EXPERTS} | {"general-2": "zoo:general"}
-    listed = [
-        {"expert_id": name, "model_path": path, "kv_cache_gib": 0.25, "max_model_len": 1024}
-        for name, path in models.items()
-    ]
+    listed = zoo_experts(EXPERTS, max_model_len=1024, domain="general")
+    again = {**listed[1], "expert_id": f"{EXPERTS[1]}-2"}
     return {
-        "experts": listed,
+        "experts": [*listed, again],
         "lazy_loading": {
             "warmup_pool_size": 1,
             "max_loaded_experts": plan.max_loaded,

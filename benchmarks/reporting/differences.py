@@ -14,9 +14,10 @@ from importlib import import_module
 from typing import Literal
 
 from ..bench import UsageError
+from ..figures.answer import Json
 from ..figures.estimates import LEVEL, ROUNDS, Interval, Sample, difference, shared_units
 from ..harness.experts import RANDOM_PARAMS
-from .reports import Json, Report
+from .reports import Report
 
 SCHEMA = "livemind.bench-compare/1"
 SAMPLES = {"ttft": "ttft.samples", "load": "load.samples"}

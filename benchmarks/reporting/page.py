@@ -14,12 +14,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..bench import BenchmarkFailed
+from ..figures.answer import Json
 from ..figures.estimates import interval
 from ..figures.table import Table, cell, short
 from ..names import BENCHES, MEANINGS, TABLES
 from .charts.style import DARK, Chart, variable
 from .differences import Comparison, samples_of
-from .reports import Json, Report
+from .reports import Report
 
 RAW_CHARACTERS = 200_000
 _HERE = Path(__file__).parent

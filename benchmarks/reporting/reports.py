@@ -6,12 +6,11 @@ import json
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Any
 
 from ..bench import UsageError
+from ..figures.answer import Json
 from ..harness.report import SCHEMA
 
-Json = dict[str, Any]
 MAX_BYTES = 512 * 2**20
 _PARTS = {"name": str, "machine": dict, "versions": dict, "config": dict, "summary": dict}
 

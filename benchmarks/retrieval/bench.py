@@ -32,7 +32,8 @@ from ..bench import (
     positive,
     scratch,
 )
-from ..harness.report import Json, Number, Parts, Run
+from ..figures.answer import Json, Number
+from ..harness.report import Parts, Run
 from .docs import AskedQuestion, answered_by, find_docs, load_questions, pages_of
 from .early import prefix
 from .load import beside_ingestion, slow_disk

@@ -18,9 +18,9 @@ from ...rag.encoder.worker import EmbedWorker
 from ...rag.search.library import DEFAULT, Incoming, Library
 from ...rag.store.base import Key, PassageStore, Scored, StoredPassage
 from ...rag.store.filters import Filter
+from ..figures.answer import Json, Number
 from ..figures.stats import p50, p95, quantile, ratio
 from ..harness.loop_watch import SHORT_TICK_S, Ticks, watch_loop
-from ..harness.report import Json, Number
 from .clients import ask
 from .quality import TOP, Searcher
 

@@ -13,8 +13,8 @@ from ...rag.search.fusion import Mode
 from ...rag.search.library import Library
 from ...rag.search.search import Progress, Question, search
 from ...rag.store.base import PassageStore
+from ..figures.answer import Json, Number
 from ..figures.stats import p50, p95, quantile, share
-from ..harness.report import Json, Number
 from .docs import AskedQuestion
 from .early import Results, equal_at, hidden_part, prefix, right, sufficient_at
 from .play import Played, in_time, play

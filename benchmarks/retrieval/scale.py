@@ -20,8 +20,8 @@ from ...rag.encoder.worker import EmbedWorker
 from ...rag.search.library import Library
 from ...rag.store.base import Document, PassageStore
 from ...rag.store.local.store import LocalStore
+from ..figures.answer import Json, Number
 from ..figures.stats import p50
-from ..harness.report import Json, Number
 from .quality import Searcher, stages
 
 DIM, SUBSPACE, PER_TOPIC, NOISE = 384, 48, 50, 0.03

@@ -21,8 +21,9 @@ from ...orchestrator.routing.dataset import Prompt, load_prompts
 from ...rag.encoder.embedder import EmbedderUnavailable, MiniLMEmbedder
 from ...rag.encoder.worker import EmbedWorker
 from ..bench import add_common, display, number
+from ..figures.answer import Json, Number
 from ..figures.stats import share
-from ..harness.report import Json, Number, Parts, Run
+from ..harness.report import Parts, Run
 from . import peer
 from .latency import all_at_once, one_by_one
 from .own import own_domains

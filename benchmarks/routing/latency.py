@@ -16,9 +16,9 @@ from time import perf_counter
 
 from ...orchestrator.routing.dataset import Prompt, prefixes
 from ...orchestrator.routing.router import Router
+from ..figures.answer import Json, Number
 from ..figures.stats import p50, p95, quantile
 from ..harness.loop_watch import SHORT_TICK_S, Ticks, watch_loop
-from ..harness.report import Json, Number
 
 MOST_WORDS = 60
 CPM = 400

@@ -13,8 +13,8 @@ from ...orchestrator.routing.choice import Candidate
 from ...orchestrator.routing.dataset import DOMAINS, Prompt, load_prompts
 from ...orchestrator.routing.model import load_model
 from ...orchestrator.routing.router import Router, TextEmbedding
+from ..figures.answer import Json, Number
 from ..figures.stats import share
-from ..harness.report import Json, Number
 
 EXAMPLES = 10
 OWN = "own"

@@ -16,8 +16,8 @@ from ...orchestrator.routing.dataset import DOMAINS, Prompt, prefixes
 from ...orchestrator.routing.estimate import RouteEstimate
 from ...orchestrator.routing.model import load_model
 from ...orchestrator.routing.router import Router, TextEmbedding
+from ..figures.answer import Json, Number
 from ..figures.stats import p50, share
-from ..harness.report import Json, Number
 
 BINS = 10
 SHARES = tuple(part / 10 for part in range(1, 11))

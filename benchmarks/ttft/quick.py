@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ..figures.answer import Json
+from ..figures.answer import Json, Number
 from ..figures.measure import Slo, distribution, gaps_ms, row
 from ..figures.stats import p50, p95, ratio
 from ..figures.turns import Turn
 from ..workload.plan import QUICK_ARMS
 from .interference import Foreground, InterferenceResult
 from .samples import samples
-from .summary import Number, arm_figures
+from .summary import arm_figures
 
 _KEYS = (
     "ttft.live_over_request_at_end.p50",

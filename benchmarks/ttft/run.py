@@ -18,6 +18,7 @@ from ..bench import BenchmarkFailed
 from ..figures.answer import Answer
 from ..figures.turns import BlockResult, CaseResult, Turn
 from ..harness.doors import UNREACHABLE, Door, Said
+from ..harness.loop_watch import no_collection
 from ..harness.targets import Targets
 from ..harness.wire import AUTO, Ask
 from ..workload.arms import Arm
@@ -57,17 +58,11 @@ class TtftRun:
         cases = list(self.results if cases is None else cases)
         for case in cases:
             await self._warm_up(targets, case)
-        gc.collect()
-        gc.freeze()  # what was imported until here need not be looked at again
-        gc.disable()  # a collection in the middle of an answer would look like the server's delay
-        try:
+        with no_collection():
             for block in self.plan.blocks:
                 for case in cases:
                     await self._block(targets, case, block)
                     gc.collect()
-        finally:
-            gc.enable()
-            gc.unfreeze()
 
     def ask(self, case: Case, talk: Conversation, arm: Arm | None = None) -> Ask:
         """Return how a conversation is asked in an arm (None = plainly), under a fresh salt."""

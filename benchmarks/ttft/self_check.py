@@ -8,9 +8,7 @@ client and two sockets of one machine add.
 from __future__ import annotations
 
 import asyncio
-import gc
 import random
-import sys
 
 import aiohttp
 from rich.console import Console
@@ -21,7 +19,7 @@ from ..figures.measure import distribution
 from ..harness import fake_server
 from ..harness.client import Client
 from ..harness.doors import Door, LiveDoor, OpenAIDoor, Said
-from ..harness.loop_watch import Ticks, watch_loop
+from ..harness.loop_watch import Ticks, no_collection, watch_loop
 from ..harness.server_process import free_port, serving
 from ..harness.wire import Ask
 from ..workload.typing_model import TypingModel
@@ -41,10 +39,7 @@ async def self_check(answers: int, console: Console) -> Json:
         BenchmarkFailed: the known server did not start or an answer failed.
     """
     port, ticks = free_port(), Ticks()
-    latency_ms = TTFT_MS + (TOKENS - 1) * ITL_MS
-    told = {"port": port, "latency-ms": latency_ms, "itl-ms": ITL_MS, "tokens": TOKENS}
-    given = (text for name, value in told.items() for text in (f"--{name}", str(value)))
-    command = (sys.executable, "-m", fake_server.__name__, *given)
+    command = fake_server.command(port, TTFT_MS + (TOKENS - 1) * ITL_MS, ITL_MS, TOKENS)
     with scratch() as folder:
         async with (
             serving(command, port, folder / "fake.log") as url,
@@ -82,10 +77,7 @@ async def _ask_all(
     with display(console, "asking a server of known latency", total) as shown:
         for door in doors.values():
             await _ask(door, "warm-up", {})
-        gc.collect()
-        gc.freeze()
-        gc.disable()
-        try:
+        with no_collection():
             for number in range(answers):
                 for name, door in doors.items():
                     await _ask(door, f"{name}-{number}", seen[name])
@@ -96,9 +88,6 @@ async def _ask_all(
                     salts = [f"{name}-u{n}" for n in range(first, min(first + USERS, answers))]
                     await asyncio.gather(*(_ask(door, salt, into) for salt in salts))
                     shown.step(count=len(salts))
-        finally:
-            gc.enable()
-            gc.unfreeze()
     return seen
 
 

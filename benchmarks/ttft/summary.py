@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 
-from ..figures.answer import OUTCOMES, Json
+from ..figures.answer import OUTCOMES, Json, Number
 from ..figures.estimates import ci95
 from ..figures.identity import VERDICTS
 from ..figures.measure import STAGES, Slo, distribution, gaps_ms, row, total
@@ -20,7 +20,6 @@ from ..figures.turns import CaseResult, Turn
 from ..workload.arms import ARMS, REFERENCES
 from .samples import adopted, cost, paired, ratio_turns, same_work, samples
 
-Number = float | None
 ALONE = "no other expert shares this one's tokenizer"
 _TIMES = ("ttft_ms", "first_sentence_ms", "tpot_ms", "e2e_ms", "tokens_per_s", "server_ttft_ms")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..reports import Json
+from ...figures.answer import Json
 from .shared import Bar, bars
 from .style import Chart
 

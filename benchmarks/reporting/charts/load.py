@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ...figures.answer import Json
 from ...figures.estimates import interval, quantile_sample
-from ..reports import Json
+from ...load.samples import LEVELS, completed
 from .shared import Line, line
 from .style import Chart
-
-LEVELS = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
 def charts(content: Json) -> Iterator[Chart]:
     """Yield TTFT against load, one plot per level; rows have sessions, mode, turn and ttft_ms."""
-    rows = [
-        row
-        for row in content["turns"]
-        if row["outcome"] == "completed" and row["ttft_ms"] is not None
-    ]
+    rows = completed(content["turns"])
     sessions = sorted({row["sessions"] for row in rows})
     modes = dict.fromkeys(row["mode"] for row in rows)
     for level, q in LEVELS.items():

@@ -13,6 +13,7 @@ from math import inf
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
+from ...figures.answer import Number
 from ...figures.table import short
 from .placing import (
     beside_rule,
@@ -36,7 +37,6 @@ from .style import (
     styled,
 )
 
-Number = float | None
 FEW = 60
 """A distribution of fewer values shows each of them."""
 

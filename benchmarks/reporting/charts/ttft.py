@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+from ...figures.answer import Json
 from ...figures.estimates import interval, quantile_sample
 from ...figures.stats import p50
 from ...figures.table import short
 from ...ttft.samples import ratio_turns
-from ..reports import Json
 from .shared import Bar, Point, bars, cdf, scatter
 from .style import Chart
 from .waterfall import Row, waterfall
