@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 
 def quantile(values: Sequence[float], q: float) -> float | None:
     """Return the q-quantile (0 <= q <= 1) with linear interpolation; None without values."""
     if not 0.0 <= q <= 1.0:
         raise ValueError(f"q: got {q}, need 0..1")
-    if not values:
-        return None
-    ordered = sorted(values)
-    position = q * (len(ordered) - 1)
-    low = int(position)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
+    return float(np.quantile(values, q)) if values else None
 
 
 def p50(values: Sequence[float]) -> float | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from ..figures.answer import Json, Number
 from ..figures.stats import p50, quantile, ratio
-from ..peers.programs import Absent
+from ..peers.programs import told
 from .run import (
     AIMS,
     ARMS,
@@ -52,8 +52,6 @@ def summary(measurements: Sequence[Measurement]) -> dict[str, Number]:
 
 def report(result: GatewayResult) -> Json:
     """Return the report's part on the gateway."""
-    peer = result.peer
-    absent = isinstance(peer, Absent)
     return {
         "users": result.plan.users,
         "fake_latency_ms": result.plan.latency_ms,
@@ -61,8 +59,7 @@ def report(result: GatewayResult) -> Json:
         "tokens": result.plan.tokens,
         "cores": {"proxy": result.cores.proxy, "generator_and_fake": result.cores.load},
         "generator_processes": 1,
-        "litellm": None if peer is None or absent else peer.version,  # type: ignore[union-attr]
-        "litellm_absent": peer.reason if isinstance(peer, Absent) else None,
+        **told(result.peer),
         "arms": [
             _figures(result.measurements, arm, way, aim)
             for aim in AIMS

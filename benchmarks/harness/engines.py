@@ -1,12 +1,13 @@
-"""A running server's processes, seen from outside through ``/proc``: its engines and its memory."""
+"""A running server's processes, seen from outside: its engines and its memory."""
 
 from __future__ import annotations
 
-import os
-import re
-from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 ENGINE_NAME = "EngineCore"
 
@@ -25,54 +26,37 @@ def server_pid(config: Path) -> int:
     Raises:
         LookupError: there is none.
     """
-    wanted = os.fsencode(config)
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if wanted in words and b"serve" in words:
-            return int(folder.name)
+    for process in psutil.process_iter(["cmdline"]):
+        if {str(config), "serve"}.issubset(process.info["cmdline"] or ()):
+            return int(process.pid)
     raise LookupError(f"no process serves {config}")
 
 
 def descendants(pid: int) -> tuple[int, ...]:
     """Return the processes below one, itself included."""
-    children: dict[int, list[int]] = defaultdict(list)
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-        except (OSError, IndexError, ValueError):
-            continue
-        children[parent].append(int(folder.name))
-    found = [pid]
-    for each in found:
-        found += children[each]
-    return tuple(found)
+    with suppress(psutil.Error):
+        return (pid, *(child.pid for child in psutil.Process(pid).children(recursive=True)))
+    return (pid,)
 
 
 def engines(pid: int) -> tuple[int, ...]:
     """Return the engine processes of a server that are alive."""
-    return tuple(each for each in descendants(pid) if _name(each).startswith(ENGINE_NAME))
+    return tuple(each for each in descendants(pid) if _is_engine(each))
 
 
-def memory(pids: tuple[int, ...]) -> Memory:
+def memory(pids: Iterable[int]) -> Memory:
     """Return what these processes take together."""
-    sums: dict[str, int] = defaultdict(int)
+    pss = uss = 0
     for pid in pids:
-        try:
-            text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-        except OSError:
-            continue
-        for name, size in re.findall(r"^(\w+): +(\d+) kB", text, re.MULTILINE):
-            sums[name] += int(size) * 1024
-    return Memory(sums["Pss"], sums["Private_Clean"] + sums["Private_Dirty"])
+        with suppress(psutil.Error):
+            told = psutil.Process(pid).memory_full_info()
+            pss, uss = pss + told.pss, uss + told.uss
+    return Memory(pss, uss)
 
 
-def _name(pid: int) -> str:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return ""
-    name, _, rest = stat.partition("(")[2].rpartition(")")
-    return "" if rest.split()[0] == "Z" else name
+def _is_engine(pid: int) -> bool:
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        name: str = process.name()
+        return name.startswith(ENGINE_NAME) and process.status() != psutil.STATUS_ZOMBIE
+    return False

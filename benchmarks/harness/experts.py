@@ -52,8 +52,12 @@ PASSAGE_CHARS = 900
 
 def random_model_folder(parameters: int = RANDOM_PARAMS) -> Path:
     """Return where a random-weight model of this size is kept between runs."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "livemind" / random_expert(parameters).expert_id
+    return cache_folder() / random_expert(parameters).expert_id
+
+
+def cache_folder() -> Path:
+    """Return where this user's benchmarks keep what is made once."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "livemind"
 
 
 async def prepare(experts: Iterable[ExpertCase]) -> None:

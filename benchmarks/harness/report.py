@@ -81,9 +81,18 @@ def dtypes(stats: Mapping[str, Any]) -> dict[str, str | None]:
 
 def write(file: Path, report: Mapping[str, Any]) -> None:
     """Write the report as JSON, whole or not at all."""
-    partial = file.with_suffix(f"{file.suffix}.partial")
-    partial.write_text(json.dumps(report, indent=2) + "\n")
-    partial.replace(file)
+    put(file, (json.dumps(report, indent=2) + "\n").encode())
+
+
+def put(file: Path, content: bytes) -> None:
+    """Write a file, whole or not at all."""
+    partial = file.with_name(f"{file.name}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(file)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def summary_table(summary: Mapping[str, Number], meaning: Callable[[str], str]) -> Table:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -17,6 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..harness.experts import cache_folder
 from ..harness.server_process import free_port, output_of, serving
 
 INSTALL_TIMEOUT_S = 600.0
@@ -57,10 +57,16 @@ class Absent:
 def peers_folder() -> Path:
     """Return where peers are kept: ``var/peers`` of a source tree, else the user's cache."""
     tree = Path(__file__).resolve().parents[2]
-    if (tree / "pyproject.toml").exists():
-        return tree / "var" / "peers"
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "livemind" / "peers"
+    in_tree = (tree / "pyproject.toml").exists()
+    return tree / "var" / "peers" if in_tree else cache_folder() / "peers"
+
+
+def told(peer: Installed | Absent | None) -> dict[str, str | None]:
+    """Return what reports say of LiteLLM: its version, or why it is absent."""
+    return {
+        "litellm": getattr(peer, "version", None),
+        "litellm_absent": getattr(peer, "reason", None),
+    }
 
 
 async def installed(

@@ -26,7 +26,7 @@ from ..harness.vllm_server import plain_vllm
 from ..harness.wire import Ask
 from ..workload.conversations import FILLER, conversation
 from ..workload.typing_model import TypingModel
-from .programs import LITELLM, Absent, Installed, installed, litellm_proxy
+from .programs import LITELLM, Absent, Installed, installed, litellm_proxy, told
 from .third_party import CHARS_PER_TOKEN, expert_spec
 
 BASE = "vllm"
@@ -146,14 +146,12 @@ def summary(result: PeersResult) -> dict[str, float | None]:
 
 def report(result: PeersResult) -> Json:
     """Return the report's part on the peers."""
-    peer = result.litellm
     return {
         "questions": result.questions,
         "documents_tokens": result.documents_tokens,
         "max_tokens": result.max_tokens,
         "chars_per_minute": result.chars_per_minute,
-        "litellm": peer.version if isinstance(peer, Installed) else None,
-        "litellm_absent": peer.reason if isinstance(peer, Absent) else None,
+        **told(result.litellm),
         "arms": {arm: _arm(result, arm) for arm in ARMS},
         "turns": [
             {

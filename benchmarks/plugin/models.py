@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ...kernels.q4 import q4_codes
+from ..harness.experts import cache_folder
 
 GROUP = 128
 SPREAD = 5.0
@@ -34,8 +35,7 @@ class Model:
 
     def folder(self) -> Path:
         """Return where the model is kept between runs."""
-        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        return Path(cache) / "livemind" / f"plugin-{self.name}-{self.parameters // 10**6}m"
+        return cache_folder() / f"plugin-{self.name}-{self.parameters // 10**6}m"
 
     def write(self, seed: int) -> Path:
         """Write the model unless it is there; return its folder."""

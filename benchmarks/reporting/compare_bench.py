@@ -43,7 +43,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         if options.html is not None:
             from .page import comparison_page
 
-            outputs.put(options.html, comparison_page(found).encode())
+            report.put(options.html, comparison_page(found).encode())
             console.print(f"page: {options.html}")
     except OSError as exc:
         raise BenchmarkFailed(f"{exc.filename}: {exc.strerror}") from exc

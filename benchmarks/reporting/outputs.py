@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from ..bench import BenchmarkFailed, UsageError
+from ..harness.report import put
 from .reports import Report, read
 
 if TYPE_CHECKING:
@@ -127,18 +128,6 @@ def _write_plots(folder: Path, charts: Iterable[list[Chart]]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for chart in (one for some in charts for one in some):
         put(folder / f"{chart.name}.png", chart.png())
-
-
-def put(file: Path, content: bytes) -> None:
-    """Write a file, whole or not at all."""
-    partial = file.with_name(f"{file.name}.partial")
-    try:
-        partial.write_bytes(content)
-        partial.replace(file)
-    except OSError:
-        with suppress(OSError):
-            partial.unlink()
-        raise
 
 
 def _written(file: Path) -> tuple[int, int] | None:

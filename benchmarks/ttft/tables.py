@@ -70,13 +70,13 @@ def _arms(case: Json, arms: Json) -> Table:
         )
     note = (
         "Milliseconds from the commit. ratio: p50 of turn by turn; same/tie/not: answers equal to "
-        "the reference's, equal but for a numerical tie, different."
-    )
+        "the reference's, equal but for a numerical tie, different. "
+    ) + "; ".join(f"{arm}: {arms.get(arm, {}).get('title', arm)}" for arm in case["arms"])
     if reference is not None:
         base = case["arms"][reference]
         tokens, cached = cell(base["prompt_tokens_p50"]), cell(base["cached_tokens_max"])
         note += (
-            f" The reference is {reference}; its prompt has {tokens} tokens, at most {cached} of "
+            f". The reference is {reference}; its prompt has {tokens} tokens, at most {cached} of "
             "them cached (0 = cold, as it should be)."
         )
     columns = ["arm", "", "done", "TTFT p50", "p90", "p95", "p99", "ratio", "95 %"]
@@ -99,13 +99,13 @@ def _ahead(case: Json) -> Table:
                 one["cost_multiplier"],
             ]
         )
-    leads = (f"{stage}, ms" for stage in next(iter(case["arms"].values()))["lead_ms"])
+    leads = next(iter(case["arms"].values()))["lead_ms"]
     columns = ["arm", "prompt tokens", "cached", *leads, "drafts", "adopted", "discarded"]
     columns += ["tokens ahead", "wasted", "cost"]
     note = (
         "What was ready at the commit: tokens of the prompt and how many of them were cached "
-        "(p50); how long before it each stage was ready (p50); drafts; tokens computed ahead and "
-        "for nothing; cost: all tokens computed over a plain server's."
+        "(p50); how long before it each stage was ready (ms, p50); drafts; tokens computed ahead "
+        "and for nothing; cost: all tokens computed over a plain server's."
     )
     page_only = frozenset({"prompt tokens", "drafts", "discarded", "tokens ahead", "wasted"})
     if not any(one["drafts"]["made"] for one in case["arms"].values()):
