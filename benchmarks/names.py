@@ -1,6 +1,11 @@
-"""The benchmarks by name, and the modules behind them. Imports none of them."""
+"""The benchmarks by name, and the modules behind them. Imports none before it is asked for."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
 
 BENCHES = {
     "kernels": ("kernels.bench", "each kernel against scalar code, NumPy, torch and vLLM's own"),
@@ -19,9 +24,16 @@ BENCHES = {
 AFTERWARDS = frozenset({"report", "compare"})
 """Those that read reports. The others measure, and draw what they wrote with --html and --plots."""
 
-TABLES = {"ttft": "ttft.tables", "consensus": "consensus.tables", "load": "load.tables"}
-"""Benchmark -> module whose ``tables(content)`` are printed and stand in the page."""
 
-MEANINGS = {"ttft": "ttft.meaning", "consensus": "consensus.meaning"}
-"""Benchmark -> module whose ``meaning(key)`` says what a summary number is; the others have a
-table ``MEANING`` in the module that ``livemind bench`` calls, or nothing."""
+def offered(name: str, what: str) -> Callable[..., Any] | None:
+    """Return ``what`` of the module of this name beside a benchmark's own; None without one.
+
+    ``tables(content)`` are printed and stand in the page, ``samples(content)`` is what is behind
+    the summary, ``meaning(key)`` says what one of its numbers is.
+    """
+    folder = BENCHES[name][0].rpartition(".")[0] if name in BENCHES else ""
+    module = f"{__package__}.{folder}.{what}"
+    if not folder or find_spec(module) is None:
+        return None
+    found: Callable[..., Any] = getattr(import_module(module), what)
+    return found

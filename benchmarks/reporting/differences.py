@@ -10,18 +10,16 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from importlib import import_module
 from typing import Literal
 
 from ..bench import UsageError
 from ..figures.answer import Json
 from ..figures.estimates import LEVEL, ROUNDS, Interval, Sample, difference, shared_units
 from ..harness.experts import RANDOM_PARAMS
+from ..names import offered
 from .reports import Report
 
 SCHEMA = "livemind.bench-compare/1"
-SAMPLES = {"ttft": "ttft.samples", "load": "load.samples"}
-"""Benchmark -> module whose ``samples(content)`` knows what is behind its summary."""
 PAIRED_SHARE = 0.8
 """Runs are paired where each has at least this share of its conversations in common."""
 _LOWER = re.compile(
@@ -136,11 +134,11 @@ def samples_of(report: Report) -> dict[str, Sample]:
     Raises:
         UsageError: the report lacks a part that its benchmark always writes.
     """
-    if report.name not in SAMPLES or "turns" not in report.content:
+    samples = offered(report.name, "samples")
+    if samples is None or "turns" not in report.content:
         return {}
-    module = import_module(f"..{SAMPLES[report.name]}", __package__)
     try:
-        found: dict[str, Sample] = module.samples(report.content)
+        found: dict[str, Sample] = samples(report.content)
     except (KeyError, TypeError, ValueError) as exc:
         raise UsageError(f"{report.file}: not a whole {report.name} report: {exc!r}") from None
     return {

@@ -17,7 +17,7 @@ from ..bench import BenchmarkFailed
 from ..figures.answer import Json
 from ..figures.estimates import interval
 from ..figures.table import Table, cell, short
-from ..names import BENCHES, MEANINGS, TABLES
+from ..names import BENCHES, offered
 from .charts.style import DARK, Chart, variable
 from .differences import Comparison, samples_of
 from .reports import Report
@@ -108,11 +108,8 @@ def _has_turns(content: Json) -> bool:
 
 def _tables(content: Json) -> list[Table]:
     """Return the tables that the benchmark prints, and what a page has room for besides."""
-    if content["name"] not in TABLES:
-        return []
-    module = import_module(f"..{TABLES[content['name']]}", __package__)
-    found: list[Table] = module.tables(content)
-    return found
+    tables = offered(content["name"], "tables")
+    return [] if tables is None else list(tables(content))
 
 
 def _problems(content: Json) -> Iterator[str]:
@@ -181,8 +178,7 @@ def _summary(report: Report, known: Mapping[str, float]) -> Iterator[SummaryRow]
 
 def _meaning(name: str) -> Callable[[str], str]:
     """Return what tells a summary number's meaning: a function, or the benchmark's ``MEANING``."""
-    if name in MEANINGS:
-        found: Callable[[str], str] = import_module(f"..{MEANINGS[name]}", __package__).meaning
+    if (found := offered(name, "meaning")) is not None:
         return found
     if name not in BENCHES:
         return lambda _: ""

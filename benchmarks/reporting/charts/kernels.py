@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...figures.answer import Json
-from .shared import Bar, bars
+from .shared import Bar, bars, spread
 from .style import Chart
 
 _PEERS = {
@@ -25,12 +25,7 @@ def charts(content: Json) -> Iterator[Chart]:
     peers = dict.fromkeys(peer for case in content["cases"] for peer in case["speedup"])
     for peer in peers:
         found = [
-            Bar(
-                f"{case['kernel']} {case['case']}",
-                case["speedup"][peer]["p50"],
-                case["speedup"][peer]["p10"],
-                case["speedup"][peer]["p90"],
-            )
+            spread(f"{case['kernel']} {case['case']}", case["speedup"][peer])
             for case in content["cases"]
             if peer in case["speedup"]
         ]
@@ -62,11 +57,8 @@ def charts(content: Json) -> Iterator[Chart]:
 
 def _gains(content: Json) -> Chart:
     found = [
-        Bar(
-            case["case"].replace(".top_p_", ", top_p ").replace(".batch_", ", batch "),
-            case["gain"]["p50"],
-            case["gain"]["p10"],
-            case["gain"]["p90"],
+        spread(
+            case["case"].replace(".top_p_", ", top_p ").replace(".batch_", ", batch "), case["gain"]
         )
         for case in content["cases"]
     ]

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...figures.answer import Json
-from ...figures.estimates import interval, quantile_sample
 from ...load.samples import LEVELS, completed
-from .shared import Line, line
+from .shared import Line, estimated, line
 from .style import Chart
 
 
@@ -19,7 +18,10 @@ def charts(content: Json) -> Iterator[Chart]:
     for level, q in LEVELS.items():
         lines = []
         for mode in modes:
-            found = [_level(rows, mode, count, q) for count in sessions]
+            found = []
+            for n in sessions:
+                some = [r["ttft_ms"] for r in rows if (r["mode"], r["sessions"]) == (mode, n)]
+                found.append(estimated(range(len(some)), some, q))
             y, low, high = zip(*found, strict=True) if found else ((), (), ())
             lines.append(Line(str(mode), sessions, y, low, high))
         yield line(
@@ -33,12 +35,3 @@ def charts(content: Json) -> Iterator[Chart]:
             caption="Where a line bends upwards the server is full. Bands are 95 % bootstrap "
             "intervals over turns; without a band there are too few for one.",
         )
-
-
-def _level(
-    rows: list[Json], mode: str, sessions: int, q: float
-) -> tuple[float | None, float | None, float | None]:
-    values = [r["ttft_ms"] for r in rows if r["mode"] == mode and r["sessions"] == sessions]
-    sample = quantile_sample(range(len(values)), values, q)
-    found = interval(sample)
-    return (sample.value(), found.low, found.high) if found else (sample.value(), None, None)

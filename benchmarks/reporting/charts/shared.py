@@ -6,7 +6,7 @@ Values that are None are left out, never drawn as 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from ...figures.answer import Number
+from ...figures.estimates import interval, quantile_sample
 from ...figures.table import short
 from .placing import (
     beside_rule,
@@ -61,6 +62,20 @@ class Bar:
     low: Number = None
     high: Number = None
     note: str = ""
+
+
+def spread(label: str, told: Mapping[str, Number]) -> Bar:
+    """Return the bar of a median from p10 to p90."""
+    return Bar(label, told["p50"], told["p10"], told["p90"])
+
+
+def estimated(
+    units: Sequence[Hashable], values: Sequence[float], q: float
+) -> tuple[Number, Number, Number]:
+    """Return a quantile with its interval over units, None where there are too few."""
+    sample = quantile_sample(units, values, q)
+    found = interval(sample)
+    return (sample.value(), found.low, found.high) if found else (sample.value(), None, None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from ...figures.answer import Json
-from ...figures.estimates import interval, quantile_sample
 from ...figures.stats import p50
 from ...figures.table import short
 from ...ttft.samples import ratio_turns
-from .shared import Bar, Point, bars, cdf, scatter
+from .shared import Bar, Point, bars, cdf, estimated, scatter
 from .style import Chart
 from .waterfall import Row, waterfall
 
@@ -65,10 +64,8 @@ def _median_ratio(
 ) -> tuple[float | None, float | None, float | None, int]:
     """Return the median ratio, its interval and how many turns have one."""
     told = ratio_turns(rows, arm, reference)
-    values = [value for _, value in told]
-    found = interval(quantile_sample([row["conversation"] for row, _ in told], values, 0.5))
-    low, high = (found.low, found.high) if found else (None, None)
-    return p50(values), low, high, len(values)
+    units, values = [row["conversation"] for row, _ in told], [value for _, value in told]
+    return *estimated(units, values, 0.5), len(values)
 
 
 def _ratios(
