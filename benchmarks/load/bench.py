@@ -21,6 +21,7 @@ from ..figures.table import show
 from ..gateway import run as gateway, summary as gateway_summary
 from ..harness import report
 from ..harness.client import Client
+from ..harness.doors import UNREACHABLE
 from ..harness.experts import RANDOM, prepare, server_config
 from ..harness.server_process import running
 from ..peers import run as peers_run, third_party
@@ -107,7 +108,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     parts = tuple(dict.fromkeys((*parts, *["peers"] * options.peers)))
     ladder, gate = _plans(options)
     run, measured = report.Run("load", options, console), Measured()
-    run.perform(lambda: asyncio.run(_measure(parts, ladder, gate, run, measured)))
+    run.perform(lambda: asyncio.run(_measure(parts, ladder, gate, run, measured)), *UNREACHABLE)
     config = {
         "parts": list(parts),
         "quick": options.quick,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 
+from ...orchestrator.errors import LiveMindError
 from ..bench import add_common, display, number, scratch, some_of
 from ..figures.answer import Json
 from ..harness.report import Run
@@ -72,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, console: Console) -> int:
     """Measure, show, write; 1 when a request was lost or doubled or a limit was passed."""
     run, measured = Run("pool", options, console), Measured()
-    run.perform(lambda: asyncio.run(_measure(options, console, measured)))
+    run.perform(lambda: asyncio.run(_measure(options, console, measured)), LiveMindError)
     summary = measured.summary()
     run.show(summary, _meaning)
     config = {"parts": options.parts, "max_loaded": options.max_loaded}

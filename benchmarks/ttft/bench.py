@@ -23,7 +23,7 @@ from ..figures.measure import distribution
 from ..figures.table import show
 from ..harness import report
 from ..harness.client import Client
-from ..harness.doors import OpenAIDoor
+from ..harness.doors import UNREACHABLE, OpenAIDoor
 from ..harness.loop_watch import Ticks, watch_loop
 from ..harness.targets import Targets
 from ..workload.plan import Plan
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         if choice.workload is not None and choice.workload.scaled:
             console.print(choice.workload.told(), highlight=False)
     run, measured = report.Run("ttft", options, console), Measured()
-    run.perform(lambda: _measure(choice, run, measured), aiohttp.ClientError)
+    run.perform(lambda: _measure(choice, run, measured), aiohttp.ClientError, *UNREACHABLE)
     parts = measured.parts(choice)
     if parts is None:
         return run.finish({"summary": {}})
