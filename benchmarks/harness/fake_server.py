@@ -44,6 +44,7 @@ SESSION = {
     "speculation": "off",
     "on_cold": None,
     "retrieval": False,
+    "input": {"kind": "auto", "transcripts_equal": "exact"},
     "documents": 0,
     "sampling": {},
     "input": {"kind": "auto", "transcripts_equal": "exact"},
