@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..figures.answer import Json
+from ..figures.measure import STAGES
 from ..figures.table import Table, cell
 
 _LOST = ("failed", "incomplete", "error")
@@ -93,14 +94,13 @@ def _ahead(case: Json) -> Table:
             [
                 arm,
                 *(one[name] for name in ("prompt_tokens_p50", "cached_tokens_p50")),
-                *(lead["p50"] for lead in one["lead_ms"].values()),
+                *(one["lead_ms"][stage]["p50"] for stage in STAGES),
                 *(drafts[name] for name in ("made", "adopted", "discarded")),
                 *(tokens[name] for name in ("speculated", "wasted")),
                 one["cost_multiplier"],
             ]
         )
-    leads = next(iter(case["arms"].values()))["lead_ms"]
-    columns = ["arm", "prompt tokens", "cached", *leads, "drafts", "adopted", "discarded"]
+    columns = ["arm", "prompt tokens", "cached", *STAGES, "drafts", "adopted", "discarded"]
     columns += ["tokens ahead", "wasted", "cost"]
     note = (
         "What was ready at the commit: tokens of the prompt and how many of them were cached "
