@@ -150,7 +150,8 @@ def entitle(drawn: Figure, title: str, subtitle: str = "") -> None:
 def spread(positions: list[float], gap: float, low: float, high: float) -> list[float]:
     """Return the positions moved apart by at least ``gap``, in the same order, within low..high.
 
-    Where they cannot all fit, the gap shrinks evenly.
+    Where they cannot all fit, the gap shrinks evenly. ``adjustText`` moves names by repeated
+    forces; one column of them needs this one pass, which keeps their order.
     """
     if len(positions) < 2:
         return [min(max(at, low), high) for at in positions]
