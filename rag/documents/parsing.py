@@ -35,6 +35,10 @@ class UnreadableFile(Exception):
     """The file cannot be read as what it claims to be; the message names file, reason and limit."""
 
 
+class EmptyFile(UnreadableFile):
+    """There is no text in it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """A paragraph, list item, signature or code block, below the headings that lead to it."""
@@ -62,7 +66,7 @@ def parse(name: str, content: bytes, format_name: str) -> list[Block]:
         format_name: one of FORMATS.
 
     Raises:
-        UnreadableFile: too large, not of this format, or no text in it.
+        UnreadableFile: too large, or not of this format; an EmptyFile without text.
     """
     if len(content) > MAX_FILE_BYTES:
         raise UnreadableFile(f"{name}: {len(content)} bytes, the limit is {MAX_FILE_BYTES}")
@@ -83,7 +87,7 @@ def parse(name: str, content: bytes, format_name: str) -> list[Block]:
         if block.text.strip():
             blocks.append(block)
     if not blocks:
-        raise UnreadableFile(f"{name}: no text in it")
+        raise EmptyFile(f"{name}: no text in it")
     return blocks
 
 

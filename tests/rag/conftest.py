@@ -33,7 +33,9 @@ def embedder() -> FakeEmbedder:
 @pytest.fixture
 async def library(embedder: FakeEmbedder, tmp_path: Path) -> AsyncIterator[Library]:
     library = Library.in_folder(tmp_path / "library", embedder)
-    await library.add_corpus("default", Corpus(tuple(split("handbook.md", HANDBOOK)), "v1"))
+    await library.add_corpus(
+        "default", Corpus(tuple(split("handbook.md", HANDBOOK.encode())), "v1")
+    )
     embedder.batches.clear()
     yield library
     embedder.gate.set()

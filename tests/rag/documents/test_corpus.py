@@ -26,14 +26,14 @@ is 80.
 
 
 def texts(content: str) -> list[str]:
-    return [passage.text for passage in split("a.md", content)]
+    return [passage.text for passage in split("a.md", content.encode())]
 
 
 def test_split_sections_are_heading_and_unwrapped_text() -> None:
     assert texts(HANDBOOK) == [
         "Services\nThe services of the plant.",
-        "Kestrel\nThe port of Kestrel is 361. The owner of Kestrel is Mara.",
-        "Osprey\nThe port of Osprey is 80.",
+        "Services > Kestrel\nThe port of Kestrel is 361. The owner of Kestrel is Mara.",
+        "Services > Osprey\nThe port of Osprey is 80.",
     ]
 
 
@@ -45,12 +45,14 @@ def test_split_sections_are_heading_and_unwrapped_text() -> None:
         pytest.param("## Only a heading\n", [], id="heading without text"),
         pytest.param("## A\none\n\ntwo", ["A\none\ntwo"], id="paragraphs"),
         pytest.param("## A\nlist:\n- x\n- y", ["A\nlist:\n- x\n- y"], id="list keeps lines"),
-        pytest.param("## A\n| a |\n| b |", ["A\n| a |\n| b |"], id="table keeps lines"),
-        pytest.param("## A\n### Deeper\nx", ["A\n### Deeper x"], id="deeper heading is text"),
+        pytest.param(
+            "## A\n| a |\n|---|\n| b |", ["A\n| a |\n|---|\n| b |"], id="table keeps lines"
+        ),
+        pytest.param("## A\n### Deeper\nx", ["A > Deeper\nx"], id="deeper heading is named too"),
         pytest.param("#hashtag", ["#hashtag"], id="hash without space is text"),
         pytest.param(
             "## A\n```\n## not a heading\n\n  x\n```\nafter",
-            ["A\n```\n## not a heading\n\n  x\n``` after"],
+            ["A\n```\n## not a heading\n\n  x\n```\nafter"],
             id="code",
         ),
     ],
