@@ -66,3 +66,9 @@ class PromptRejected(ExpertError):
         super().__init__(expert_id, message)
         self.param = param
         self.code = code
+
+    @classmethod
+    def images(cls, expert_id: str) -> PromptRejected:
+        """Return the refusal of an expert that takes no images."""
+        text = f"expert {expert_id!r} takes no images"
+        return cls(expert_id, text, param="messages", code="unsupported_content")

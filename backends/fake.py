@@ -129,10 +129,7 @@ class FakeExpert:
         ids: list[int] = []
         for number, message in enumerate(messages):
             if message.images and not self._capabilities.images:
-                text = f"expert {self.expert_id!r} takes no images"
-                raise PromptRejected(
-                    self.expert_id, text, param="messages", code="unsupported_content"
-                )
+                raise PromptRejected.images(self.expert_id)
             words = [f"<|image {zlib.crc32(image.data)}|>" for image in message.images]
             words += message.content.split()
             is_last = number == len(messages) - 1

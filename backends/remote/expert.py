@@ -115,10 +115,7 @@ class RemoteExpert:
             message = "this server cannot continue an answer"
             raise PromptRejected(self.expert_id, message, param="messages")
         if any(message.images for message in messages) and not self._spec.images:
-            message = f"expert {self.expert_id!r} takes no images"
-            raise PromptRejected(
-                self.expert_id, message, param="messages", code="unsupported_content"
-            )
+            raise PromptRejected.images(self.expert_id)
         folded = fold_documents(messages)
         if open_turn:
             text = re.sub(r"\s*\S*$", "", folded[-1].content)

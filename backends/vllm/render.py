@@ -138,8 +138,7 @@ class Renderer:
         mark = self._image_mark
         if mark is None:
             if message.images:
-                text, code = f"expert {self._expert_id!r} takes no images", "unsupported_content"
-                raise PromptRejected(self._expert_id, text, param="messages", code=code)
+                raise PromptRejected.images(self._expert_id)
             return message.content
         content = self._without_marks(message.content)
         if self._knows_parts:

@@ -11,8 +11,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from ...backends.engine_args import MOST_IMAGES
-from ..consensus.choice import Consensus
-from ..turn.values import OnCold
+from ..consensus.choice import Consensus, Gate, PolicyName, Verdict
+from ..turn.values import Mode, OnCold
 from .experts import Section, from_folder, is_host_entry, url_problem
 from .problems import Problem, raise_problems
 
@@ -254,7 +254,7 @@ class DomainConfig(Section):
 class SpeculationConfig(Section):
     """What may be done before the commit, and what it may cost."""
 
-    mode: Literal["off", "prefill", "draft"] = Field(
+    mode: Mode = Field(
         "draft", description="off; prefill: fill caches only; draft: also answer at pauses."
     )
     slice_tokens: int = Field(
@@ -299,7 +299,7 @@ class SpeculationConfig(Section):
 class ConsensusConfig(Section):
     """How several experts settle an answer; requests may choose otherwise."""
 
-    policy: Literal["auto", "first", "draft", "verify", "vote"] = Field(
+    policy: PolicyName = Field(
         "auto",
         description="first: the routed expert alone; draft: the same answer sooner, drafts are "
         "verified; verify: the fast expert writes, the others judge; vote: closed answers by "
@@ -319,12 +319,12 @@ class ConsensusConfig(Section):
         "its verdicts and a takeover, ms.",
     )
     quorum: int = Field(1, ge=1, le=64, description="verify: verdicts that a segment needs.")
-    gate: Literal["none", "auto", "first", "every"] = Field(
+    gate: Gate = Field(
         "auto",
         description="verify: segments that wait for their verdicts; auto: those of which the fast "
         "expert is unsure.",
     )
-    verdict: Literal["ask", "continue"] = Field(
+    verdict: Verdict = Field(
         "ask",
         description="verify: judges say yes or no, or their own continuation is compared (for "
         "models that can answer but not judge).",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from msgspec import Struct
 from msgspec.structs import asdict, replace
@@ -17,13 +17,13 @@ MAX_LABELS = 256
 class ConsensusRequest(Strict):
     """What a request says about consensus; what it leaves out is as configured."""
 
-    policy: Literal["auto", "first", "draft", "verify", "vote"] | None = None
+    policy: PolicyName | None = None
     experts: list[str] | None = Field(None, max_length=64)
     deadline_ms: float | None = Field(None, gt=0, le=600_000)
     quorum: int | None = Field(None, ge=1, le=64)
-    gate: Literal["none", "auto", "first", "every"] | None = None
-    verdict: Literal["ask", "continue"] | None = None
-    answer: Literal["text", "number", "option", "label", "json"] | None = None
+    gate: Gate | None = None
+    verdict: Verdict | None = None
+    answer: AnswerForm | None = None
     labels: list[Annotated[str, Field(min_length=1, max_length=256)]] | None = Field(
         None, max_length=MAX_LABELS
     )

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from ...backends.base import GenerationParams, Image, Message
-from ..turn.values import OnCold
+from ..turn.values import Mode, OnCold
 from .consensus_schema import ConsensusField
 from .content import refusal, split, texts_of
 from .strict import Strict
@@ -210,7 +210,7 @@ class ChatRequest(GenerationRequest):
     prediction: Prediction | None = None
     documents: list[str] | None = Field(None, max_length=MAX_DOCUMENTS)
     retrieval: bool | None = None
-    speculation: Literal["off", "prefill", "draft"] | None = None
+    speculation: Mode | None = None
     cache_salt: CacheSalt | None = None
     consensus: ConsensusField = None
     on_cold: OnCold | None = None

@@ -6,7 +6,7 @@ its own threads.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -60,8 +60,19 @@ class Document:
     metadata: Metadata = field(default_factory=dict)
 
 
-def check_document(document: Document, dim: int) -> None:
-    """Raise ValueError unless each chunk has a vector of ``dim`` numbers and length 1."""
+def checked(documents: Iterable[Document], dim: int) -> list[Document]:
+    """Return the documents to store: of those with one id the last.
+
+    Raises:
+        ValueError: a chunk has no vector of ``dim`` numbers and length 1.
+    """
+    last = {document.id: document for document in documents}
+    for document in last.values():
+        _check(document, dim)
+    return list(last.values())
+
+
+def _check(document: Document, dim: int) -> None:
     vectors = document.vectors
     if vectors.shape != (len(document.chunks), dim):
         need = (len(document.chunks), dim)

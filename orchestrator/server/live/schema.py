@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, ValidationInfo, model_validator
 
 from ...turn.documents import Consistency
-from ...turn.values import OnCold, TranscriptsEqual
+from ...turn.values import Mode, OnCold, TranscriptsEqual
 from ..consensus_schema import ConsensusField
 from ..content import refusal
 from ..schema import INT64_MAX, MAX_DOCUMENTS, CacheSalt, Sampling, check_length
@@ -28,7 +28,7 @@ class SessionConfig(Strict):
     expert: str | None = Field(None, min_length=1, max_length=256)
     instructions: str | None = None
     consensus: ConsensusField = None
-    speculation: Literal["off", "prefill", "draft"] | None = None
+    speculation: Mode | None = None
     retrieval: bool | None = None
     on_cold: OnCold | None = None
     sampling: Sampling | None = None

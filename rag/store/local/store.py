@@ -24,7 +24,7 @@ from ..base import (
     StoredPassage,
     StoreError,
     StoreStats,
-    check_document,
+    checked,
 )
 from ..filters import Filter
 from . import graph_files
@@ -98,9 +98,7 @@ class LocalStore:
 
     def upsert(self, documents: Sequence[Document]) -> None:
         """Store or replace documents in one transaction; durable and searchable on return."""
-        documents = list({document.id: document for document in documents}.values())
-        for document in documents:
-            check_document(document, self._dim)
+        documents = checked(documents, self._dim)
         with self._writing:
             self._refuse_when_closed()
             removed, added = self._tables.upsert(documents)

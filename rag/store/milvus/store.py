@@ -28,7 +28,7 @@ from ..base import (
     StoreStats,
     StoreUnavailable,
     UnknownFilterKey,
-    check_document,
+    checked,
 )
 from ..filters import Filter, keys_of
 from .filters import any_of, literal, to_expression
@@ -97,9 +97,8 @@ class MilvusStore:
 
     def upsert(self, documents: Sequence[Document]) -> None:
         """Store or replace documents; all of them or none. Returns when Milvus has them."""
-        documents = list({document.id: document for document in documents}.values())
+        documents = checked(documents, self._dim)
         for document in documents:
-            check_document(document, self._dim)
             if document.id == IDENTITY:
                 raise ValueError(f"document {IDENTITY!r}: this id is the store's own")
             for chunk in document.chunks:
