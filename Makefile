@@ -51,7 +51,7 @@ CXX_FILES = $(shell git ls-files '*.cc' '*.h')
 MYPY_ROOT := .cache/mypy
 MYPY_PARTS := __init__.py public.py client.py orchestrator backends rag kernels benchmarks docs tests
 
-.PHONY: help install dev serve test test-arm test-avx2 test-native check types bench docs lock clean
+.PHONY: help install dev serve test test-arm test-avx2 test-native test-live check types bench docs lock clean
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -116,6 +116,10 @@ AVX2_TESTS ?= tests/kernels tests/rag tests/backends tests/benchmarks tests/e2e
 test-avx2: dev ## The tests that compute, as on a processor with AVX2 alone
 	$(say) "pytest, AVX2 only"
 	$(AVX2_ONLY) $(PYTEST) $(AVX2_TESTS) $(PYTEST_ARGS)
+
+test-live: dev ## The long runs of live input, which `test` leaves out
+	$(say) "pytest, live input"
+	$(PY) -m pytest tests -m live $(PYTEST_ARGS)
 
 bench: install ## The quick benchmark (BENCH="name options" for another)
 	@mkdir -p var/bench

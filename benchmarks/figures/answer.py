@@ -54,6 +54,7 @@ class Answer:
         documents: ids of the retrieved passages in the prompt; None = the server does not say.
         expert: who answered.
         draft_adopted: tokens of a draft were ready at the commit and became the answer.
+        verified_tokens: proposed to the expert and accepted; None = nothing was proposed.
         comparison: with the reference of its block; None = not compared.
     """
 
@@ -77,6 +78,7 @@ class Answer:
     ledger: Json | None = None
     documents: Json | None = None
     draft_adopted: bool | None = None
+    verified_tokens: int | None = None
     comparison: Comparison | None = None
 
     def take(self, at_s: float, text: str, tokens: Sequence[TokenChoice] = ()) -> None:
@@ -93,6 +95,7 @@ class Answer:
             self.prompt_tokens = usage.get("prompt_tokens")
             self.completion_tokens = usage.get("completion_tokens")
             details = usage.get("prompt_tokens_details") or {}
+            self.verified_tokens = usage.get("accepted_draft_tokens")
             self.cached_tokens = usage.get("cached_tokens", details.get("cached_tokens"))
 
     def of_type(self, kind: str) -> list[Json]:

@@ -198,6 +198,7 @@ class _SseReader:
             if choice.get("finish_reason"):
                 answer.outcome, answer.ended_s = "completed", at_s
         answer.expert = chunk.get("model") or answer.expert
+        answer.documents = chunk.get("livemind", {}).get("documents", answer.documents)
         answer.take_usage(chunk.get("usage"))
 
 

@@ -10,6 +10,7 @@ from subprocess import CalledProcessError
 from typing import Any
 
 from ...backends.engine_args import ZOO_MODELS
+from ...orchestrator.config.file import read_json
 from ..bench import BenchmarkFailed
 from ..workload.conversations import FILLER, corpus, turn_input
 from ..workload.plan import ExpertCase
@@ -43,6 +44,9 @@ EMBEDDED = ExpertCase(
     foreground_tokens=400,
 )
 EXPERTS = {"random": RANDOM, "embedded": EMBEDDED}
+ROUTED = ExpertCase("auto", "handbook", "embedded", "embedded experts, routed", "")
+"""The experts of the shipped configuration, whichever is the right one."""
+SHIPPED = Path(__file__).parents[2] / "configs" / "embedded.json"
 FAST = "fast"
 EXAMPLES = 24
 """Questions by which the router knows a domain, none of which is asked."""
@@ -155,6 +159,23 @@ def with_retrieval(
     """Return the configuration with retrieval from a corpus; ``serve`` starts the bridge."""
     rag = {"enabled": True, "bridge_url": bridge_url, "corpus": str(folder), "top_k": top_k}
     return {**config, "rag": rag}
+
+
+def handbook_config(expert: ExpertCase, bridge_url: str) -> dict[str, Any]:
+    """Return a configuration with retrieval from the handbook, every expert loaded from the start.
+
+    Args:
+        expert: ``ROUTED`` = the shipped configuration; another one = this expert alone.
+        bridge_url: where ``serve`` starts the bridge.
+    """
+    shipped = read_json(SHIPPED)
+    assert isinstance(shipped, dict)
+    count = len(shipped["experts"])
+    all_loaded = {"warmup_pool_size": count, "max_loaded_experts": count}
+    config = {**shipped, "lazy_loading": {**shipped["lazy_loading"], **all_loaded}}
+    if expert != ROUTED:
+        config = server_config([expert])
+    return {**config, "rag": {**shipped["rag"], "enabled": True, "bridge_url": bridge_url}}
 
 
 def write_corpus(folder: Path, experts: Sequence[ExpertCase], seed: int, tokens: int) -> int:

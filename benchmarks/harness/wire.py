@@ -86,7 +86,8 @@ def chat_body(
     """Return the same for LiveMind, with its own fields."""
     named = ("cache_salt", "retrieval", "speculation", "consensus")
     own = {name: value for name, value in ask.options().items() if name in named}
-    return {**openai_body(ask, messages), "documents": list(documents), **own}
+    told = {"livemind": True} if ask.retrieval else {}  # the answer names its documents
+    return {**openai_body(ask, messages), "documents": list(documents), **own, **told}
 
 
 def chat_tokens(logprobs: Mapping[str, Any] | None) -> tuple[TokenChoice, ...]:

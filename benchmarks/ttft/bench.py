@@ -33,7 +33,7 @@ from .options import UNKNOWN_SERVER, Wanted, add_arguments, wanted
 from .quick import interference_cases, quick_summary
 from .run import TtftRun
 from .self_check import self_check
-from .summary import ablation_summary, report_cases, report_turns
+from .summary import ablation_summary, report_cases, report_turns, speech_summary
 from .tables import failures, tables
 from .targets import OwnServers, is_livemind, livemind_doors
 
@@ -99,10 +99,12 @@ class Measured:
         cases = report_cases(results, choice.slo, overlap=overlap, seed=plan.seed)
         streams = interference_cases(self.interference.results) if self.interference else []
         turns = report_turns(results)
-        is_quick = choice.options.quick
-        summary = (
-            quick_summary(cases, turns, streams) if is_quick else ablation_summary(cases, turns)
-        )
+        if plan.recordings:
+            summary = speech_summary(cases)
+        elif choice.options.quick:
+            summary = quick_summary(cases, turns, streams)
+        else:
+            summary = ablation_summary(cases, turns)
         if self.self_check is not None:
             summary |= self.self_check["summary"]
         return {

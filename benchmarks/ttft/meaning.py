@@ -6,6 +6,7 @@ import re
 
 from ..figures.answer import Json
 from ..workload.arms import ARMS
+from . import speech
 
 _QUICK_MEANING = {
     "ttft.live_over_request_at_end.p50": "typed live: wait after Enter as a share of the wait "
@@ -42,7 +43,7 @@ def meaning(name: str) -> str:
         return f"{_title(found[1])}: milliseconds to the first token, {found[2]}"
     if name.startswith("waste.cost_multiplier."):
         return "tokens computed in all over those a plain server would have computed"
-    return ""
+    return speech.meaning(name)
 
 
 def is_shown(name: str, content: Json) -> bool:

@@ -12,7 +12,7 @@ from ...backends.zoo.random_weights import parse_parameters
 from ..bench import UsageError, add_common, checked, number, positive, some_of
 from ..figures.answer import Json
 from ..figures.measure import Slo
-from ..harness.experts import EXPERTS, random_expert
+from ..harness.experts import EXPERTS, ROUTED, random_expert
 from ..workload.arms import ARMS, Arm
 from ..workload.arrivals import KINDS, Arrivals
 from ..workload.conversations import FILLER
@@ -23,8 +23,10 @@ from ..workload.plan import (
     Plan,
     ablation_blocks,
     quick_blocks,
+    speech_arms,
 )
 from ..workload.prompts import read_prompts
+from ..workload.recordings import BUNDLED, MAX_MS, is_recording, read_recording
 from ..workload.typing_model import CADENCES, cadence
 from .scale import Workload, fitting, scaled
 
@@ -34,6 +36,7 @@ INTERFERENCE_PAIRS = 3
 TALKS = number(int, 1, MAX_TURNS)
 UNKNOWN_SERVER = "the server is not LiveMind; only V (request at end) can be asked of it"
 _FOREIGN_ARMS = ("V",)
+_COMMIT_AFTER = "own,0,800"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +108,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     work = parser.add_argument_group("what is asked")
     add = work.add_argument
-    names = ", ".join(CADENCES)
-    told = f"comma-separated: {names}, typing-N (typing-400)"
+    names, recorded = ", ".join(CADENCES), ", ".join(BUNDLED)
+    told = (
+        f"comma-separated: {names}, typing-N (typing-400); or recorded partial transcripts, asked "
+        f"with passages of the handbook: {recorded}, FILE.jsonl"
+    )
     add("--cadence", type=checked(_cadences), metavar="LIST", help=told)
+    told = (
+        "of a recording: commit so long after the last partial, comma-separated; own = when the "
+        f"final transcript came ({_COMMIT_AFTER})"
+    )
+    add("--commit-after-ms", type=checked(_commits), metavar="LIST", help=told)
     speed = checked(lambda text: _cadences(f"typing-{text}"))
     add("--cpm", type=speed, metavar="N", help="the same as --cadence typing-N")
     told, lengths = "tokens of documents, comma-separated (1500)", checked(_lengths)
@@ -148,6 +159,7 @@ def wanted(options: argparse.Namespace) -> Wanted:
     Raises:
         UsageError: naming option, value and limit.
     """
+    recorded = any(map(is_recording, options.cadence or ()))
     default = SELF_CHECK_TURNS if options.self_check else QUICK_TURNS if options.quick else TURNS
     if options.api_key_env is not None and not os.environ.get(options.api_key_env):
         raise UsageError(f"--api-key-env: the environment has no {options.api_key_env}")
@@ -156,9 +168,14 @@ def wanted(options: argparse.Namespace) -> Wanted:
             raise UsageError(f"--{name.replace('_', '-')}: only with --base-url")
     if options.base_url is not None and not options.base_url.startswith(("http://", "https://")):
         raise UsageError(f"--base-url: got {options.base_url}, need http:// or https://")
+    if options.commit_after_ms is not None and not recorded:
+        raise UsageError("--commit-after-ms: only with a recording as --cadence")
     turns = options.turns or default
+    plan = _speech_plan(options) if recorded else _plan(options, turns)
+    if recorded:
+        turns = sum(len(block.conversations) for block in plan.blocks)
     slo = Slo(options.slo_ttft_ms, options.slo_tpot_ms)
-    return Wanted(options, _plan(options, turns), turns, slo)
+    return Wanted(options, plan, turns, slo)
 
 
 def _plan(options: argparse.Namespace, turns: int) -> Plan:
@@ -198,6 +215,53 @@ def _plan(options: argparse.Namespace, turns: int) -> Plan:
         turns_per_conversation=options.conversation_turns,
         **common,
     )
+
+
+def _speech_plan(options: argparse.Namespace) -> Plan:
+    """Return what a recording asks: every utterance at the end, and live with each commit."""
+    _only_without_a_recording(options)
+    if simulated := [name for name in options.cadence if not is_recording(name)]:
+        raise UsageError(f"--cadence: {simulated[0]} is no recording; ask them one after the other")
+    turns = options.conversation_turns
+    recordings = tuple(map(read_recording, options.cadence))
+    if len({one.name for one in recordings}) < len(recordings):
+        raise UsageError("--cadence: two files have one name")
+    if options.turns is not None:
+        recordings = tuple(one.taken(options.turns * turns, options.seed) for one in recordings)
+    try:
+        arrivals = Arrivals(options.arrivals, options.concurrency, options.rate)
+    except ValueError as exc:
+        raise UsageError(str(exc)) from None
+    longest = max(max(1, len(one.utterances) // turns) for one in recordings)
+    per_block = options.block or _block_size(arrivals)
+    commits = options.commit_after_ms or _commits(_COMMIT_AFTER)
+    return Plan(
+        experts=_speech_expert(options),
+        blocks=ablation_blocks(speech_arms(commits), longest, per_block),
+        cadences=tuple(one.name for one in recordings),
+        documents_tokens=(0,),
+        turns_per_conversation=turns,
+        recordings=recordings,
+        seed=options.seed,
+        max_tokens=options.max_tokens,
+        arrivals=arrivals,
+    )
+
+
+def _only_without_a_recording(options: argparse.Namespace) -> None:
+    for name in ("quick", "self_check", "cpm", "arms", "case", "documents", "prompts"):
+        if getattr(options, name):
+            raise UsageError(f"--{name.replace('_', '-')}: not together with a recording")
+
+
+def _speech_expert(options: argparse.Namespace) -> tuple[ExpertCase, ...]:
+    """Return who is asked: the routed experts, unless one is named."""
+    if options.model is None and not options.params and options.expert in (None, ["embedded"]):
+        return (ROUTED,)
+    found = _experts(options)
+    if len(found) > 1:
+        raise UsageError("--expert: one at a time with a recording")
+    return found
 
 
 def _block_size(arrivals: Arrivals) -> int:
@@ -244,9 +308,16 @@ def _arms(options: argparse.Namespace) -> tuple[Arm, ...]:
 def _cadences(text: str) -> tuple[str, ...]:
     """Return the names of cadences; ValueError for one that there is not."""
     for name in text.split(","):
-        cadence(name)
+        if not is_recording(name):
+            cadence(name)
     return tuple(dict.fromkeys(text.split(",")))
 
 
 def _lengths(text: str) -> tuple[int, ...]:
     return tuple(map(number(int, 0, MAX_DOCUMENTS_TOKENS), text.split(",")))
+
+
+def _commits(text: str) -> tuple[int | None, ...]:
+    """Return when a recording's turns are committed; None = as recorded."""
+    after_ms = number(int, 0, MAX_MS)
+    return tuple(dict.fromkeys(None if one == "own" else after_ms(one) for one in text.split(",")))

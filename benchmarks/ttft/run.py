@@ -75,7 +75,7 @@ class TtftRun:
             ignore_eos=case.expert.random_weights,
             instructions=talk.instructions,
             documents=() if arm.retrieves and case.documents_tokens else talk.documents,
-            retrieval=arm.retrieves and case.documents_tokens > 0,
+            retrieval=arm.retrieves and case.retrieves,
             consistency=arm.consistency,
             speculation=arm.speculation,
             consensus=arm.consensus,
@@ -83,11 +83,13 @@ class TtftRun:
 
     def conversation(self, case: Case, index: int) -> Conversation:
         """Return a conversation of the case's workload."""
+        turns, recording = self.plan.turns_per_conversation, self.plan.recording(case.cadence)
+        if recording is not None:
+            return recording.conversation(index, turns)
         if self.plan.prompts is not None:
             return self.plan.prompts[index % len(self.plan.prompts)]
         known = self._chars_per_token.get(case.expert.expert_id, FIRST_GUESS_CHARS_PER_TOKEN)
         chars = int(case.documents_tokens * known)
-        turns = self.plan.turns_per_conversation
         return conversation(case.expert.workload, self.plan.seed, index, chars, turns)
 
     def step(self, text: str | None = None) -> None:
@@ -100,7 +102,10 @@ class TtftRun:
     async def _block(self, targets: Targets, case: Case, block: Block) -> None:
         result = BlockResult(block)
         self.results[case].blocks.append(result)
-        talks = {n: await self._with_documents(targets, case, n) for n in block.conversations}
+        numbers = self.plan.asked(case, block)
+        if not numbers:
+            return
+        talks = {n: await self._with_documents(targets, case, n) for n in numbers}
         starts_s = self.plan.arrivals.starts_s(len(talks), self._rng)
         for arm in self._rng.sample(block.arms, len(block.arms)):
             if not case.asks(arm):
@@ -177,11 +182,16 @@ class TtftRun:
         """Return how the user enters a question: the same keys at the same times in every arm."""
         if arm.pasted:
             return Said(question)
+        overlap, recording = self.plan.arrivals.overlap, self.plan.recording(case.cadence)
+        if recording is not None:
+            spoken = recording.utterance(index * self.plan.turns_per_conversation + number)
+            silence_s = spoken.silence_s if arm.pause_s is None else arm.pause_s
+            return Said(question, spoken.partials, silence_s, paced=overlap)
         way = cadence(case.cadence)
         rng = random.Random(f"{self.plan.seed}|{case.name}|{index}|{number}|keys")
         keys = way.keys(question, rng)
         think_s = way.think_s(rng) if arm.pause_s is None else arm.pause_s
-        return Said(question, keys, think_s, paced=self.plan.arrivals.overlap)
+        return Said(question, keys, think_s, paced=overlap)
 
     # ---- before the first block
 
@@ -190,11 +200,14 @@ class TtftRun:
         self._say(f"{case.name}: warm-up", self.done)
         reference = self.plan.reference or next(iter(self.plan.arms), REQUEST_AT_END)
         door = targets.doors[reference.door]
+        recording = self.plan.recording(case.cadence)
+        spoken = () if recording is None else recording.utterances  # answered by several experts
         talk = self.conversation(case, -1)
-        async with door.conversation(self.ask(case, talk, reference)) as asked:
-            answer = await asked.turn(Said(talk.questions[0]))
-        if answer.outcome != "completed":
-            raise BenchmarkFailed(f"{case.expert.expert_id}: {answer.outcome}: {answer.error}")
+        for question in (talk.questions[0], *dict.fromkeys(one.text for one in spoken)):
+            async with door.conversation(self.ask(case, talk, reference)) as asked:
+                answer = await asked.turn(Said(question))
+            if answer.outcome != "completed":
+                raise BenchmarkFailed(f"{case.expert.expert_id}: {answer.outcome}: {answer.error}")
         if answer.prompt_tokens and case.documents_tokens:
             sent = sum(map(len, (talk.questions[0], *talk.documents)))
             self._chars_per_token[case.expert.expert_id] = sent / answer.prompt_tokens

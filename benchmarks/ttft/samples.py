@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from ..figures.answer import Json
 from ..figures.estimates import Sample, quantile_sample, ratio_sample
 from ..figures.stats import ratio
+from ..workload.plan import FINAL_AT_END
+from . import speech
 
 LESS_WORK = 0.05
 """A prompt that is shorter than the reference's by more than this share is not the same work.
@@ -69,6 +71,43 @@ def cost(rows: Iterable[Json]) -> Sample:
     return _cost(unit, rows)
 
 
+def speech_samples(rows: Sequence[Json], arm: str) -> dict[str, Sample]:
+    """Return the samples of a live arm of a recording, by the end of their keys."""
+    units = _conversations(rows)
+    told = ratio_turns(rows, arm, FINAL_AT_END.id)
+    done = [row for row in rows if row["arm"] == arm and row["outcome"] == "completed"]
+    costs = [(row, row["cost_multiplier"]) for row in done if row["cost_multiplier"] is not None]
+    ready = [(row, share) for row in done if (share := speech.ready_share(row)) is not None]
+    known = [
+        (row, base)
+        for row, base in paired(rows, arm, FINAL_AT_END.id)
+        if row["documents_used"] is not None and base["documents_used"] is not None
+    ]
+    same = {place(row) for row, base in known if row["documents_used"] == base["documents_used"]}
+    judged = [row for row in done if row.get("verdict") is not None]
+    lost = dict.fromkeys(reason for row in done for reason in speech.drafts_lost(row))
+    routed = _share(units, done, lambda row: row["lead_ms"]["route"] is not None)
+    found = {
+        "live_over_request_at_end.p50": _quantile(units, told, 0.5),
+        "live_over_request_at_end.p95": _quantile(units, told, 0.95),
+        "adopted_share": _share(units, done, adopted),
+        "drafted_share": _share(units, done, speech.used_a_draft),
+        "cost_multiplier.p50": _quantile(units, costs, 0.5),
+        "route_settled_share": routed,
+        "prompt_ready.p50": _quantile(units, ready, 0.5),
+        "unprepared_share": _share(units, done, speech.is_unprepared),
+        "same_documents_share": _share(units, [r for r, _ in known], lambda r: place(r) in same),
+        "identical_share": _share(units, judged, lambda row: row["verdict"] != "different"),
+    }
+    for kind in speech.EVENTS:
+        key = f"events_per_turn.{speech.slug(kind)}"
+        found[key] = _mean(units, done, [speech.before_commit(row)[kind] for row in done])
+    for reason in sorted(lost):
+        key = f"drafts_lost.{speech.slug(reason)}"
+        found[key] = _mean(units, done, [speech.drafts_lost(row)[reason] for row in done])
+    return found
+
+
 def _case(case: Json, rows: Sequence[Json]) -> dict[str, Sample]:
     suffix = case["suffix"]
     found: dict[str, Sample] = {}
@@ -95,6 +134,9 @@ def _case(case: Json, rows: Sequence[Json]) -> dict[str, Sample]:
             first = [(r, r["server_ttft_ms"]) for r in done if adopted(r)]
             known = [one for one in first if one[1] is not None]
             found[f"ttft.adopted_first_token_ms.p50{suffix}"] = _quantile(units, known, 0.5)
+    for arm in case.get("speech", ()):
+        stem = speech.summary_stem(case["cadence"], arm)
+        found |= {f"{stem}.{key}": one for key, one in speech_samples(rows, arm).items()}
     judged = [row for row in rows if row.get("verdict") is not None]
     return found | (_identical(judged, suffix) if suffix else {})
 
@@ -131,9 +173,11 @@ def _cost(units: Callable[[Json], Unit], rows: Iterable[Json]) -> Sample:
 def _share(
     units: Callable[[Json], Unit], rows: Sequence[Json], holds: Callable[[Json], bool]
 ) -> Sample:
-    return ratio_sample(
-        [units(row) for row in rows], [float(holds(row)) for row in rows], [1.0] * len(rows)
-    )
+    return _mean(units, rows, [holds(row) for row in rows])
+
+
+def _mean(units: Callable[[Json], Unit], rows: Sequence[Json], values: Sequence[float]) -> Sample:
+    return ratio_sample([units(row) for row in rows], values, [1.0] * len(rows))
 
 
 def _identical(rows: Sequence[Json], suffix: str) -> dict[str, Sample]:

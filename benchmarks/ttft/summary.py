@@ -18,7 +18,9 @@ from ..figures.measure import STAGES, Slo, distribution, gaps_ms, row, total
 from ..figures.stats import ratio, share
 from ..figures.turns import CaseResult, Turn
 from ..workload.arms import ARMS, REFERENCES
-from .samples import adopted, cost, paired, ratio_turns, same_work, samples
+from ..workload.plan import FINAL_AT_END
+from .samples import adopted, cost, paired, ratio_turns, same_work, samples, speech_samples
+from .speech import summary_stem
 
 ALONE = "no other expert shares this one's tokenizer"
 _TIMES = ("ttft_ms", "first_sentence_ms", "tpot_ms", "e2e_ms", "tokens_per_s", "server_ttft_ms")
@@ -47,6 +49,16 @@ def ablation_summary(cases: Sequence[Json], turns: Sequence[Json]) -> dict[str, 
     found = {key: behind[key].value() if key in behind else None for key in keys}
     elsewhere = ("harness.error_ms.p50", "harness.error_ms.p99", "harness.vs_third_party.p50")
     return found | dict.fromkeys(elsewhere)
+
+
+def speech_summary(cases: Sequence[Json]) -> dict[str, Number]:
+    """Return the summary of recordings: ``ttft.speech.NAME.KEY``, with the commit's moment."""
+    return {
+        f"{summary_stem(case['cadence'], arm)}.{key}": value
+        for case in cases
+        for arm, one in case["speech"].items()
+        for key, value in one.items()
+    }
 
 
 def _keys() -> Iterator[str]:
@@ -80,6 +92,7 @@ def _case(result: CaseResult, slo: Slo, *, overlap: bool, seed: int) -> Json:
     order = [*ARMS, *arms]
     arms.sort(key=order.index)
     spans = {arm: sum(b.spans_s.get(arm, 0.0) for b in blocks) if overlap else None for arm in arms}
+    rows = [one for _, one in told]
     asked = {arm: [one for _, one in told if one["arm"] == arm] for arm in arms}
     return {
         "name": case.name,
@@ -89,6 +102,12 @@ def _case(result: CaseResult, slo: Slo, *, overlap: bool, seed: int) -> Json:
         "random_weights": case.expert.random_weights,
         "cadence": case.cadence,
         "documents_tokens": case.documents_tokens,
+        "recorded": case.recorded,
+        "speech": {
+            arm: {key: one.value() for key, one in speech_samples(rows, arm).items()}
+            for arm in arms
+            if case.recorded and arm != FINAL_AT_END.id
+        },
         "not_asked": {arm.id: ALONE for arm in asked_for if not case.asks(arm)},
         "arms": {arm: arm_figures(asked[arm], slo, spans[arm]) for arm in arms},
         "pairs": {

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from ..figures.answer import Json
 from ..figures.measure import STAGES
 from ..figures.table import Table, cell
+from . import speech
 
 _LOST = ("failed", "incomplete", "error")
 
@@ -43,6 +44,8 @@ def tables(content: Json) -> list[Table]:
     found = []
     for case in content["cases"]:
         found += [_arms(case, content["arms"]), _ahead(case)]
+        if case.get("speech"):
+            found.append(speech.table(case, f"Prepared while it was said: {where(case)}"))
         if (differing := _differences(case)).rows:
             found.append(differing)
     found += map(_interference, content.get("interference") or ())
@@ -83,7 +86,7 @@ def _arms(case: Json, arms: Json) -> Table:
     columns = ["arm", "", "done", "TTFT p50", "p90", "p95", "p99", "ratio", "95 %"]
     columns += ["TPOT p50", "end p50", "same/tie/not"]
     page_only = frozenset({"", "p90", "p99", "TPOT p50", "end p50"})
-    return Table(_where(case), columns, rows, note, 2, page_only)
+    return Table(where(case), columns, rows, note, 2, page_only)
 
 
 def _ahead(case: Json) -> Table:
@@ -110,7 +113,7 @@ def _ahead(case: Json) -> Table:
     page_only = frozenset({"prompt tokens", "drafts", "discarded", "tokens ahead", "wasted"})
     if not any(one["drafts"]["made"] for one in case["arms"].values()):
         page_only = frozenset(columns)
-    title = f"Work ahead of the commit: {_where(case)}"
+    title = f"Work ahead of the commit: {where(case)}"
     return Table(title, columns, rows, note, page_only=page_only, folded=True)
 
 
@@ -124,7 +127,7 @@ def _differences(case: Json) -> Table:
     ]
     columns = ("arm", "turn", "verdict", "token", "gap, nats", "answer of the arm")
     note = "Answers that are not the reference's to the last character."
-    title = f"Other answers: {_where(case)}"
+    title = f"Other answers: {where(case)}"
     return Table(title, columns, rows, note, page_only=frozenset(columns), folded=True)
 
 
@@ -178,5 +181,9 @@ def _self_check(content: Json) -> Table:
     return Table(title, ("door", "answers", "p50", "p95", "p99", "worst"), rows)
 
 
-def _where(case: Json) -> str:
-    return f"{case['label']}, {case['cadence']}, documents of {case['documents_tokens']} tokens"
+def where(case: Json) -> str:
+    """Return what a case asks of whom, in a few words."""
+    documents = f"documents of {case['documents_tokens']} tokens"
+    if case.get("recorded"):
+        documents = "passages of the handbook"
+    return f"{case['label']}, {case['cadence']}, {documents}"

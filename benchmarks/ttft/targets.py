@@ -17,6 +17,7 @@ from ..harness.doors import BareDoor, ChatDoor, ColdCache, Door, LiveDoor, OpenA
 from ..harness.experts import (
     EXPERTS,
     expert_config,
+    handbook_config,
     prepare,
     server_config,
     with_fast_expert,
@@ -92,6 +93,10 @@ class OwnServers:
         self, stack: AsyncExitStack, documents_tokens: int
     ) -> tuple[str, Library | None]:
         plan, library = self.plan, None
+        log = self.log or self.folder / "livemind.log"
+        if plan.recordings:
+            config = handbook_config(plan.experts[0], f"http://127.0.0.1:{free_port()}")
+            return await stack.enter_async_context(running(config, self.folder, log)), library
         config = server_config(self._served())
         if self._routed():
             config = with_routing(config, self._served(), plan.seed)
@@ -105,7 +110,6 @@ class OwnServers:
             rag = Settings.model_validate(config).rag
             bridge = BridgeClient(bridge_url, top_k=top_k, min_score=rag.min_score)
             library = Library(corpus, await stack.enter_async_context(bridge))
-        log = self.log or self.folder / "livemind.log"
         return await stack.enter_async_context(running(config, self.folder, log)), library
 
     async def _plain(self, stack: AsyncExitStack) -> Door:

@@ -23,6 +23,8 @@ from ..workload.arms import Arm
 from ..workload.conversations import Conversation
 from ..workload.plan import Case
 
+_FOUND: Used = ((), ())
+"""Nothing is given: the reference finds its documents itself."""
 Asking = Callable[[Case, Conversation, Arm | None], Ask]
 """How a conversation is asked in an arm, under a fresh salt."""
 
@@ -65,7 +67,10 @@ class Verdicts:
                     await self._judge(turn, base)
 
     async def _judge(self, turn: Turn, base: Answer) -> None:
-        used = self._used(turn)
+        if self._retrieves(self._reference):  # on the final text's documents, whatever they are
+            used = _FOUND if _same_documents(base, turn.answer) else None
+        else:
+            used = self._used(turn)
         if used is not None:
             turn.answer.comparison = await self._compare(turn, base, used)
 
@@ -94,7 +99,7 @@ class Verdicts:
         return self._targets.library.used(turn.answer)
 
     def _retrieves(self, arm: Arm) -> bool:
-        return arm.retrieves and self._case.documents_tokens > 0
+        return arm.retrieves and self._case.retrieves
 
     async def _ask_again(self, turn: Turn, used: Used) -> Answer | None:
         """Ask the reference, with logprobs, up to this turn; None = it cannot be asked so."""
@@ -117,6 +122,10 @@ class Verdicts:
                     if answer.outcome != "completed":
                         return None
         return answer
+
+
+def _same_documents(one: Answer, other: Answer) -> bool:
+    return one.documents is not None and one.documents == other.documents
 
 
 def _same_prompt(one: Answer, other: Answer) -> bool:

@@ -6,12 +6,13 @@ other in an order drawn from the seed, so that a drift of the machine hits all o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from .arms import Arm, reference_of
 from .arrivals import Arrivals
 from .conversations import Conversation
+from .recordings import Recording
 
 REQUEST_AT_END = Arm("request-at-end", "request at end", "chat")
 LIVE = Arm("live", "typed live", "live", speculation="draft")
@@ -19,6 +20,8 @@ PREFILL = Arm("prefill", "typed live, drafts off", "live", speculation="prefill"
 DRAFT = Arm("draft", "typed live, a pause before Enter", "live", speculation="draft", pause_s=1.5)
 PASTE = Arm("paste", "pasted", "live", speculation="draft", pasted=True)
 QUICK_ARMS = (REQUEST_AT_END, LIVE, PREFILL, DRAFT, PASTE)
+FINAL_AT_END = Arm("request-at-end", "final transcript at the end", "chat", retrieves=True)
+SPEECH = Arm("speech", "partials live", "live", retrieves=True, speculation="draft")
 INTERFERENCE = "interference"
 QUICK_CASES = (*(arm.id for arm in QUICK_ARMS[1:]), INTERFERENCE)
 
@@ -55,12 +58,21 @@ class ExpertCase:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One expert under one load; cadence by name, documents in tokens."""
+    """One expert under one load; cadence by name, documents in tokens.
+
+    ``recorded``: the input is a recording, and documents come from the handbook.
+    """
 
     expert: ExpertCase
     cadence: str
     documents_tokens: int
     suffix: str
+    recorded: bool = False
+
+    @property
+    def retrieves(self) -> bool:
+        """Whether there is something for the bridge to find."""
+        return self.documents_tokens > 0 or self.recorded
 
     @property
     def name(self) -> str:
@@ -88,6 +100,7 @@ class Plan:
     Attributes:
         blocks: the same for every case.
         prompts: asked in turn instead of generated conversations; None = generated.
+        recordings: the cadences by name, where they are recordings and not models.
         settle_s: rest between two arms of a block.
         interference_pairs: foreground streams alone and beside ``typists``; 0 = none.
     """
@@ -98,6 +111,7 @@ class Plan:
     documents_tokens: tuple[int, ...] = (1500,)
     turns_per_conversation: int = 1
     prompts: tuple[Conversation, ...] | None = None
+    recordings: tuple[Recording, ...] = ()
     seed: int = 1
     max_tokens: int = 32
     arrivals: Arrivals = field(default_factory=Arrivals)
@@ -135,13 +149,27 @@ class Plan:
                 for cadence in self.cadences:
                     first = (documents, cadence) == (self.documents_tokens[0], self.cadences[0])
                     more = "" if first else f".{cadence}.{documents}"
-                    found.append(Case(expert, cadence, documents, expert.suffix + more))
+                    recorded = self.recording(cadence) is not None
+                    suffix = f".speech.{cadence}" if recorded else expert.suffix + more
+                    found.append(Case(expert, cadence, documents, suffix, recorded))
         return tuple(found)
+
+    def recording(self, cadence: str) -> Recording | None:
+        """Return the recording that is played as this cadence; None = a model makes the keys."""
+        return next((one for one in self.recordings if one.name == cadence), None)
+
+    def asked(self, case: Case, block: Block) -> tuple[int, ...]:
+        """Return the conversations of a block that the case has; a recording may be shorter."""
+        recording = self.recording(case.cadence)
+        if recording is None:
+            return block.conversations
+        whole = max(1, len(recording.utterances) // self.turns_per_conversation)
+        return tuple(number for number in block.conversations if number < whole)
 
     def steps(self) -> int:
         """Return how many conversations and streams all of it asks for."""
         asked = sum(
-            len(block.conversations) * sum(map(case.asks, block.arms))
+            len(self.asked(case, block)) * sum(map(case.asks, block.arms))
             for block in self.blocks
             for case in self.cases()
         )
@@ -155,6 +183,26 @@ def ablation_blocks(arms: Sequence[Arm], conversations: int, per_block: int) -> 
         Block(index, tuple(range(start, min(start + per_block, conversations))), tuple(arms))
         for index, start in enumerate(starts)
     )
+
+
+def speech_arms(commit_after_ms: Iterable[int | None]) -> tuple[Arm, ...]:
+    """Return the arms of a recording: at the end, and live with the commit at each of these times.
+
+    Args:
+        commit_after_ms: from the last partial; None = when the final transcript was recorded.
+    """
+    live = (
+        SPEECH
+        if after is None
+        else replace(
+            SPEECH,
+            id=f"{SPEECH.id}-{after}",
+            title=f"{SPEECH.title}, commit {after} ms after the last",
+            pause_s=after / 1000.0,
+        )
+        for after in commit_after_ms
+    )
+    return (FINAL_AT_END, *live)
 
 
 def quick_blocks(turns: int, cases: Sequence[str] = QUICK_CASES) -> tuple[Block, ...]:

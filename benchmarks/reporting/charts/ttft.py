@@ -10,6 +10,7 @@ from ...figures.answer import Json
 from ...figures.stats import p50
 from ...figures.table import short
 from ...ttft.samples import ratio_turns
+from ...ttft.tables import where as case_told
 from .shared import Bar, Point, bars, cdf, estimated, scatter
 from .style import Chart
 from .waterfall import Row, waterfall
@@ -24,7 +25,7 @@ def charts(content: Json) -> Iterator[Chart]:
         done = [row for row in rows if row["outcome"] == "completed"]
         stem = re.sub(r"[^A-Za-z0-9]+", "-", case["name"]).strip("-") + f"-{number}"
         titles = {arm: _title(arm, content["arms"]) for arm in case["arms"]}
-        where = f"{case['label']}, {case['cadence']}, {case['documents_tokens']} document tokens"
+        where = case_told(case)
         yield _times(f"ttft-cdf-{stem}", where, titles, done)
         if case["pairs"]:
             yield _ratios(f"ttft-ratio-{stem}", where, titles, case, rows)
