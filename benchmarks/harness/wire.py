@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from ...orchestrator.client.session import LiveOptions
 from ..figures.identity import TokenChoice
@@ -28,6 +28,7 @@ class Ask:
         retrieval: the server fetches documents itself.
         consistency: whose documents the answer gets; None = as the server is configured.
         consensus: how the answer is settled; None = as the server is configured.
+        transcript: the text comes from a recogniser; a live session is told so.
         logprobs: ask for the best tokens at each place; a live session cannot.
     """
 
@@ -41,6 +42,7 @@ class Ask:
     consistency: Consistency | None = None
     speculation: Speculation = "off"
     consensus: Policy | None = None
+    transcript: bool = False
     logprobs: bool = False
 
     def sampling(self) -> Json:
@@ -64,6 +66,8 @@ class Ask:
             options["consistency"] = self.consistency
         if self.instructions is not None:
             options["instructions"] = self.instructions
+        if self.transcript:  # an option of the server that ``LiveOptions`` does not list
+            return cast(LiveOptions, {**options, "input": {"kind": "transcript"}})
         return options
 
 

@@ -79,6 +79,7 @@ class TtftRun:
             consistency=arm.consistency,
             speculation=arm.speculation,
             consensus=arm.consensus,
+            transcript=case.recorded,
         )
 
     def conversation(self, case: Case, index: int) -> Conversation:

@@ -74,6 +74,7 @@ async def test_recording_partials_go_out_as_they_are_and_the_final_text_is_the_c
     assert {(u["model"], u["retrieval"], u["speculation"]) for u in server.updates} == {
         ("auto", True, "draft")
     }
+    assert [u["input"] for u in server.updates] == [{"kind": "transcript"}] * len(server.updates)
     chats = [chat["messages"][-1]["content"] for chat in server.chats]
     assert chats[-2:] == ["What is it?", "Who is it?"]
     assert run.done == run.plan.steps() == 4
