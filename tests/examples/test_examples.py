@@ -18,6 +18,7 @@ import livemind
 from livemind.benchmarks.harness.server_process import free_port, running
 
 EXAMPLES = Path(livemind.__file__).parent / "examples"
+DATA = Path(livemind.__file__).parent / "benchmarks" / "data"
 ANSWER = "word word word word"
 MOST_LINES = 60
 
@@ -114,3 +115,26 @@ def test_openai_session_adopts_what_was_prepared(urls: tuple[str, str]) -> None:
 def test_bench_foreign_measures_a_server_that_is_not_ours(urls: tuple[str, str]) -> None:
     said = run("bench_foreign.py", urls[0], "fake").splitlines()[-1]
     assert said.startswith("fake, arm V: p50 ")
+
+
+@pytest.fixture
+def utterance(tmp_path: Path) -> str:
+    """The first utterance of a recording, its final transcript included."""
+    rows = (DATA / "speech_partials_whisper_tiny_en.jsonl").read_text().splitlines()
+    first = [row for row in rows if json.loads(row)["id"] == json.loads(rows[0])["id"]]
+    file = tmp_path / "partials.jsonl"
+    file.write_text("\n".join(first))
+    return str(file)
+
+
+def test_livekit_agent_hears_a_recording_and_answers(urls: tuple[str, str], utterance: str) -> None:
+    pytest.importorskip("livekit.agents")
+    said = run("livekit_agent.py", utterance, urls[1]).splitlines()
+    assert said[-2:] == ["user: What is the port on Ruby?", f"assistant: {ANSWER}"]
+
+
+def test_pipecat_pipeline_hears_a_recording_and_answers(
+    urls: tuple[str, str], utterance: str
+) -> None:
+    pytest.importorskip("pipecat")
+    assert run("pipecat_pipeline.py", utterance, urls[1]).strip() == ANSWER
