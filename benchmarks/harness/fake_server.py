@@ -47,7 +47,6 @@ SESSION = {
     "input": {"kind": "auto", "transcripts_equal": "exact"},
     "documents": 0,
     "sampling": {},
-    "input": {"kind": "auto", "transcripts_equal": "exact"},
 }
 """What a live session says that it is set to."""
 WORD = " word"
