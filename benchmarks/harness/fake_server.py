@@ -47,6 +47,7 @@ SESSION = {
     "input": {"kind": "auto", "transcripts_equal": "exact"},
     "documents": 0,
     "sampling": {},
+    "consistency": "final",
 }
 """What a live session says that it is set to."""
 WORD = " word"
