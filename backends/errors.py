@@ -67,8 +67,8 @@ class PromptRejected(ExpertError):
         self.param = param
         self.code = code
 
-    @classmethod
-    def images(cls, expert_id: str) -> PromptRejected:
-        """Return the refusal of an expert that takes no images."""
-        text = f"expert {expert_id!r} takes no images"
-        return cls(expert_id, text, param="messages", code="unsupported_content")
+
+def takes_no_images(expert_id: str) -> PromptRejected:
+    """Return the refusal of images by an expert that is not configured for them."""
+    text = f"expert {expert_id!r} takes no images"
+    return PromptRejected(expert_id, text, param="messages", code="unsupported_content")

@@ -29,7 +29,7 @@ from .base import (
     Usage,
 )
 from .drafts import DraftCount, DraftCursor, DraftFeed
-from .errors import ExpertError, ExpertUnavailable, PromptRejected
+from .errors import ExpertError, ExpertUnavailable, PromptRejected, takes_no_images
 
 VERIFIED_AT_ONCE = 8
 
@@ -129,7 +129,7 @@ class FakeExpert:
         ids: list[int] = []
         for number, message in enumerate(messages):
             if message.images and not self._capabilities.images:
-                raise PromptRejected.images(self.expert_id)
+                raise takes_no_images(self.expert_id)
             words = [f"<|image {zlib.crc32(image.data)}|>" for image in message.images]
             words += message.content.split()
             is_last = number == len(messages) - 1

@@ -29,7 +29,7 @@ from ..base import (
     joined,
 )
 from ..drafts import DraftCount, DraftFeed
-from ..errors import ExpertError, ExpertTimeout, ExpertUnavailable, PromptRejected
+from ..errors import ExpertError, ExpertTimeout, ExpertUnavailable, PromptRejected, takes_no_images
 from ..folding import fold_documents
 from ..spec import ExpertSpec
 from ..vllm.drafts import DRAFT
@@ -115,7 +115,7 @@ class RemoteExpert:
             message = "this server cannot continue an answer"
             raise PromptRejected(self.expert_id, message, param="messages")
         if any(message.images for message in messages) and not self._spec.images:
-            raise PromptRejected.images(self.expert_id)
+            raise takes_no_images(self.expert_id)
         folded = fold_documents(messages)
         if open_turn:
             text = re.sub(r"\s*\S*$", "", folded[-1].content)

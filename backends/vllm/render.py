@@ -18,7 +18,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from ..base import Message, TokenPrompt
-from ..errors import PromptRejected
+from ..errors import PromptRejected, takes_no_images
 from ..folding import fold_documents
 
 _SENTINEL = "\ue000\ue001\ue000"
@@ -138,7 +138,7 @@ class Renderer:
         mark = self._image_mark
         if mark is None:
             if message.images:
-                raise PromptRejected.images(self._expert_id)
+                raise takes_no_images(self._expert_id)
             return message.content
         content = self._without_marks(message.content)
         if self._knows_parts:
