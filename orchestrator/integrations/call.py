@@ -28,6 +28,8 @@ SEND_TIMEOUT_S = 5.0
 REOPEN_AFTER_S = 2.0
 LONGEST_WAIT_S = 0.1
 KEEP_S = 0.5
+# What a voice framework sends. Both call transcripts equal that differ in writing alone.
+HEARD = {"kind": "transcript", "transcripts_equal": "formatted"}
 # Stands for the user's words where a framework asks without any; the server needs some.
 NOTHING_SAID = "(nothing said)"
 # What a session may refuse a question with that the request alone answers.
@@ -45,7 +47,8 @@ class Call:
         url: of the server, such as ``http://127.0.0.1:8000``.
         api_key: the server's, if it wants one.
         session: options of the session in the names of ``session.update``: ``model``,
-            ``speculation``, ``retrieval``, ``sampling``, …
+            ``speculation``, ``retrieval``, ``sampling``, …; ``input`` is a recogniser's unless
+            it is given.
         keep_s: how long an answer that nobody reads goes on, seconds.
     """
 
@@ -59,7 +62,8 @@ class Call:
     ) -> None:
         self._url = url.rstrip("/").removesuffix("/v1")
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._options = dict(session or {})
+        self._options = {**(session or {})}
+        self._options["input"] = {**HEARD, **(self._options.get("input") or {})}
         self._keep_s = keep_s
         self._http: aiohttp.ClientSession | None = None
         self._sender: asyncio.Task[None] | None = None

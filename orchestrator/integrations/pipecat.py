@@ -20,6 +20,7 @@ from pipecat.frames.frames import (
     LLMContextUserTurnFrame,
     LLMFullResponseEndFrame,
     LLMFullResponseStartFrame,
+    StartFrame,
     TranscriptionFrame,
 )
 from pipecat.metrics.metrics import LLMTokenUsage
@@ -118,6 +119,12 @@ class LiveMindLLMService(LLMService):
         messages = await self._messages(context, system_instruction)
         fields = {**self._fields(), **({"max_tokens": max_tokens} if max_tokens else {})}
         return await self.call.ask_aside(messages, **fields)
+
+    async def start(self, frame: StartFrame) -> None:
+        """Tell the session its instructions before anybody speaks."""
+        await super().start(frame)
+        if instructions := self._settings.system_instruction:
+            self.call.tell([{"role": "system", "content": instructions}])
 
     async def cleanup(self) -> None:
         """Close the session."""

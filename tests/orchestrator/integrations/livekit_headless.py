@@ -138,6 +138,7 @@ class Room:
         self.session = session
         self.speed = speed
         self.said = asyncio.Event()
+        self.record = agent.record
         session.on("conversation_item_added", self._on_item)
 
     def _on_item(self, event: ConversationItemAddedEvent) -> None:
@@ -145,7 +146,7 @@ class Room:
             self.said.set()
 
     async def turn(
-        self, said: Utterance, *, barge_in_after_s: float | None, preflight: bool
+        self, said: Utterance, *, barge_in_after_s: float | None, preflight: bool = False
     ) -> None:
         """Speak; then listen to the end, or stop listening some time after the first word."""
         agent, record = self.agent, self.agent.record
