@@ -41,6 +41,9 @@ TORCH := $(STAMPS)/torch-$(TORCH_VERSION)
 RUN := $(STAMPS)/run-$(call key,requirements/run.lock)
 NATIVE := $(STAMPS)/native-$(call key,requirements/native.lock)-$(CXX_FOUND)
 DEV := $(STAMPS)/dev-$(call key,requirements/dev.lock)
+# The voice frameworks want an older protobuf than vLLM: an environment of their own over this one.
+FRAMEWORKS := $(VENV)/frameworks
+LIVE := $(STAMPS)/frameworks-$(call key,requirements/frameworks.lock)
 DOCS := $(STAMPS)/docs-$(call key,requirements/docs.lock)
 # An editable install knows the packages by name: a module that comes, goes or moves needs another.
 MODULES := $(shell find *.py orchestrator backends rag kernels benchmarks -name '*.py' | sort | cksum | cut -d' ' -f1)
@@ -117,9 +120,12 @@ test-avx2: dev ## The tests that compute, as on a processor with AVX2 alone
 	$(say) "pytest, AVX2 only"
 	$(AVX2_ONLY) $(PYTEST) $(AVX2_TESTS) $(PYTEST_ARGS)
 
-test-live: dev ## The long runs of live input, which `test` leaves out
+test-live: dev $(LIVE) ## The long runs of live input, which `test` leaves out, and the voice frameworks
 	$(say) "pytest, live input"
 	$(PY) -m pytest tests -m live $(PYTEST_ARGS)
+	$(say) "pytest, LiveKit Agents and Pipecat"
+	LIVEMIND_SERVER_PYTHON=$(abspath $(PY)) $(FRAMEWORKS)/bin/python -m pytest -m "live or not live" \
+		tests/orchestrator/integrations tests/examples $(PYTEST_ARGS)
 
 bench: install ## The quick benchmark (BENCH="name options" for another)
 	@mkdir -p var/bench
@@ -202,3 +208,12 @@ $(DOCS): | $(DEV)
 	$(say) "tools for the site"
 	@$(PIP) install --no-deps -r requirements/docs.lock
 	@rm -f $(STAMPS)/docs-* && touch $@
+
+$(LIVE): requirements/frameworks.lock | $(DEV)
+	$(say) "LiveKit Agents and Pipecat, in $(FRAMEWORKS)"
+	@$(PY) -m venv --clear $(FRAMEWORKS)
+	@$(PY) -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+		> "$$($(FRAMEWORKS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth"
+	@$(FRAMEWORKS)/bin/python -m pip --disable-pip-version-check -qq install --no-deps \
+		-r requirements/frameworks.lock
+	@rm -f $(STAMPS)/frameworks-* && touch $@

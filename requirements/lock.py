@@ -33,8 +33,9 @@ X86_ONLY = frozenset({"intel-cmplr-lib-ur", "intel-openmp"})
 
 
 def installed() -> dict[str, Distribution]:
-    """Return the distributions of this environment by canonical name."""
-    return {canonicalize_name(item.metadata["Name"]): item for item in distributions()}
+    """Return the distributions of this environment by canonical name; the first found counts."""
+    found = reversed([*distributions()])
+    return {canonicalize_name(item.metadata["Name"]): item for item in found}
 
 
 def closure(roots: Iterable[Requirement], have: dict[str, Distribution]) -> set[str]:
@@ -75,6 +76,13 @@ def main() -> None:
     run = project["project"]["dependencies"] + extras["retrieval"] + extras["cpu"]
     run += extras["bench"] + build
     have = installed()
+    if "livekit-agents" in have:  # .venv/frameworks, the environment of `make test-live`
+        asked = [*extras["livekit"], *extras["pipecat"], "livekit-plugins-openai"]
+        known = "".join((HERE / f"{name}.lock").read_text("utf-8") for name in ("run", "dev"))
+        voice = closure(map(Requirement, asked), have)
+        voice = {name for name in voice if f"{name}=={have[name].version}\n" not in known}
+        write("frameworks.lock", "The voice frameworks, on top of dev.lock.", voice, have)
+        return
     needed = closure(map(Requirement, run), have)
     dev = closure(map(Requirement, extras["dev"]), have) - needed
     docs = closure(map(Requirement, extras["docs"]), have) - needed - dev
