@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     )
     from .orchestrator.config.sections import (
         ConsensusConfig as ConsensusConfig,
+        ConversationConfig as ConversationConfig,
         DomainConfig as DomainConfig,
         ImagesConfig as ImagesConfig,
         LazyLoadingConfig as LazyLoadingConfig,
@@ -74,6 +75,10 @@ if TYPE_CHECKING:
     )
     from .orchestrator.consensus.choice import (
         Consensus as Consensus,
+    )
+    from .orchestrator.conversation import (
+        ConversationRules as ConversationRules,
+        Item as Item,
     )
     from .orchestrator.errors import (
         ConfigError as ConfigError,
@@ -91,15 +96,25 @@ if TYPE_CHECKING:
     from .orchestrator.events import (
         Abstention as Abstention,
         ConsensusRecord as ConsensusRecord,
+        ConversationItem as ConversationItem,
+        ConversationTrimmed as ConversationTrimmed,
         DocumentsUsed as DocumentsUsed,
         DraftAdopted as DraftAdopted,
         DraftCreated as DraftCreated,
         DraftDiscarded as DraftDiscarded,
         ExpertUpdated as ExpertUpdated,
+        InputIgnored as InputIgnored,
+        ItemAdded as ItemAdded,
+        ItemContent as ItemContent,
+        ItemDeleted as ItemDeleted,
+        ItemDone as ItemDone,
+        ItemRetrieved as ItemRetrieved,
+        ItemTruncated as ItemTruncated,
         Ledger as Ledger,
         PrefillUpdated as PrefillUpdated,
         ResponseCreated as ResponseCreated,
         ResponseDone as ResponseDone,
+        ResponseSentence as ResponseSentence,
         ResponseTextDelta as ResponseTextDelta,
         ResponseTextDone as ResponseTextDone,
         RetrievalUpdated as RetrievalUpdated,
@@ -109,9 +124,18 @@ if TYPE_CHECKING:
         Timings as Timings,
         Vote as Vote,
     )
+    from .orchestrator.heard import (
+        SpokenWord as SpokenWord,
+    )
+    from .orchestrator.items import (
+        SessionItems as SessionItems,
+    )
     from .orchestrator.live_mind import (
         ExpertInfo as ExpertInfo,
         LiveMind as LiveMind,
+    )
+    from .orchestrator.options import (
+        SessionOptions as SessionOptions,
     )
     from .orchestrator.rates import (
         ExpertRates as ExpertRates,
@@ -132,7 +156,6 @@ if TYPE_CHECKING:
     )
     from .orchestrator.session import (
         Session as Session,
-        SessionOptions as SessionOptions,
     )
     from .rag.base import (
         Embedder as Embedder,
@@ -158,28 +181,34 @@ HOMES = {
     ".orchestrator.client.session": "LiveOptions RemoteSession",
     ".orchestrator.config.experts": "ExpertConfig",
     ".orchestrator.config.sections": (
-        "ConsensusConfig DomainConfig ImagesConfig LazyLoadingConfig RagConfig RouterConfig "
-        "ServerConfig SpeculationConfig"
+        "ConsensusConfig ConversationConfig DomainConfig ImagesConfig LazyLoadingConfig "
+        "RagConfig RouterConfig ServerConfig SpeculationConfig"
     ),
     ".orchestrator.config.settings": "Settings load_settings",
     ".orchestrator.consensus.choice": "Consensus",
+    ".orchestrator.conversation": "ConversationRules Item",
     ".orchestrator.errors": (
         "ConfigError ErrorInfo InvalidRequest LiveMindError NotFound Overloaded "
         "PayloadTooLarge RevisionConflict TurnCancelled Unauthorized Unavailable"
     ),
     ".orchestrator.events": (
-        "Abstention ConsensusRecord DocumentsUsed DraftAdopted DraftCreated DraftDiscarded "
-        "ExpertUpdated Ledger PrefillUpdated ResponseCreated ResponseDone ResponseTextDelta "
-        "ResponseTextDone RetrievalUpdated RetrievedPassage RouteUpdated Span Timings Vote"
+        "Abstention ConsensusRecord ConversationItem ConversationTrimmed DocumentsUsed "
+        "DraftAdopted DraftCreated DraftDiscarded ExpertUpdated InputIgnored ItemAdded "
+        "ItemContent ItemDeleted ItemDone ItemRetrieved ItemTruncated Ledger PrefillUpdated "
+        "ResponseCreated ResponseDone ResponseSentence ResponseTextDelta ResponseTextDone "
+        "RetrievalUpdated RetrievedPassage RouteUpdated Span Timings Vote"
     ),
+    ".orchestrator.heard": "SpokenWord",
+    ".orchestrator.items": "SessionItems",
     ".orchestrator.live_mind": "ExpertInfo LiveMind",
+    ".orchestrator.options": "SessionOptions",
     ".orchestrator.rates": "ExpertRates",
     ".orchestrator.server.consensus_schema": "ConsensusInForce",
     ".orchestrator.server.live.answers": (
         "DraftStatus ErrorDetail ErrorFrame InputSettings SamplingInForce SessionCreated "
         "SessionSettings SessionStatus SessionUpdated"
     ),
-    ".orchestrator.session": "Session SessionOptions",
+    ".orchestrator.session": "Session",
     ".rag.base": "Embedder Passage RetrievalResult Retriever",
 }
 """Module -> names, apart by blanks."""

@@ -91,7 +91,7 @@ class FakeExpert:
         self.steps = 0
         self.priorities: list[Priority] = []
         self._alive = False
-        self._blocks: set[tuple[str | None, tuple[int, ...]]] = set()
+        self._blocks: set[int] = set()
         self._capabilities = Capabilities(
             "words",
             max_model_len,
@@ -261,18 +261,24 @@ class FakeExpert:
 
     def cached_tokens(self, prompt: TokenPrompt) -> int:
         """Tokens of the prompt that a request would find now; the last one is always computed."""
-        size = self._capabilities.prefix_block_tokens
         cached = 0
-        while cached + size < len(prompt.token_ids):
-            if (prompt.cache_salt, prompt.token_ids[: cached + size]) not in self._blocks:
+        for end, block in self._chain(prompt.cache_salt, prompt.token_ids):
+            if block not in self._blocks or end == len(prompt.token_ids):
                 break
-            cached += size
+            cached = end
         return cached
 
     def _remember(self, prompt: TokenPrompt, answer: tuple[int, ...] = ()) -> None:
+        chain = self._chain(prompt.cache_salt, prompt.token_ids + answer)
+        self._blocks.update(block for _, block in chain)
+
+    def _chain(self, salt: str | None, ids: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+        """Yield where each full block ends, and what stands for all tokens up to there."""
         size = self._capabilities.prefix_block_tokens
-        ids = prompt.token_ids + answer
-        self._blocks.update((prompt.cache_salt, ids[:n]) for n in range(size, len(ids) + 1, size))
+        key = hash(salt)
+        for end in range(size, len(ids) + 1, size):
+            key = hash((key, ids[end - size : end]))
+            yield end, key
 
     def _check_alive(self) -> None:
         if not self._alive:

@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 from msgspec.structs import replace
 
-from ..backends.base import Chunk, GenerationParams, Message, Priority
+from ..backends.base import Chunk, GenerationParams, Message, Priority, TokenPrompt
 from .consensus.task import question_of
 from .rates import DecodeClock
 from .turn.shared import Shared
@@ -23,6 +23,7 @@ async def answer_alone(
     cache_salt: str | None,
     request_id: str,
     admit: Callable[[], Callable[[], None]],
+    on_prompt: Callable[[TokenPrompt], None],
 ) -> AsyncGenerator[Chunk, None]:
     """Generate in the task of whoever reads; closing the iterator aborts the request.
 
@@ -34,6 +35,7 @@ async def answer_alone(
         cache_salt: only prompts with the same salt share prefix cache blocks.
         request_id: unique.
         admit: takes a place among the answers in progress and returns how to give it back.
+        on_prompt: called with the prompt as rendered, before it is asked.
 
     Raises:
         Overloaded: too many answers are in progress.
@@ -52,6 +54,7 @@ async def answer_alone(
             )
             if cache_salt is not None:
                 rendered = replace(rendered, cache_salt=cache_salt)
+            on_prompt(rendered)
             decode, now_s = DecodeClock(shared.rates[expert_id]), asyncio.get_running_loop().time
             with shared.gate.foreground(expert.capabilities.compute_group) as delivered:
                 stream = expert.generate(

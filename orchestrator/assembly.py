@@ -19,11 +19,12 @@ from ..rag.client.client import BridgeClient
 from .config.experts import ZOO_PREFIX
 from .config.settings import Settings
 from .consensus.team import Team
+from .conversation import ConversationRules
 from .gate import SpeculationGate
+from .options import Limits
 from .routing.choice import Candidate
 from .routing.model import RouteModel, load_model
 from .routing.router import Router, TextEmbedding
-from .session import Limits
 from .turn.values import Policy
 
 log = logging.getLogger(__name__)
@@ -201,4 +202,8 @@ def make_policy(settings: Settings) -> Policy:
 def make_limits(settings: Settings) -> Limits:
     """Return the bounds of a session."""
     server = settings.server
-    return Limits(server.max_text_chars, server.max_queued_events, server.turn_timeout_s)
+    talk = settings.conversation
+    rules = ConversationRules(
+        talk.max_items, talk.max_chars, talk.overflow, talk.keep_share, talk.characters_per_s
+    )
+    return Limits(server.max_text_chars, server.max_queued_events, server.turn_timeout_s, rules)

@@ -2,7 +2,7 @@
 
 Owns what happens when the reader is behind. Status events (routes, documents, prefill, experts) are
 dropped while it is far behind. Beyond the limit text and answers to frames are refused, so that
-their maker ends; the few events that open and end drafts and turns are always taken.
+their maker ends; those that open and end drafts, turns and items are always taken.
 """
 
 from __future__ import annotations
@@ -14,10 +14,16 @@ from typing import Generic, TypeVar
 
 from .errors import LiveMindError, Overloaded
 from .events import (
+    ConversationTrimmed,
     DraftAdopted,
     DraftCreated,
     DraftDiscarded,
     ExpertUpdated,
+    InputIgnored,
+    ItemAdded,
+    ItemDeleted,
+    ItemDone,
+    ItemTruncated,
     PrefillUpdated,
     ResponseCreated,
     ResponseDone,
@@ -26,7 +32,7 @@ from .events import (
     RouteUpdated,
 )
 
-STATUS_EVENTS = (RouteUpdated, RetrievalUpdated, PrefillUpdated, ExpertUpdated)
+STATUS_EVENTS = (RouteUpdated, RetrievalUpdated, PrefillUpdated, ExpertUpdated, InputIgnored)
 NEEDED_EVENTS = (
     DraftCreated,
     DraftAdopted,
@@ -34,6 +40,11 @@ NEEDED_EVENTS = (
     ResponseCreated,
     ResponseTextDone,
     ResponseDone,
+    ItemAdded,
+    ItemDone,
+    ItemTruncated,
+    ItemDeleted,
+    ConversationTrimmed,
 )
 MAX_STATUS_EVENTS = 64
 
@@ -75,6 +86,15 @@ class EventQueue(Generic[T]):
     def full(self) -> bool:
         """Whether the reader is ``limit`` items behind."""
         return len(self._items) >= self._limit
+
+    def refuse_unread(self) -> None:
+        """Refuse to do more for a reader that is ``limit`` items behind.
+
+        Raises:
+            Overloaded: it is.
+        """
+        if self.full:
+            raise Overloaded("the client reads too slowly", code="slow_client", retry_after_s=1.0)
 
     def close(self, reason: LiveMindError | None = None) -> None:
         """Let the reader end once it has read what is queued; the first call counts."""

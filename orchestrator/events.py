@@ -14,6 +14,7 @@ from ..backends.base import FinishReason, TokenLogprob, Usage
 from .errors import ErrorInfo
 
 Status = Literal["completed", "cancelled", "failed"]
+ItemStatus = Literal["completed", "incomplete", "in_progress"]
 Settled = Literal["author", "verified", "quorum", "leader", "deadline"]
 
 
@@ -135,12 +136,13 @@ class ExpertUpdated(Struct, frozen=True):
 
 
 class ResponseCreated(Struct, frozen=True):
-    """The turn is committed and its answer begins."""
+    """The turn is committed and its answer begins; ``item_id`` is the answer's item."""
 
     type: ClassVar[str] = "response.created"
     response_id: str
     revision: int
     expert: str
+    item_id: str | None = None
 
 
 class ResponseTextDelta(Struct, frozen=True):
@@ -167,6 +169,15 @@ class ResponseTextDone(Struct, frozen=True):
     text: str
 
 
+class ResponseSentence(Struct, frozen=True):
+    """A piece of the answer that can be spoken, numbered from 0; the pieces joined are the text."""
+
+    type: ClassVar[str] = "response.sentence"
+    response_id: str
+    index: int
+    text: str
+
+
 class Timings(Struct, frozen=True):
     """Server-side clock of one turn, milliseconds; None = did not happen.
 
@@ -176,6 +187,7 @@ class Timings(Struct, frozen=True):
         total_ms: arrival of the commit to the end.
         route_lead_ms, retrieval_lead_ms, prefill_lead_ms, draft_lead_ms: how long before the
             commit that stage was finished (route: settled; draft: first token ready).
+        first_sentence_ms: arrival of the commit to the first ``response.sentence``.
         estimated_ttft_ms_without: TTFT had everything begun at commit, from this expert's measured
             prefill rate and decode step; None until both were measured.
     """
@@ -188,6 +200,7 @@ class Timings(Struct, frozen=True):
     prefill_lead_ms: float | None = None
     draft_lead_ms: float | None = None
     estimated_ttft_ms_without: float | None = None
+    first_sentence_ms: float | None = None
 
 
 class Ledger(Struct, frozen=True):
@@ -314,6 +327,87 @@ class ResponseDone(Struct, frozen=True):
     consensus: ConsensusRecord | None = None
 
 
+class ItemContent(Struct, frozen=True):
+    """A part of an item: what went in, or what came out."""
+
+    type: Literal["input_text", "output_text"]
+    text: str
+
+
+class ConversationItem(Struct, frozen=True):
+    """An item of a conversation as the OpenAI Realtime API shows it."""
+
+    id: str
+    role: Literal["system", "user", "assistant"]
+    status: ItemStatus
+    content: tuple[ItemContent, ...]
+    type: Literal["message"] = "message"
+    object: Literal["realtime.item"] = "realtime.item"
+
+
+class ItemAdded(Struct, frozen=True):
+    """An item stands in the conversation; an answer's is still without text."""
+
+    type: ClassVar[str] = "conversation.item.added"
+    item: ConversationItem
+    previous_item_id: str | None = None
+
+
+class ItemDone(Struct, frozen=True):
+    """An item has its final text and status."""
+
+    type: ClassVar[str] = "conversation.item.done"
+    item: ConversationItem
+    previous_item_id: str | None = None
+
+
+class ItemTruncated(Struct, frozen=True):
+    """So many characters of an answer were heard; the model sees no more of it.
+
+    ``audio_end_ms`` is what the client said, None when it said characters.
+    """
+
+    type: ClassVar[str] = "conversation.item.truncated"
+    item_id: str
+    characters: int
+    audio_end_ms: int | None = None
+    content_index: int = 0
+
+
+class ItemDeleted(Struct, frozen=True):
+    """An item is not in the conversation any more."""
+
+    type: ClassVar[str] = "conversation.item.deleted"
+    item_id: str
+
+
+class ItemRetrieved(Struct, frozen=True):
+    """An item as it stands, for who asked."""
+
+    type: ClassVar[str] = "conversation.item.retrieved"
+    item: ConversationItem
+
+
+class ConversationTrimmed(Struct, frozen=True):
+    """The context was full: so many blocks of passages and items left the model's sight."""
+
+    type: ClassVar[str] = "conversation.trimmed"
+    passages: int
+    items: int
+
+
+class InputIgnored(Struct, frozen=True):
+    """A text came too late for its turn and is not taken for the next one's.
+
+    ``turn_over``: its ``turn_id`` names a turn that is committed; ``late_transcript``: it is the
+    committed text once more, right after the commit.
+    """
+
+    type: ClassVar[str] = "input_text.ignored"
+    revision: int
+    reason: Literal["turn_over", "late_transcript"]
+
+
 Event = (
     RouteUpdated
     | RetrievalUpdated
@@ -325,7 +419,15 @@ Event = (
     | ResponseCreated
     | ResponseTextDelta
     | ResponseTextDone
+    | ResponseSentence
     | ResponseDone
+    | ItemAdded
+    | ItemDone
+    | ItemTruncated
+    | ItemDeleted
+    | ItemRetrieved
+    | ConversationTrimmed
+    | InputIgnored
 )
 
 

@@ -21,7 +21,14 @@ from msgspec import to_builtins
 from msgspec.structs import replace
 
 from .. import kernels
-from ..backends.base import Capabilities, Chunk, Expert, GenerationParams, Message
+from ..backends.base import (
+    Capabilities,
+    Chunk,
+    Expert,
+    GenerationParams,
+    Message,
+    TokenPrompt,
+)
 from ..backends.machine.processor import this_processor
 from ..backends.pool.pool import ExpertState
 from ..backends.registry import create_expert, release
@@ -36,8 +43,9 @@ from .consensus.authors import policy_of
 from .consensus.choice import Consensus, PolicyName
 from .errors import InvalidRequest, NotFound, Overloaded, Unavailable
 from .events import ExpertUpdated, ResponseDone
+from .options import Interrupt, Segment, SessionOptions
 from .rates import ExpertRates
-from .session import Session, SessionOptions, new_session_id
+from .session import Session, new_session_id
 from .turn.documents import Consistency
 from .turn.partials import InputKind
 from .turn.shared import Shared
@@ -206,6 +214,9 @@ class LiveMind:
         consistency: Consistency | None = None,
         affinity: str | None = None,
         session_id: str | None = None,
+        interrupt: Interrupt | None = None,
+        segment: Segment | None = None,
+        one_turn: bool = False,
     ) -> Session:
         """Return a new conversation, to be entered with ``async with``.
 
@@ -227,10 +238,15 @@ class LiveMind:
                 ``rag.consistency``.
             affinity: sessions of one key stay on one server of a remote expert; None = the id.
             session_id: None = a new one that cannot be guessed.
+            interrupt: what stops a running answer; see ``SessionOptions``.
+            segment: whether answers leave in sentences too; see ``SessionOptions``.
+            one_turn: for a single question: nothing of the history leaves a full context, and
+                nothing is prepared for a next turn.
 
         Raises:
             NotFound: no such model.
-            InvalidRequest: retrieval or this consensus is not possible here.
+            InvalidRequest: retrieval or this consensus is not possible here, or the history is
+                longer than ``conversation`` allows.
             Overloaded: ``server.max_sessions`` are open.
             Unavailable: shutting down.
         """
@@ -256,13 +272,20 @@ class LiveMind:
             input_kind=input_kind,
             transcripts_equal=transcripts_equal,
             consistency=consistency,
+            interrupt=interrupt,
+            segment=segment,
+            between_turns=self.settings.speculation.between_turns and not one_turn,
         )
+        limits = self._limits
+        if one_turn:
+            rules = replace(limits.conversation, overflow="refuse")
+            limits = replace(limits, conversation=rules)
         session = Session(
             session_id or new_session_id(),
             shared,
             self._policy,
             options,
-            self._limits,
+            limits,
             history=history,
             affinity=affinity,
             admit=self._admit,
@@ -316,11 +339,12 @@ class LiveMind:
         *,
         model: str | None = None,
         cache_salt: str | None = None,
+        on_prompt: Callable[[TokenPrompt], None] = lambda prompt: None,
     ) -> AsyncGenerator[Chunk, None]:
         """Continue a plain prompt, or answer a conversation; without a model it is routed.
 
         One expert answers, and nothing is prepared, retrieved or settled: for that is ``session``.
-        Closing the iterator aborts the request.
+        Closing the iterator aborts the request. ``on_prompt`` is called with the rendered prompt.
 
         Raises:
             NotFound: no such model.
@@ -336,6 +360,7 @@ class LiveMind:
             cache_salt=cache_salt,
             request_id=f"cmpl-{self._completions}",
             admit=self._admit,
+            on_prompt=on_prompt,
         )
 
     # ---- what is known

@@ -1,4 +1,4 @@
-"""One conversation as its client sees it: input with revisions, options, history, events.
+"""One conversation as its client sees it: input with revisions, options, items, events.
 
 Owns what outlives a turn and refuses bad input. `turn/loop.py` runs the turns. Every public method
 but ``events`` and ``commit`` is synchronous and atomic on the event loop.
@@ -10,60 +10,22 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from secrets import token_hex
 
-from msgspec import Struct, field
 from msgspec.structs import replace
 
 from ..backends.base import GenerationParams, Image, Message
-from .consensus.choice import Consensus
-from .errors import ErrorInfo, InvalidRequest, Overloaded, PayloadTooLarge, RevisionConflict
-from .events import Event, ExpertUpdated, ResponseDone
-from .turn.documents import Consistency, DocumentState
+from .errors import ErrorInfo, InvalidRequest
+from .events import Event, ExpertUpdated, InputIgnored, ResponseDone
+from .input_checks import checked_text, next_revision
+from .items import SessionItems
+from .options import Limits as Limits, SessionOptions as SessionOptions, changed, in_force
+from .turn import changes
 from .turn.loop import TurnLoop
 from .turn.outbox import Outbox
-from .turn.partials import InputKind
-from .turn.prompt import Context, without_documents
+from .turn.prompt import Context
 from .turn.shared import Shared
-from .turn.values import Mode, OnCold, Policy, TranscriptsEqual, TurnState
-
-
-class SessionOptions(Struct, frozen=True):
-    """What a client may set on a session.
-
-    Attributes:
-        pinned: an expert id, None = routed.
-        instructions: system message.
-        documents: passages that stand before the user's text in every turn.
-        cache_salt: sessions with different salts share no prefix cache.
-        consensus: how answers are settled.
-        on_cold: whether the fast expert answers for one that is not loaded; None = as configured.
-        input_kind: whether the text comes from a keyboard or a recogniser; None = found from its
-            first changes. A recogniser's words are whole, its marks end no sentence.
-        transcripts_equal: ``formatted`` = a draft may answer a final text that differs from its
-            own in case, marks and blanks alone: the model then saw the other writing.
-        consistency: whether the answer gets the committed text's own documents or those that were
-            prepared; None = as configured.
-    """
-
-    pinned: str | None = None
-    instructions: str | None = None
-    documents: tuple[str, ...] = ()
-    speculation: Mode = "draft"
-    retrieval: bool = False
-    params: GenerationParams = field(default_factory=GenerationParams)
-    cache_salt: str | None = None
-    consensus: Consensus = field(default_factory=Consensus)
-    on_cold: OnCold | None = None
-    input_kind: InputKind | None = None
-    transcripts_equal: TranscriptsEqual = "exact"
-    consistency: Consistency | None = None
-
-
-class Limits(Struct, frozen=True):
-    """Bounds of every session."""
-
-    max_text_chars: int = 100_000
-    max_queued_events: int = 2048
-    turn_timeout_s: float = 300.0
+from .turn.transcripts import CommittedTurns
+from .turn.values import Policy, TurnState
+from .waiting import Commit, Update, Waiting
 
 
 class Session:
@@ -71,7 +33,9 @@ class Session:
 
     Input methods take an optional ``revision``, strictly greater than every earlier one of the
     session; without it the session counts by itself. They raise InvalidRequest, RevisionConflict or
-    PayloadTooLarge and then change nothing.
+    PayloadTooLarge and then change nothing. ``turn_id`` says which turn a text belongs to: a
+    response id, or the number of turns committed before it; text of a turn that is committed is
+    passed over (``input_text.ignored``).
     """
 
     def __init__(
@@ -89,19 +53,29 @@ class Session:
         on_close: Callable[[Session], None] = lambda session: None,
     ) -> None:
         self.id = session_id
+        self._shared = shared
         self._policy = policy
-        self._options = options
+        self._options = self._in_force = options
         self._limits = limits
-        self._turn_policy = self._policy_in_force()
-        self._history = tuple(history)
+        self._expected = options.params
         self._admit = admit
-        self._release: Callable[[], None] = lambda: None
+        self._release: Callable[[], None] | None = None
         self._on_done = on_done
         self._on_close = on_close
         self._revision = 0
         self._open = self._closed = False
-        self._waiting_text: str | None = None
+        self._next_id = _new_response_id()
+        self._turns = CommittedTurns()
+        self._waiting = Waiting()
         self._outbox = Outbox(limits.max_queued_events)
+        self._items = SessionItems(
+            limits.conversation,
+            history,
+            self._outbox,
+            limits.max_text_chars,
+            on_change=self._conversation_changed,
+            stop_answer=lambda: self.cancel(response_id=self._loop.state.response_id),
+        )
         self._loop = TurnLoop(
             shared,
             session_id,
@@ -109,12 +83,11 @@ class Session:
             self._outbox,
             limits.turn_timeout_s,
             self._fresh(),
+            self._items,
             self._ended,
-            self._type_what_waited,
+            self._go_on,
         )
-        self._loop.params = options.params
-        self._loop.engine.cache_salt = options.cache_salt
-        self._loop.engine.consensus = options.consensus
+        self._put_in_force()
 
     # ---- what is known
 
@@ -124,23 +97,38 @@ class Session:
         return self._revision
 
     @property
+    def turns(self) -> int:
+        """How many turns were committed: the number of the one that is being typed."""
+        return self._turns.count
+
+    @property
+    def turn_id(self) -> str:
+        """The response id that the turn being typed will have."""
+        return self._next_id if self.answering else self._loop.state.response_id
+
+    @property
     def text(self) -> str:
         """The input of the turn that is being typed."""
-        return (self._waiting_text or "") if self.answering else self._loop.state.text
+        return (self._waiting.text or "") if self.answering else self._loop.state.text
 
     @property
     def answering(self) -> bool:
         """Whether a committed turn is not over yet."""
-        return self._loop.state.phase in ("resolving", "answering")
+        return self._loop.state.phase in ("resolving", "answering") or self._waiting.has_commit
+
+    @property
+    def items(self) -> SessionItems:
+        """The items of the conversation, to look at and to change."""
+        return self._items
 
     @property
     def conversation(self) -> tuple[Message, ...]:
-        """Finished turns, document blocks included."""
-        return self._history
+        """What the model sees of finished turns, document blocks included."""
+        return self._items.messages()
 
     @property
     def options(self) -> SessionOptions:
-        """The options in force."""
+        """The newest options; those of a turn that is being answered may be older."""
         return self._options
 
     async def __aenter__(self) -> Session:
@@ -160,45 +148,40 @@ class Session:
     # ---- input
 
     def update(self, options: SessionOptions, history: Sequence[Message] | None = None) -> None:
-        """Replace the options, and the history if given; what they leave valid stays prepared.
+        """Replace the options, and the conversation if given; what they leave valid stays prepared.
 
-        A history equal to the session's own but for document blocks changes nothing.
+        While a turn is answered they are for the next one, and the conversation is replaced when
+        that begins. What a replaced conversation shares with the old one keeps its ids and the
+        passages that were found for it.
 
         Raises:
-            InvalidRequest: a response is in progress.
+            InvalidRequest: more messages than the configuration's ``conversation`` allows.
         """
-        self._refuse_while_answering()
-        same = options == self._options
-        other_retrieval = options.retrieval != self._options.retrieval
+        messages = None if history is None else tuple(history)
+        if messages is not None:
+            self._items.check(messages)
         self._options = options
-        self._turn_policy = self._policy_in_force()
-        if history is not None and tuple(history) != without_documents(self._history):
-            self._history, same = tuple(history), False
-        if same:
-            return
-        loop = self._loop
-        loop.stop_speculation()
-        loop.params = options.params
-        loop.engine.cache_salt = options.cache_salt
-        loop.engine.consensus = options.consensus
-        docs = DocumentState() if other_retrieval else loop.state.docs
-        loop.state = replace(
-            loop.state, policy=self._turn_policy, context=self._context(), docs=docs
-        )
-
-    def append(self, text: str, revision: int | None = None) -> None:
-        """Add typed or spoken text at the end of the input."""
-        self.replace(self.text + text, revision)
-
-    def replace(self, text: str, revision: int | None = None) -> None:
-        """Set the whole input so far: edits and corrected transcripts."""
-        self._refuse_when_closed()
-        text = self._checked(text)
-        self._revision = self._next_revision(revision)
+        update = Update(options, messages)
         if self.answering:
-            self._waiting_text = text
+            self._waiting.put(update)
         else:
-            self._loop.text(text, self._revision)
+            self._change(update)
+
+    def append(
+        self, text: str, revision: int | None = None, *, turn_id: str | int | None = None
+    ) -> None:
+        """Add typed or spoken text at the end of the input."""
+        self._take(self.text + text, text, revision, turn_id)
+
+    def replace(
+        self, text: str, revision: int | None = None, *, turn_id: str | int | None = None
+    ) -> None:
+        """Set the whole input so far: edits and corrected transcripts.
+
+        The committed text once more, right after its commit and but for case, blanks and
+        punctuation, is a late transcript: it is passed over, unless a commit without text follows.
+        """
+        self._take(text, text, revision, turn_id)
 
     def clear(self) -> None:
         """Forget the input."""
@@ -214,37 +197,53 @@ class Session:
     ) -> str:
         """Declare the input final; the answer arrives as events. Returns the response id.
 
+        A running answer is cancelled, and this turn begins as soon as its expert is free.
+
         Args:
             text: the final text, None = the input as it is.
             revision: see the class.
-            params: sampling of this turn alone, None = the session's.
+            params: sampling of this turn, None = the session's. The next turn is expected to have
+                the same.
             images: stand before the text; only an expert that takes images may answer.
 
         Raises:
-            InvalidRequest: the text is empty, or a response is in progress.
-            Overloaded: too many turns are being answered, or events are not read.
+            InvalidRequest: the text is empty.
+            Overloaded: too many turns are being answered or wait, events are not read, or the
+                conversation is full and nothing may leave it.
         """
         self._refuse_when_closed()
-        self._refuse_while_answering()
-        final = self._checked(self.text if text is None else text)
+        typed = self.text or self._turns.late_text
+        final = checked_text(typed if text is None else text, self._limits.max_text_chars)
         if not final.strip():
             raise InvalidRequest("the committed text is empty", param="text", code="empty_text")
-        revision = self._next_revision(revision)
-        if self._outbox.full:
-            raise Overloaded("the client reads too slowly", code="slow_client", retry_after_s=1.0)
-        self._release = self._admit()
+        revision = next_revision(self._revision, revision)
+        answering = self.answering
+        self._outbox.refuse_unread()
+        self._waiting.refuse_too_many()
+        made_room = self._items.make_room(len(final))
+        if not answering:
+            self._release = self._admit()
         self._revision = revision
-        if params is not None:
-            if params != self._loop.params:
-                self._loop.lose_draft("sampling differs")
-            self._loop.params = params
-        response_id = self._loop.state.response_id
-        self._loop.commit(final, revision, tuple(images))
-        return response_id
+        commit = Commit(self.turn_id, final, revision, params, tuple(images))
+        self._turns.committed(commit.response_id, final, self._loop.now())
+        if answering:
+            self._next_id = _new_response_id()
+            self._waiting.put(commit)
+            self._loop.cancel()
+            return commit.response_id
+        if made_room:
+            self._prepare(("messages",))
+        self._begin(commit)
+        return commit.response_id
 
-    def cancel(self, error: ErrorInfo | None = None) -> None:
-        """End the running response; without one, stop speculating. Idempotent."""
-        self._loop.cancel(error)
+    def cancel(self, error: ErrorInfo | None = None, *, response_id: str | None = None) -> None:
+        """End the running response; without one, stop speculating. Idempotent.
+
+        ``response_id``: end that one alone, and do nothing if it is over.
+        """
+        self._waiting.call_off(response_id, error)
+        if response_id in (None, self._loop.state.response_id):
+            self._loop.cancel(error)
 
     def expert_changed(self, event: ExpertUpdated) -> None:
         """Tell the client, and go on with what waited for the expert."""
@@ -290,72 +289,102 @@ class Session:
 
     # ---- turns
 
-    def _ended(self, done: ResponseDone, committed: tuple[Message, ...], text: str) -> TurnState:
-        if text and committed:
-            self._history += (*committed, Message("assistant", text))
-        self._release()
+    def _take(self, text: str, said: str, revision: int | None, turn_id: str | int | None) -> None:
+        self._refuse_when_closed()
+        text, turns = checked_text(text, self._limits.max_text_chars), self._turns
+        is_over = turns.has(turn_id, self.turn_id)
+        self._revision = next_revision(self._revision, revision)
+        if is_over:
+            self._outbox.put(InputIgnored(self._revision, "turn_over"))
+            return
+        repeated = turns.repeats(said, self._loop.now(), answering=self.answering)
+        if repeated and turn_id is None and not self.text:
+            turns.late_text = said
+            self._outbox.put(InputIgnored(self._revision, "late_transcript"))
+            return
+        if text.strip():
+            turns.new_text()
+        if not self.answering:
+            self._loop.text(text, self._revision)
+            return
+        self._waiting.text = text
+        if self._options.interrupted_by == "input" and text.strip():
+            self.cancel()
+
+    def _begin(self, commit: Commit) -> None:
+        """Answer what was committed, or end it where something newer was."""
+        self._items.ask(commit.text.rstrip(), commit.images)
+        if self._closed or commit.called_off or self._waiting.has_commit:
+            self._loop.end_unanswered(commit.text, commit.revision, commit.error)
+            return
+        params = commit.params or self._in_force.params
+        self._loop.expect(params)
+        self._expected = replace(params, prediction=None)
+        self._loop.commit(commit.text, commit.revision, commit.images)
+
+    def _ended(self, done: ResponseDone) -> TurnState:
         self._on_done(done)
-        self._loop.params = self._options.params
         return self._fresh()
 
-    def _type_what_waited(self) -> None:
-        if self._waiting_text is not None and not self._closed:
-            text, self._waiting_text = self._waiting_text, None
+    def _go_on(self) -> None:
+        """The turn's last event has left: begin with what waited for that."""
+        self._put_in_force()
+        while (waiting := self._waiting.take()) is not None:
+            if isinstance(waiting, Commit):
+                self._begin(waiting)
+                return
+            self._change(waiting)
+        if self._release is not None:
+            self._release()
+            self._release = None
+        if self._closed:
+            return
+        if (text := self._waiting.take_text()) is not None:
             self._loop.text(text, self._revision)
+        elif self._in_force.between_turns:
+            self._loop.prepare_next()
 
     def _fresh(self) -> TurnState:
-        response_id = f"resp_{token_hex(12)}"
-        return TurnState(self._turn_policy, self._context(), response_id, self._revision)
+        response_id = self._waiting.next_response_id
+        if response_id is None:
+            response_id, self._next_id = self._next_id, _new_response_id()
+        policy = in_force(self._in_force, self._policy)
+        return TurnState(policy, self._context(), response_id, self._revision)
 
-    def _policy_in_force(self) -> Policy:
-        options = self._options
-        return replace(
-            self._policy,
-            mode=options.speculation,
-            pinned=options.pinned or self._policy.pinned,
-            retrieval=options.retrieval,
-            on_cold=options.on_cold or self._policy.on_cold,
-            input_kind=options.input_kind,
-            transcripts_equal=options.transcripts_equal,
-            consistency=options.consistency or self._policy.consistency,
-        )
+    # ---- options in force
+
+    def _change(self, update: Update) -> None:
+        before, self._in_force = self._in_force, update.options
+        fields = changed(before, update.options)
+        if update.options.params != before.params:
+            self._expected = update.options.params
+        if update.messages is not None and self._items.replace(update.messages):
+            fields = (*fields, "messages")
+        if fields:
+            self._put_in_force()
+            self._prepare(fields)
+
+    def _prepare(self, fields: tuple[str, ...]) -> None:
+        """Prepare for what is new: these fields, or ``messages`` of the conversation."""
+        policy, context = in_force(self._in_force, self._policy), self._context()
+        self._loop.change(changes.change(policy, context, fields))
+        if self._in_force.between_turns:
+            self._loop.prepare_next()
+
+    def _put_in_force(self) -> None:
+        options, engine = self._in_force, self._loop.engine
+        engine.cache_salt, engine.consensus = options.cache_salt, options.consensus
+        self._loop.segmented = options.segment == "sentence"
+        self._loop.expect(self._expected)
+
+    def _conversation_changed(self) -> None:
+        """The next turn's prompt has another beginning; that of a running one stays as it is."""
+        if not self.answering:
+            self._prepare(("messages",))
 
     def _context(self) -> Context:
-        return Context(self._options.instructions, self._history, self._options.documents)
-
-    # ---- checks
-
-    def _checked(self, text: str) -> str:
-        limit = self._limits.max_text_chars
-        if len(text) > limit:
-            raise PayloadTooLarge(
-                f"text: {len(text)} characters, the limit is {limit}",
-                param="text",
-                code="text_too_long",
-            )
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise InvalidRequest(
-                "text: not valid Unicode (a lone surrogate)", param="text"
-            ) from None
-        return text
-
-    def _next_revision(self, revision: int | None) -> int:
-        if revision is None:
-            return self._revision + 1
-        if revision <= self._revision:
-            raise RevisionConflict(
-                f"revision: got {revision}, need more than {self._revision}", param="revision"
-            )
-        return revision
-
-    def _refuse_while_answering(self) -> None:
-        if self.answering:
-            raise InvalidRequest(
-                "a response is in progress; cancel it or wait for response.done",
-                code="response_in_progress",
-            )
+        said, options = self._items.messages(), self._in_force
+        return Context(options.instructions, said, options.documents)
 
     def _refuse_when_closed(self) -> None:
         if self._closed or not self._open:
@@ -365,3 +394,7 @@ class Session:
 def new_session_id() -> str:
     """Return an id that cannot be guessed."""
     return f"sess_{token_hex(16)}"
+
+
+def _new_response_id() -> str:
+    return f"resp_{token_hex(12)}"

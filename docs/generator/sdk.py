@@ -36,7 +36,17 @@ thread, unless the text says otherwise. Values are immutable. Times are seconds 
 in `_s`, milliseconds where it ends in `_ms`.
 """
 _GROUPS = (
-    ("The engine and its conversations", (".orchestrator.live_mind", ".orchestrator.session")),
+    (
+        "The engine and its conversations",
+        (
+            ".orchestrator.live_mind",
+            ".orchestrator.session",
+            ".orchestrator.options",
+            ".orchestrator.items",
+            ".orchestrator.conversation",
+            ".orchestrator.heard",
+        ),
+    ),
     (
         "A client of a server",
         (
@@ -64,7 +74,12 @@ _GROUPS = (
     ),
 )
 # Of these a reader wants the whole before the parts; the others come by name.
-_NOT_MADE = ("Session", "RemoteSession", "LiveAnswer")  # by a program: LiveMind makes them
+_NOT_MADE = (
+    "Session",
+    "SessionItems",
+    "RemoteSession",
+    "LiveAnswer",
+)  # by a program: LiveMind makes them
 _FIRST = (
     "LiveMind",
     "Session",

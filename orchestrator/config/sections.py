@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_va
 
 from ...backends.engine_args import MOST_IMAGES
 from ..consensus.choice import Consensus, Gate, PolicyName, Verdict
+from ..conversation import Overflow
 from ..turn.values import Mode, OnCold
 from .experts import Section, from_folder, is_host_entry, url_problem
 from .problems import Problem, raise_problems
@@ -291,8 +292,37 @@ class SpeculationConfig(Section):
     sentence_pause_ms: float = Field(
         80, ge=0, le=60_000, description="The same after a complete sentence, ms."
     )
+    between_turns: bool = Field(
+        True, description="After an answer, prefill what the session's next turn begins with."
+    )
     foreground_share: int = Field(
         40, ge=1, le=10_000, description="One slice per this many tokens of a running answer."
+    )
+
+
+class ConversationConfig(Section):
+    """What a session keeps of a conversation, and what leaves it when a context is full."""
+
+    max_items: int = Field(
+        4096, ge=4, le=1_000_000, description="Items of a conversation, earlier turns included."
+    )
+    max_chars: int = Field(
+        1_000_000, ge=1, le=1_000_000_000, description="Characters of a conversation."
+    )
+    overflow: Overflow = Field(
+        "passages_then_turns",
+        description="When the model's context is full, passages of earlier turns leave the prompt, "
+        "then the oldest turns; refuse: nothing does, and the turn fails.",
+    )
+    keep_share: float = Field(
+        0.5,
+        gt=0,
+        lt=1,
+        description="Share of the context that stays when something has to leave; less leaves a "
+        "shorter memory, more computes the rest of it anew more often.",
+    )
+    characters_per_s: float = Field(
+        15, gt=0, le=1000, description="Speed of speech, for a truncation that tells a time alone."
     )
 
 

@@ -23,6 +23,7 @@ from .file import read_json
 from .problems import Problem, got, problem_lines, raise_problems
 from .sections import (
     ConsensusConfig,
+    ConversationConfig,
     DomainConfig,
     ImagesConfig,
     LazyLoadingConfig,
@@ -53,6 +54,9 @@ class Settings(Section):
     )
     speculation: SpeculationConfig = Field(
         default_factory=SpeculationConfig, description="Work ahead of the commit."
+    )
+    conversation: ConversationConfig = Field(
+        default_factory=ConversationConfig, description="The memory of a session."
     )
     consensus: ConsensusConfig = Field(
         default_factory=ConsensusConfig, description="Answers of several experts."

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct
 
+from ...backends.base import TokenPrompt
 from ..events import Abstention, ConsensusRecord, Settled, Span, Vote
 
 
@@ -41,6 +42,7 @@ class Report:
             hiding, beside the prompt of ``Expert.prefill`` and of the answer itself.
         adopted_late: tokens generated in hiding and settled after the commit.
         drafted: its author verified a draft.
+        prompt: of the routed expert, as rendered; None before.
     """
 
     policy: str = "first"
@@ -51,6 +53,7 @@ class Report:
     on_hidden_prompt: Callable[[str, int], None] = lambda expert, tokens: None
     adopted_late: int = 0
     drafted: bool = False
+    prompt: TokenPrompt | None = None
     _aside: dict[str, int] = field(default_factory=dict)
     _hidden: dict[str, int] = field(default_factory=dict)
 
@@ -58,6 +61,10 @@ class Report:
     def aside(self) -> int:
         """The generated tokens that are not part of the answer's chunks, or not yet."""
         return sum(self._aside.values())
+
+    def asks(self, prompt: TokenPrompt) -> None:
+        """The routed expert is asked this."""
+        self.prompt = prompt
 
     def saw(self, author: str, tokens: int, began_s: float, *, ended: bool) -> None:
         """Count a chunk of what ``author`` writes alone since ``began_s``; the last settles it."""

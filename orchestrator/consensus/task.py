@@ -91,6 +91,8 @@ class Task:
     def rendered(self, expert: Expert, *more: Message) -> TokenPrompt:
         """Return the whole prompt, and perhaps more, as this expert sees it."""
         prompt = expert.render((*self.messages, *more), open_turn=False)
+        if not more and expert.expert_id == self.leader:
+            self.report.asks(prompt)
         return prompt if self.cache_salt is None else replace(prompt, cache_salt=self.cache_salt)
 
 

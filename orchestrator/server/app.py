@@ -59,6 +59,7 @@ def create_app(mind: LiveMind) -> web.Application:
             web.get("/v1/live", live.live),
             web.post("/v1/live/sessions", live_http.create_session),
             web.get("/v1/live/sessions/{id}", live_http.get_session),
+            web.patch("/v1/live/sessions/{id}", live_http.patch_session),
             web.delete("/v1/live/sessions/{id}", live_http.delete_session),
             web.put("/v1/live/sessions/{id}/input", live_http.put_input),
             web.get("/health", health),

@@ -5,7 +5,8 @@ Owns types and limits; what the fields do is decided by the doors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import dropwhile, takewhile
 from typing import Annotated, Any, Literal, Self
 
 from msgspec.structs import replace
@@ -256,19 +257,11 @@ class ChatRequest(GenerationRequest):
     @property
     def instructions(self) -> str | None:
         """The system messages that open the conversation, None without any."""
-        texts = [message.content for message in self.messages[: self._opening]]
-        return "\n\n".join(texts) if texts else None
+        return opening_instructions(self.messages)
 
     def history(self, loaded: Mapping[str, Image]) -> tuple[Message, ...]:
         """Return the messages between the instructions and the last one, with their images."""
-        return tuple(
-            Message(
-                "system" if message.role == "developer" else message.role,
-                message.content,
-                message.images(loaded),
-            )
-            for message in self.messages[self._opening : -1]
-        )
+        return spoken(self.messages[:-1], loaded)
 
     @property
     def has_images(self) -> bool:
@@ -289,11 +282,6 @@ class ChatRequest(GenerationRequest):
         """What the user commits: the last message."""
         return self.messages[-1].content
 
-    @property
-    def _opening(self) -> int:
-        roles = [message.role in ("system", "developer") for message in self.messages]
-        return roles.index(False)
-
 
 class CompletionRequest(GenerationRequest):
     """``POST /v1/completions``: one prompt string."""
@@ -310,6 +298,28 @@ class CompletionRequest(GenerationRequest):
         """Return the sampling parameters; OpenAI's default of 16 tokens holds."""
         params = self.onto(GenerationParams(max_tokens=16))
         return params if self.logprobs is None else replace(params, logprobs=self.logprobs)
+
+
+def opening_instructions(messages: Sequence[ChatMessage]) -> str | None:
+    """Return the system messages that open a conversation as one, None without any."""
+    opening = list(takewhile(_is_instruction, messages))
+    return "\n\n".join([message.content for message in opening]) if opening else None
+
+
+def spoken(messages: Sequence[ChatMessage], loaded: Mapping[str, Image]) -> tuple[Message, ...]:
+    """Return what stands behind the system messages that open a conversation."""
+    return tuple(
+        Message(
+            "system" if message.role == "developer" else message.role,
+            message.content,
+            message.images(loaded),
+        )
+        for message in dropwhile(_is_instruction, messages)
+    )
+
+
+def _is_instruction(message: ChatMessage) -> bool:
+    return message.role in ("system", "developer")
 
 
 def check_length(info: ValidationInfo, param: str, texts: list[str]) -> None:

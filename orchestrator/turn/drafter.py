@@ -79,6 +79,21 @@ class Drafter:
         draft = self._drafts.get(draft_id)
         return (draft.tokens, draft.spent) if draft is not None else (0, 0)
 
+    def limit(
+        self, draft_id: str, params: GenerationParams, max_tokens: int | None, choice: Consensus
+    ) -> int | None:
+        """Make of a draft with ``params`` one with another limit; see ``Draft.limit``."""
+        draft = self._drafts.get(draft_id)
+        if draft is None:
+            return 0
+        may_continue = is_continuable(choice) and draft.prompt is not None
+        if may_continue and draft.prompt is not None:
+            may_continue = continuable(params, draft.prompt)
+        was, cost = draft.status, draft.limit(max_tokens, may_continue)
+        if was == "running" and draft.status != was:
+            self._stop(draft)
+        return cost
+
     def drop(self, draft_id: str) -> tuple[int, float]:
         """Stop a draft; return the tokens generated for it, all thrown away, and its seconds."""
         draft = self._drafts.pop(draft_id, None)

@@ -216,6 +216,12 @@ class Engine:
             running.aim(action, self.cache_salt)
             self._run_prefill(running)
 
+    def prime(self, name: str, tokens: tuple[int, ...]) -> None:
+        """An answer of this expert left so many tokens in its cache; nothing is under way."""
+        if (expert := self._shared.pool.ready(name)) is not None:
+            running = self._prefills[name] = ExpertPrefill(name, self._shared)
+            running.prime(expert, self.cache_salt, tokens)
+
     def expert_ready(self, expert: str) -> None:
         """An expert was loaded: go on with what waited for it."""
         if (running := self._prefills.get(expert)) is not None:

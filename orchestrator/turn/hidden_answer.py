@@ -84,6 +84,37 @@ class Draft:
             self.tokens -= tokens_of(self.chunks.pop())
         return before - self.tokens
 
+    def limit(self, max_tokens: int | None, may_continue: bool) -> int | None:
+        """Become what the draft would be with another ``max_tokens``.
+
+        One that ended by itself within the limit stays as it is. Another is cut to the limit, and
+        what is missing is generated later.
+
+        Returns:
+            How many tokens that costs; None if it cannot be.
+        """
+        if self.status in ("waiting", "dropped"):  # its answer begins anew
+            return 0
+        ended = self.status == "complete" and self.chunks[-1].finish_reason == "stop"
+        if ended and (max_tokens is None or self.tokens <= max_tokens):
+            return 0
+        if not may_continue or self.prompt is None:
+            return None
+        before = self.tokens
+        while self.chunks and max_tokens is not None and self.tokens > max_tokens:
+            self.tokens -= tokens_of(self.chunks.pop())
+        self.cut()
+        if not self.chunks:
+            return None
+        full = self.tokens == max_tokens
+        self.chunks[-1] = replace(
+            self.chunks[-1],
+            finish_reason="length" if full else None,
+            usage=Usage(self.prompt.num_tokens, self.tokens) if full else None,
+        )
+        self.status = "complete" if full else "paused"
+        return before - self.tokens
+
     def joined(self) -> Chunk:
         """Return everything drafted as one chunk."""
         return joined(self.chunks)

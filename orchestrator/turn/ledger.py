@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ...backends.base import Chunk, FinishReason, Message, Usage
 from ..consensus.report import Report
+from ..consensus.task import tokens_of
 from ..errors import ErrorInfo
 from ..events import ConsensusRecord, DocumentsUsed, Ledger, ResponseDone, Status, Timings
 from ..rates import ExpertRates
+from .prefill import common_length
+from .shared import Computed
 
 
 @dataclass(slots=True)
@@ -24,6 +28,10 @@ class TurnRecord:
         degraded: what the answer had to do without.
         documents: the retrieved passages that the answer was given.
         draft_prompt: prompt tokens that the newest draft computed itself.
+        draft_paused: it was broken off; what another request found includes what it computed.
+        placed: what the session computed of prompts whose tokens are known, by expert.
+        usage_estimated: an answer that was broken off did not tell what it found in the cache.
+        sentences: that left the session.
         report: how the answer came to be; None until it begins.
     """
 
@@ -37,13 +45,20 @@ class TurnRecord:
     first_input_s: float | None = None
     commit_s: float | None = None
     first_delta_s: float | None = None
+    first_sentence_s: float | None = None
+    shown_tokens: int = 0
+    shown_ids: list[int] = field(default_factory=list)
+    sentences: int = 0
+    usage_estimated: bool = False
     route_stable_s: dict[str, float] = field(default_factory=dict)
     documents_frozen_s: float | None = None
     prefill_ready_s: dict[str, float] = field(default_factory=dict)
     draft_ready_s: float | None = None
     prefilled: Counter[str] = field(default_factory=Counter)
     drafts: int = 0
+    placed: dict[str, list[Computed]] = field(default_factory=dict)
     draft_prompt: int = 0
+    draft_paused: bool = False
     draft_speculated: int = 0
     draft_adopted: int = 0
     draft_wasted: int = 0
@@ -63,6 +78,43 @@ class TurnRecord:
         if shows and self.first_delta_s is None:
             self.first_delta_s = now_s
         return shows
+
+    def text(self) -> str:
+        """Return what was shown of the answer."""
+        return "".join(self.shown)
+
+    def showed(self, chunk: Chunk) -> None:
+        """Note a piece of the answer that left the session."""
+        self.shown.append(chunk.text)
+        self.shown_tokens += tokens_of(chunk)
+        self.shown_ids += chunk.token_ids
+
+    def computed(self, expert: str, piece: Computed) -> None:
+        """Count a piece of a prompt that went into the expert's cache."""
+        self.prefilled[expert] += piece.tokens
+        if not piece.prompt:
+            return
+        pieces = self.placed.setdefault(expert, [])
+        start = len(piece.prompt) - piece.tokens
+        if pieces and pieces[-1].prompt == piece.prompt[:start]:
+            piece = Computed(piece.prompt, pieces.pop().tokens + piece.tokens)
+        pieces.append(piece)
+
+    def cached(self) -> tuple[int, ...]:
+        """Return the tokens that the answer left in its expert's cache; nothing if not known.
+
+        Those of the last token were not computed.
+        """
+        prompt = self.report.prompt if self.report is not None else None
+        if prompt is None or not prompt.token_ids:
+            return ()
+        return (*prompt.token_ids, *self.shown_ids)[:-1]
+
+    def complete_usage(self) -> None:
+        """Fill in the usage of a broken off answer: the prompt as rendered, the text as shown."""
+        prompt = self.report.prompt if self.report is not None else None
+        if self.usage is None and prompt is not None:
+            self.usage, self.usage_estimated = Usage(prompt.num_tokens, self.shown_tokens), True
 
     def end(
         self,
@@ -96,6 +148,16 @@ class TurnRecord:
         )
         return self.ended
 
+    def _adopted(self, expert: str, usage: Usage, by_draft: int) -> int:
+        """Return the tokens of the answer's prompt that this turn brought into the cache."""
+        prompt = self.report.prompt if self.report is not None else None
+        cached = usage.cached_tokens or 0
+        if prompt is None or not prompt.token_ids:
+            return cached + by_draft
+        if by_draft and not self.draft_paused:  # what it found it did not compute
+            by_draft = min(by_draft, usage.prompt_tokens - cached)
+        return _covered(self.placed.get(expert, ()), prompt.token_ids, cached) + by_draft
+
     def _consensus(self) -> ConsensusRecord | None:
         if self.report is None:
             return None
@@ -112,6 +174,7 @@ class TurnRecord:
             route_lead_ms=_lead(self.route_stable_s.get(expert), self.commit_s),
             retrieval_lead_ms=_lead(self.documents_frozen_s, self.commit_s),
             prefill_lead_ms=_lead(self.prefill_ready_s.get(expert), self.commit_s),
+            first_sentence_ms=_ms(self.commit_s, self.first_sentence_s),
             draft_lead_ms=_lead(self.draft_ready_s, self.commit_s) if self.draft_adopted else None,
             estimated_ttft_ms_without=estimated_ttft_ms,
         )
@@ -119,10 +182,11 @@ class TurnRecord:
     def ledger(self) -> Ledger:
         """Balance the ledger: speculated = adopted + wasted.
 
-        Prefilled tokens count as adopted as far as the answering expert found them in its cache,
-        and as far as an adopted draft computed its prompt itself; what others computed of a prompt
-        in hiding, to vote, judge or draft, is wasted. A server that does not say what it found
-        counts as one that found nothing.
+        Prefilled tokens count as adopted as far as they are part of the answer's prompt and the
+        expert found that part in its cache, and as far as an adopted draft computed its prompt
+        itself. What somebody else put into the cache is not adopted; what others computed of a
+        prompt in hiding, to vote, judge or draft, is wasted. A server that does not say what it
+        found, or was cancelled before, counts as one that found nothing.
         """
         expert, usage = self.expert, self.usage
         late = self.report.adopted_late if self.report is not None else 0
@@ -133,10 +197,11 @@ class TurnRecord:
         if expert is not None and usage is not None:
             by_draft = self.draft_prompt if self.draft_adopted else 0
             found = min((usage.cached_tokens or 0) + by_draft, usage.prompt_tokens)
-            adopted = min(self.prefilled[expert], found)
+            adopted = min(self.prefilled[expert], found, self._adopted(expert, usage, by_draft))
             plain = usage.prompt_tokens + usage.completion_tokens
             spent = speculated + self.draft_speculated + plain - found - draft_adopted
-            multiplier = round(spent / plain, 4) if plain > 0 else None
+            if plain > 0 and not self.usage_estimated:
+                multiplier = round(spent / plain, 4)
         return Ledger(
             prefill_speculated=speculated,
             prefill_adopted=adopted,
@@ -153,6 +218,19 @@ def turn_timeout(limit_s: float) -> ErrorInfo:
     """Return why a turn ends that has taken ``server.turn_timeout_s``."""
     message = f"no answer within {limit_s:g} s (server.turn_timeout_s)"
     return ErrorInfo(504, message, "timeout", None, "timeout")
+
+
+def _covered(pieces: Sequence[Computed], prompt: tuple[int, ...], found: int) -> int:
+    """Return how many of the first ``found`` tokens of a prompt one of the pieces brought."""
+    spans = []
+    for piece in pieces:
+        start = len(piece.prompt) - piece.tokens
+        spans.append((start, min(common_length(piece.prompt, prompt), found)))
+    covered = reached = 0
+    for start, end in sorted(spans):
+        covered += max(0, end - max(start, reached))
+        reached = max(reached, end)
+    return covered
 
 
 def _drafted(usage: Usage | None) -> tuple[int, int] | None:

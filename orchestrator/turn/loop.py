@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from ...backends.base import Chunk, GenerationParams, Image, Message, PrefillResult
+from ...backends.base import Chunk, GenerationParams, Image, Message
 from ...rag.base import RetrievalResult
 from ..consensus.report import Report
 from ..errors import ErrorInfo, Overloaded, from_exception
@@ -22,21 +22,25 @@ from ..events import (
     PrefillUpdated,
     ResponseCreated,
     ResponseDone,
+    ResponseSentence,
     ResponseTextDelta,
     ResponseTextDone,
     Status,
 )
 from ..routing.estimate import RouteEstimate
 from ..routing.signals import estimated_tokens
-from . import lookahead, planner, values
+from . import changes, lookahead, planner, values
+from .changes import Change
 from .engine import Engine
 from .ledger import TurnRecord, turn_timeout
 from .outbox import Outbox
 from .prompt import build
-from .shared import Shared
+from .sampling import differing
+from .sentences import Sentences
+from .shared import Computed, Shared, TurnItems
 from .values import TurnState
 
-EndOfTurn = Callable[[ResponseDone, tuple[Message, ...], str], TurnState]
+EndOfTurn = Callable[[ResponseDone], TurnState]
 
 
 class TurnLoop:
@@ -47,9 +51,13 @@ class TurnLoop:
         outbox: where events go.
         turn_timeout_s: longest time from commit to the end.
         state: of the first turn.
-        on_end: takes the terminal event, the turn's own messages and the text shown, before the
-            event leaves; returns the state of the next turn.
+        items: of the conversation.
+        on_end: takes the terminal event before it leaves; returns the state of the next turn.
         on_next: called once that event has left and the next turn may begin.
+
+    Attributes:
+        params: sampling of the turn that is being answered, or expected of the next one.
+        segmented: the answer leaves in sentences too.
     """
 
     def __init__(
@@ -60,13 +68,17 @@ class TurnLoop:
         outbox: Outbox,
         turn_timeout_s: float,
         state: TurnState,
+        items: TurnItems,
         on_end: EndOfTurn,
         on_next: Callable[[], None],
     ) -> None:
         self.engine = Engine(shared, self, session_id, affinity)
         self.state = state
         self.record = TurnRecord()
-        self.params = GenerationParams()
+        self.params = self._draft_params = GenerationParams()
+        self.segmented = False
+        self._sentences: Sentences | None = None
+        self._items = items
         self._shared = shared
         self._outbox = outbox
         self._turn_timeout_s = turn_timeout_s
@@ -100,7 +112,15 @@ class TurnLoop:
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_at(now_s + self._turn_timeout_s, self._too_late)
         self.state = replace(self.state, loaded=self._shared.pool.loaded())
+        self._limit_draft()
         self._apply(planner.on_commit(self.state, text, revision, now_s, images))
+
+    def end_unanswered(self, text: str, revision: int, error: ErrorInfo | None) -> None:
+        """The turn was committed, and cancelled before it began."""
+        self.record.commit_s = self.now()
+        self.record.committed = (Message("user", text.rstrip()),)
+        self.state = replace(self.state, text=text, revision=revision, phase="resolving")
+        self.cancel(error)
 
     def cancel(self, error: ErrorInfo | None = None) -> None:
         """Stop the turn, whatever it is doing."""
@@ -111,14 +131,48 @@ class TurnLoop:
         self.engine.expert_ready(expert)
         self._apply(planner.on_timer(self.state, self.now()))
 
-    def stop_speculation(self) -> None:
-        """What is being prepared is not wanted any more."""
-        self._apply(planner.on_unwanted(self.state))
+    def change(self, change: Change) -> None:
+        """Options or conversation are others from now on; go on with what stays valid."""
+        self._apply(changes.on_changed(self.state, change))
+        if self.state.text.strip():
+            self._apply(planner.on_timer(self.state, self.now()))
 
-    def lose_draft(self, reason: str) -> None:
-        """Drop the draft, if there is one: something it depends on has changed."""
-        if self.state.draft is not None:
-            self.draft_lost(self.state.draft.draft_id, reason)
+    def expect(self, params: GenerationParams) -> None:
+        """The answer will be, or is expected to be, sampled so; a draft that is not is lost."""
+        self.params = params
+        draft = self.state.draft
+        if draft is None:
+            return
+        names = differing(self._draft_params, params)
+        if names and names != ("max_tokens",):  # the commit will cut the draft, or let it go on
+            self.draft_lost(draft.draft_id, f"changed: {', '.join(names)}")
+
+    def _limit_draft(self) -> None:
+        draft, wanted = self.state.draft, self.params.max_tokens
+        if draft is None or self._draft_params.max_tokens == wanted:
+            return
+        drafts, choice = self.engine.drafts, self.engine.consensus
+        cost = drafts.limit(draft.draft_id, self._draft_params, wanted, choice)
+        if cost is None:
+            self.draft_lost(draft.draft_id, "changed: max_tokens")
+        else:
+            self.draft_cut(cost)
+
+    def prepare_next(self) -> None:
+        """Prefill what the next turn begins with, on the expert that answered, if it is loaded.
+
+        Most of it is in the cache: this is what the template puts around the answer, and all that
+        stands behind what left the conversation.
+        """
+        state = self.state
+        expert = state.policy.pinned or self.engine.answered_by
+        unwanted = state.phase != "typing" or state.policy.mode == "off" or state.text.strip()
+        if unwanted or expert is None or not state.context.history or state.context.image_count:
+            return
+        if self._shared.pool.ready(expert) is not None:
+            messages = build(state.context, "", open_turn=True)
+            budget = state.policy.max_prefill_tokens - state.tokens_spent
+            self.engine.prefill(values.Prefill((expert,), messages, state.revision, budget))
 
     # ---- what the engine reports (engine.Listener)
 
@@ -136,13 +190,13 @@ class TurnLoop:
         self._apply(planner.on_retrieval(self.state, text, result, cost, self.now()))
 
     def prefilled(
-        self, expert: str, revision: int, ready: int, total: int, result: PrefillResult
+        self, expert: str, revision: int, ready: int, total: int, computed: Computed
     ) -> None:
         """See ``engine.Listener``."""
-        self.record.prefilled[expert] += result.computed
+        self.record.computed(expert, computed)
         if ready >= total:
             self.record.prefill_ready_s[expert] = self.now()
-        self._apply(planner.on_prefilled(self.state, result.computed))
+        self._apply(planner.on_prefilled(self.state, computed.tokens))
         self._outbox.put(PrefillUpdated(revision, expert, ready, total))
 
     def draft_ready(self, draft_id: str, computed_tokens: int) -> None:
@@ -163,6 +217,7 @@ class TurnLoop:
         """See ``engine.Listener``."""
         self.record.draft_speculated += tokens
         self.record.draft_wasted += tokens
+        self.record.draft_paused = True
 
     def draft_lost(self, draft_id: str, reason: str) -> None:
         """See ``engine.Listener``."""
@@ -180,7 +235,8 @@ class TurnLoop:
         response_id = self.state.response_id
         delta = ResponseTextDelta(response_id, chunk.text, chunk.token_ids, chunk.logprobs)
         if self._outbox.put(delta):
-            record.shown.append(chunk.text)
+            record.showed(chunk)
+            self._segment(chunk.text)
         else:
             error = Overloaded("the client reads too slowly", code="slow_client")
             self.cancel(from_exception(error))
@@ -214,6 +270,7 @@ class TurnLoop:
                 self.engine.prefill(action)
             case values.StartDraft(draft):
                 self.record.drafts += 1
+                self._draft_params, self.record.draft_paused = self.params, False
                 self._outbox.put(DraftCreated(draft.draft_id, draft.expert, draft.revision))
                 self.engine.draft(draft, self.params)
             case values.DropDraft(draft, reason):
@@ -233,8 +290,17 @@ class TurnLoop:
         state = self.state
         self.record.expert, self.record.degraded = action.expert, action.degraded
         self.record.documents = action.documents
-        self.record.committed = action.messages[state.context.messages_before :]
-        self._outbox.put(ResponseCreated(state.response_id, state.revision, action.expert))
+        before = action.messages[: state.context.messages_before]
+        own = self.record.committed = action.messages[state.context.messages_before :]
+        self._sentences = Sentences() if self.segmented else None
+        item_id = self._items.answer(self.record.text)
+        self._outbox.put(ResponseCreated(state.response_id, state.revision, action.expert, item_id))
+        self._items.tell_answer()
+        expert = self._shared.pool.ready(action.expert)
+        counts = expert if action.draft_id is None else None  # what was drafted fits
+        if counts is not None and self._items.fit(counts, before, own, self.params):
+            system = before[: len(before) - len(state.context.history)]
+            action = replace(action, messages=(*system, *self._items.messages(), *own))
         if action.draft_id is not None:
             tokens, spent = self.engine.drafts.tokens(action.draft_id)
             self.record.draft_speculated += spent
@@ -255,28 +321,49 @@ class TurnLoop:
 
     def _end_turn(self, status: Status, error: ErrorInfo | None) -> None:
         state, record = self.state, self.record
-        text = "".join(record.shown)
+        text = record.text()
         if self._deadline is not None:
             self._deadline.cancel()
-        if status == "completed":
+        expert = self._shared.pool.ready(record.expert) if record.expert is not None else None
+        if status != "completed":
+            record.complete_usage()
+        else:
+            self._segment("", last=True)
             self._outbox.put(ResponseTextDone(state.response_id, text))
+        self._sentences = None
         rates = self._shared.rates[record.expert] if record.expert is not None else None
         done = record.end(
             state.response_id, state.revision, status, error, now_s=self.now(), rates=rates
         )
-        committed = record.committed if status != "failed" else ()
         if status == "completed":
             self.engine.answered_by = record.expert
+        system = build(replace(state.context, history=()), "")[: bool(state.context.instructions)]
+        self._items.ended(done, record.committed, text, expert, system)
         self.engine.drafts.guess = None
+        if record.expert is not None and (cached := record.cached()):
+            self.engine.prime(record.expert, cached)
         self.record = TurnRecord()
         self.state = replace(
-            self._on_end(done, committed, text),
+            self._on_end(done),
             draft_tokens_wasted=state.draft_tokens_wasted // 2,
             draft_tokens_adopted=state.draft_tokens_adopted // 2,
             habits=state.habits,
         )
         self._outbox.put(done)
         self._on_next()
+
+    def _segment(self, text: str, *, last: bool = False) -> None:
+        """Let the sentences leave that are complete; the rest too behind the last text."""
+        if self._sentences is None:
+            return
+        pieces = self._sentences.feed(text)
+        if last and (rest := self._sentences.flush()):
+            pieces.append(rest)
+        for piece in pieces:
+            if self.record.first_sentence_s is None:
+                self.record.first_sentence_s = self.now()
+            self._outbox.put(ResponseSentence(self.state.response_id, self.record.sentences, piece))
+            self.record.sentences += 1
 
     def _tokens_before(self) -> int:
         messages = build(self.state.context, "", open_turn=True)

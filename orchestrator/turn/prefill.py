@@ -14,12 +14,12 @@ from msgspec.structs import replace
 
 from ...backends.base import Expert, PrefillResult, Priority, TokenPrompt
 from ...backends.errors import ExpertError
-from .shared import Shared
+from .shared import Computed, Shared
 from .values import Prefill
 
 log = logging.getLogger(__name__)
 
-Report = Callable[[str, int, int, int, PrefillResult], None]
+Report = Callable[[str, int, int, int, Computed], None]
 
 
 class ExpertPrefill:
@@ -45,6 +45,10 @@ class ExpertPrefill:
         self._target, self._salt = target, cache_salt
         self._left = target.budget_tokens - self._in_flight
 
+    def prime(self, expert: Expert, cache_salt: str | None, tokens: tuple[int, ...]) -> None:
+        """Take for ready what an answer of this expert left in its cache, prompt and text."""
+        self._cache, self._ready = (expert, cache_salt), tokens
+
     async def settled(self) -> None:
         """Wait until the newest target is ready or given up."""
         while self.task is not None and not self.task.done():
@@ -52,7 +56,7 @@ class ExpertPrefill:
 
     def missing(self, prompt: TokenPrompt) -> int:
         """Return how many of a prompt's tokens are not ready; 0 where tokens are not known here."""
-        return len(prompt.token_ids) - _common(self._ready, prompt.token_ids)
+        return len(prompt.token_ids) - common_length(self._ready, prompt.token_ids)
 
     async def run(self, report: Report) -> None:
         """Prefill until the newest target is ready, the expert fails or the task is cancelled.
@@ -87,7 +91,7 @@ class ExpertPrefill:
         total = prompt.num_tokens // block * block
         if (expert, self._salt) != self._cache:
             self._cache, self._ready = (expert, self._salt), ()
-        ready = _common(self._ready, prompt.token_ids) // block * block
+        ready = common_length(self._ready, prompt.token_ids) // block * block
         self._ready = prompt.token_ids[:ready]
         while ready < total and self._target is target and self._left >= block:
             affordable = min(total, ready + self._left // block * block)
@@ -97,7 +101,8 @@ class ExpertPrefill:
             if self._target is target:
                 self._left -= result.computed
             ready = len(self._ready)
-            report(self.expert, target.revision, ready, total, result)
+            computed = Computed(self._ready, result.computed)
+            report(self.expert, target.revision, ready, total, computed)
         return True
 
     async def _slice(
@@ -134,11 +139,12 @@ class ExpertPrefill:
             self._shared.pool.acquire(self.expert),
         ):
             result = await expert.prefill(prompt, priority=Priority.SPECULATIVE)
-        report(self.expert, target.revision, prompt.num_tokens, prompt.num_tokens, result)
+        total, computed = prompt.num_tokens, Computed((), result.computed)
+        report(self.expert, target.revision, total, total, computed)
         return True
 
 
-def _common(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+def common_length(a: tuple[int, ...], b: tuple[int, ...]) -> int:
     """Return the length of the common prefix."""
     pairs = enumerate(zip(a, b, strict=False))
     return next((n for n, (x, y) in pairs if x != y), min(len(a), len(b)))

@@ -6,21 +6,36 @@ No behaviour.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ...backends.base import Chunk, PrefillResult
+from msgspec import Struct
+
+from ...backends.base import Chunk, Expert, GenerationParams, Message
 from ...backends.pool.pool import Pool
 from ...rag.base import RetrievalResult, Retriever
 from ..consensus.follow import Acceptance
 from ..consensus.report import Report
 from ..consensus.team import Team
 from ..errors import ErrorInfo
-from ..events import Status
+from ..events import ResponseDone, Status
 from ..gate import SpeculationGate
 from ..rates import ExpertRates
 from ..routing.estimate import RouteEstimate
 from ..routing.router import Router
+
+
+class Computed(Struct, frozen=True):
+    """A piece of a prompt that a session brought into an expert's cache.
+
+    Attributes:
+        prompt: the prompt's tokens up to the end of the piece; empty where they are not known here.
+        tokens: computed for it, the last ones of ``prompt``.
+    """
+
+    prompt: tuple[int, ...]
+    tokens: int
 
 
 class Listener(Protocol):
@@ -33,7 +48,7 @@ class Listener(Protocol):
         """Passages, or the reason for their absence, arrived for ``text``."""
 
     def prefilled(
-        self, expert: str, revision: int, ready: int, total: int, result: PrefillResult
+        self, expert: str, revision: int, ready: int, total: int, computed: Computed
     ) -> None:
         """A slice was computed; ``ready`` of ``total`` tokens are in the expert's cache."""
 
@@ -57,6 +72,38 @@ class Listener(Protocol):
 
     def answer_ended(self, status: Status, error: ErrorInfo | None) -> None:
         """The answer is over, the engine's slot free."""
+
+
+class TurnItems(Protocol):
+    """The items of the conversation, as its turns change them; see ``items.SessionItems``."""
+
+    def answer(self, so_far: Callable[[], str]) -> str:
+        """The answer begins; return its item's id."""
+
+    def tell_answer(self) -> None:
+        """The response was told of: tell of its item."""
+
+    def fit(
+        self,
+        expert: Expert,
+        before: Sequence[Message],
+        own: Sequence[Message],
+        params: GenerationParams,
+    ) -> bool:
+        """Let things leave until the turn fits the expert; return whether any had to."""
+
+    def messages(self) -> tuple[Message, ...]:
+        """Return what the model sees."""
+
+    def ended(
+        self,
+        done: ResponseDone,
+        own: Sequence[Message],
+        text: str,
+        expert: Expert | None,
+        system: Sequence[Message],
+    ) -> None:
+        """The turn is over."""
 
 
 @dataclass(slots=True)

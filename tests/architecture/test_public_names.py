@@ -21,7 +21,12 @@ from livemind.rag.base import Embedder
 
 ROOT = Path(livemind.__file__).parent
 # Made by ``LiveMind.session``, ``LiveClient.session`` and ``commit``, never by a program.
-NOT_CALLED = {"Session.__init__", "RemoteSession.__init__", "LiveAnswer.__init__"}
+NOT_CALLED = {
+    "Session.__init__",
+    "SessionItems.__init__",
+    "RemoteSession.__init__",
+    "LiveAnswer.__init__",
+}
 PROTOCOL = ("__init__", "__aenter__", "__anext__")
 
 

@@ -98,7 +98,7 @@ def perform(stage: Any, session: Any, other: Any, step: Do, committed: list[str]
         case "clear":
             session.clear()
         case "commit":
-            text = session.text
+            text = session.text or session._turns.late_text
             session.request_commit()
             committed.append(text.rstrip())
         case "cancel":

@@ -13,6 +13,7 @@ from msgspec.structs import asdict
 from ....backends.base import GenerationParams
 from ...errors import ErrorInfo
 from ...events import PrefillUpdated, RetrievalUpdated, RouteUpdated
+from ...options import Interrupt, Segment
 from ...turn.documents import Consistency
 from ...turn.values import Mode, OnCold, TranscriptsEqual
 from ..consensus_schema import ConsensusInForce
@@ -35,9 +36,15 @@ class InputSettings(Struct, frozen=True):
 
 
 class SessionSettings(Struct, frozen=True):
-    """What a session is set to. ``documents`` is their number."""
+    """What a session is set to. ``documents`` is their number.
+
+    Attributes:
+        turn_id, turn: see ``SessionStatus``.
+    """
 
     id: str
+    turn_id: str
+    turn: int
     model: str
     instructions: str | None
     consensus: ConsensusInForce
@@ -47,6 +54,8 @@ class SessionSettings(Struct, frozen=True):
     documents: int
     consistency: Consistency | None
     input: InputSettings
+    interrupt: Interrupt
+    segment: Segment | None
     sampling: SamplingInForce
 
 
@@ -102,11 +111,19 @@ class DraftStatus(Struct, frozen=True):
 
 
 class SessionStatus(Struct, frozen=True, kw_only=True):
-    """How far the turn being typed has come: the newest event of each stage, null before it."""
+    """How far the turn being typed has come: the newest event of each stage, null before it.
+
+    Attributes:
+        turn_id, turn: the response id that it will have, and how many were committed before it.
+        items: how many the conversation has.
+    """
 
     id: str
     object: Literal["live.session"] = "live.session"
     revision: int
+    turn_id: str
+    turn: int
+    items: int
     response_running: bool
     route: RouteUpdated | None
     retrieval: RetrievalUpdated | None

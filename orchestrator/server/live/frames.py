@@ -6,10 +6,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, TypeAdapter, ValidationInfo, model_validator
 
+from ...conversation import Item, new_item_id
+from ...heard import SpokenWord
 from ..content import refusal
 from ..schema import INT64_MAX, check_length
 from ..strict import Strict
-from .schema import SessionConfig
+from .schema import SessionConfig, TurnId
+
+MAX_WORDS = 4096
 
 EventId = Annotated[str, Field(max_length=128)]
 Revision = Annotated[int, Field(ge=0, le=INT64_MAX)]
@@ -42,6 +46,7 @@ class TextFrame(Strict):
     event_id: EventId | None = None
     text: str
     revision: Revision | None = None
+    turn_id: TurnId | None = None
 
     @model_validator(mode="after")
     def _check(self, info: ValidationInfo) -> Self:
@@ -83,13 +88,101 @@ class Clear(Strict):
 
 
 class Cancel(Strict):
-    """``response.cancel``: end the running response."""
+    """``response.cancel``: end the running response, or this one alone."""
 
     type: Literal["response.cancel"]
     event_id: EventId | None = None
+    response_id: str | None = Field(None, max_length=128)
 
 
-Frame = SessionUpdate | Append | Replace | Commit | Clear | Cancel
+class ItemPart(Strict):
+    """A part of an item's content."""
+
+    type: Literal["input_text", "output_text", "text"]
+    text: str
+
+
+class NewItem(Strict):
+    """An item as a client creates it."""
+
+    id: str | None = Field(None, min_length=1, max_length=64)
+    object: Literal["realtime.item"] | None = None
+    type: Literal["message"]
+    role: Literal["system", "user", "assistant"]
+    status: Literal["completed", "incomplete"] | None = None
+    content: list[ItemPart] = Field(min_length=1, max_length=64)
+
+    @property
+    def item(self) -> Item:
+        """The item; its texts are joined with newlines."""
+        text = "\n".join(part.text for part in self.content)
+        return Item(self.id or new_item_id(), self.role, text, (), self.status or "completed")
+
+
+class ItemCreate(Strict):
+    """``conversation.item.create``: something was said elsewhere."""
+
+    type: Literal["conversation.item.create"]
+    event_id: EventId | None = None
+    previous_item_id: str | None = Field(None, max_length=64)
+    item: NewItem
+
+    @model_validator(mode="after")
+    def _check(self, info: ValidationInfo) -> Self:
+        check_length(info, "item.content", [part.text for part in self.item.content])
+        return self
+
+
+class Word(Strict):
+    """When a word of an answer was spoken, milliseconds from the beginning of its audio."""
+
+    text: str = Field(max_length=256)
+    start_ms: float = Field(ge=0)
+    end_ms: float = Field(ge=0)
+
+
+class ItemTruncate(Strict):
+    """``conversation.item.truncate``: so much of an answer was heard."""
+
+    type: Literal["conversation.item.truncate"]
+    event_id: EventId | None = None
+    item_id: str = Field(max_length=64)
+    content_index: Literal[0] | None = None
+    audio_end_ms: int | None = Field(None, ge=0, le=INT64_MAX)
+    characters: int | None = Field(None, ge=0, le=INT64_MAX)
+    words: list[Word] | None = Field(None, max_length=MAX_WORDS)
+    duration_ms: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.characters is None) == (self.audio_end_ms is None):
+            raise refusal("invalid_value", "audio_end_ms", "need it or characters, not both")
+        return self
+
+    @property
+    def spoken_words(self) -> tuple[SpokenWord, ...]:
+        """The words with their times."""
+        return tuple(SpokenWord(w.text, w.start_ms, w.end_ms) for w in self.words or ())
+
+
+class ItemDelete(Strict):
+    """``conversation.item.delete``: take it out."""
+
+    type: Literal["conversation.item.delete"]
+    event_id: EventId | None = None
+    item_id: str = Field(max_length=64)
+
+
+class ItemRetrieve(Strict):
+    """``conversation.item.retrieve``: show it as it stands."""
+
+    type: Literal["conversation.item.retrieve"]
+    event_id: EventId | None = None
+    item_id: str = Field(max_length=64)
+
+
+ItemFrame = ItemCreate | ItemTruncate | ItemDelete | ItemRetrieve
+Frame = SessionUpdate | Append | Replace | Commit | Clear | Cancel | ItemFrame
 FRAME: TypeAdapter[Frame] = TypeAdapter(Annotated[Frame, Field(discriminator="type")])
 TAGS = frozenset(
     {
@@ -99,5 +192,9 @@ TAGS = frozenset(
         "input_text.commit",
         "input_text.clear",
         "response.cancel",
+        "conversation.item.create",
+        "conversation.item.truncate",
+        "conversation.item.delete",
+        "conversation.item.retrieve",
     }
 )

@@ -27,11 +27,20 @@ async def create_session(request: web.Request) -> web.Response:
     config = parse(CONFIG, raw, max_text_chars=state.limits.max_text_chars)
     live = await state.registry.open(request.get(OWNER))
     try:
-        live.configure(reconfigured(state, live, config))
+        live.configure(reconfigured(state, live, config), config.history)
     except BaseException:
         await state.registry.close(live)
         raise
     return _json(_shown(live), status=201)
+
+
+async def patch_session(request: web.Request) -> web.Response:
+    """Change settings or the conversation, for the next turn; only the given fields change."""
+    state, live = request.app[STATE], _find(request)
+    limit = state.limits.max_text_chars
+    config = parse(CONFIG, await request.read() or b"{}", max_text_chars=limit)
+    live.configure(reconfigured(state, live, config), config.history)
+    return _json(_shown(live))
 
 
 async def put_input(request: web.Request) -> web.Response:
@@ -40,7 +49,7 @@ async def put_input(request: web.Request) -> web.Response:
     limit = request.app[STATE].limits.max_text_chars
     body = parse(INPUT, await request.read(), max_text_chars=limit)
     live.touch()
-    live.session.replace(body.text, body.revision)
+    live.session.replace(body.text, body.revision, turn_id=body.turn_id)
     return _json(live.status())
 
 

@@ -13,7 +13,7 @@ from .schema import InputConfig, SessionConfig
 from .session import LiveSession
 
 if TYPE_CHECKING:
-    from ...session import SessionOptions
+    from ...options import SessionOptions
 
 
 def reconfigured(state: ServerState, live: LiveSession, config: SessionConfig) -> SessionOptions:
@@ -37,6 +37,12 @@ def reconfigured(state: ServerState, live: LiveSession, config: SessionConfig) -
     options = state.mind.options(options, model=model, retrieval=retrieval, consensus=consensus)
     if "instructions" in given:
         options = replace(options, instructions=config.instructions)
+    if config.opening is not None:
+        options = replace(options, instructions=config.opening)
+    if "interrupt" in given:
+        options = replace(options, interrupt=config.interrupt)
+    if "segment" in given:
+        options = replace(options, segment=config.segment)
     if "on_cold" in given:
         options = replace(options, on_cold=config.on_cold)
     if "speculation" in given:
@@ -69,6 +75,8 @@ def settings_of(live: LiveSession) -> SessionSettings:
     options = live.session.options
     return SessionSettings(
         id=live.id,
+        turn_id=live.session.turn_id,
+        turn=live.session.turns,
         model=options.pinned or "auto",
         instructions=options.instructions,
         consensus=in_force(options.consensus),
@@ -78,5 +86,7 @@ def settings_of(live: LiveSession) -> SessionSettings:
         documents=len(options.documents),
         consistency=options.consistency,
         input=InputSettings(options.input_kind or "auto", options.transcripts_equal),
+        interrupt=options.interrupted_by,
+        segment=options.segment,
         sampling=sampling_in_force(options.params),
     )

@@ -95,14 +95,19 @@ class SessionRegistry:
             opening.done.cancel()
             raise
 
+    def known(self, session_id: str, owner: str | None) -> LiveSession | None:
+        """Return the live session with this id, None as ``find`` raises."""
+        live = self._by_id.get(session_id)
+        return live if live is not None and live.owner == owner else None
+
     def find(self, session_id: str, owner: str | None, *, param: str | None = None) -> LiveSession:
         """Return the live session with this id.
 
         Raises:
             NotFound: there is none, it has expired, or it belongs to another key.
         """
-        live = self._by_id.get(session_id)
-        if live is None or live.owner != owner:
+        live = self.known(session_id, owner)
+        if live is None:
             raise NotFound(
                 "no such session; it may have expired", param=param, code="session_not_found"
             )

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, model_validator
 
+from ....backends.base import Message
+from ...options import Interrupt, Segment
 from ...turn.documents import Consistency
 from ...turn.values import Mode, OnCold, TranscriptsEqual
 from ..consensus_schema import ConsensusField
 from ..content import refusal
-from ..schema import INT64_MAX, MAX_DOCUMENTS, CacheSalt, Sampling, check_length
+from ..schema import (
+    INT64_MAX,
+    MAX_DOCUMENTS,
+    MAX_MESSAGES,
+    CacheSalt,
+    ChatMessage,
+    Sampling,
+    check_length,
+    opening_instructions,
+    spoken,
+)
 from ..strict import Strict
+
+TurnId = Annotated[str, Field(max_length=128)] | Annotated[int, Field(ge=0, le=INT64_MAX)]
 
 
 class InputConfig(Strict):
@@ -36,6 +50,9 @@ class SessionConfig(Strict):
     cache_salt: CacheSalt | None = None
     input: InputConfig | None = None
     consistency: Consistency | None = None
+    interrupt: Interrupt | None = None
+    segment: Segment | None = None
+    messages: list[ChatMessage] | None = Field(None, max_length=MAX_MESSAGES)
 
     @model_validator(mode="after")
     def _check_config(self, info: ValidationInfo) -> Self:
@@ -43,7 +60,25 @@ class SessionConfig(Strict):
             raise refusal("invalid_value", "expert", "differs from model; give one of them")
         check_length(info, "instructions", [self.instructions or ""])
         check_length(info, "documents", self.documents or [])
+        messages = self.messages or []
+        check_length(info, "messages", [message.content for message in messages])
+        for number, message in enumerate(messages):
+            if message.image_urls():
+                place = f"messages[{number}].content"
+                raise refusal("unsupported_content", place, "images come with chat completions")
+        if self.opening is not None and self.instructions is not None:
+            raise refusal("invalid_value", "messages[0].role", "instructions are given beside it")
         return self
+
+    @property
+    def opening(self) -> str | None:
+        """The instructions that open the messages, None without any."""
+        return opening_instructions(self.messages or [])
+
+    @property
+    def history(self) -> tuple[Message, ...] | None:
+        """The messages behind the instructions; None where none were given at all."""
+        return None if self.messages is None else spoken(self.messages, {})
 
 
 class SessionInput(Strict):
@@ -51,6 +86,7 @@ class SessionInput(Strict):
 
     text: str
     revision: int | None = Field(None, ge=0, le=INT64_MAX)
+    turn_id: TurnId | None = None
 
     @model_validator(mode="after")
     def _check(self, info: ValidationInfo) -> Self:

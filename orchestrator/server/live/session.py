@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ....backends.base import GenerationParams, Image
+from ....backends.base import GenerationParams, Image, Message
 from ...errors import InvalidRequest, LiveMindError
 from ...event_queue import EventQueue
 from ...events import (
@@ -53,7 +53,7 @@ class LiveSession:
         self.defaults = session.options
         self._listeners: set[EventQueue[Any]] = set()
         self._forget_status()
-        self._open_turns: set[str] = set()
+        self._open_turns: dict[str, asyncio.Event] = {}
         self._ended = False
 
     @property
@@ -65,14 +65,14 @@ class LiveSession:
         """Note that a client used the session now."""
         self.last_used_s = asyncio.get_running_loop().time()
 
-    def configure(self, options: SessionOptions) -> None:
-        """Put options in force.
+    def configure(self, options: SessionOptions, history: Sequence[Message] | None = None) -> None:
+        """Put options, and a conversation if one is given, in force, from the next turn on.
 
         Raises:
-            InvalidRequest: a response is running.
+            InvalidRequest: the conversation is too long.
         """
         self.touch()
-        self.session.update(options)
+        self.session.update(options, history)
         self.configured = True
 
     def commit(
@@ -85,7 +85,7 @@ class LiveSession:
         """Commit the turn and return its response id; it stays open until its ResponseDone."""
         self.touch()
         response_id = self.session.request_commit(text, revision, params=params, images=images)
-        self._open_turns.add(response_id)
+        self._open_turns[response_id] = asyncio.Event()
         self.idle.clear()
         return response_id
 
@@ -93,16 +93,22 @@ class LiveSession:
         """Tell whether this turn was committed and its ResponseDone has not come."""
         return response_id in self._open_turns
 
-    def cancel(self) -> None:
-        """Cancel the running response.
+    async def ended(self, response_id: str) -> None:
+        """Return once this turn's ResponseDone has come, at once if it is not open."""
+        if (over := self._open_turns.get(response_id)) is not None:
+            await over.wait()
+
+    def cancel(self, response_id: str | None = None) -> None:
+        """Cancel the running response, or this one.
 
         Raises:
-            InvalidRequest: none is running.
+            InvalidRequest: it is not running.
         """
         self.touch()
-        if self.idle.is_set():
-            raise InvalidRequest("no response is running", code="response_not_active")
-        self.session.cancel()
+        if self.idle.is_set() or (response_id is not None and not self.is_open(response_id)):
+            message = "no such response is running" if response_id else "no response is running"
+            raise InvalidRequest(message, code="response_not_active")
+        self.session.cancel(response_id=response_id)
 
     @contextmanager
     def listen(self, queue: EventQueue[Any]) -> Iterator[None]:
@@ -124,6 +130,8 @@ class LiveSession:
     def end(self) -> None:
         """Close the listeners: no event will come any more."""
         self._ended = True
+        for over in self._open_turns.values():
+            over.set()
         self._open_turns.clear()
         self.idle.set()
         for queue in tuple(self._listeners):
@@ -134,6 +142,9 @@ class LiveSession:
         return SessionStatus(
             id=self.id,
             revision=self.session.revision,
+            turn_id=self.session.turn_id,
+            turn=self.session.turns,
+            items=len(self.session.items),
             response_running=not self.idle.is_set(),
             route=self._route,
             retrieval=self._retrieval,
@@ -163,7 +174,8 @@ class LiveSession:
                 self._draft = None
             case ResponseDone():
                 self._forget_status()
-                self._open_turns.discard(event.response_id)
+                if (over := self._open_turns.pop(event.response_id, None)) is not None:
+                    over.set()
                 self.touch()
                 if not self._open_turns:
                     self.idle.set()

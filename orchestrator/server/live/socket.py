@@ -22,7 +22,7 @@ from ...errors import (
     from_exception,
 )
 from ...event_queue import EventQueue
-from ...events import Event, to_wire
+from ...events import Event, ItemRetrieved, to_wire
 from ..middleware import log_failure
 from ..state import OWNER, SHUTTING_DOWN, STATE, ServerState
 from ..validation import event_id_of, parse
@@ -35,6 +35,10 @@ from .frames import (
     Clear,
     Commit,
     Frame,
+    ItemCreate,
+    ItemDelete,
+    ItemRetrieve,
+    ItemTruncate,
     Replace,
     SessionUpdate,
 )
@@ -192,12 +196,13 @@ class Connection:
         session = self._live.session
         match frame:
             case SessionUpdate(config=config):
-                self._live.configure(reconfigured(self._state, self._live, config))
+                options = reconfigured(self._state, self._live, config)
+                self._live.configure(options, config.history)
                 self._queue.put_or_close(SessionUpdated(settings_of(self._live)))
             case Append():
-                session.append(frame.text, frame.revision)
+                session.append(frame.text, frame.revision, turn_id=frame.turn_id)
             case Replace():
-                session.replace(frame.text, frame.revision)
+                session.replace(frame.text, frame.revision, turn_id=frame.turn_id)
             case Clear():
                 session.clear()
             case Commit() if self._state.in_flight.stopping.is_set():
@@ -205,7 +210,22 @@ class Connection:
             case Commit():
                 self._live.commit(frame.text, frame.revision)
             case Cancel():
-                self._live.cancel()
+                self._live.cancel(frame.response_id)
+            case ItemCreate():
+                session.items.create(frame.item.item, frame.previous_item_id)
+            case ItemTruncate():
+                session.items.truncate(
+                    frame.item_id,
+                    frame.characters,
+                    audio_end_ms=frame.audio_end_ms,
+                    words=frame.spoken_words,
+                    duration_ms=frame.duration_ms,
+                )
+            case ItemDelete():
+                session.items.delete(frame.item_id)
+            case ItemRetrieve():
+                item = session.items.retrieve(frame.item_id)
+                self._queue.put_or_close(ItemRetrieved(item.view()))
 
     def _refuse(self, exc: Exception, event_id: str | None) -> None:
         self._queue.put_or_close(error_frame(from_exception(exc), event_id))

@@ -44,13 +44,16 @@ def chat_alone(state: ServerState, body: ChatRequest, request_id: str) -> AloneT
     if expert is None:
         return None
     context = Context(body.instructions, body.history({}), tuple(body.documents or ()))
+    report = Report()
     chunks = state.mind.complete(
         build(context, body.text),
         body.params(NO_PARAMS),
         model=expert,
         cache_salt=body.cache_salt,
+        on_prompt=report.asks,
     )
-    return AloneTurn(state, request_id, expert, chunks, body.user or f"{getrandbits(64):x}")
+    affinity = body.user or f"{getrandbits(64):x}"
+    return AloneTurn(state, request_id, expert, chunks, affinity, report)
 
 
 def completion_alone(state: ServerState, body: CompletionRequest, request_id: str) -> AloneTurn:
@@ -60,8 +63,9 @@ def completion_alone(state: ServerState, body: CompletionRequest, request_id: st
         NotFound: unknown model.
     """
     expert = state.mind.pinned(body.model) or state.mind.settings.default_expert
-    chunks = state.mind.complete(body.prompt, body.params(), model=expert)
-    return AloneTurn(state, request_id, expert, chunks, body.user)
+    report = Report()
+    chunks = state.mind.complete(body.prompt, body.params(), model=expert, on_prompt=report.asks)
+    return AloneTurn(state, request_id, expert, chunks, body.user, report)
 
 
 class AloneTurn(AbstractAsyncContextManager["AloneTurn"]):
@@ -75,6 +79,7 @@ class AloneTurn(AbstractAsyncContextManager["AloneTurn"]):
         expert: who answers.
         chunks: of the answer, not begun yet.
         affinity: see ``backends.affinity``.
+        report: that ``chunks`` tells its prompt.
 
     Attributes:
         expert: who answers.
@@ -87,12 +92,14 @@ class AloneTurn(AbstractAsyncContextManager["AloneTurn"]):
         expert: str,
         chunks: AsyncGenerator[Chunk, None],
         affinity: str | None,
+        report: Report,
     ) -> None:
         self.expert = expert
         self._state = state
         self._request_id = request_id
         self._chunks = chunks
         self._affinity = affinity
+        self._report = report
         self._began_s = _now()
         self._opened: TurnRecord | None = None
         self._error: ErrorInfo | None = None
@@ -148,7 +155,7 @@ class AloneTurn(AbstractAsyncContextManager["AloneTurn"]):
             self._waits = False
         record, now_s = self._record(), _now()
         if record.saw(chunk, now_s):
-            record.shown.append(chunk.text)
+            record.showed(chunk)
         assert record.report is not None
         began_s, ended = record.first_delta_s or now_s, chunk.finish_reason is not None
         record.report.saw(self.expert, tokens_of(chunk), began_s, ended=ended)
@@ -186,14 +193,14 @@ class AloneTurn(AbstractAsyncContextManager["AloneTurn"]):
 
     def _record(self) -> TurnRecord:
         if self._opened is None:
-            self._opened = TurnRecord(self.expert, commit_s=self._began_s, report=Report())
+            self._opened = TurnRecord(self.expert, commit_s=self._began_s, report=self._report)
         return self._opened
 
     def _end(self, status: Status) -> ResponseDone:
-        rates = self._state.mind.rates(self.expert)
-        return self._record().end(
-            self._request_id, 1, status, self._error, now_s=_now(), rates=rates
-        )
+        rates, record = self._state.mind.rates(self.expert), self._record()
+        if status != "completed":
+            record.complete_usage()
+        return record.end(self._request_id, 1, status, self._error, now_s=_now(), rates=rates)
 
 
 def _now() -> float:

