@@ -96,20 +96,11 @@ if TYPE_CHECKING:
     from .orchestrator.events import (
         Abstention as Abstention,
         ConsensusRecord as ConsensusRecord,
-        ConversationItem as ConversationItem,
-        ConversationTrimmed as ConversationTrimmed,
         DocumentsUsed as DocumentsUsed,
         DraftAdopted as DraftAdopted,
         DraftCreated as DraftCreated,
         DraftDiscarded as DraftDiscarded,
         ExpertUpdated as ExpertUpdated,
-        InputIgnored as InputIgnored,
-        ItemAdded as ItemAdded,
-        ItemContent as ItemContent,
-        ItemDeleted as ItemDeleted,
-        ItemDone as ItemDone,
-        ItemRetrieved as ItemRetrieved,
-        ItemTruncated as ItemTruncated,
         Ledger as Ledger,
         PrefillUpdated as PrefillUpdated,
         ResponseCreated as ResponseCreated,
@@ -126,6 +117,17 @@ if TYPE_CHECKING:
     )
     from .orchestrator.heard import (
         SpokenWord as SpokenWord,
+    )
+    from .orchestrator.item_events import (
+        ConversationItem as ConversationItem,
+        ConversationTrimmed as ConversationTrimmed,
+        InputIgnored as InputIgnored,
+        ItemAdded as ItemAdded,
+        ItemContent as ItemContent,
+        ItemDeleted as ItemDeleted,
+        ItemDone as ItemDone,
+        ItemRetrieved as ItemRetrieved,
+        ItemTruncated as ItemTruncated,
     )
     from .orchestrator.items import (
         SessionItems as SessionItems,
@@ -192,13 +194,16 @@ HOMES = {
         "PayloadTooLarge RevisionConflict TurnCancelled Unauthorized Unavailable"
     ),
     ".orchestrator.events": (
-        "Abstention ConsensusRecord ConversationItem ConversationTrimmed DocumentsUsed "
-        "DraftAdopted DraftCreated DraftDiscarded ExpertUpdated InputIgnored ItemAdded "
-        "ItemContent ItemDeleted ItemDone ItemRetrieved ItemTruncated Ledger PrefillUpdated "
-        "ResponseCreated ResponseDone ResponseSentence ResponseTextDelta ResponseTextDone "
-        "RetrievalUpdated RetrievedPassage RouteUpdated Span Timings Vote"
+        "Abstention ConsensusRecord DocumentsUsed DraftAdopted DraftCreated "
+        "DraftDiscarded ExpertUpdated Ledger PrefillUpdated ResponseCreated ResponseDone "
+        "ResponseSentence ResponseTextDelta ResponseTextDone RetrievalUpdated "
+        "RetrievedPassage RouteUpdated Span Timings Vote"
     ),
     ".orchestrator.heard": "SpokenWord",
+    ".orchestrator.item_events": (
+        "ConversationItem ConversationTrimmed InputIgnored ItemAdded ItemContent "
+        "ItemDeleted ItemDone ItemRetrieved ItemTruncated"
+    ),
     ".orchestrator.items": "SessionItems",
     ".orchestrator.live_mind": "ExpertInfo LiveMind",
     ".orchestrator.options": "SessionOptions",

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from ..backends.base import Image, Message
 from .errors import InvalidRequest, NotFound, Overloaded
-from .events import ConversationItem, ItemContent, ItemStatus
+from .item_events import ConversationItem, ItemContent, ItemStatus
 
 ItemRole = Literal["system", "user", "assistant"]
 Overflow = Literal["passages_then_turns", "refuse"]

@@ -14,22 +14,24 @@ from typing import Generic, TypeVar
 
 from .errors import LiveMindError, Overloaded
 from .events import (
-    ConversationTrimmed,
     DraftAdopted,
     DraftCreated,
     DraftDiscarded,
     ExpertUpdated,
-    InputIgnored,
-    ItemAdded,
-    ItemDeleted,
-    ItemDone,
-    ItemTruncated,
     PrefillUpdated,
     ResponseCreated,
     ResponseDone,
     ResponseTextDone,
     RetrievalUpdated,
     RouteUpdated,
+)
+from .item_events import (
+    ConversationTrimmed,
+    InputIgnored,
+    ItemAdded,
+    ItemDeleted,
+    ItemDone,
+    ItemTruncated,
 )
 
 STATUS_EVENTS = (RouteUpdated, RetrievalUpdated, PrefillUpdated, ExpertUpdated, InputIgnored)

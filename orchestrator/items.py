@@ -13,17 +13,11 @@ from msgspec import structs
 from ..backends.base import Expert, GenerationParams, Image, Message
 from .conversation import Conversation, ConversationRules, Item
 from .errors import InvalidRequest, PayloadTooLarge
-from .events import (
-    ConversationTrimmed,
-    ItemAdded,
-    ItemDeleted,
-    ItemDone,
-    ItemTruncated,
-    ResponseDone,
-)
+from .events import ResponseDone
 from .heard import SpokenWord, heard_characters
+from .item_events import ConversationTrimmed, ItemAdded, ItemDeleted, ItemDone, ItemTruncated
 from .turn.outbox import Outbox
-from .turn.window import Window
+from .window import Window
 
 
 class SessionItems:

@@ -10,9 +10,9 @@ from msgspec.structs import replace
 from ..backends.base import GenerationParams
 from .consensus.choice import Consensus
 from .conversation import ConversationRules
+from .turn.changes import differing
 from .turn.documents import Consistency
 from .turn.partials import InputKind
-from .turn.sampling import differing
 from .turn.values import Mode, OnCold, Policy, TranscriptsEqual
 
 Interrupt = Literal["commit", "input"]

@@ -14,8 +14,9 @@ from msgspec.structs import replace
 
 from ..backends.base import GenerationParams, Image, Message
 from .errors import ErrorInfo, InvalidRequest
-from .events import Event, ExpertUpdated, InputIgnored, ResponseDone
+from .events import Event, ExpertUpdated, ResponseDone
 from .input_checks import checked_text, next_revision
+from .item_events import InputIgnored
 from .items import SessionItems
 from .options import Limits as Limits, SessionOptions as SessionOptions, changed, in_force
 from .turn import changes

@@ -59,7 +59,7 @@ _GROUPS = (
         ),
     ),
     ("What a request says", (".orchestrator.consensus.choice",)),
-    ("Events", (".orchestrator.events",)),
+    ("Events", (".orchestrator.events", ".orchestrator.item_events")),
     ("Errors", (".orchestrator.errors", ".backends.errors")),
     ("Experts", (".backends.base", ".backends.drafts", ".backends.spec", ".backends.pool.state")),
     ("What is known of experts", (".orchestrator.rates",)),
@@ -74,12 +74,8 @@ _GROUPS = (
     ),
 )
 # Of these a reader wants the whole before the parts; the others come by name.
-_NOT_MADE = (
-    "Session",
-    "SessionItems",
-    "RemoteSession",
-    "LiveAnswer",
-)  # by a program: LiveMind makes them
+# Not made by a program: LiveMind makes them.
+_NOT_MADE = ("Session", "SessionItems", "RemoteSession", "LiveAnswer")
 _FIRST = (
     "LiveMind",
     "Session",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
+from ...backends.base import GenerationParams
 from .documents import DocumentState
 from .prompt import Context
 from .values import Action, DropDraft, Policy, Step, StopSpeculation, TurnState
@@ -27,6 +28,14 @@ class Change(Struct, frozen=True):
     spoils: tuple[str, ...] = ()
     forgets_documents: bool = False
     moves_cache: bool = False
+
+
+def differing(a: GenerationParams, b: GenerationParams) -> tuple[str, ...]:
+    """Return the names of the parameters that differ, in their order; a prediction is none."""
+    others = asdict(b)
+    return tuple(
+        name for name, value in asdict(a).items() if name != "prediction" and value != others[name]
+    )
 
 
 def change(policy: Policy, context: Context, fields: tuple[str, ...]) -> Change:

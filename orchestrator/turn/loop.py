@@ -30,12 +30,11 @@ from ..events import (
 from ..routing.estimate import RouteEstimate
 from ..routing.signals import estimated_tokens
 from . import changes, lookahead, planner, values
-from .changes import Change
+from .changes import Change, differing
 from .engine import Engine
 from .ledger import TurnRecord, turn_timeout
 from .outbox import Outbox
 from .prompt import build
-from .sampling import differing
 from .sentences import Sentences
 from .shared import Computed, Shared, TurnItems
 from .values import TurnState

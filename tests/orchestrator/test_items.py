@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from livemind.backends.base import GenerationParams, Message
 from livemind.backends.errors import ExpertUnavailable
 from livemind.backends.fake import FakeExpert
-from livemind.orchestrator import events
+from livemind.orchestrator import events, item_events
 from livemind.orchestrator.conversation import ConversationRules, Item
 from livemind.orchestrator.errors import InvalidRequest, NotFound, PayloadTooLarge
 from livemind.orchestrator.gate import SpeculationGate
@@ -56,7 +56,7 @@ def test_turn_tells_of_its_items_in_the_order_of_the_realtime_api(
             assert added[1].item.id == created.item_id == done[1].item.id
             assert added[1].previous_item_id == added[0].item.id
             assert (added[1].item.status, done[1].item.status) == ("in_progress", "completed")
-            assert done[1].item.content == (events.ItemContent("output_text", "ONE TWO"),)
+            assert done[1].item.content == (item_events.ItemContent("output_text", "ONE TWO"),)
             assert events.to_wire(added[0])["item"] == {
                 "id": added[0].item.id,
                 "role": "user",

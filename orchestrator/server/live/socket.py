@@ -22,7 +22,8 @@ from ...errors import (
     from_exception,
 )
 from ...event_queue import EventQueue
-from ...events import Event, ItemRetrieved, to_wire
+from ...events import Event, to_wire
+from ...item_events import ItemRetrieved
 from ..middleware import log_failure
 from ..state import OWNER, SHUTTING_DOWN, STATE, ServerState
 from ..validation import event_id_of, parse

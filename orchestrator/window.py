@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...backends.base import Expert, GenerationParams, Message
-from ...backends.errors import PromptRejected
-from ..conversation import Conversation
+from ..backends.base import Expert, GenerationParams, Message
+from ..backends.errors import PromptRejected
+from .conversation import Conversation
 
 ROOM_SHARE = 8
 """An eighth of the context is kept for an answer, and for the next turn."""
