@@ -48,6 +48,10 @@ SESSION = {
     "documents": 0,
     "sampling": {},
     "consistency": "final",
+    "turn_id": "resp_0",
+    "turn": 0,
+    "interrupt": "commit",
+    "segment": None,
 }
 """What a live session says that it is set to."""
 WORD = " word"

@@ -50,8 +50,8 @@ def test_turn_tells_of_its_items_in_the_order_of_the_realtime_api(
                 "conversation.item.done",
                 "response.done",
             ]
-            added = [e for e in seen if isinstance(e, events.ItemAdded)]
-            done = [e for e in seen if isinstance(e, events.ItemDone)]
+            added = [e for e in seen if isinstance(e, item_events.ItemAdded)]
+            done = [e for e in seen if isinstance(e, item_events.ItemDone)]
             created = next(e for e in seen if isinstance(e, events.ResponseCreated))
             assert added[1].item.id == created.item_id == done[1].item.id
             assert added[1].previous_item_id == added[0].item.id
@@ -121,7 +121,7 @@ def test_truncated_answer_is_what_the_next_turn_sees(
             cut = session.items.truncate(last(session).id, audio_end_ms=450, words=words)
             assert (cut.text, cut.status) == ("ONE TWO", "incomplete")
             seen = await live.answer(session, "four")
-            assert seen[0] == events.ItemTruncated(cut.id, 7, 450)
+            assert seen[0] == item_events.ItemTruncated(cut.id, 7, 450)
             assert said(session) == ["one two three", "ONE TWO", "four", "FOUR"]
 
     virtual_run(main())
@@ -240,7 +240,7 @@ def test_seeded_history_over_a_bound_is_refused_with_it(
                 session.update(PINNED, history)
             session.update(PINNED, history[:4])
             seen = await live.answer(session, "one")
-            gone = [e.item_id for e in seen if isinstance(e, events.ItemDeleted)]
+            gone = [e.item_id for e in seen if isinstance(e, item_events.ItemDeleted)]
             assert len(gone) == 2
             assert said(session) == ["2", "3", "one", "ONE"]
 
@@ -283,7 +283,7 @@ def test_call_of_three_hundred_turns_with_retrieval_stays_within_the_context(
                     assert (done.status, done.degraded) == ("completed", ())
                     assert done.documents.before == (f"k{number}",)
                     assert done.usage.prompt_tokens + 20 <= limit
-                    trimmed += [e for e in seen if isinstance(e, events.ConversationTrimmed)]
+                    trimmed += [e for e in seen if isinstance(e, item_events.ConversationTrimmed)]
                 assert 3 < len(trimmed) < 60
                 assert limit // 4 < longest < limit
                 assert len(session.items) == 600
@@ -333,6 +333,6 @@ def test_context_of_a_smaller_expert_is_kept_at_the_commit(
             seen = await live.answer(session, "last one")
             done = live.done_of(seen)
             assert (done.status, done.expert) == ("completed", "small")
-            assert any(isinstance(event, events.ConversationTrimmed) for event in seen)
+            assert any(isinstance(event, item_events.ConversationTrimmed) for event in seen)
 
     virtual_run(main())

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from livemind.backends.fake import FakeExpert
-from livemind.orchestrator import events
+from livemind.orchestrator import events, item_events
 from livemind.orchestrator.errors import InvalidRequest
 from livemind.orchestrator.options import SessionOptions
 from livemind.orchestrator.turn.transcripts import LATE_TRANSCRIPT_S, CommittedTurns
@@ -49,7 +49,7 @@ def test_turn_is_known_by_its_number_and_its_id() -> None:
 
 
 def ignored(stage_events: list[events.Event]) -> list[str]:
-    return [event.reason for event in stage_events if isinstance(event, events.InputIgnored)]
+    return [event.reason for event in stage_events if isinstance(event, item_events.InputIgnored)]
 
 
 @pytest.mark.parametrize("answering", [True, False])
