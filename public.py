@@ -133,7 +133,6 @@ if TYPE_CHECKING:
         SessionItems as SessionItems,
     )
     from .orchestrator.live_mind import (
-        ExpertInfo as ExpertInfo,
         LiveMind as LiveMind,
     )
     from .orchestrator.options import (
@@ -158,6 +157,9 @@ if TYPE_CHECKING:
     )
     from .orchestrator.session import (
         Session as Session,
+    )
+    from .orchestrator.stats import (
+        ExpertInfo as ExpertInfo,
     )
     from .rag.base import (
         Embedder as Embedder,
@@ -205,7 +207,7 @@ HOMES = {
         "ItemDeleted ItemDone ItemRetrieved ItemTruncated"
     ),
     ".orchestrator.items": "SessionItems",
-    ".orchestrator.live_mind": "ExpertInfo LiveMind",
+    ".orchestrator.live_mind": "LiveMind",
     ".orchestrator.options": "SessionOptions",
     ".orchestrator.rates": "ExpertRates",
     ".orchestrator.server.consensus_schema": "ConsensusInForce",
@@ -214,6 +216,7 @@ HOMES = {
         "SessionSettings SessionStatus SessionUpdated"
     ),
     ".orchestrator.session": "Session",
+    ".orchestrator.stats": "ExpertInfo",
     ".rag.base": "Embedder Passage RetrievalResult Retriever",
 }
 """Module -> names, apart by blanks."""

@@ -15,7 +15,9 @@ from ..backends.pool.footprint import memory_need
 from ..backends.pool.pool import ExpertState, Pool
 from ..backends.spec import ExpertSpec
 from ..backends.zoo import catalog
+from ..rag.base import Embedder, Retriever
 from ..rag.client.client import BridgeClient
+from ..rag.encoder.worker import EmbedWorker
 from .config.experts import ZOO_PREFIX
 from .config.settings import Settings
 from .consensus.team import Team
@@ -25,6 +27,7 @@ from .options import Limits
 from .routing.choice import Candidate
 from .routing.model import RouteModel, load_model
 from .routing.router import Router, TextEmbedding
+from .turn.shared import Shared
 from .turn.values import Policy
 
 log = logging.getLogger(__name__)
@@ -136,6 +139,41 @@ def _trained_model(encoder: str | None) -> RouteModel | None:
         log.warning("routing by examples alone: the trained classifier: %s", type(exc).__name__)
         return None
     return model if model.encoder == encoder else None
+
+
+def make_embed_worker(
+    settings: Settings, embedder: Callable[[], Embedder] | None
+) -> EmbedWorker | None:
+    """Return what embeds texts for routing and retrieval, None where nothing is to be embedded.
+
+    Without an encoder that can run here: None, and a warning. Blocks while the encoder is loaded.
+    """
+    if len(settings.experts) == 1 and not settings.rag.enabled:
+        return None
+    from ..rag.encoder.embedder import EmbedderUnavailable, MiniLMEmbedder
+
+    try:
+        loaded = (embedder or MiniLMEmbedder)()
+    except EmbedderUnavailable as exc:
+        log.warning("%s", exc)
+        return None
+    return EmbedWorker(loaded, cache_size=settings.router.cache_size)
+
+
+def make_shared(
+    settings: Settings, pool: Pool, router: Router, retriever: Retriever | None
+) -> Shared:
+    """Return what all sessions share."""
+    speculation = settings.speculation
+    return Shared(
+        pool,
+        router,
+        make_gate(settings),
+        retriever,
+        speculation.max_draft_tokens,
+        speculation.slice_ms,
+        make_team(settings),
+    )
 
 
 def make_bridge_client(settings: Settings) -> BridgeClient | None:

@@ -9,27 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
-from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from msgspec import to_builtins
 from msgspec.structs import replace
 
-from .. import kernels
-from ..backends.base import (
-    Capabilities,
-    Chunk,
-    Expert,
-    GenerationParams,
-    Message,
-    TokenPrompt,
-)
-from ..backends.machine.processor import this_processor
+from ..backends.base import Capabilities, Chunk, Expert, GenerationParams, Message, TokenPrompt
 from ..backends.pool.pool import ExpertState
 from ..backends.registry import create_expert, release
 from ..backends.spec import ExpertSpec
@@ -46,6 +34,14 @@ from .events import ExpertUpdated, ResponseDone
 from .options import Interrupt, Segment, SessionOptions
 from .rates import ExpertRates
 from .session import Session, new_session_id
+from .stats import (
+    ExpertInfo,
+    TurnCounters,
+    cache_stats,
+    expert_infos,
+    expert_stats,
+    processor_stats,
+)
 from .turn.documents import Consistency
 from .turn.partials import InputKind
 from .turn.shared import Shared
@@ -57,21 +53,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 AUTO = (None, "auto")
-
-
-@dataclass(frozen=True, slots=True)
-class ExpertInfo:
-    """What can be known of an expert from outside.
-
-    ``dtype``: the number format it computes in, or will; None = not on this machine.
-    """
-
-    expert_id: str
-    domain: str
-    state: str
-    max_model_len: int | None
-    detail: str = ""
-    dtype: str | None = None
 
 
 class LiveMind:
@@ -102,9 +83,8 @@ class LiveMind:
         self._given_retriever = retriever
         self._on_expert = on_expert
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
-        self._answering = 0
+        self._turns = TurnCounters(settings.server.max_concurrent_turns)
         self._completions = 0
-        self._counts: Counter[str] = Counter()
         self._closing = False
         self._stack = AsyncExitStack()
         self._shared: Shared | None = None
@@ -145,7 +125,9 @@ class LiveMind:
     async def _start(self) -> Shared:
         settings = self.settings
         self._stack.callback(release)
-        self.embed_worker = await self._start_embedding()
+        self.embed_worker = await asyncio.to_thread(
+            assembly.make_embed_worker, settings, self._embedder
+        )
         if self.embed_worker is not None:
             self._stack.push_async_callback(self.embed_worker.aclose)
         specs = [expert.to_spec() for expert in settings.experts]
@@ -162,29 +144,7 @@ class LiveMind:
             self._stack.push_async_callback(client.aclose)
             retriever = client
         await self._stack.enter_async_context(pool)
-        gate = assembly.make_gate(settings)
-        speculation = settings.speculation
-        return Shared(
-            pool,
-            router,
-            gate,
-            retriever,
-            speculation.max_draft_tokens,
-            speculation.slice_ms,
-            assembly.make_team(settings),
-        )
-
-    async def _start_embedding(self) -> EmbedWorker | None:
-        if len(self.settings.experts) == 1 and not self.settings.rag.enabled:
-            return None
-        from ..rag.encoder.embedder import EmbedderUnavailable, MiniLMEmbedder
-
-        try:
-            embedder = await asyncio.to_thread(self._embedder or MiniLMEmbedder)
-        except EmbedderUnavailable as exc:
-            log.warning("%s", exc)
-            return None
-        return EmbedWorker(embedder, cache_size=self.settings.router.cache_size)
+        return assembly.make_shared(settings, pool, router, retriever)
 
     def _expert_changed(self, state: ExpertState) -> None:
         self._on_expert(state)
@@ -288,7 +248,7 @@ class LiveMind:
             limits,
             history=history,
             affinity=affinity,
-            admit=self._admit,
+            admit=self._turns.admit,
             on_done=self.count_turn,
             on_close=self._sessions.discard,
         )
@@ -359,7 +319,7 @@ class LiveMind:
             expert_id=self.pinned(model),
             cache_salt=cache_salt,
             request_id=f"cmpl-{self._completions}",
-            admit=self._admit,
+            admit=self._turns.admit,
             on_prompt=on_prompt,
         )
 
@@ -367,18 +327,7 @@ class LiveMind:
 
     def experts(self) -> tuple[ExpertInfo, ...]:
         """Return every configured expert with its state."""
-        pool = self._running().pool
-        domains = {expert.expert_id: expert for expert in self.settings.experts}
-        infos = []
-        for state in pool.states():
-            loaded = pool.ready(state.expert_id)
-            config = domains[state.expert_id]
-            limit = loaded.capabilities.max_model_len if loaded else config.max_model_len
-            dtype = self._number_formats(state.expert_id)["dtype"]
-            infos.append(
-                ExpertInfo(state.expert_id, config.domain, state.state, limit, state.detail, dtype)
-            )
-        return tuple(infos)
+        return expert_infos(self.settings, self._running().pool, self._specs)
 
     def expert_states(self) -> tuple[ExpertState, ...]:
         """Return what the pool knows of every expert; nothing when not running."""
@@ -386,13 +335,7 @@ class LiveMind:
 
     def cache_stats(self) -> dict[str, object]:
         """Return the counters of the route and vector caches; empty when not running."""
-        if self._shared is None:
-            return {}
-        worker = self.embed_worker
-        return {
-            "routing": asdict(self._shared.router.stats()),
-            "embedding": None if worker is None else asdict(worker.stats()),
-        }
+        return {} if self._shared is None else cache_stats(self._shared, self.embed_worker)
 
     def rates(self, expert_id: str) -> ExpertRates:
         """Return the measured speed of an expert."""
@@ -403,32 +346,16 @@ class LiveMind:
         shared = self._running()
         return {
             "sessions": len(self._sessions),
-            "answering": self._answering,
-            "turns": dict(self._counts),
-            "processor": {**asdict(this_processor()), "kernels": kernels.isa()},
-            "experts": [
-                {
-                    **to_builtins(state),
-                    **self._number_formats(state.expert_id),
-                    "prefill_ms_per_token": shared.rates[state.expert_id].prefill_ms_per_token,
-                    "decode_ms": shared.rates[state.expert_id].decode_ms,
-                }
-                for state in shared.pool.states()
-            ],
-            **self.cache_stats(),
+            "answering": self._turns.answering,
+            "turns": dict(self._turns.ended),
+            "processor": processor_stats(),
+            "experts": expert_stats(shared, self._specs),
+            **cache_stats(shared, self.embed_worker),
         }
 
-    def _number_formats(self, expert_id: str) -> dict[str, str | None]:
-        """Return what an expert computes in: what its engine says, else what is planned for it."""
-        loaded = self._running().pool.ready(expert_id)
-        if loaded is not None:
-            able = loaded.capabilities
-            return {"dtype": able.dtype, "kv_cache_dtype": able.kv_cache_dtype}
-        spec = self._specs[expert_id]
-        if spec.kind != "vllm":
-            return {"dtype": None, "kv_cache_dtype": None}
-        cached = spec.dtype if spec.kv_cache_dtype == "auto" else spec.kv_cache_dtype
-        return {"dtype": spec.dtype, "kv_cache_dtype": cached}
+    def count_turn(self, done: ResponseDone) -> None:
+        """Count a turn in ``stats``: those of sessions are, others are their owner's to report."""
+        self._turns.count(done)
 
     # ---- rules
 
@@ -469,29 +396,3 @@ class LiveMind:
     def _capabilities(self, expert_id: str) -> Capabilities | None:
         expert = self._running().pool.ready(expert_id)
         return expert.capabilities if expert is not None else None
-
-    def _admit(self) -> Callable[[], None]:
-        limit = self.settings.server.max_concurrent_turns
-        if self._answering >= limit:
-            raise Overloaded(
-                f"{limit} answers are in progress, the limit",
-                code="too_many_turns",
-                retry_after_s=1.0,
-            )
-        self._answering += 1
-        open_turns = [1]
-
-        def release() -> None:
-            if open_turns:
-                open_turns.pop()
-                self._answering -= 1
-
-        return release
-
-    def count_turn(self, done: ResponseDone) -> None:
-        """Count a turn in ``stats``: those of sessions are, others are their owner's to report."""
-        self._counts[done.status] += 1
-        ledger = done.ledger
-        for name in ("prefill", "draft"):
-            for kind in ("speculated", "adopted", "wasted"):
-                self._counts[f"{name}_{kind}_tokens"] += getattr(ledger, f"{name}_{kind}")

@@ -62,7 +62,7 @@ _GROUPS = (
     ("Events", (".orchestrator.events", ".orchestrator.item_events")),
     ("Errors", (".orchestrator.errors", ".backends.errors")),
     ("Experts", (".backends.base", ".backends.drafts", ".backends.spec", ".backends.pool.state")),
-    ("What is known of experts", (".orchestrator.rates",)),
+    ("What is known of experts", (".orchestrator.rates", ".orchestrator.stats")),
     ("Retrieval and encoders", (".rag.base",)),
     (
         "Settings",

@@ -9,7 +9,7 @@ import pytest
 
 from livemind import kernels
 from livemind.orchestrator.cli.progress import ready_lines
-from livemind.orchestrator.live_mind import ExpertInfo
+from livemind.orchestrator.stats import ExpertInfo
 
 
 def mind_of(*experts: ExpertInfo) -> Any:

@@ -1,0 +1,128 @@
+"""What a LiveMind counts and tells of itself: answers in progress, ended turns, its experts.
+
+Owns the counters. One event loop's thread.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+
+from msgspec import to_builtins
+
+from .. import kernels
+from ..backends.machine.processor import this_processor
+from ..backends.pool.pool import Pool
+from ..backends.spec import ExpertSpec
+from ..rag.encoder.worker import EmbedWorker
+from .config.settings import Settings
+from .errors import Overloaded
+from .events import ResponseDone
+from .turn.shared import Shared
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertInfo:
+    """What can be known of an expert from outside.
+
+    ``dtype``: the number format it computes in, or will; None = not on this machine.
+    """
+
+    expert_id: str
+    domain: str
+    state: str
+    max_model_len: int | None
+    detail: str = ""
+    dtype: str | None = None
+
+
+class TurnCounters:
+    """Answers in progress, at most ``limit``, and what ended turns add up to."""
+
+    def __init__(self, limit: int) -> None:
+        self.answering = 0
+        self.ended: Counter[str] = Counter()
+        self._limit = limit
+
+    def admit(self) -> Callable[[], None]:
+        """Count an answer in; return what counts it out, once however often it is called.
+
+        Raises:
+            Overloaded: as many answers are in progress as may be.
+        """
+        if self.answering >= self._limit:
+            raise Overloaded(
+                f"{self._limit} answers are in progress, the limit",
+                code="too_many_turns",
+                retry_after_s=1.0,
+            )
+        self.answering += 1
+        open_turns = [1]
+
+        def release() -> None:
+            if open_turns:
+                open_turns.pop()
+                self.answering -= 1
+
+        return release
+
+    def count(self, done: ResponseDone) -> None:
+        """Count a turn that has ended."""
+        self.ended[done.status] += 1
+        ledger = done.ledger
+        for name in ("prefill", "draft"):
+            for kind in ("speculated", "adopted", "wasted"):
+                self.ended[f"{name}_{kind}_tokens"] += getattr(ledger, f"{name}_{kind}")
+
+
+def expert_infos(
+    settings: Settings, pool: Pool, specs: Mapping[str, ExpertSpec]
+) -> tuple[ExpertInfo, ...]:
+    """Return every configured expert with its state."""
+    configured = {expert.expert_id: expert for expert in settings.experts}
+    infos = []
+    for state in pool.states():
+        loaded, config = pool.ready(state.expert_id), configured[state.expert_id]
+        limit = loaded.capabilities.max_model_len if loaded else config.max_model_len
+        dtype = number_formats(pool, specs[state.expert_id])["dtype"]
+        infos.append(
+            ExpertInfo(state.expert_id, config.domain, state.state, limit, state.detail, dtype)
+        )
+    return tuple(infos)
+
+
+def expert_stats(shared: Shared, specs: Mapping[str, ExpertSpec]) -> list[dict[str, object]]:
+    """Return states, number formats and measured speeds of the experts, JSON-ready."""
+    return [
+        {
+            **to_builtins(state),
+            **number_formats(shared.pool, specs[state.expert_id]),
+            "prefill_ms_per_token": shared.rates[state.expert_id].prefill_ms_per_token,
+            "decode_ms": shared.rates[state.expert_id].decode_ms,
+        }
+        for state in shared.pool.states()
+    ]
+
+
+def cache_stats(shared: Shared, worker: EmbedWorker | None) -> dict[str, object]:
+    """Return the counters of the route and vector caches, JSON-ready."""
+    embedding = None if worker is None else asdict(worker.stats())
+    return {"routing": asdict(shared.router.stats()), "embedding": embedding}
+
+
+def processor_stats() -> dict[str, object]:
+    """Return what this machine computes with, JSON-ready."""
+    return {**asdict(this_processor()), "kernels": kernels.isa()}
+
+
+def number_formats(pool: Pool, spec: ExpertSpec) -> dict[str, str | None]:
+    """Return what an expert computes in: what its engine says, else what is planned for it."""
+    loaded = pool.ready(spec.expert_id)
+    if loaded is not None:
+        able = loaded.capabilities
+        return {"dtype": able.dtype, "kv_cache_dtype": able.kv_cache_dtype}
+    if spec.kind != "vllm":
+        return {"dtype": None, "kv_cache_dtype": None}
+    cached = spec.dtype if spec.kv_cache_dtype == "auto" else spec.kv_cache_dtype
+    return {"dtype": spec.dtype, "kv_cache_dtype": cached}
