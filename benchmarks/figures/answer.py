@@ -109,6 +109,12 @@ class Answer:
         return (at_s - self.committed_s) * 1000.0
 
     @property
+    def documents_used(self) -> list[list[str]] | None:
+        """Ids of the passages before the text and behind it; None = the server does not say."""
+        told = self.documents
+        return None if told is None else [list(told["before"]), list(told["behind"])]
+
+    @property
     def ttft_ms(self) -> float | None:
         """Commit to the first piece of text."""
         return self.after_commit_ms(self.pieces_s[0]) if self.pieces_s else None

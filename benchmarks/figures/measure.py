@@ -141,7 +141,7 @@ def row(case: str, block: int, expert_id: str, turn: Turn) -> Json:
         "tokens": ledger_tokens(answer),
         "cost_multiplier": (answer.ledger or {}).get("cost_multiplier"),
         "documents": [passage["id"] for passage in retrieved[-1]["passages"]] if retrieved else [],
-        "documents_used": answer.documents,
+        "documents_used": answer.documents_used,
         "key_late_ms_max": max(answer.late_ms[:-1], default=None),
         "commit_late_ms": answer.late_ms[-1] if answer.late_ms else None,
         "timeline": timeline(answer),

@@ -125,7 +125,7 @@ class Verdicts:
 
 
 def _same_documents(one: Answer, other: Answer) -> bool:
-    return one.documents is not None and one.documents == other.documents
+    return one.documents_used is not None and one.documents_used == other.documents_used
 
 
 def _same_prompt(one: Answer, other: Answer) -> bool:

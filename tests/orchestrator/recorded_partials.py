@@ -30,7 +30,8 @@ async def prepared(
     Args:
         session: no turn of it is open; nobody else reads its events.
         after_partial: stands behind every partial, as some clients send a blank.
-        commit_after_s: from the last partial; None = when the final transcript was recorded.
+        commit_after_s: from the last partial, 0 = in the same step of the event loop; None = when
+            the final transcript was recorded.
 
     Returns:
         How many events of each type of ``PREPARATION`` came before the commit; the turn's end.
@@ -50,7 +51,9 @@ async def prepared(
     for partial in utterance.partials:
         await asyncio.sleep(began_s + partial.at_s - loop.time())
         session.replace(partial.text + after_partial)
-    await asyncio.sleep(utterance.silence_s if commit_after_s is None else commit_after_s)
+    wait_s = utterance.silence_s if commit_after_s is None else commit_after_s
+    if wait_s:
+        await asyncio.sleep(wait_s)
     committed.set()
     session.request_commit(utterance.text, None)
     return found, await reader

@@ -31,28 +31,29 @@ def kept() -> dict[tuple[object, ...], Turns]:
 
 @pytest.fixture
 def play(kept: dict[tuple[object, ...], Turns], virtual_run: Any, live: SimpleNamespace) -> Play:
-    """Play the utterances of a recording, each in a session of its own, with text behind each."""
+    """Play the utterances of a recording, each in a session of its own."""
 
-    async def turns(
-        utterances: tuple[Utterance, ...], after_partial: str, kind: InputKind | None
-    ) -> Turns:
+    async def turn(
+        utterance: Utterance, kind: InputKind | None, told: dict[str, Any]
+    ) -> tuple[Counter[str], ResponseDone]:
         options = SessionOptions(retrieval=True, input_kind=kind)
         experts = (
             FakeExpert("fast", prefill_token_s=0.0005, token_s=0.005),
             FakeExpert("strong", prefill_token_s=0.001, token_s=0.01),
         )
-        retriever, found = live.retriever(PASSAGES), []
-        async with live.open_stage(*experts, words=WORDS, retriever=retriever) as stage:
-            for utterance in utterances:
-                async with stage.session(options) as session:
-                    found.append(await prepared(session, utterance, after_partial=after_partial))
-        return found
+        retriever = live.retriever(PASSAGES)
+        async with (
+            live.open_stage(*experts, words=WORDS, retriever=retriever) as stage,
+            stage.session(options) as session,
+        ):
+            return await prepared(session, utterance, **told)
 
-    def played(name: str, after_partial: str = "", kind: InputKind | None = "transcript") -> Turns:
-        if (name, after_partial, kind) not in kept:
+    def played(name: str, kind: InputKind | None = "transcript", **told: Any) -> Turns:
+        key = name, kind, *told.items()
+        if key not in kept:
             utterances = read_recording(name).utterances
-            kept[name, after_partial, kind] = virtual_run(turns(utterances, after_partial, kind))
-        return kept[name, after_partial, kind]
+            kept[key] = [virtual_run(turn(one, kind, told)) for one in utterances]
+        return kept[key]
 
     return played
 
@@ -76,7 +77,7 @@ def play(kept: dict[tuple[object, ...], Turns], virtual_run: Any, live: SimpleNa
 def test_recorded_partials_prepare_the_same_with_a_trailing_blank_and_without(
     play: Play, name: str, kind: InputKind | None
 ) -> None:
-    pairs = zip(play(name, "", kind), play(name, " ", kind), strict=True)
+    pairs = zip(play(name, kind), play(name, kind, after_partial=" "), strict=True)
     assert max(most_differing(plain, blank) for (plain, _), (blank, _) in pairs) <= 1
 
 
@@ -88,4 +89,17 @@ def test_recorded_partials_every_turn_is_routed_before_its_commit(play: Play, na
 @recordings
 def test_recorded_partials_every_turn_is_answered(play: Play, name: str) -> None:
     ends = [done for _, done in play(name)]
+    assert [done.error for done in ends] == [None] * len(ends)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="row 6: a commit right behind a partial loses the route of its text: the route that has "
+    "not begun takes its place, and its estimate is for another text",
+)
+@recordings
+def test_recorded_partials_commit_right_behind_the_last_one_is_answered(
+    play: Play, name: str
+) -> None:
+    ends = [done for _, done in play(name, commit_after_s=0.0)]
     assert [done.error for done in ends] == [None] * len(ends)
