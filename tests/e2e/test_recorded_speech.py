@@ -28,6 +28,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.xfail(
+    strict=True, reason="row 6: a commit right behind a partial loses the route of its text"
+)
 def test_recorded_speech_every_turn_of_every_arm_is_answered(report: dict[str, Any]) -> None:
     for case in report["cases"]:
         assert tuple(case["arms"]) == ARMS
@@ -55,12 +58,20 @@ def test_recorded_speech_whisper_head_start_costs_at_most_two_and_a_half_times(
     assert _speech(report, "whisper", "speech-800")["cost_multiplier.p50"] <= 2.5
 
 
+@pytest.mark.xfail(
+    strict=True, reason="row 1: a text that is rewritten all the time settles no route in time"
+)
 def test_recorded_speech_pocketsphinx_route_is_settled_before_the_commit(
     report: dict[str, Any],
 ) -> None:
     assert _speech(report, "pocketsphinx", "speech-800")["route_settled_share"] >= 0.85
 
 
+@pytest.mark.xfail(
+    strict=True,
+    reason="row 1: what is prefilled is for another text than the final transcript, and most "
+    "prompts are shorter than a cache block of 32 tokens",
+)
 def test_recorded_speech_pocketsphinx_prompt_is_ready_at_the_commit(
     report: dict[str, Any],
 ) -> None:
