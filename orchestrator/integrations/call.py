@@ -27,6 +27,7 @@ CONNECT_TIMEOUT_S = 5.0
 SEND_TIMEOUT_S = 5.0
 REOPEN_AFTER_S = 2.0
 LONGEST_WAIT_S = 0.1
+FINAL_WAIT_S = 0.03
 KEEP_S = 0.5
 # What a voice framework sends. Both call transcripts equal that differ in writing alone.
 HEARD = {"kind": "transcript", "transcripts_equal": "formatted"}
@@ -72,6 +73,7 @@ class Call:
         self._session_id: str | None = None
         self._retry_at_s = 0.0
         self._text: str | None = None
+        self._final = False
         self._messages: list[Json] | None = None
         self._instructions: str | None = None
         self._takes_messages = True
@@ -85,9 +87,10 @@ class Call:
         """The session's id on the server, None while there is none."""
         return self._session_id
 
-    def hear(self, text: str) -> None:
+    def hear(self, text: str, *, final: bool = False) -> None:
         """Tell the transcript of the turn so far; returns at once, and only the newest is sent.
 
+        After a ``final`` one a question may follow at once, and is not to wait for its sending.
         What was asked already is no news. Other words end an answer that nobody reads.
         """
         if self._closed:
@@ -96,7 +99,7 @@ class Call:
             return
         if self._answer is not None and not self._answer.is_read:
             self._answer.cancel()
-        self._text = text
+        self._text, self._final = text, final
         self._wake()
 
     def tell(self, messages: Messages) -> None:
@@ -174,6 +177,8 @@ class Call:
         while True:
             await self._work.wait()
             self._work.clear()
+            if self._final:
+                await asyncio.sleep(FINAL_WAIT_S)
             try:
                 async with self._sending:
                     await self._send()

@@ -130,7 +130,8 @@ class LiveMindLLM(llm.LLM):
 
     def _on_transcribed(self, event: UserInputTranscribedEvent) -> None:
         if event.transcript.strip():
-            self.call.hear(self._transcript.heard(event.transcript, final=event.is_final))
+            heard = self._transcript.heard(event.transcript, final=event.is_final)
+            self.call.hear(heard, final=event.is_final)
 
     def _on_item_added(self, event: ConversationItemAddedEvent) -> None:
         item = event.item

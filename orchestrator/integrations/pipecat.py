@@ -211,7 +211,8 @@ class LiveMindPartials(FrameProcessor):
         if isinstance(frame, InterimTranscriptionFrame | TranscriptionFrame):
             if frame.text.strip():
                 final = isinstance(frame, TranscriptionFrame)
-                self._service.call.hear(self._transcript.heard(frame.text, final=final))
+                heard = self._transcript.heard(frame.text, final=final)
+                self._service.call.hear(heard, final=final)
         elif isinstance(frame, LLMContextUserTurnFrame):
             self._transcript.asked(frame.text)
         await self.push_frame(frame, direction)

@@ -50,6 +50,23 @@ async def test_call_partials_reach_the_session_newest_first() -> None:
         assert server.count("DELETE", "") == 1
 
 
+async def test_call_final_transcript_is_sent_only_where_no_question_follows_at_once() -> None:
+    async with served() as server:
+        call = Call(server.url)
+        call.hear("What is")
+        await until(lambda: server.count("PUT", "/input") == 1)
+        call.hear(str(USER["content"]), final=True)
+        await asyncio.sleep(0)  # a framework asks some steps of the loop later
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await read(call.ask([USER]))
+        await asyncio.sleep(0.1)
+        assert server.count("PUT", "/input") == 1
+        call.hear("And of Heron?", final=True)
+        await until(lambda: server.count("PUT", "/input") == 2)
+        await call.aclose()
+
+
 async def test_call_same_question_again_reads_the_same_answer() -> None:
     async with served() as server:
         call = Call(server.url)
