@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from itertools import cycle, islice
@@ -58,6 +59,11 @@ def barge_in_after_s(turn: int) -> float | None:
     return BARGE_IN_AFTER_S if turn % 3 == 1 else None
 
 
+def words(text: str) -> tuple[str, ...]:
+    """Return what was said, whatever its writing."""
+    return tuple(re.findall(r"\w+", text.casefold()))
+
+
 @dataclass
 class Record:
     """One call: what was said and heard, in order, and how long the first words took."""
@@ -76,12 +82,16 @@ class Record:
     def not_asked_so(
         self, instructions: str, asked: list[tuple[tuple[str, str], ...]]
     ) -> list[str]:
-        """Return the questions that the expert did not get behind exactly this history."""
-        seen = set(asked)
+        """Return the questions that the expert did not get behind exactly this history.
+
+        The question itself may have been written otherwise: a draft for the same words counts.
+        """
+        seen = {(messages[:-1], words(messages[-1][1])) for messages in asked}
         return [
             text
             for place, (role, text) in enumerate(self.history)
-            if role == "user" and (("system", instructions), *self.history[: place + 1]) not in seen
+            if role == "user"
+            and ((("system", instructions), *self.history[:place]), words(text)) not in seen
         ]
 
     @property
