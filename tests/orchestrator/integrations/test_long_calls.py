@@ -106,9 +106,9 @@ async def test_call_of_fifty_turns_with_interruptions_loses_no_turn_and_no_word(
             for call in (first, second):
                 for turn in range(begin, min(begin + 3, TURNS)):
                     await call.turn(spoken[turn], barge_in_after_s=barge_in_after_s(turn))
-    for name, record in (("with partials", first.record), ("without", second.record)):
-        record_property(f"ttft_ms.p50, {name}", record.p50_ms)
-        print(f"{name}: p50 {record.p50_ms:.0f} ms, {len(record.ttft_ms)} answers")
+    for name, arm in (("with partials", first.record), ("without", second.record)):
+        record_property(f"ttft_ms.p50, {name}", arm.p50_ms)
+        print(f"{name}: p50 {arm.p50_ms:.0f} ms, {len(arm.ttft_ms)} answers")
     record: Record = first.record
     assert record.silent == 0
     assert record.interrupted == TURNS // 3 + (TURNS % 3 == 2)
