@@ -1,4 +1,4 @@
-"""Where a documents block goes when a model has no role for it."""
+"""How a conversation is told to a chat template that does not take it as it is."""
 
 from __future__ import annotations
 
@@ -33,3 +33,20 @@ def fold_documents(messages: Sequence[Message]) -> list[Message]:
         else:
             folded.append(message)
     return folded
+
+
+def join_neighbours(messages: Sequence[Message]) -> list[Message]:
+    """Return the conversation with what one role says several times in a row as one message.
+
+    Some templates want user and assistant in turns. A question whose answer was cancelled before
+    its first word stands before the next question.
+    """
+    told: list[Message] = []
+    for message in messages:
+        if told and told[-1].role == message.role:
+            before = told[-1]
+            text = f"{before.content}\n\n{message.content}"
+            told[-1] = replace(before, content=text, images=before.images + message.images)
+        else:
+            told.append(message)
+    return told

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from ..base import Message, TokenPrompt
 from ..errors import PromptRejected, takes_no_images
-from ..folding import fold_documents
+from ..folding import fold_documents, join_neighbours
 
 _SENTINEL = "\ue000\ue001\ue000"
 _PROBE = "\ue002"
@@ -122,16 +122,23 @@ class Renderer:
         is_open = open_turn or folded[-1].role == "assistant"
         if is_open:
             folded[-1] = replace(folded[-1], content=folded[-1].content + _SENTINEL)
-        turns = [{"role": message.role, "content": self._content(message)} for message in folded]
+        text = self._templated(folded, is_open)
+        return text.partition(_SENTINEL)[0] if is_open else text
+
+    def _templated(self, messages: list[Message], is_open: bool) -> str:
+        turns = [{"role": message.role, "content": self._content(message)} for message in messages]
         try:
             text: str = self._tokenizer.apply_chat_template(
                 turns, tokenize=False, add_generation_prompt=not is_open
             )
         except Exception as error:  # a template is a program and raises what it likes
+            told = join_neighbours(messages)
+            if len(told) < len(messages):
+                return self._templated(told, is_open)
             cause = " ".join(str(error).split())[:200]
             message = f"the model's chat template refuses this conversation: {cause}"
             raise PromptRejected(self._expert_id, message, param="messages") from error
-        return text.partition(_SENTINEL)[0] if is_open else text
+        return text
 
     def _content(self, message: Message) -> str | list[dict[str, str]]:
         """Return a message's content as the template wants it, its images before its text."""

@@ -205,6 +205,28 @@ def test_render_template_with_a_documents_role_gets_the_block_as_it_is(
     assert tokenizer.decode(prompt.token_ids) == "CONTEXT: d\n<|user|>q"
 
 
+ALTERNATING = (
+    "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}"
+    "{{ '<|' + m['role'] + '|>' + m['content'] }}{% endfor %}"
+)
+
+
+def test_render_questions_in_a_row_are_one_for_a_template_that_wants_turns(
+    hf_tokenizer: Any,
+) -> None:
+    """The answer to the first one was cancelled before its first word."""
+    tokenizer = hf_tokenizer("gpt2_like", ALTERNATING)
+    made = Renderer(tokenizer, expert_id="e", max_model_len=2048)
+    said = [Message("user", "one"), Message("user", "two three")]
+    whole = made.render(said, open_turn=False)
+    assert tokenizer.decode(whole.token_ids) == "<|user|>one\n\ntwo three"
+    partial = made.render([said[0], Message("user", "two thr")], open_turn=True)
+    assert whole.token_ids[: partial.num_tokens] == partial.token_ids
+    with pytest.raises(PromptRejected, match="roles must alternate"):
+        made.render([Message("assistant", "hello"), *said], open_turn=False)
+
+
 DOCS, USER, ANSWER = (
     Message("documents", "d"),
     Message("user", "u"),
