@@ -31,7 +31,8 @@ def said(session: Any) -> list[str]:
 
 
 def last(session: Any) -> Item:
-    return list(session.items)[-1]
+    items: list[Item] = list(session.items)
+    return items[-1]
 
 
 def test_turn_tells_of_its_items_in_the_order_of_the_realtime_api(

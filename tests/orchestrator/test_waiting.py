@@ -15,7 +15,7 @@ from livemind.backends.fake import FakeExpert
 from livemind.orchestrator import events
 from livemind.orchestrator.errors import ErrorInfo, Overloaded
 from livemind.orchestrator.options import SessionOptions
-from livemind.orchestrator.waiting import MAX_WAITING_COMMITS
+from livemind.orchestrator.waiting import MAX_WAITING_COMMITS, Update, Waiting
 
 PINNED = SessionOptions(pinned="strong", speculation="off")
 
@@ -240,6 +240,14 @@ def test_history_given_while_a_turn_is_answered_takes_the_place_of_what_that_lea
             assert len(stage.done) == 2
 
     virtual_run(main())
+
+
+def test_updates_in_a_row_are_one_and_keep_the_conversation_that_was_given() -> None:
+    waiting, said = Waiting(), (Message("user", "one"),)
+    waiting.put(Update(PINNED, said))
+    waiting.put(Update(replace(PINNED, retrieval=True), None))
+    assert waiting.take() == Update(replace(PINNED, retrieval=True), said)
+    assert waiting.take() is None
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -17,7 +17,7 @@ from livemind.backends.spec import ExpertSpec
 from livemind.orchestrator.gate import SpeculationGate
 from livemind.orchestrator.routing.router import Router
 from livemind.orchestrator.turn.prefill import ExpertPrefill
-from livemind.orchestrator.turn.shared import Shared
+from livemind.orchestrator.turn.shared import Computed, Shared
 from livemind.orchestrator.turn.values import Prefill
 
 BLOCK = 4
@@ -60,7 +60,7 @@ class Reports(list[tuple[int, int, int]]):
     """(revision, ready, total) of every slice."""
 
     def __call__(
-        self, expert: str, revision: int, ready: int, total: int, result: PrefillResult
+        self, expert: str, revision: int, ready: int, total: int, computed: Computed
     ) -> None:
         assert expert == "e"
         self.append((revision, ready, total))
@@ -335,3 +335,25 @@ async def test_other_cache_salt_is_prefilled_from_the_beginning() -> None:
             prefill.aim(target(15), salt)
             await prefill.run(Reports())
     assert expert.lengths == [8, 16, 8, 16]
+
+
+def test_prefill_behind_an_answer_computes_what_that_did_not_leave_in_the_cache(
+    virtual_run: Any,
+) -> None:
+    async def main() -> None:
+        expert = Recorder()
+        async with open_prefill(expert) as prefill:
+            whole = target(19)
+            known = expert.render(whole.messages, open_turn=True).token_ids[:12]
+            prefill.prime(expert, None, known)
+            prefill.aim(whole, None)
+            reports = Reports()
+            await prefill.run(reports)
+            assert [ready for _, ready, _ in reports] == [20]
+            reports.clear()
+            prefill.prime(expert, None, (*known, 1, 2, 3, 4, 5, 6, 7, 8))
+            prefill.aim(target(19, 2), None)
+            await prefill.run(reports)
+            assert [ready for _, ready, _ in reports] == [20]
+
+    virtual_run(main())
