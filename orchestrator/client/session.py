@@ -43,6 +43,9 @@ class LiveOptions(TypedDict, total=False):
         cache_salt: sessions with different salts share no prefix cache.
         input: where the text comes from: ``kind``, ``transcripts_equal``; docs/live-input.md.
         consistency: whose documents the answer gets; docs/retrieval.md.
+        messages: the conversation so far, as in chat completions; docs/conversations.md.
+        interrupt: what stops a running answer: a ``commit``, or new ``input`` already.
+        segment: ``sentence`` = answers leave in sentences too.
     """
 
     model: str | None
@@ -56,6 +59,9 @@ class LiveOptions(TypedDict, total=False):
     cache_salt: str | None
     input: Mapping[str, str] | None
     consistency: Literal["final", "early"] | None
+    messages: Sequence[Mapping[str, object]] | None
+    interrupt: Literal["commit", "input"] | None
+    segment: Literal["sentence"] | None
 
 
 class RemoteSession:

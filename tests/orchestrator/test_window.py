@@ -28,7 +28,7 @@ class Counted(FakeExpert):
 def talk_of(turns: int, rules: ConversationRules | None = None) -> Conversation:
     """Return a conversation of ten tokens a turn."""
     said = [Message(role, f"{n} b c") for n in range(turns) for role in ("user", "assistant")]
-    return Conversation(rules or ConversationRules(), said)  # type: ignore[arg-type]
+    return Conversation(rules or ConversationRules(), said)
 
 
 def tokens(expert: FakeExpert, talk: Conversation) -> int:

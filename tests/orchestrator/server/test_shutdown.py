@@ -132,6 +132,8 @@ async def test_shutdown_ends_a_live_turn_with_its_done_event(serve: Any) -> None
         while (await ws.receive_json())["type"] != "response.output_text.delta":
             pass
         stop.set()
+        assert (item := await ws.receive_json())["type"] == "conversation.item.done"
+        assert item["item"]["status"] == "incomplete"
         assert (done := await ws.receive_json())["type"] == "response.done"
         assert done["status"] == "cancelled"
         assert (await ws.receive_json())["type"] == "error"
