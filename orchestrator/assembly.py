@@ -141,15 +141,18 @@ def _trained_model(encoder: str | None) -> RouteModel | None:
     return model if model.encoder == encoder else None
 
 
+def embeds(settings: Settings) -> bool:
+    """Return whether there is anything to be embedded: for routing or for retrieval."""
+    return len(settings.experts) > 1 or settings.rag.enabled
+
+
 def make_embed_worker(
     settings: Settings, embedder: Callable[[], Embedder] | None
 ) -> EmbedWorker | None:
-    """Return what embeds texts for routing and retrieval, None where nothing is to be embedded.
+    """Return what embeds texts for routing and retrieval.
 
     Without an encoder that can run here: None, and a warning. Blocks while the encoder is loaded.
     """
-    if len(settings.experts) == 1 and not settings.rag.enabled:
-        return None
     from ..rag.encoder.embedder import EmbedderUnavailable, MiniLMEmbedder
 
     try:

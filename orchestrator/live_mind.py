@@ -125,9 +125,10 @@ class LiveMind:
     async def _start(self) -> Shared:
         settings = self.settings
         self._stack.callback(release)
-        self.embed_worker = await asyncio.to_thread(
-            assembly.make_embed_worker, settings, self._embedder
-        )
+        if assembly.embeds(settings):
+            self.embed_worker = await asyncio.to_thread(
+                assembly.make_embed_worker, settings, self._embedder
+            )
         if self.embed_worker is not None:
             self._stack.push_async_callback(self.embed_worker.aclose)
         specs = [expert.to_spec() for expert in settings.experts]
