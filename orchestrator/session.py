@@ -162,11 +162,8 @@ class Session:
         if messages is not None:
             self._items.check(messages)
         self._options = options
-        update = Update(options, messages)
-        if self.answering:
-            self._waiting.put(update)
-        else:
-            self._change(update)
+        take = self._waiting.put if self.answering else self._change
+        take(Update(options, messages))
 
     def append(
         self, text: str, revision: int | None = None, *, turn_id: str | int | None = None
@@ -384,8 +381,8 @@ class Session:
             self._prepare(("messages",))
 
     def _context(self) -> Context:
-        said, options = self._items.messages(), self._in_force
-        return Context(options.instructions, said, options.documents)
+        options = self._in_force
+        return Context(options.instructions, self._items.messages(), options.documents)
 
     def _refuse_when_closed(self) -> None:
         if self._closed or not self._open:
