@@ -30,11 +30,7 @@ class Served:
     @property
     def refused(self) -> list[tuple[str, str, int]]:
         """The requests that were answered with an error; 499 = the client went away."""
-        return [
-            request
-            for request in self.requests
-            if request[2] >= 400 and request[2] not in (405, 499)
-        ]
+        return [request for request in self.requests if request[2] >= 400 and request[2] != 499]
 
     def count(self, method: str, end: str) -> int:
         """How many requests there were of a method to paths that end so."""
