@@ -141,5 +141,7 @@ async def phone(service: LLMService, *, speed: float, word_s: float) -> AsyncIte
     finally:
         await worker.queue_frame(EndFrame())
         await running
+        if (client := getattr(service, "_client", None)) is not None:
+            await client.close()  # the framework leaves its connections open
         call.record.heard = [text for text in voice.played if text]
         call.record.history = [(m["role"], m["content"]) for m in context.messages]
