@@ -19,7 +19,7 @@ from ...orchestrator.turn.values import Policy, Retrieve, SetTimer, Step, TurnSt
 from ...rag.base import Passage, RetrievalResult
 from .early import WORDS_PER_S, Results, prefix
 
-POLICY = Policy(mode="prefill", pinned="expert", retrieval=True)
+POLICY = Policy(mode="prefill", pinned="expert", retrieval=True, input_kind="typed")
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ Consistency = Literal["final", "early"]
 
 MIN_CHARACTERS = 40
 MIN_JACCARD = 0.6
-MAX_REFREEZES = 2
+MAX_FREEZES = 3
 REFREEZE_BUDGET_MS = 1000.0
 CHARACTERS_PER_TOKEN = 4
 
@@ -91,23 +91,31 @@ def observe(
     state = replace(state, last=result.passages, degraded=None)
     if moment == "committed":
         return state
+    if moment == "paused":
+        return settle(state)
     if state.frozen is None:
-        tells = len(text) >= MIN_CHARACTERS and state.freezes <= MAX_REFREEZES
-        return settle(state) if moment == "paused" or tells else state
+        return settle(state, MAX_FREEZES) if len(text) >= MIN_CHARACTERS else state
     if not result.passages or _ids(state.frozen) == _ids(result.passages):
         return state
     agreed = before.degraded is None and _ids(before.last) == _ids(result.passages)
     other = not _alike(state.frozen, result.passages)
-    if moment != "paused" and state.freezes > MAX_REFREEZES:
+    if state.freezes >= MAX_FREEZES:
         return replace(state, frozen=None) if other else state
-    if moment == "paused" or agreed or other:
+    if agreed or other:
         return _anew(state, state.frozen, ms_per_token)
     return state
 
 
-def settle(state: DocumentState) -> DocumentState:
-    """Freeze the newest result, unless others are; nothing never is."""
-    if state.frozen is not None or not state.last or state.degraded is not None:
+def settle(state: DocumentState, most_freezes: int | None = None) -> DocumentState:
+    """Prepare with the newest result from here on, if it is complete; nothing never is prepared.
+
+    ``most_freezes``: unless that was done so often; None = however often.
+    """
+    if not state.last or state.degraded is not None:
+        return state
+    if state.frozen is not None and _ids(state.frozen) == _ids(state.last):
+        return state
+    if most_freezes is not None and state.freezes >= most_freezes:
         return state
     return replace(state, frozen=in_order(state.last), freezes=state.freezes + 1)
 

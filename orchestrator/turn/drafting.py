@@ -17,9 +17,10 @@ from .values import Policy, TurnState
 MIN_DRAFT_TOKENS = 128
 RENEWING_WORDS = 8
 KEPT_FOR_SENTENCE_END = 0.25
-INTERVALS = 1.25
-LONGEST_PAUSE_S = 0.6
-SHORTEST_PAUSE_S = 0.1
+INTERVALS = 1.1
+LONGEST_PAUSE_S = 0.55
+SHORTEST_PAUSE_S = 0.2
+TELLING_WORDS = 4
 MOST_LOST = 5
 
 
@@ -28,15 +29,26 @@ def due_s(state: TurnState) -> float:
     return state.last_input_s + _pause_s(state)
 
 
+def stands_s(state: TurnState) -> float:
+    """Return when a recogniser's text will have stood for long enough to prepare its documents."""
+    return state.last_input_s + state.policy.sentence_pause_s
+
+
+def stands(state: TurnState, now_s: float) -> bool:
+    """Whether it has by now, and has words enough to tell what it is about."""
+    spoken = state.input_kind == "transcript"
+    return spoken and now_s >= stands_s(state) and len(state.text.split()) >= TELLING_WORDS
+
+
 def _pause_s(state: TurnState) -> float:
     policy = state.policy
     if state.input_kind != "transcript":
         ends = partials.ends_sentence(state.text)
         return policy.sentence_pause_s if ends else policy.pause_s
-    typical_s = state.habits.typical_interval_s
-    if typical_s is None:
+    usual_s = state.habits.usual_interval_s
+    if usual_s is None:
         return policy.pause_s
-    return max(SHORTEST_PAUSE_S, min(INTERVALS * typical_s, LONGEST_PAUSE_S))
+    return max(SHORTEST_PAUSE_S, min(INTERVALS * usual_s, LONGEST_PAUSE_S))
 
 
 def affordable(state: TurnState) -> bool:

@@ -107,7 +107,8 @@ class Engine:
     async def _route(self, action: Route) -> None:
         pending: Route | None = action
         while pending is not None:
-            action, self._route_next = pending, None
+            # a newer text may have come before this task's first step
+            action, self._route_next = self._route_next or pending, None
             estimate = await self._estimate(action)
             pending = self._route_next
             self._listener.routed(action.text, estimate)

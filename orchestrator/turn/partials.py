@@ -49,10 +49,10 @@ class InputHabits(Struct, frozen=True):
         return "transcript" if self.votes > 0 else "typed"
 
     @property
-    def typical_interval_s(self) -> float | None:
-        """The median time between two changes, None before the first."""
+    def usual_interval_s(self) -> float | None:
+        """The time within which four of five changes follow another, None before the first."""
         known = sorted(self.intervals_s)
-        return known[len(known) // 2] if known else None
+        return known[int(SETTLED_SHARE * (len(known) - 1))] if known else None
 
     @property
     def unsettled_words(self) -> int:

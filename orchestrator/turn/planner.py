@@ -34,6 +34,9 @@ from .values import (
     Wake,
 )
 
+SPOKEN_STREAK = 3
+
+
 # ---- what happened ------------------------------------------------------------------------------
 
 
@@ -86,8 +89,7 @@ def on_timer(state: TurnState, now_s: float) -> Step:
     actions: list[Action] = []
     if state.phase != "typing" or state.policy.mode == "off" or not state.text.strip():
         return state, actions
-    if _paused(state, now_s) and not lookahead.needs_documents(state):
-        state = replace(state, docs=documents.settle(state.docs))
+    state = _settle_documents(state, actions, now_s)
     if now_s - state.last_input_s >= state.policy.settle_s:
         state = lookahead.look_ahead(state, actions, lookahead.key(state.text))
     else:
@@ -108,8 +110,11 @@ def on_route(state: TurnState, text: str, estimate: RouteEstimate, now_s: float)
     if before is not None and before.estimate.expert == estimate.expert:
         streak = before.streak + (before.text != text)
     stable = estimate.stable
+    confident = estimate.confidence >= policy.stable_confidence
     if estimate.final is None:  # no trained model: agreement and confidence have to do
-        stable = streak >= policy.stable_updates and estimate.confidence >= policy.stable_confidence
+        stable = streak >= policy.stable_updates and confident
+    elif state.input_kind == "transcript":  # what is misheard is nothing the model was trained on
+        stable = stable or (streak >= SPOKEN_STREAK and confident)
     state = replace(state, route=RouteState(estimate, text, streak, stable))
     event = RouteUpdated(
         state.revision,
@@ -142,6 +147,7 @@ def on_retrieval(
     actions: list[Action] = [Emit(documents.event(docs, result))]
     if state.phase == "resolving":
         return _try_answer(state, actions)
+    state = _settle_documents(state, [], now_s)
     lookahead.prefill(state, actions)
     return _maybe_draft(state, actions, now_s), actions
 
@@ -287,6 +293,27 @@ def _maybe_draft(state: TurnState, actions: list[Action], now_s: float) -> TurnS
     return replace(state, draft=draft, draft_started=False, drafts_made=number)
 
 
+def _settle_documents(state: TurnState, actions: list[Action], now_s: float) -> TurnState:
+    """Prepare the prompt with the text's own documents once it has stood.
+
+    A recogniser's next partial may come before a draft is due: a few times in a turn its documents
+    are prepared earlier than that.
+    """
+    if not state.policy.retrieval or lookahead.needs_documents(state):
+        return state
+    if _paused(state, now_s):
+        docs = documents.settle(state.docs)
+    elif drafting.stands(state, now_s):
+        docs = documents.settle(state.docs, documents.MAX_FREEZES)
+    else:
+        return state
+    if docs is state.docs:
+        return state
+    state = replace(state, docs=docs)
+    lookahead.prefill(state, actions)
+    return state
+
+
 def _paused(state: TurnState, now_s: float) -> bool:
     return now_s >= drafting.due_s(state)
 
@@ -306,6 +333,8 @@ def _arm(state: TurnState, actions: list[Action], now_s: float) -> Step:
     drafts = state.draft is None or state.input_kind == "transcript"
     if (policy.mode == "draft" and drafts) or (policy.retrieval and state.docs.frozen is None):
         due.append(drafting.due_s(state))
+    if policy.retrieval and state.input_kind == "transcript":
+        due.append(drafting.stands_s(state))
     later = [at for at in due if at > now_s]
     return _set_timer(state, actions, min(later) if later else None)
 

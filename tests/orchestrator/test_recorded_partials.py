@@ -92,11 +92,6 @@ def test_recorded_partials_every_turn_is_answered(play: Play, name: str) -> None
     assert [done.error for done in ends] == [None] * len(ends)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="row 6: a commit right behind a partial loses the route of its text: the route that has "
-    "not begun takes its place, and its estimate is for another text",
-)
 @recordings
 def test_recorded_partials_commit_right_behind_the_last_one_is_answered(
     play: Play, name: str

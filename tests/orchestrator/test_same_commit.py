@@ -113,7 +113,8 @@ async def turn(
         async with stage.session(options, consistency=consistency, fast=None) as session:
             for text in partials_of(chance, final):
                 session.replace(text)
-                await asyncio.sleep(chance.choice((0.0, 0.01, 0.1, 0.3, 0.8)))
+                if (wait_s := chance.choice((None, 0.0, 0.01, 0.1, 0.3, 0.8))) is not None:
+                    await asyncio.sleep(wait_s)
             loop = asyncio.get_running_loop()
             begun_s = loop.time()
             done = live.done_of(await live.answer(session, final))

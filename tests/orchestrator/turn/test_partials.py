@@ -79,12 +79,12 @@ def test_words_that_usually_change_are_not_settled() -> None:
     assert settled_words("one", "transcript", shaky) == ""
 
 
-def test_typical_interval_leaves_pauses_out() -> None:
+def test_usual_interval_leaves_pauses_out() -> None:
     habits = InputHabits()
-    for n, interval_s in enumerate([0.3, 9.0, 0.5, 0.4]):
+    for n, interval_s in enumerate([0.3, 9.0, 0.5, 0.4, 0.3, 1.9, 0.3]):
         habits = habits.after("a" * (n + 1), "b" * (n + 1), interval_s)
-    assert habits.typical_interval_s == 0.4
-    assert InputHabits().typical_interval_s is None
+    assert habits.usual_interval_s == 0.5
+    assert InputHabits().usual_interval_s is None
 
 
 @given(st.text(), st.text())

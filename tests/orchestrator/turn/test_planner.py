@@ -185,13 +185,50 @@ def test_debounced_typing_is_looked_at_word_by_word() -> None:
 def test_transcript_is_drafted_once_it_has_stood_for_longer_than_changes_take() -> None:
     state = said("")
     for number in range(4):  # the recogniser's marks end no sentence
-        state, _ = planner.on_text(
-            state, " ".join(PARTIALS[number:][:1]) + ".", number, number * 0.4
-        )
+        state, _ = planner.on_text(state, f"{PARTIALS[number]}.", number, number * 0.4)
     state = routed(state)
-    _, early = planner.on_timer(state, 1.2 + 0.45)
-    _, late = planner.on_timer(state, 1.2 + 0.51)
+    _, early = planner.on_timer(state, 1.2 + 0.43)
+    _, late = planner.on_timer(state, 1.2 + 0.45)
     assert (len(of(early, StartDraft)), len(of(late, StartDraft))) == (0, 1)
+
+
+@pytest.mark.parametrize(("words", "frozen"), [(3, False), (4, True)])
+def test_transcript_that_stands_shortly_has_its_documents_prepared(
+    words: int, frozen: bool
+) -> None:
+    text = " ".join(PARTIALS[-1].split()[:words])
+    state = routed(said(text, 1.0, policy={"retrieval": True}))
+    found = RetrievalResult(1, (passage("a"),))
+    state, actions = planner.on_retrieval(state, text, found, None, 1.02)
+    assert state.docs.frozen is None
+    state, actions = planner.on_timer(state, 1.0 + POLICY.sentence_pause_s)
+    assert (state.docs.frozen is not None) is frozen
+    prepared = [p.messages[0].role == "documents" for p in of(actions, Prefill)]
+    assert any(prepared) is frozen
+    assert of(actions, StartDraft) == []
+
+
+def test_pause_prepares_the_newest_documents_although_others_are_frozen() -> None:
+    docs = DocumentState(
+        seen_text="what is it", last=(passage("b"),), frozen=(passage("a"),), freezes=1
+    )
+    state = routed(
+        turn("what is it", 1.0, policy={"retrieval": True, "mode": "prefill"}, docs=docs)
+    )
+    state, actions = planner.on_timer(state, 2.0)
+    assert state.docs.frozen == (passage("b"),)
+    assert "text of b" in of(actions, Prefill)[-1].messages[0].content
+
+
+def test_transcript_route_settles_when_confident_estimates_agree() -> None:
+    state = said("", policy={"stable_confidence": 0.5})
+    stable = []
+    for number, text in enumerate(PARTIALS[:3]):
+        state, _ = planner.on_text(state, text, number, 0.2 * number)
+        estimate = RouteEstimate("strong", "d", 0.6, final=0.4)
+        state, actions = planner.on_route(state, text, estimate, 0.2 * number)
+        stable.append(of(actions, Emit)[0].event.stable)
+    assert stable == [False, False, True]
 
 
 def test_transcript_written_otherwise_is_still_the_same_text() -> None:
