@@ -125,25 +125,22 @@ class Conversation:
             NotFound: no item has the id ``after``.
             InvalidRequest: the id is taken, or a bound of the conversation is reached.
         """
-        if any(other.id == item.id for other in self._items):
-            message = "item.id: an item with this id is in the conversation"
-            raise InvalidRequest(message, param="item.id", code="item_id_taken")
+        self.check_new(item)
         place = len(self._items)
         if after == "root":
             place = 0
         elif after is not None:
             place = self._place(after, "previous_item_id") + 1
-        self._check_bounds([*map(_said, self._items), _said(item)], "item")
         self._items.insert(place, item)
         return item
 
-    def ask(self, text: str, images: tuple[Image, ...] = ()) -> Item:
+    def ask(self, text: str, images: tuple[Image, ...] = (), item_id: str | None = None) -> Item:
         """Append what a turn asks, whatever its length: ``make_room`` was asked before.
 
         The turn's prompt has it at its end; as part of the conversation the model sees it once
         ``asked_with`` has been called.
         """
-        item = Item(new_item_id(), "user", text, images, in_context=False)
+        item = Item(item_id or new_item_id(), "user", text, images, in_context=False)
         self._items.append(item)
         return item
 
@@ -172,9 +169,7 @@ class Conversation:
             InvalidRequest: it is not the assistant's, or has fewer characters.
         """
         item = self.get(item_id)
-        if item.role != "assistant":
-            message = f"item_id: an item of the {item.role}; only the assistant's can be truncated"
-            raise InvalidRequest(message, param="item_id", code="not_truncatable")
+        check_truncatable(item)
         text = item.text if so_far is None else so_far
         if not 0 <= characters <= len(text):
             message = f"characters: got {characters}, the item has {len(text)}"
@@ -220,6 +215,12 @@ class Conversation:
         return True
 
     # ---- bounds
+
+    def check_new(self, item: Item) -> None:
+        """Refuse an item that ``add`` would refuse, wherever it is to stand."""
+        if any(other.id == item.id for other in self._items):
+            raise id_taken()
+        self._check_bounds([*map(_said, self._items), _said(item)], "item")
 
     def check(self, messages: Sequence[Message]) -> None:
         """Refuse what ``replace`` would refuse, with the same error."""
@@ -327,6 +328,19 @@ class Conversation:
 def new_item_id() -> str:
     """Return an id in the form of the OpenAI API."""
     return f"item_{token_hex(12)}"
+
+
+def id_taken() -> InvalidRequest:
+    """Return the error of a second item of one id."""
+    message = "item.id: an item with this id is in the conversation"
+    return InvalidRequest(message, param="item.id", code="item_id_taken")
+
+
+def check_truncatable(item: Item) -> None:
+    """Refuse to cut what is no answer."""
+    if item.role != "assistant":
+        message = f"item_id: an item of the {item.role}; only the assistant's can be truncated"
+        raise InvalidRequest(message, param="item_id", code="not_truncatable")
 
 
 def _rendered(items: Iterable[Item]) -> tuple[Message, ...]:

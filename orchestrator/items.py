@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from msgspec import structs
 
 from ..backends.base import Expert, GenerationParams, Image, Message
-from .conversation import Conversation, ConversationRules, Item
+from .conversation import Conversation, ConversationRules, Item, check_truncatable, id_taken
 from .errors import InvalidRequest, PayloadTooLarge
 from .events import ResponseDone
 from .heard import SpokenWord, heard_characters
@@ -43,6 +43,8 @@ class SessionItems:
         self._max_text_chars = max_text_chars
         self._on_change = on_change
         self._stop_answer = stop_answer
+        self._proposed: Item | None = None
+        self._claimed: dict[str, Item] = {}  # of commits that wait for the turn before them
         self._question_id = ""
         self._answer_id: str | None = None
         self._heard: int | None = None
@@ -50,10 +52,10 @@ class SessionItems:
 
     def __iter__(self) -> Iterator[Item]:
         """Iterate over all items as they stand, those that left the model's sight included."""
-        return iter([self._current(item) for item in self._talk.items])
+        return iter([*map(self._current, self._talk.items), *self._outside()])
 
     def __len__(self) -> int:
-        return len(self._talk.items)
+        return len(self._talk.items) + len(self._outside())
 
     # ---- what a client does
 
@@ -69,14 +71,64 @@ class SessionItems:
             InvalidRequest: the id is taken, or a bound of the conversation is reached.
             PayloadTooLarge: the text is longer than that of a turn may be.
         """
-        self._outbox.refuse_unread()
-        if len(item.text) > self._max_text_chars:
-            message = f"item: {len(item.text)} characters, the limit is {self._max_text_chars}"
-            raise PayloadTooLarge(message, param="item.content", code="text_too_long")
+        self._check_created(item)
+        outside = {other.id for other in self._outside()}
+        if after is not None and after != "root" and after not in outside:
+            self._talk.get(after, "previous_item_id")
+        self.settle()
         self._talk.add(item, after)
-        self._tell_added(item, done=True)
+        self._tell_added(item, self._talk.previous_of(item.id), done=True)
         self._changed()
         return item
+
+    def propose(self, item: Item) -> Item:
+        """Put a user's item at the end that is to be answered: its text is the next commit's.
+
+        What is being prepared for that text stays prepared: the model sees the item once
+        ``Session.request_commit`` was given its id, or once it is settled. One that was proposed
+        before is settled.
+
+        Raises:
+            as ``create``.
+        """
+        self._check_created(item)
+        self.settle()
+        standing = [*self._talk.items, *self._outside()]
+        self._proposed = item
+        self._tell_added(item, standing[-1].id if standing else None, done=True)
+        return item
+
+    def settle(self, *, keep: str | None = None) -> bool:
+        """Let a proposed item be part of the conversation, unanswered, but for the one to ``keep``.
+
+        Returns whether there was one.
+
+        Raises:
+            InvalidRequest: the conversation has become too long for it.
+        """
+        if self._proposed is None or self._proposed.id == keep:
+            return False
+        self._talk.add(self._proposed)
+        self._proposed = None
+        self._changed()
+        return True
+
+    def reopen(self) -> Item | None:
+        """Return the proposed item; without one, propose the last item if it is the user's.
+
+        Not while a turn is answered: the last item may be what it asks.
+        """
+        last = self._talk.items[-1] if self._talk.items else None
+        if self._proposed is None and last is not None and last.role == "user":
+            self._talk.delete(last.id)
+            self._proposed = structs.replace(last, before="", behind="", in_context=True)
+            self._changed()
+        return self._proposed
+
+    @property
+    def proposed(self) -> Item | None:
+        """The item that was proposed and is not committed."""
+        return self._proposed
 
     def truncate(
         self,
@@ -103,6 +155,7 @@ class SessionItems:
         """
         self._outbox.refuse_unread()
         item = self.retrieve(item_id)
+        check_truncatable(item)
         if characters is None:
             if audio_end_ms is None:
                 message = "characters or audio_end_ms: missing"
@@ -129,6 +182,9 @@ class SessionItems:
             NotFound: no such item.
         """
         self._outbox.refuse_unread()
+        if self._forget_outside(item_id):
+            self._outbox.put(ItemDeleted(item_id))
+            return
         self._talk.delete(item_id)
         self._outbox.put(ItemDeleted(item_id))
         if item_id == self._answer_id:
@@ -141,6 +197,9 @@ class SessionItems:
         Raises:
             NotFound: no such item.
         """
+        for item in self._outside():
+            if item.id == item_id:
+                return item
         return self._current(self._talk.get(item_id))
 
     # ---- what its session does
@@ -171,11 +230,19 @@ class SessionItems:
             self._outbox.put(ItemDeleted(item_id))
         return bool(gone)
 
-    def ask(self, text: str, images: tuple[Image, ...]) -> None:
-        """A turn begins with this text."""
-        item = self._talk.ask(text, images)
+    def claim(self, item_id: str | None) -> None:
+        """Keep the proposed item of this id for a commit, until its turn begins."""
+        if self._proposed is not None and self._proposed.id == item_id:
+            self._claimed[self._proposed.id], self._proposed = self._proposed, None
+
+    def ask(self, text: str, images: tuple[Image, ...], item_id: str | None = None) -> None:
+        """A turn begins with this text; ``item_id``: of the item that was claimed for it."""
+        item = self._talk.ask(text, images, item_id)
         self._question_id = item.id
-        self._tell_added(item, done=True)
+        if item_id is None:
+            self._tell_added(item, self._talk.previous_of(item.id), done=True)
+        elif self._claimed.pop(item_id, None) is None:  # deleted while its turn waited
+            self._talk.delete(item_id)
 
     def answer(self, so_far: Callable[[], str]) -> str:
         """Its answer begins; ``so_far`` tells what was shown of it. Returns the item's id."""
@@ -186,7 +253,8 @@ class SessionItems:
     def tell_answer(self) -> None:
         """Tell of the answer's item, once its response was told of."""
         if self._answer_id is not None:
-            self._tell_added(self._talk.get(self._answer_id), done=False)
+            answer = self._talk.get(self._answer_id)
+            self._tell_added(answer, self._talk.previous_of(answer.id), done=False)
 
     def fit(
         self,
@@ -246,8 +314,26 @@ class SessionItems:
         self._window.known = None
         self._on_change()
 
-    def _tell_added(self, item: Item, *, done: bool) -> None:
-        previous = self._talk.previous_of(item.id)
+    def _outside(self) -> list[Item]:
+        proposed = [] if self._proposed is None else [self._proposed]
+        return [*self._claimed.values(), *proposed]
+
+    def _forget_outside(self, item_id: str) -> bool:
+        if self._proposed is not None and self._proposed.id == item_id:
+            self._proposed = None
+            return True
+        return self._claimed.pop(item_id, None) is not None
+
+    def _check_created(self, item: Item) -> None:
+        self._outbox.refuse_unread()
+        if len(item.text) > self._max_text_chars:
+            message = f"item: {len(item.text)} characters, the limit is {self._max_text_chars}"
+            raise PayloadTooLarge(message, param="item.content", code="text_too_long")
+        if any(other.id == item.id for other in self._outside()):
+            raise id_taken()
+        self._talk.check_new(item)
+
+    def _tell_added(self, item: Item, previous: str | None, *, done: bool) -> None:
         self._outbox.put(ItemAdded(item.view(), previous))
         if done:
             self._outbox.put(ItemDone(item.view(), previous))

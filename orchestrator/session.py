@@ -192,6 +192,7 @@ class Session:
         *,
         params: GenerationParams | None = None,
         images: Sequence[Image] = (),
+        item_id: str | None = None,
     ) -> str:
         """Declare the input final; the answer arrives as events. Returns the response id.
 
@@ -203,6 +204,7 @@ class Session:
             params: sampling of this turn, None = the session's. The next turn is expected to have
                 the same.
             images: stand before the text; only an expert that takes images may answer.
+            item_id: of the proposed item (``items.propose``) whose text this is, None = a new one.
 
         Raises:
             InvalidRequest: the text is empty.
@@ -218,11 +220,13 @@ class Session:
         answering = self.answering
         self._outbox.refuse_unread()
         self._waiting.refuse_too_many()
+        self._items.settle(keep=item_id)
         made_room = self._items.make_room(len(final))
         if not answering:
             self._release = self._admit()
         self._revision = revision
-        commit = Commit(self.turn_id, final, revision, params, tuple(images))
+        commit = Commit(self.turn_id, final, revision, params, tuple(images), item_id)
+        self._items.claim(item_id)
         self._turns.committed(commit.response_id, final, self._loop.now())
         if answering:
             self._next_id = _new_response_id()
@@ -311,7 +315,7 @@ class Session:
 
     def _begin(self, commit: Commit) -> None:
         """Answer what was committed, or end it where something newer was."""
-        self._items.ask(commit.text.rstrip(), commit.images)
+        self._items.ask(commit.text.rstrip(), commit.images, commit.item_id)
         if self._closed or commit.called_off or self._waiting.has_commit:
             self._loop.end_unanswered(commit.text, commit.revision, commit.error)
             return

@@ -19,6 +19,7 @@ class Commit:
     Attributes:
         text: final.
         params: of this turn, None = the session's.
+        item_id: of the proposed item that asks, None = the text is an item of its own.
         called_off: it was cancelled before it began, for this ``error`` if there is one.
     """
 
@@ -27,6 +28,7 @@ class Commit:
     revision: int
     params: GenerationParams | None
     images: tuple[Image, ...]
+    item_id: str | None = None
     called_off: bool = False
     error: ErrorInfo | None = None
 

@@ -81,10 +81,13 @@ class LiveSession:
         revision: int | None,
         params: GenerationParams | None = None,
         images: Sequence[Image] = (),
+        item_id: str | None = None,
     ) -> str:
         """Commit the turn and return its response id; it stays open until its ResponseDone."""
         self.touch()
-        response_id = self.session.request_commit(text, revision, params=params, images=images)
+        response_id = self.session.request_commit(
+            text, revision, params=params, images=images, item_id=item_id
+        )
         self._open_turns[response_id] = asyncio.Event()
         self.idle.clear()
         return response_id
