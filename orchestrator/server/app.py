@@ -19,6 +19,7 @@ from .live.registry import SessionRegistry
 from .metrics import Metrics
 from .middleware import entrance, in_flight
 from .openai import routes
+from .realtime import socket as realtime
 from .state import STATE, InFlight, ServerState
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def create_app(mind: LiveMind) -> web.Application:
             web.get("/v1/models", routes.models),
             web.get("/v1/models/{model:.+}", routes.model),
             web.get("/v1/live", live.live),
+            web.get("/v1/realtime", realtime.realtime),
             web.post("/v1/live/sessions", live_http.create_session),
             web.get("/v1/live/sessions/{id}", live_http.get_session),
             web.patch("/v1/live/sessions/{id}", live_http.patch_session),

@@ -8,7 +8,6 @@ from aiohttp import web
 
 from ...errors import ErrorInfo, InvalidRequest
 from ...events import Event, to_wire
-from ...item_events import ItemRetrieved
 from ..validation import parse
 from .answers import OwnFrame, SessionCreated, SessionUpdated, error_frame
 from .connection import Connection, serve
@@ -21,12 +20,10 @@ from .frames import (
     Commit,
     Frame,
     ItemCreate,
-    ItemDelete,
-    ItemRetrieve,
-    ItemTruncate,
     Replace,
     SessionUpdate,
 )
+from .items import changed_item
 from .options import reconfigured, settings_of
 
 
@@ -74,16 +71,6 @@ class LiveConnection(Connection[Frame, OwnFrame]):
                 self._live.cancel(frame.response_id)
             case ItemCreate():
                 session.items.create(frame.item.item, frame.previous_item_id)
-            case ItemTruncate():
-                session.items.truncate(
-                    frame.item_id,
-                    frame.characters,
-                    audio_end_ms=frame.audio_end_ms,
-                    words=frame.spoken_words,
-                    duration_ms=frame.duration_ms,
-                )
-            case ItemDelete():
-                session.items.delete(frame.item_id)
-            case ItemRetrieve():
-                item = session.items.retrieve(frame.item_id)
-                self._queue.put_or_close(ItemRetrieved(item.view()))
+            case _:
+                if (shown := changed_item(session.items, frame)) is not None:
+                    self._queue.put_or_close(shown)
