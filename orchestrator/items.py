@@ -72,6 +72,7 @@ class SessionItems:
             PayloadTooLarge: the text is longer than that of a turn may be.
         """
         self._check_created(item)
+        self._talk.check_new(item)
         outside = {other.id for other in self._outside()}
         if after is not None and after != "root" and after not in outside:
             self._talk.get(after, "previous_item_id")
@@ -86,13 +87,17 @@ class SessionItems:
 
         What is being prepared for that text stays prepared: the model sees the item once
         ``Session.request_commit`` was given its id, or once it is settled. One that was proposed
-        before is settled.
+        before is settled. As for a commit, the oldest turns go where there is no room.
 
         Raises:
-            as ``create``.
+            InvalidRequest: the id is taken.
+            PayloadTooLarge: the text is longer than that of a turn may be.
+            Overloaded: the conversation is full and nothing may leave it.
         """
         self._check_created(item)
         self.settle()
+        if self.make_room(len(item.text)):
+            self._changed()
         standing = [*self._talk.items, *self._outside()]
         self._proposed = item
         self._tell_added(item, standing[-1].id if standing else None, done=True)
@@ -329,9 +334,8 @@ class SessionItems:
         if len(item.text) > self._max_text_chars:
             message = f"item: {len(item.text)} characters, the limit is {self._max_text_chars}"
             raise PayloadTooLarge(message, param="item.content", code="text_too_long")
-        if any(other.id == item.id for other in self._outside()):
+        if any(other.id == item.id for other in (*self._talk.items, *self._outside())):
             raise id_taken()
-        self._talk.check_new(item)
 
     def _tell_added(self, item: Item, previous: str | None, *, done: bool) -> None:
         self._outbox.put(ItemAdded(item.view(), previous))

@@ -112,6 +112,12 @@ def test_openai_session_adopts_what_was_prepared(urls: tuple[str, str]) -> None:
     assert run("openai_session.py", urls[1]).strip() == ANSWER
 
 
+def test_openai_realtime_asks_twice_on_one_connection(urls: tuple[str, str]) -> None:
+    pytest.importorskip("openai")
+    said = run("openai_realtime.py", urls[1]).splitlines()
+    assert [line.strip() for line in said] == [ANSWER, "completed: 4 tokens"] * 2
+
+
 def test_bench_foreign_measures_a_server_that_is_not_ours(urls: tuple[str, str]) -> None:
     said = run("bench_foreign.py", urls[0], "fake").splitlines()[-1]
     assert said.startswith("fake, arm V: p50 ")

@@ -1,4 +1,4 @@
-"""The unmodified ``openai`` client on ``/v1/realtime``; what it gets is held against its own types."""
+"""The unmodified ``openai`` client on ``/v1/realtime``; its own types check what it gets."""
 
 from __future__ import annotations
 

@@ -466,7 +466,7 @@ async def test_failed_response_says_why(serve: Any, dial: Any) -> None:
         await call.say("one two three")
         done = await call.answer()
         assert (done.status, done.status_details.type) == ("failed", "failed")
-        assert done.status_details.error.code == "expert_failed"
+        assert done.status_details.error.code == "expert_unavailable"
         assert done.output[0].status == "incomplete"
         assert call.kinds()[-5:] == CLOSING
 
