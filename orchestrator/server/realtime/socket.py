@@ -209,7 +209,7 @@ class RealtimeConnection(Connection[Frame, events.Frame]):
             item = None if session.answering else session.items.reopen()
             if item is None:
                 raise _nothing_to_answer(answering=session.answering)
-        before = session.options
+        before, later = session.options, "" if item is None or self._is_proposed else text
         if wish.instructions is not None:
             self._live.configure(replace(before, instructions=wish.instructions or None))
         try:
@@ -217,6 +217,8 @@ class RealtimeConnection(Connection[Frame, events.Frame]):
         finally:
             if session.options is not before:
                 self._live.configure(before)
+        if later.strip() and before.interrupted_by == "commit":  # typed behind the item
+            session.replace(later)
 
     def _ask(self, item: Item | None, text: str, wish: ResponseWish) -> None:
         params = self._live.session.options.params

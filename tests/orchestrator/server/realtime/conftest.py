@@ -67,22 +67,23 @@ class Call:
 
 @asynccontextmanager
 async def calling(
-    doors: Any, model: str | None = "auto", extensions: bool = False, **session: Any
+    doors: Any, model: str = "auto", extensions: bool = False, **session: Any
 ) -> AsyncIterator[Call]:
     """Connect; ``session``: fields of a first ``session.update``."""
     url = f"{doors.url.replace('http', 'ws', 1)}/v1"
-    async with openai.AsyncOpenAI(
-        base_url=f"{doors.url}/v1", websocket_base_url=url, api_key="none"
-    ) as client:
-        given = {} if model is None else {"model": model}
-        async with client.realtime.connect(**given) as connection:
-            call = Call(connection, extensions=extensions)
-            assert isinstance(await call.next(), SessionCreatedEvent)
-            if session:
-                fields = {"type": "realtime", "output_modalities": ["text"], **session}
-                await connection.session.update(session=fields)  # type: ignore[arg-type]
-                await call.until("session.updated")
-            yield call
+    async with (
+        openai.AsyncOpenAI(
+            base_url=f"{doors.url}/v1", websocket_base_url=url, api_key="none"
+        ) as client,
+        client.realtime.connect(model=model) as connection,
+    ):
+        call = Call(connection, extensions=extensions)
+        assert isinstance(await call.next(), SessionCreatedEvent)
+        if session:
+            fields = {"type": "realtime", "output_modalities": ["text"], **session}
+            await connection.session.update(session=fields)  # type: ignore[arg-type]
+            await call.until("session.updated")
+        yield call
 
 
 @pytest.fixture

@@ -210,6 +210,10 @@ async def test_text_typed_behind_an_item_is_not_part_of_it(serve: Any, dial: Any
         await call.client.send_raw(json.dumps({"type": "input_text.commit"}))
         done = (await call.until("response.done")).response
         assert done.output[0].content[0].text == "TYPED"
+        await call.say("another")
+        await call.client.send_raw(json.dumps({"type": "input_text.append", "text": "and more"}))
+        assert (await call.answer()).output[0].content[0].text == "ANOTHER"
+        assert (await call.answer()).output[0].content[0].text == "AND MORE"
 
 
 async def test_response_has_settings_of_its_own(serve: Any, dial: Any) -> None:
