@@ -13,7 +13,7 @@ import pytest
 
 from livemind.backends.fake import FakeExpert
 from livemind.orchestrator.server import app as app_module
-from livemind.orchestrator.server.live import socket as live_module
+from livemind.orchestrator.server.live import connection
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 
@@ -145,7 +145,7 @@ async def test_shutdown_ends_a_live_turn_with_its_done_event(serve: Any) -> None
 async def test_shutdown_cuts_a_socket_that_is_still_busy_without_breaking_the_protocol(
     serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live_module, "DRAIN_SHARE", 600)
+    monkeypatch.setattr(connection, "DRAIN_SHARE", 600)
     expert = FakeExpert("fake", token_s=3600)
     async with (
         serve(expert, drain_timeout_s=0.1) as doors,
