@@ -73,9 +73,9 @@ class Item(Struct, frozen=True):
         return ConversationItem(self.id, self.role, self.status, (ItemContent(kind, self.text),))
 
     def messages(self) -> tuple[Message, ...]:
-        """Return what the model sees of it: nothing of an item without text and images."""
+        """Return what the model sees of it: of an item without text and images its passages."""
         if not self.text and not self.images:
-            return ()
+            return (Message("documents", self.before),) if self.before else ()
         said = [Message(self.role, self.text, self.images)]
         if self.before:
             said.insert(0, Message("documents", self.before))
@@ -198,16 +198,17 @@ class Conversation:
         """Take the messages for the conversation; return whether that changed it.
 
         What was said before in the same order keeps its id, its passages and whether the model
-        sees it. Blocks of documents before and behind a user's message are its passages.
+        sees it. Blocks of documents before and behind a user's message are its passages; one at
+        the end stands before what is asked next.
 
         Raises:
             InvalidRequest: more than the bounds of a conversation.
         """
         old = [item for item in self._items if item.text or item.images]
         was, now = [_key(item) for item in old], [_key(said) for said in _without_blocks(messages)]
-        if was == now:
-            return False
         given = _items_of(messages)
+        if was == now and all(map(_says, given)):
+            return False
         for block in SequenceMatcher(None, was, now, autojunk=False).get_matching_blocks():
             given[block.b : block.b + block.size] = old[block.a : block.a + block.size]
         self._check_bounds(_without_blocks(messages), "messages")
@@ -347,6 +348,10 @@ def _rendered(items: Iterable[Item]) -> tuple[Message, ...]:
     return tuple(message for item in items for message in item.messages())
 
 
+def _says(item: Item) -> bool:
+    return bool(item.text or item.images)
+
+
 def _said(item: Item) -> Message:
     return Message(item.role, item.text, item.images)
 
@@ -367,14 +372,16 @@ def _items_of(messages: Sequence[Message]) -> list[Item]:
     for number, message in enumerate(messages):
         if message.role == "documents":
             follower = messages[number + 1].role if number + 1 < len(messages) else None
-            if follower == "user" or not items:
-                before = message.content
+            if follower == "user" or not items or items[-1].role != "user":
+                before = f"{before}\n{message.content}" if before else message.content
             else:
                 items[-1] = replace(items[-1], behind=message.content)
             continue
         item = Item(new_item_id(), message.role, message.content, message.images, before=before)
         items.append(item)
         before = ""
+    if before:  # they stand before what is asked next
+        items.append(Item(new_item_id(), "user", "", before=before))
     return items
 
 

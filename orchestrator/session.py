@@ -65,7 +65,7 @@ class Session:
         self._on_close = on_close
         self._revision = 0
         self._open = self._closed = False
-        self._next_id = _new_response_id()
+        self._next_id = f"resp_{token_hex(12)}"
         self._turns = CommittedTurns()
         self._waiting = Waiting()
         self._outbox = Outbox(limits.max_queued_events)
@@ -229,7 +229,7 @@ class Session:
         self._items.claim(item_id)
         self._turns.committed(commit.response_id, final, self._loop.now())
         if answering:
-            self._next_id = _new_response_id()
+            self._next_id = f"resp_{token_hex(12)}"
             self._waiting.put(commit)
             self._loop.cancel()
             return commit.response_id
@@ -349,7 +349,7 @@ class Session:
     def _fresh(self) -> TurnState:
         response_id = self._waiting.next_response_id
         if response_id is None:
-            response_id, self._next_id = self._next_id, _new_response_id()
+            response_id, self._next_id = self._next_id, f"resp_{token_hex(12)}"
         policy = in_force(self._in_force, self._policy)
         return TurnState(policy, self._context(), response_id, self._revision)
 
@@ -396,7 +396,3 @@ class Session:
 def new_session_id() -> str:
     """Return an id that cannot be guessed."""
     return f"sess_{token_hex(16)}"
-
-
-def _new_response_id() -> str:
-    return f"resp_{token_hex(12)}"

@@ -50,6 +50,14 @@ def test_conversation_keeps_the_passages_of_a_question_beside_it() -> None:
     assert talk.spoken() == (user("one"), assistant("ONE"))
 
 
+@pytest.mark.parametrize("before", [(), TALK])
+def test_conversation_that_ends_with_passages_renders_them(before: tuple[Message, ...]) -> None:
+    talk = Conversation(RULES, (*before, passages("[1] port")))
+    assert talk.messages() == (*before, passages("[1] port"))
+    assert talk.spoken() == before
+    assert not talk.replace(before)
+
+
 @pytest.mark.parametrize(
     ("after", "order"), [(None, "one ONE new"), ("root", "new one ONE"), ("a", "one new ONE")]
 )
