@@ -35,6 +35,7 @@ from .values import (
 )
 
 SPOKEN_STREAK = 3
+SPOKEN_FREEZES = 2
 
 
 # ---- what happened ------------------------------------------------------------------------------
@@ -304,7 +305,7 @@ def _settle_documents(state: TurnState, actions: list[Action], now_s: float) -> 
     if _paused(state, now_s):
         docs = documents.settle(state.docs)
     elif drafting.stands(state, now_s):
-        docs = documents.settle(state.docs, documents.MAX_FREEZES)
+        docs = documents.settle(state.docs, SPOKEN_FREEZES)
     else:
         return state
     if docs is state.docs:

@@ -192,7 +192,7 @@ def test_transcript_is_drafted_once_it_has_stood_for_longer_than_changes_take() 
     assert (len(of(early, StartDraft)), len(of(late, StartDraft))) == (0, 1)
 
 
-@pytest.mark.parametrize(("words", "frozen"), [(3, False), (4, True)])
+@pytest.mark.parametrize(("words", "frozen"), [(4, False), (5, True)])
 def test_transcript_that_stands_shortly_has_its_documents_prepared(
     words: int, frozen: bool
 ) -> None:
