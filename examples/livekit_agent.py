@@ -23,7 +23,7 @@ class Recogniser(stt.STT):
         self.rows, self.stream = rows, lambda **given: Replay(stt=self, **given)
 
     async def _recognize_impl(self, buffer, *, language, conn_options):
-        raise NotImplementedError
+        raise NotImplementedError  # whole recordings: a recogniser that streams is not asked for it
 
 
 class Replay(stt.RecognizeStream):

@@ -34,7 +34,7 @@ HEARD = {"kind": "transcript", "transcripts_equal": "formatted"}
 # Stands for the user's words where a framework asks without any; the server needs some.
 NOTHING_SAID = "(nothing said)"
 # What a session may refuse a question with that the request alone answers.
-_WITHOUT_SESSION = frozenset({"session_not_found", "response_in_progress"})
+_WITHOUT_SESSION = frozenset({"session_not_found"})
 _WORD = re.compile(r"[^\W_]+")
 
 Json = dict[str, Any]

@@ -18,6 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from ...rag.base import FloatArray
+from ...rag.encoder.worker import EmbedQueueFull
 from .choice import NO_CONTEXT, Candidate, Choice, Ranked, Reasons, RouteContext, among
 from .dataset import FOREIGN_DOMAIN, HOUSE_LANGUAGES
 from .estimate import RouteEstimate
@@ -165,6 +166,9 @@ class Router:
             return self._choice.decide([(1.0, domain)], 1.0, able, context, reasons)
         try:
             ranked, final, why = await self._judge(self._scorer, self._embedding, reading, key)
+        except EmbedQueueFull:
+            self._failed += 1
+            return self._choice.fallback(able, context, (*reasons, "the sentence encoder is busy"))
         except Exception as exc:
             self._failed += 1
             self._degrade(f"the sentence encoder failed ({type(exc).__name__})")

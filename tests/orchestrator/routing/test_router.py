@@ -196,17 +196,12 @@ async def crowded() -> AsyncIterator[tuple[Router, FakeEmbedder, RouteEstimate]]
     await worker.aclose()
 
 
-TAKEN_FOR_A_FAILURE = "a full queue of the encoder is taken for a failure of the encoder"
-
-
-@pytest.mark.xfail(strict=True, reason=TAKEN_FOR_A_FAILURE)
 async def test_route_made_while_the_encoders_queue_is_full_does_not_say_that_it_failed(
     crowded: tuple[Router, FakeEmbedder, RouteEstimate],
 ) -> None:
     assert "the sentence encoder failed" not in crowded[2].reasons
 
 
-@pytest.mark.xfail(strict=True, reason=TAKEN_FOR_A_FAILURE)
 async def test_failing_encoder_after_a_full_queue_is_still_warned_of(
     crowded: tuple[Router, FakeEmbedder, RouteEstimate], caplog: pytest.LogCaptureFixture
 ) -> None:
