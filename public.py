@@ -17,10 +17,13 @@ if TYPE_CHECKING:
         Health as Health,
         Image as Image,
         Message as Message,
+        MessageDetails as MessageDetails,
         PrefillResult as PrefillResult,
         Priority as Priority,
         TokenLogprob as TokenLogprob,
         TokenPrompt as TokenPrompt,
+        ToolCall as ToolCall,
+        ToolCallDelta as ToolCallDelta,
         Usage as Usage,
     )
     from .backends.drafts import (
@@ -78,7 +81,6 @@ if TYPE_CHECKING:
     )
     from .orchestrator.conversation import (
         ConversationRules as ConversationRules,
-        Item as Item,
     )
     from .orchestrator.errors import (
         ConfigError as ConfigError,
@@ -105,9 +107,11 @@ if TYPE_CHECKING:
         PrefillUpdated as PrefillUpdated,
         ResponseCreated as ResponseCreated,
         ResponseDone as ResponseDone,
+        ResponseReasoningDelta as ResponseReasoningDelta,
         ResponseSentence as ResponseSentence,
         ResponseTextDelta as ResponseTextDelta,
         ResponseTextDone as ResponseTextDone,
+        ResponseToolCallDelta as ResponseToolCallDelta,
         RetrievalUpdated as RetrievalUpdated,
         RetrievedPassage as RetrievedPassage,
         RouteUpdated as RouteUpdated,
@@ -122,6 +126,7 @@ if TYPE_CHECKING:
         ConversationItem as ConversationItem,
         ConversationTrimmed as ConversationTrimmed,
         InputIgnored as InputIgnored,
+        Item as Item,
         ItemAdded as ItemAdded,
         ItemContent as ItemContent,
         ItemDeleted as ItemDeleted,
@@ -170,8 +175,8 @@ if TYPE_CHECKING:
 
 HOMES = {
     ".backends.base": (
-        "Capabilities Chunk Expert GenerationParams Health Image Message PrefillResult "
-        "Priority TokenLogprob TokenPrompt Usage"
+        "Capabilities Chunk Expert GenerationParams Health Image Message MessageDetails "
+        "PrefillResult Priority TokenLogprob TokenPrompt ToolCall ToolCallDelta Usage"
     ),
     ".backends.drafts": "DraftFeed",
     ".backends.errors": (
@@ -190,7 +195,7 @@ HOMES = {
     ),
     ".orchestrator.config.settings": "Settings load_settings",
     ".orchestrator.consensus.choice": "Consensus",
-    ".orchestrator.conversation": "ConversationRules Item",
+    ".orchestrator.conversation": "ConversationRules",
     ".orchestrator.errors": (
         "ConfigError ErrorInfo InvalidRequest LiveMindError NotFound Overloaded "
         "PayloadTooLarge RevisionConflict TurnCancelled Unauthorized Unavailable"
@@ -198,12 +203,12 @@ HOMES = {
     ".orchestrator.events": (
         "Abstention ConsensusRecord DocumentsUsed DraftAdopted DraftCreated "
         "DraftDiscarded ExpertUpdated Ledger PrefillUpdated ResponseCreated ResponseDone "
-        "ResponseSentence ResponseTextDelta ResponseTextDone RetrievalUpdated "
-        "RetrievedPassage RouteUpdated Span Timings Vote"
+        "ResponseReasoningDelta ResponseSentence ResponseTextDelta ResponseTextDone "
+        "ResponseToolCallDelta RetrievalUpdated RetrievedPassage RouteUpdated Span Timings Vote"
     ),
     ".orchestrator.heard": "SpokenWord",
     ".orchestrator.item_events": (
-        "ConversationItem ConversationTrimmed InputIgnored ItemAdded ItemContent "
+        "ConversationItem ConversationTrimmed InputIgnored Item ItemAdded ItemContent "
         "ItemDeleted ItemDone ItemRetrieved ItemTruncated"
     ),
     ".orchestrator.items": "SessionItems",

@@ -6,39 +6,24 @@ Owns the request and chunk types. Knows nothing of sessions, routing, HTTP or an
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Literal, Protocol
 
 from msgspec import Struct, structs
 
 from .drafts import DraftFeed
+from .messages import (
+    Image as Image,
+    Message as Message,
+    MessageDetails as MessageDetails,
+    Role as Role,
+    ToolCall as ToolCall,
+    ToolCallDelta as ToolCallDelta,
+    template_options as template_options,
+)
 
-Role = Literal["system", "documents", "user", "assistant"]
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 Draft = Sequence[int] | DraftFeed | str
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """A picture as it came, encoded: ``media_type`` is ``image/png`` and the like."""
-
-    media_type: str
-    data: bytes = field(repr=False)
-
-
-class Message(Struct, frozen=True):
-    """One message of a conversation; its images stand before its text.
-
-    ``role`` is ``system``, ``documents``, ``user`` or ``assistant``. ``documents`` is LiveMind's
-    own role: a block of passages that stands beside the user's turn. Experts whose chat template
-    does not know it fold the block into the neighbouring user message (before or after its text,
-    where the block stands).
-    """
-
-    role: Role
-    content: str
-    images: tuple[Image, ...] = ()
 
 
 class TokenPrompt(Struct, frozen=True):
@@ -166,8 +151,10 @@ class Chunk(Struct, frozen=True):
         token_ids: its tokens, several where a draft was verified; empty when the expert does not
             tell.
         logprobs: one entry a token if they were asked for, else None.
-        finish_reason: ``stop`` or ``length`` on the last chunk, else None.
+        finish_reason: ``stop``, ``length`` or ``tool_calls`` on the last chunk, else None.
         usage: on the last chunk, else None.
+        tool_calls: pieces of the calls that the answer makes, in order.
+        reasoning: what it adds to the thoughts before the answer; they are no part of ``text``.
     """
 
     text: str
@@ -175,6 +162,8 @@ class Chunk(Struct, frozen=True):
     logprobs: tuple[TokenLogprob, ...] | None = None
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    reasoning: str = ""
 
 
 def joined(chunks: Sequence[Chunk]) -> Chunk:
@@ -188,6 +177,8 @@ def joined(chunks: Sequence[Chunk]) -> Chunk:
         tuple(logprobs) if any(chunk.logprobs is not None for chunk in chunks) else None,
         next((c.finish_reason for c in reversed(chunks) if c.finish_reason is not None), None),
         next((c.usage for c in reversed(chunks) if c.usage is not None), None),
+        tuple([piece for chunk in chunks for piece in chunk.tool_calls]),
+        "".join([chunk.reasoning for chunk in chunks]),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from msgspec.structs import replace
@@ -27,6 +27,7 @@ from .base import (
     TokenLogprob,
     TokenPrompt,
     Usage,
+    template_options,
 )
 from .drafts import DraftCount, DraftCursor, DraftFeed
 from .errors import ExpertError, ExpertUnavailable, PromptRejected, takes_no_images
@@ -127,20 +128,24 @@ class FakeExpert:
     def render(self, messages: Sequence[Message], *, open_turn: bool) -> TokenPrompt:
         """Render roles as marker words; an open turn drops the word that may still grow."""
         ids: list[int] = []
+        options = template_options(messages)
+        goes_on = open_turn or _goes_on(messages, options)
         for number, message in enumerate(messages):
             if message.images and not self._capabilities.images:
                 raise takes_no_images(self.expert_id)
             words = [f"<|image {zlib.crc32(image.data)}|>" for image in message.images]
             words += message.content.split()
+            for call in message.details.tool_calls:
+                words += [call.name, *call.arguments.split()]
             is_last = number == len(messages) - 1
             if open_turn and is_last and message.role != "user":
                 raise PromptRejected(self.expert_id, "the open turn is not the user's")
             if open_turn and is_last and words and not message.content[-1].isspace():
                 words.pop()
-            is_open = is_last and (open_turn or message.role == "assistant")
+            is_open = is_last and goes_on
             words = [f"<|{message.role}|>", *words, *(() if is_open else ("<|end|>",))]
             ids += map(_token_id, words)
-        if not open_turn and messages[-1].role != "assistant":
+        if not goes_on and options.get("add_generation_prompt") is not False:
             ids.append(_token_id("<|assistant|>"))
         return self._checked(TokenPrompt(tuple(ids), len(ids), tuple(messages), None, open_turn))
 
@@ -320,10 +325,17 @@ def _token_id(word: str) -> int:
 
 def _rest(answer: Callable[[Sequence[Message]], str], messages: Sequence[Message]) -> str:
     """Return the answer, without as many words as somebody has begun it with."""
-    if messages[-1].role != "assistant":
+    if messages[-1].role != "assistant" or not _goes_on(messages, template_options(messages)):
         return answer(messages)
     words = re.findall(r"\s*\S+", answer(messages[:-1]))
     return "".join(words[len(messages[-1].content.split()) :])
+
+
+def _goes_on(messages: Sequence[Message], options: Mapping[str, object]) -> bool:
+    """Whether the answer is to continue the last message."""
+    if options.get("continue_final_message"):
+        return True
+    return messages[-1].role == "assistant" and not options.get("add_generation_prompt")
 
 
 def _left(pieces: list[str], prompt: TokenPrompt) -> list[str]:

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from difflib import SequenceMatcher
-from secrets import token_hex
 from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ..backends.base import Image, Message
+from ..backends.base import Image, Message, MessageDetails
 from .errors import InvalidRequest, NotFound, Overloaded
-from .item_events import ConversationItem, ItemContent, ItemStatus
+from .item_events import Item, ItemStatus, new_item_id
 
-ItemRole = Literal["system", "user", "assistant"]
 Overflow = Literal["passages_then_turns", "refuse"]
 Fits = Callable[[tuple[Message, ...]], bool]
 
@@ -42,46 +40,6 @@ class ConversationRules(Struct, frozen=True):
     overflow: Overflow = "passages_then_turns"
     keep_share: float = 0.5
     characters_per_s: float = 15.0
-
-
-class Item(Struct, frozen=True):
-    """Something that was said.
-
-    Attributes:
-        id: unique in its conversation; ``item_`` and more, unless the client named it.
-        status: ``incomplete`` = cut off by a cancel, a failure or a truncation; ``in_progress`` =
-            an answer that is still being given.
-        before, behind: the passages that a user's text was asked with, as they stand in the prompt
-            on its two sides; empty without any.
-        in_context: the model still sees it.
-    """
-
-    id: str
-    role: ItemRole
-    text: str
-    images: tuple[Image, ...] = ()
-    status: ItemStatus = "completed"
-    before: str = ""
-    behind: str = ""
-    in_context: bool = True
-
-    def view(self) -> ConversationItem:
-        """Return the item as clients see it; passages are not shown."""
-        kind: Literal["input_text", "output_text"] = (
-            "output_text" if self.role == "assistant" else "input_text"
-        )
-        return ConversationItem(self.id, self.role, self.status, (ItemContent(kind, self.text),))
-
-    def messages(self) -> tuple[Message, ...]:
-        """Return what the model sees of it: of an item without text and images its passages."""
-        if not self.text and not self.images:
-            return (Message("documents", self.before),) if self.before else ()
-        said = [Message(self.role, self.text, self.images)]
-        if self.before:
-            said.insert(0, Message("documents", self.before))
-        if self.behind:
-            said.append(Message("documents", self.behind))
-        return tuple(said)
 
 
 class Conversation:
@@ -134,30 +92,40 @@ class Conversation:
         self._items.insert(place, item)
         return item
 
-    def ask(self, text: str, images: tuple[Image, ...] = (), item_id: str | None = None) -> Item:
+    def ask(
+        self,
+        text: str,
+        images: tuple[Image, ...] = (),
+        item_id: str | None = None,
+        follow: Sequence[Message] = (),
+    ) -> Item:
         """Append what a turn asks, whatever its length: ``make_room`` was asked before.
 
         The turn's prompt has it at its end; as part of the conversation the model sees it once
-        ``asked_with`` has been called.
+        ``asked_with`` has been called. ``follow``: what stands behind the text in the same turn.
         """
         item = Item(item_id or new_item_id(), "user", text, images, in_context=False)
-        self._items.append(item)
+        behind = [replace(said, in_context=False) for said in _items_of(follow)]
+        self._items += [item, *behind]
         return item
 
     def answer(self, question_id: str) -> Item:
-        """Insert the answer that is beginning behind its question."""
+        """Insert the answer that is beginning behind its question and what follows that."""
         item = Item(new_item_id(), "assistant", "", status="in_progress", in_context=False)
-        places = [n for n, other in enumerate(self._items, 1) if other.id == question_id]
-        self._items.insert(places[0] if places else len(self._items), item)
+        self._items.insert(self._asked(question_id).stop, item)
         return item
 
     def asked_with(self, item_id: str, before: str, behind: str) -> None:
         """The question's turn is over; these passages stood beside it. Deleted: passed over."""
-        self._put(item_id, before=before, behind=behind, in_context=True)
+        for place in self._asked(item_id):
+            self._items[place] = replace(self._items[place], in_context=True)
+        self._put(item_id, before=before, behind=behind)
 
-    def finish(self, item_id: str, text: str, status: ItemStatus) -> Item | None:
-        """Set text and status of an answer that is over; None when its item was deleted."""
-        return self._put(item_id, text=text, status=status, in_context=True)
+    def finish(
+        self, item_id: str, text: str, status: ItemStatus, details: MessageDetails
+    ) -> Item | None:
+        """Set what an answer said that is over, and how; None when its item was deleted."""
+        return self._put(item_id, text=text, status=status, in_context=True, details=details)
 
     def truncate(self, item_id: str, characters: int, so_far: str | None = None) -> Item:
         """Cut an assistant's item to what was heard of it, counted from its beginning.
@@ -192,7 +160,7 @@ class Conversation:
 
     def spoken(self) -> tuple[Message, ...]:
         """Return the conversation as a client that knows nothing of passages has it."""
-        return tuple(_said(item) for item in self._items if item.text or item.images)
+        return tuple(item.message for item in self._items if item.says)
 
     def replace(self, messages: Sequence[Message]) -> bool:
         """Take the messages for the conversation; return whether that changed it.
@@ -204,10 +172,10 @@ class Conversation:
         Raises:
             InvalidRequest: more than the bounds of a conversation.
         """
-        old = [item for item in self._items if item.text or item.images]
+        old = [item for item in self._items if item.says]
         was, now = [_key(item) for item in old], [_key(said) for said in _without_blocks(messages)]
         given = _items_of(messages)
-        if was == now and all(map(_says, given)):
+        if was == now and all(item.says for item in given):
             return False
         for block in SequenceMatcher(None, was, now, autojunk=False).get_matching_blocks():
             given[block.b : block.b + block.size] = old[block.a : block.a + block.size]
@@ -221,7 +189,7 @@ class Conversation:
         """Refuse an item that ``add`` would refuse, wherever it is to stand."""
         if any(other.id == item.id for other in self._items):
             raise id_taken()
-        self._check_bounds([*map(_said, self._items), _said(item)], "item")
+        self._check_bounds([*(other.message for other in self._items), item.message], "item")
 
     def check(self, messages: Sequence[Message]) -> None:
         """Refuse what ``replace`` would refuse, with the same error."""
@@ -304,6 +272,19 @@ class Conversation:
                 return place
         raise NotFound(f"{param}: no such item", param=param, code="item_not_found")
 
+    def _asked(self, question_id: str) -> range:
+        """Return the places of a turn's question and of what follows it, before it is answered."""
+        ids = [item.id for item in self._items]
+        begin = ids.index(question_id) if question_id in ids else len(ids)
+        end = begin + 1
+        while (
+            end < len(ids)
+            and self._items[end].role != "user"
+            and (self._items[end].status != "in_progress" and not self._items[end].in_context)
+        ):
+            end += 1
+        return range(begin, min(end, len(ids)))
+
     def _put(self, item_id: str, **changes: object) -> Item | None:
         for place, item in enumerate(self._items):
             if item.id == item_id:
@@ -326,11 +307,6 @@ class Conversation:
                 raise InvalidRequest(message, param=param, code="conversation_full")
 
 
-def new_item_id() -> str:
-    """Return an id in the form of the OpenAI API."""
-    return f"item_{token_hex(12)}"
-
-
 def id_taken() -> InvalidRequest:
     """Return the error of a second item of one id."""
     message = "item.id: an item with this id is in the conversation"
@@ -348,18 +324,11 @@ def _rendered(items: Iterable[Item]) -> tuple[Message, ...]:
     return tuple(message for item in items for message in item.messages())
 
 
-def _says(item: Item) -> bool:
-    return bool(item.text or item.images)
-
-
-def _said(item: Item) -> Message:
-    return Message(item.role, item.text, item.images)
-
-
 def _key(said: Item | Message) -> tuple[object, ...]:
     """White space at the end of a user's text is typed, not meant."""
     text = said.text if isinstance(said, Item) else said.content
-    return said.role, text.rstrip() if said.role == "user" else text, said.images
+    text = text.rstrip() if said.role == "user" else text
+    return said.role, text, said.images, said.details
 
 
 def _without_blocks(messages: Sequence[Message]) -> list[Message]:
@@ -377,7 +346,16 @@ def _items_of(messages: Sequence[Message]) -> list[Item]:
             else:
                 items[-1] = replace(items[-1], behind=message.content)
             continue
-        item = Item(new_item_id(), message.role, message.content, message.images, before=before)
+        if message.role == "template":
+            continue
+        item = Item(
+            new_item_id(),
+            message.role,
+            message.content,
+            message.images,
+            before=before,
+            details=message.details,
+        )
         items.append(item)
         before = ""
     if before:  # they stand before what is asked next

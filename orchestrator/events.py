@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 from msgspec import Struct, field, to_builtins
 
-from ..backends.base import FinishReason, TokenLogprob, Usage
+from ..backends.base import FinishReason, TokenLogprob, ToolCall, Usage
 from .errors import ErrorInfo
 from .item_events import (
     ConversationTrimmed,
@@ -169,6 +169,31 @@ class ResponseTextDelta(Struct, frozen=True):
     logprobs: tuple[TokenLogprob, ...] | None = None
 
 
+class ResponseToolCallDelta(Struct, frozen=True):
+    """A piece of a function call that the committed answer makes; never taken back.
+
+    Attributes:
+        index: which of the answer's calls, from 0.
+        call_id, name: on the first piece of a call, else None.
+        delta: what it adds to the arguments.
+    """
+
+    type: ClassVar[str] = "response.function_call_arguments.delta"
+    response_id: str
+    index: int
+    call_id: str | None = None
+    name: str | None = None
+    delta: str = ""
+
+
+class ResponseReasoningDelta(Struct, frozen=True):
+    """What the expert thinks before it answers; no part of the answer's text."""
+
+    type: ClassVar[str] = "response.reasoning_text.delta"
+    response_id: str
+    delta: str
+
+
 class ResponseTextDone(Struct, frozen=True):
     """The whole text: the deltas joined."""
 
@@ -310,7 +335,7 @@ class ResponseDone(Struct, frozen=True):
     Attributes:
         status: ``completed``, ``cancelled`` or ``failed``.
         expert: who answered; None if nobody was asked.
-        finish_reason: ``stop`` or ``length``; None unless completed.
+        finish_reason: ``stop``, ``length`` or ``tool_calls``; None unless completed.
         usage: None unless an expert told it.
         timings: the server's clock.
         ledger: what the head start cost.
@@ -318,6 +343,7 @@ class ResponseDone(Struct, frozen=True):
         error: why it failed; None unless it did.
         documents: the retrieved passages in its prompt.
         consensus: how it was settled; None if nothing was.
+        tool_calls: that the answer makes, as far as they were shown.
     """
 
     type: ClassVar[str] = "response.done"
@@ -333,8 +359,10 @@ class ResponseDone(Struct, frozen=True):
     error: ErrorInfo | None = None
     documents: DocumentsUsed = field(default_factory=DocumentsUsed)
     consensus: ConsensusRecord | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
+Delta = ResponseTextDelta | ResponseToolCallDelta | ResponseReasoningDelta
 Event = (
     RouteUpdated
     | RetrievalUpdated
@@ -344,7 +372,7 @@ Event = (
     | DraftAdopted
     | ExpertUpdated
     | ResponseCreated
-    | ResponseTextDelta
+    | Delta
     | ResponseTextDone
     | ResponseSentence
     | ResponseDone

@@ -10,12 +10,19 @@ from collections.abc import Callable, Iterator, Sequence
 
 from msgspec import structs
 
-from ..backends.base import Expert, GenerationParams, Image, Message
-from .conversation import Conversation, ConversationRules, Item, check_truncatable, id_taken
+from ..backends.base import Expert, GenerationParams, Image, Message, MessageDetails
+from .conversation import Conversation, ConversationRules, check_truncatable, id_taken
 from .errors import InvalidRequest, PayloadTooLarge
 from .events import ResponseDone
 from .heard import SpokenWord, heard_characters
-from .item_events import ConversationTrimmed, ItemAdded, ItemDeleted, ItemDone, ItemTruncated
+from .item_events import (
+    ConversationTrimmed,
+    Item,
+    ItemAdded,
+    ItemDeleted,
+    ItemDone,
+    ItemTruncated,
+)
 from .turn.outbox import Outbox
 from .window import Window
 
@@ -240,9 +247,15 @@ class SessionItems:
         if self._proposed is not None and self._proposed.id == item_id:
             self._claimed[self._proposed.id], self._proposed = self._proposed, None
 
-    def ask(self, text: str, images: tuple[Image, ...], item_id: str | None = None) -> None:
+    def ask(
+        self,
+        text: str,
+        images: tuple[Image, ...],
+        item_id: str | None = None,
+        follow: Sequence[Message] = (),
+    ) -> None:
         """A turn begins with this text; ``item_id``: of the item that was claimed for it."""
-        item = self._talk.ask(text, images, item_id)
+        item = self._talk.ask(text, images, item_id, follow)
         self._question_id = item.id
         if item_id is None:
             self._tell_added(item, self._talk.previous_of(item.id), done=True)
@@ -296,7 +309,10 @@ class SessionItems:
             heard = len(text) if self._heard is None else self._heard
             whole = done.status == "completed" and heard == len(text)
             item = self._talk.finish(
-                self._answer_id, text[:heard], "completed" if whole else "incomplete"
+                self._answer_id,
+                text[:heard],
+                "completed" if whole else "incomplete",
+                MessageDetails(tool_calls=done.tool_calls),
             )
             if item is not None:
                 self._outbox.put(ItemDone(item.view(), self._talk.previous_of(item.id)))

@@ -178,6 +178,7 @@ class LiveMind:
         interrupt: Interrupt | None = None,
         segment: Segment | None = None,
         one_turn: bool = False,
+        template: str | None = None,
     ) -> Session:
         """Return a new conversation, to be entered with ``async with``.
 
@@ -191,8 +192,7 @@ class LiveMind:
             params: sampling; ``max_tokens`` None = the expert's default.
             cache_salt: sessions with different salts share no prefix cache.
             consensus: how answers are settled, or the name of a policy; None = as configured.
-            on_cold: whether the fast expert answers for one that is not loaded; None = as
-                configured.
+            on_cold: what happens at an expert that is not loaded; None = as configured.
             input_kind: ``typed`` or ``transcript``; None = found from the first changes.
             transcripts_equal: whether a draft fits a text that is only written otherwise.
             consistency: whose documents the answer gets; None = the configuration's
@@ -201,8 +201,8 @@ class LiveMind:
             session_id: None = a new one that cannot be guessed.
             interrupt: what stops a running answer; see ``SessionOptions``.
             segment: whether answers leave in sentences too; see ``SessionOptions``.
-            one_turn: for a single question: nothing of the history leaves a full context, and
-                nothing is prepared for a next turn.
+            one_turn: for a single question: nothing leaves a full context or is prepared for later.
+            template: for the chat template, as JSON; see ``SessionOptions``.
 
         Raises:
             NotFound: no such model.
@@ -236,6 +236,7 @@ class LiveMind:
             interrupt=interrupt,
             segment=segment,
             between_turns=self.settings.speculation.between_turns and not one_turn,
+            template=template,
         )
         limits = self._limits
         if one_turn:

@@ -26,6 +26,8 @@ class SessionOptions(Struct, frozen=True):
         pinned: an expert id, None = routed.
         instructions: system message.
         documents: passages that stand before the user's text in every turn.
+        template: what the chat template is given beside the messages (``tools`` and more), as a
+            JSON object.
         cache_salt: sessions with different salts share no prefix cache.
         consensus: how answers are settled.
         on_cold: whether the fast expert answers for one that is not loaded; None = as configured.
@@ -56,6 +58,7 @@ class SessionOptions(Struct, frozen=True):
     interrupt: Interrupt | None = None
     segment: Segment | None = None
     between_turns: bool = True
+    template: str | None = None
 
     @property
     def interrupted_by(self) -> Interrupt:

@@ -193,6 +193,7 @@ class Session:
         params: GenerationParams | None = None,
         images: Sequence[Image] = (),
         item_id: str | None = None,
+        follow: Sequence[Message] = (),
     ) -> str:
         """Declare the input final; the answer arrives as events. Returns the response id.
 
@@ -205,27 +206,30 @@ class Session:
                 the same.
             images: stand before the text; only an expert that takes images may answer.
             item_id: of the proposed item (``items.propose``) whose text this is, None = a new one.
+            follow: what stands behind the text in this turn: calls of tools and their results.
 
         Raises:
-            InvalidRequest: the text is empty.
+            InvalidRequest: the text is empty, and nothing follows or is shown.
             Overloaded: too many turns are being answered or wait, events are not read, or the
                 conversation is full and nothing may leave it.
         """
         self._refuse_when_closed()
         typed = self.text or self._turns.late_text
         final = checked_text(typed if text is None else text, self._limits.max_text_chars)
-        if not final.strip():
+        if not final.strip() and not follow and not images:
             raise InvalidRequest("the committed text is empty", param="text", code="empty_text")
         revision = next_revision(self._revision, revision)
         answering = self.answering
         self._outbox.refuse_unread()
         self._waiting.refuse_too_many()
         self._items.settle(keep=item_id)
-        made_room = self._items.make_room(len(final))
+        length = len(final) + sum(len(message.content) for message in follow)
+        made_room = self._items.make_room(length)
         if not answering:
             self._release = self._admit()
         self._revision = revision
-        commit = Commit(self.turn_id, final, revision, params, tuple(images), item_id)
+        with_it = (params, tuple(images), item_id, tuple(follow))
+        commit = Commit(self.turn_id, final, revision, *with_it)
         self._items.claim(item_id)
         self._turns.committed(commit.response_id, final, self._loop.now())
         if answering:
@@ -315,14 +319,14 @@ class Session:
 
     def _begin(self, commit: Commit) -> None:
         """Answer what was committed, or end it where something newer was."""
-        self._items.ask(commit.text.rstrip(), commit.images, commit.item_id)
+        self._items.ask(commit.text.rstrip(), commit.images, commit.item_id, commit.follow)
         if self._closed or commit.called_off or self._waiting.has_commit:
             self._loop.end_unanswered(commit.text, commit.revision, commit.error)
             return
         params = commit.params or self._in_force.params
         self._loop.expect(params)
         self._expected = replace(params, prediction=None)
-        self._loop.commit(commit.text, commit.revision, commit.images)
+        self._loop.commit(commit.text, commit.revision, commit.images, commit.follow)
 
     def _ended(self, done: ResponseDone) -> TurnState:
         self._on_done(done)
@@ -386,7 +390,8 @@ class Session:
 
     def _context(self) -> Context:
         options = self._in_force
-        return Context(options.instructions, self._items.messages(), options.documents)
+        said, text = self._items.messages(), options.template
+        return Context(options.instructions, said, options.documents, template=text)
 
     def _refuse_when_closed(self) -> None:
         if self._closed or not self._open:

@@ -20,6 +20,7 @@ class Commit:
         text: final.
         params: of this turn, None = the session's.
         item_id: of the proposed item that asks, None = the text is an item of its own.
+        follow: what stands behind the text in the same turn.
         called_off: it was cancelled before it began, for this ``error`` if there is one.
     """
 
@@ -29,6 +30,7 @@ class Commit:
     params: GenerationParams | None
     images: tuple[Image, ...]
     item_id: str | None = None
+    follow: tuple[Message, ...] = ()
     called_off: bool = False
     error: ErrorInfo | None = None
 

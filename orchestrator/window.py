@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from ..backends.base import Expert, GenerationParams, Message
 from ..backends.errors import PromptRejected
@@ -16,6 +17,7 @@ from .conversation import Conversation
 
 ROOM_SHARE = 8
 """An eighth of the context is kept for an answer, and for the next turn."""
+HEAD = ("template", "system")
 TOKENS_A_MESSAGE = 16
 """What a chat template puts around a message, at most."""
 
@@ -87,7 +89,7 @@ class Window:
         room = max(1, min(params.max_tokens or limit, limit // ROOM_SHARE))
         if self._at_most(expert.expert_id, before, own) <= limit - room:
             return None
-        system = tuple(message for message in before[:1] if message.role == "system")
+        system = tuple(takewhile(lambda message: message.role in HEAD, before[:2]))
         counted = _Count(expert, system, tuple(own), open_turn=False)
         alone = counted(())
         if counted(before[len(system) :]) <= limit - room or alone > limit - room:

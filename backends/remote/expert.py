@@ -27,6 +27,7 @@ from ..base import (
     Priority,
     TokenPrompt,
     joined,
+    template_options,
 )
 from ..drafts import DraftCount, DraftFeed
 from ..errors import ExpertError, ExpertTimeout, ExpertUnavailable, PromptRejected, takes_no_images
@@ -111,7 +112,8 @@ class RemoteExpert:
         if open_turn and messages[-1].role != "user":
             message = "the open turn is not the user's"
             raise PromptRejected(self.expert_id, message, param="messages")
-        if messages[-1].role == "assistant" and not self._capabilities.continues:
+        given = TokenPrompt((), 0, tuple(messages))
+        if _goes_on(given) and not self._capabilities.continues:
             message = "this server cannot continue an answer"
             raise PromptRejected(self.expert_id, message, param="messages")
         if any(message.images for message in messages) and not self._spec.images:
@@ -251,7 +253,7 @@ class RemoteExpert:
         body = request_body(self._model, prompt, params)
         if "max_tokens" not in body and self._default_fits(prompt):
             body["max_tokens"] = self._spec.max_tokens_default
-        if prompt.open_turn or (prompt.messages and prompt.messages[-1].role == "assistant"):
+        if prompt.open_turn or _goes_on(prompt):
             body |= _OPEN_TURN
         if self._capabilities.open_turn_prefill:  # vLLM
             body["return_token_ids"] = True
@@ -312,7 +314,16 @@ def _key(prompt: TokenPrompt) -> str:
     session = affinity_key.get()
     if session is not None:
         return session
-    return prompt.text[:256] if prompt.text is not None else prompt.messages[0].content[:256]
+    if prompt.text is not None:
+        return prompt.text[:256]
+    return next(m.content[:256] for m in prompt.messages if m.role != "template")
+
+
+def _goes_on(prompt: TokenPrompt) -> bool:
+    """Whether the model is to continue the last message."""
+    if not prompt.messages or prompt.messages[-1].role != "assistant":
+        return False
+    return not template_options(prompt.messages).get("add_generation_prompt")
 
 
 def _now() -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 
-from ..base import GenerationParams, Image, Message, TokenPrompt
+from ..base import GenerationParams, Image, Message, TokenPrompt, template_options
 
 # Fields that the API and GenerationParams call by the same name; the last three are vLLM's own and
 # a server that does not know them refuses them by name.
@@ -27,7 +27,8 @@ def request_body(model: str, prompt: TokenPrompt, params: GenerationParams) -> d
     if prompt.text is not None:
         body["prompt"] = prompt.text
     else:
-        body["messages"] = [{"role": m.role, "content": _content(m)} for m in prompt.messages]
+        body["messages"] = [_message(m) for m in prompt.messages if m.role != "template"]
+        body |= template_options(prompt.messages)
     for name in _SAME_NAMES:
         value = getattr(params, name)
         if value is not None:
@@ -44,6 +45,29 @@ def request_body(model: str, prompt: TokenPrompt, params: GenerationParams) -> d
         else:
             body |= {"logprobs": True, "top_logprobs": params.logprobs}
     return body
+
+
+def _message(message: Message) -> dict[str, object]:
+    """Return a message as the API has it; what it does not hold is left out."""
+    details = message.details
+    told: dict[str, object] = {"role": message.role, "content": _content(message)}
+    if details.name is not None:
+        told["name"] = details.name
+    if details.tool_call_id is not None:
+        told["tool_call_id"] = details.tool_call_id
+    if details.reasoning is not None:
+        told["reasoning_content"] = details.reasoning
+    if details.tool_calls:
+        told["content"] = told["content"] or None
+        told["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+            }
+            for call in details.tool_calls
+        ]
+    return told
 
 
 def _content(message: Message) -> str | list[dict[str, object]]:

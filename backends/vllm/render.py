@@ -11,15 +11,16 @@ import itertools
 import json
 import re
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
 from msgspec.structs import replace
 
-from ..base import Message, TokenPrompt
+from ..base import Message, TokenPrompt, template_options
 from ..errors import PromptRejected, takes_no_images
-from ..folding import fold_documents, join_neighbours
+from ..folding import fold_documents
+from .chat_template import ChatTemplate
 
 _SENTINEL = "\ue000\ue001\ue000"
 _PROBE = "\ue002"
@@ -57,6 +58,7 @@ class Renderer:
         self._encode_piece = functools.lru_cache(_CACHED_PIECES)(self._encode_array)
         self._knows_documents = self._probe_documents()
         self._knows_parts = image_mark is not None and self._probe_parts()
+        self._template = ChatTemplate(tokenizer, expert_id, self._content)
         self._marks = self._mark_pattern()
         self._starts_piece: re.Pattern[str] | None = self._piece_starts()
         if not self._pieces_are_independent():
@@ -118,27 +120,16 @@ class Renderer:
             raise PromptRejected(
                 self._expert_id, "the open turn is not the user's", param="messages"
             )
-        folded = list(messages) if self._knows_documents else fold_documents(messages)
-        is_open = open_turn or folded[-1].role == "assistant"
+        options = dict(template_options(messages))
+        given = [message for message in messages if message.role != "template"]
+        folded = given if self._knows_documents else fold_documents(given)
+        is_open = open_turn or _goes_on(folded, options)
+        options.pop("continue_final_message", None)
+        closed = options.pop("add_generation_prompt", True) and not is_open
         if is_open:
             folded[-1] = replace(folded[-1], content=folded[-1].content + _SENTINEL)
-        text = self._templated(folded, is_open)
+        text = self._template.text(folded, options, closed=closed)
         return text.partition(_SENTINEL)[0] if is_open else text
-
-    def _templated(self, messages: list[Message], is_open: bool) -> str:
-        turns = [{"role": message.role, "content": self._content(message)} for message in messages]
-        try:
-            text: str = self._tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=not is_open
-            )
-        except Exception as error:  # a template is a program and raises what it likes
-            told = join_neighbours(messages)
-            if len(told) < len(messages):
-                return self._templated(told, is_open)
-            cause = " ".join(str(error).split())[:200]
-            message = f"the model's chat template refuses this conversation: {cause}"
-            raise PromptRejected(self._expert_id, message, param="messages") from error
-        return text
 
     def _content(self, message: Message) -> str | list[dict[str, str]]:
         """Return a message's content as the template wants it, its images before its text."""
@@ -267,6 +258,13 @@ class Renderer:
         added = getattr(self._tokenizer, "added_tokens_decoder", {}).values()
         marks = [t.content for t in added if "documents" in t.content]
         return bool(_DOCUMENTS_ROLE.search(template)) or any(mark in head for mark in marks)
+
+
+def _goes_on(messages: Sequence[Message], options: Mapping[str, Any]) -> bool:
+    """Whether the model is to continue the last message."""
+    if options.get("continue_final_message"):
+        return True
+    return messages[-1].role == "assistant" and not options.get("add_generation_prompt")
 
 
 def _whitespace_starts(text: str) -> Iterator[int]:

@@ -139,7 +139,7 @@ def question_of(messages: Sequence[Message]) -> str:
 
 def tokens_of(chunk: Chunk) -> int:
     """Return the chunk's tokens; text from a server that names no tokens counts as one."""
-    return len(chunk.token_ids) or int(bool(chunk.text))
+    return len(chunk.token_ids) or int(bool(chunk.text or chunk.tool_calls or chunk.reasoning))
 
 
 @asynccontextmanager

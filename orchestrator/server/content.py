@@ -7,7 +7,8 @@ from typing import LiteralString
 
 from pydantic_core import PydanticCustomError
 
-_IMAGE_FIELDS = frozenset({"url", "detail"})
+TEXT_OF = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
+"""Parts that are text, and the field that holds it; further fields of a part are passed over."""
 
 
 def refusal(code: LiteralString, param: str, message: str) -> PydanticCustomError:
@@ -34,7 +35,7 @@ def split(parts: Sequence[object]) -> tuple[str, tuple[tuple[int, str], ...]]:
     texts, urls = [], []
     for number, part in enumerate(parts):
         kind = _kind(number, part, "content")
-        if kind == "image_url":
+        if kind in ("image_url", "input_image"):
             urls.append((number, _url(number, part)))
         else:
             texts.append(_text(kind, number, part, "content"))
@@ -49,27 +50,29 @@ def _kind(number: int, part: object, where: str = "") -> str:
 
 def _text(kind: str, number: int, part: object, where: str = "") -> str:
     place = f"{where}[{number}]"
-    if kind != "text":
+    if kind not in TEXT_OF:
         named = kind if kind.isidentifier() and len(kind) <= 32 else "such"
         message = f"{named} parts are not supported here"
         raise refusal("unsupported_content", place, message)
     assert isinstance(part, dict)
-    if set(part) != {"type", "text"} or not isinstance(part["text"], str):
-        message = "a text part has type and text (a string), nothing else"
+    text = part.get(TEXT_OF[kind])
+    if not isinstance(text, str):
+        message = f"a {kind} part has {TEXT_OF[kind]}, a string"
         raise refusal("unsupported_content", place, message)
-    text: str = part["text"]
     return text
 
 
 def _url(number: int, part: object) -> str:
     assert isinstance(part, dict)
     place, image = f"content[{number}]", part.get("image_url")
-    if set(part) != {"type", "image_url"} or not isinstance(image, dict):
-        message = "an image part has type and image_url (an object), nothing else"
+    if isinstance(image, str):
+        image = {"url": image, "detail": part.get("detail")}
+    if not isinstance(image, dict):
+        message = "an image part has image_url, an object"
         raise refusal("unsupported_content", place, message)
     url = image.get("url")
-    if not image.keys() <= _IMAGE_FIELDS or not isinstance(url, str):
-        message = "image_url has url (a string) and perhaps detail, nothing else"
+    if not isinstance(url, str):
+        message = "image_url has url, a string, and perhaps detail"
         raise refusal("unsupported_content", f"{place}.image_url", message)
     if image.get("detail") not in (None, "auto"):
         message = "only auto: the expert decides at which size it looks"

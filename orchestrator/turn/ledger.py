@@ -6,11 +6,23 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ...backends.base import Chunk, FinishReason, Message, Usage
+from ...backends.base import Chunk, FinishReason, Message, ToolCallDelta, Usage
+from ...backends.messages import joined_calls
 from ..consensus.report import Report
 from ..consensus.task import tokens_of
 from ..errors import ErrorInfo
-from ..events import ConsensusRecord, DocumentsUsed, Ledger, ResponseDone, Status, Timings
+from ..events import (
+    ConsensusRecord,
+    Delta,
+    DocumentsUsed,
+    Ledger,
+    ResponseDone,
+    ResponseReasoningDelta,
+    ResponseTextDelta,
+    ResponseToolCallDelta,
+    Status,
+    Timings,
+)
 from ..rates import ExpertRates
 from .prefill import common_length
 from .shared import Computed
@@ -23,7 +35,7 @@ class TurnRecord:
     Attributes:
         expert: who answers; None until the answer begins.
         committed: the turn's own messages, as the expert sees them.
-        shown: the text pieces that left the session.
+        shown, calls: the pieces of text and of tool calls that left the session.
         ended: the terminal event; None before it.
         degraded: what the answer had to do without.
         documents: the retrieved passages that the answer was given.
@@ -38,6 +50,7 @@ class TurnRecord:
     expert: str | None = None
     committed: tuple[Message, ...] = ()
     shown: list[str] = field(default_factory=list)
+    calls: list[ToolCallDelta] = field(default_factory=list)
     usage: Usage | None = None
     finish_reason: FinishReason | None = None
     degraded: tuple[str, ...] = ()
@@ -74,7 +87,7 @@ class TurnRecord:
             self.usage = chunk.usage
         if chunk.finish_reason is not None:
             self.finish_reason = chunk.finish_reason
-        shows = bool(chunk.text or chunk.logprobs)
+        shows = bool(chunk.text or chunk.logprobs or chunk.tool_calls or chunk.reasoning)
         if shows and self.first_delta_s is None:
             self.first_delta_s = now_s
         return shows
@@ -86,6 +99,7 @@ class TurnRecord:
     def showed(self, chunk: Chunk) -> None:
         """Note a piece of the answer that left the session."""
         self.shown.append(chunk.text)
+        self.calls += chunk.tool_calls
         self.shown_tokens += tokens_of(chunk)
         self.shown_ids += chunk.token_ids
 
@@ -145,6 +159,7 @@ class TurnRecord:
             error,
             self.documents,
             self._consensus(),
+            joined_calls(self.calls),
         )
         return self.ended
 
@@ -212,6 +227,20 @@ class TurnRecord:
             drafts=self.drafts,
             cost_multiplier=multiplier,
         )
+
+
+def deltas(response_id: str, chunk: Chunk) -> list[Delta]:
+    """Return what a chunk of an answer shows, in order: thoughts, text, calls; perhaps nothing."""
+    shown: list[Delta] = []
+    if chunk.reasoning:
+        shown.append(ResponseReasoningDelta(response_id, chunk.reasoning))
+    if chunk.text or chunk.logprobs:
+        text = ResponseTextDelta(response_id, chunk.text, chunk.token_ids, chunk.logprobs)
+        shown.append(text)
+    for call in chunk.tool_calls:
+        piece = ResponseToolCallDelta(response_id, call.index, call.id, call.name, call.arguments)
+        shown.append(piece)
+    return shown
 
 
 def turn_timeout(limit_s: float) -> ErrorInfo:

@@ -23,7 +23,6 @@ from ..events import (
     ResponseCreated,
     ResponseDone,
     ResponseSentence,
-    ResponseTextDelta,
     ResponseTextDone,
     Status,
 )
@@ -32,7 +31,7 @@ from ..routing.signals import estimated_tokens
 from . import changes, lookahead, planner, values
 from .changes import Change, differing
 from .engine import Engine
-from .ledger import TurnRecord, turn_timeout
+from .ledger import TurnRecord, deltas, turn_timeout
 from .outbox import Outbox
 from .prompt import build
 from .sentences import Sentences
@@ -105,14 +104,20 @@ class TurnLoop:
         self._apply(planner.on_text(self.state, text, revision, self.now()))
         self.record.first_input_s = self.state.first_input_s
 
-    def commit(self, text: str, revision: int, images: tuple[Image, ...] = ()) -> None:
+    def commit(
+        self,
+        text: str,
+        revision: int,
+        images: tuple[Image, ...] = (),
+        follow: tuple[Message, ...] = (),
+    ) -> None:
         """The input is final."""
         self.record.commit_s = now_s = self.now()
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_at(now_s + self._turn_timeout_s, self._too_late)
         self.state = replace(self.state, loaded=self._shared.pool.loaded())
         self._limit_draft()
-        self._apply(planner.on_commit(self.state, text, revision, now_s, images))
+        self._apply(planner.on_commit(self.state, text, revision, now_s, images, follow))
 
     def end_unanswered(self, text: str, revision: int, error: ErrorInfo | None) -> None:
         """The turn was committed, and cancelled before it began."""
@@ -231,9 +236,7 @@ class TurnLoop:
         record = self.record
         if not record.saw(chunk, self.now()):
             return
-        response_id = self.state.response_id
-        delta = ResponseTextDelta(response_id, chunk.text, chunk.token_ids, chunk.logprobs)
-        if self._outbox.put(delta):
+        if all(map(self._outbox.put, deltas(self.state.response_id, chunk))):
             record.showed(chunk)
             self._segment(chunk.text)
         else:
@@ -298,7 +301,7 @@ class TurnLoop:
         expert = self._shared.pool.ready(action.expert)
         counts = expert if action.draft_id is None else None  # what was drafted fits
         if counts is not None and self._items.fit(counts, before, own, self.params):
-            system = before[: len(before) - len(state.context.history)]
+            system = state.context.head
             action = replace(action, messages=(*system, *self._items.messages(), *own))
         if action.draft_id is not None:
             tokens, spent = self.engine.drafts.tokens(action.draft_id)
@@ -336,8 +339,7 @@ class TurnLoop:
         )
         if status == "completed":
             self.engine.answered_by = record.expert
-        system = build(replace(state.context, history=()), "")[: bool(state.context.instructions)]
-        self._items.ended(done, record.committed, text, expert, system)
+        self._items.ended(done, record.committed, text, expert, state.context.head)
         self.engine.drafts.guess = None
         if record.expert is not None and (cached := record.cached()):
             self.engine.prime(record.expert, cached)

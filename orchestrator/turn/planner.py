@@ -196,7 +196,12 @@ def on_draft_counted(state: TurnState, wasted: int, adopted: int, busy_s: float 
 
 
 def on_commit(
-    state: TurnState, text: str, revision: int, now_s: float, images: tuple[Image, ...] = ()
+    state: TurnState,
+    text: str,
+    revision: int,
+    now_s: float,
+    images: tuple[Image, ...] = (),
+    follow: tuple[Message, ...] = (),
 ) -> Step:
     """The input is final; images come with it, and only some experts take them."""
     first = state.first_input_s if state.first_input_s is not None else now_s
@@ -204,6 +209,8 @@ def on_commit(
         state, text=text, revision=revision, first_input_s=first, phase="resolving", timer_s=None
     )
     actions: list[Action] = [SetTimer(None)]
+    if follow:
+        state = replace(state, context=replace(state.context, follow=follow))
     if images:  # what was routed before knew nothing of them
         state = replace(_nothing_under_way(state), context=replace(state.context, images=images))
         state = replace(state, route=None)

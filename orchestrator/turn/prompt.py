@@ -1,4 +1,4 @@
-"""The append-only prompt layout: [system][history][documents][user text][late documents].
+"""The append-only prompt layout: [system][history][documents][user text][late documents][follow].
 
 Pure functions from conversation state to messages. The user's text grows at the end, so that every
 earlier token stays a valid prefix; documents are rendered byte-identically, without scores or ids.
@@ -24,6 +24,8 @@ class Context(Struct, frozen=True):
         frozen: retrieved passages in first-seen order.
         images: of the current turn; they stand before its text.
         late: passages that arrived after the freeze; they stand behind the user's text.
+        follow: what else stands behind it in this turn: a tool's results, an instruction.
+        template: what the chat template is given beside the messages, as JSON; see ``Message``.
     """
 
     instructions: str | None = None
@@ -32,6 +34,15 @@ class Context(Struct, frozen=True):
     frozen: tuple[Passage, ...] = ()
     late: tuple[Passage, ...] = ()
     images: tuple[Image, ...] = ()
+    follow: tuple[Message, ...] = ()
+    template: str | None = None
+
+    @property
+    def head(self) -> tuple[Message, ...]:
+        """What stands before the history."""
+        template = (Message("template", self.template),) if self.template else ()
+        system = (Message("system", self.instructions),) if self.instructions else ()
+        return (*template, *system)
 
     @property
     def image_count(self) -> int:
@@ -41,7 +52,7 @@ class Context(Struct, frozen=True):
     @property
     def messages_before(self) -> int:
         """How many messages stand before the current turn's own."""
-        return len(self.history) + bool(self.instructions)
+        return len(self.history) + len(self.head)
 
 
 def render_documents(texts: Sequence[str], first: int = 1) -> str:
@@ -50,7 +61,7 @@ def render_documents(texts: Sequence[str], first: int = 1) -> str:
 
 
 def turn_messages(context: Context, text: str, *, open_turn: bool = False) -> tuple[Message, ...]:
-    """Return the messages of the current turn alone: documents, user, late documents.
+    """Return the messages of the current turn alone: documents, user, late documents, follow.
 
     Trailing white space of a finished text does not count: it is typed, not meant. In an open turn
     it stays, since it tells that the last word is complete; late documents have no place there yet.
@@ -59,17 +70,18 @@ def turn_messages(context: Context, text: str, *, open_turn: bool = False) -> tu
     messages = []
     if before:
         messages.append(Message("documents", render_documents(before)))
-    messages.append(Message("user", text if open_turn else text.rstrip(), context.images))
+    said = text if open_turn else text.rstrip()
+    if said or context.images or not context.follow:
+        messages.append(Message("user", said, context.images))
     if context.late and not open_turn:
         late = [passage.text for passage in context.late]
         messages.append(Message("documents", render_documents(late, len(before) + 1)))
-    return tuple(messages)
+    return (*messages, *(() if open_turn else context.follow))
 
 
 def build(context: Context, text: str, *, open_turn: bool = False) -> tuple[Message, ...]:
     """Return the whole conversation, ending in the current turn."""
-    system = (Message("system", context.instructions),) if context.instructions else ()
-    return (*system, *context.history, *turn_messages(context, text, open_turn=open_turn))
+    return (*context.head, *context.history, *turn_messages(context, text, open_turn=open_turn))
 
 
 def without_documents(messages: Sequence[Message]) -> tuple[Message, ...]:

@@ -7,12 +7,9 @@ from hypothesis import given, settings, strategies as st
 from msgspec.structs import replace
 
 from livemind.backends.base import Image, Message
-from livemind.orchestrator.conversation import (
-    Conversation,
-    ConversationRules,
-    Item,
-)
+from livemind.orchestrator.conversation import Conversation, ConversationRules
 from livemind.orchestrator.errors import InvalidRequest, NotFound, Overloaded
+from livemind.orchestrator.item_events import Item
 
 RULES = ConversationRules()
 

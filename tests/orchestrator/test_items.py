@@ -13,10 +13,11 @@ from livemind.backends.base import GenerationParams, Message
 from livemind.backends.errors import ExpertUnavailable
 from livemind.backends.fake import FakeExpert
 from livemind.orchestrator import events, item_events
-from livemind.orchestrator.conversation import ConversationRules, Item
+from livemind.orchestrator.conversation import ConversationRules
 from livemind.orchestrator.errors import InvalidRequest, NotFound, PayloadTooLarge
 from livemind.orchestrator.gate import SpeculationGate
 from livemind.orchestrator.heard import SpokenWord
+from livemind.orchestrator.item_events import Item
 from livemind.orchestrator.options import Limits, SessionOptions
 
 PINNED = SessionOptions(pinned="strong", speculation="off")

@@ -11,8 +11,9 @@ from msgspec.structs import replace
 
 from livemind.backends.fake import FakeExpert
 from livemind.orchestrator import events, item_events
-from livemind.orchestrator.conversation import ConversationRules, Item
+from livemind.orchestrator.conversation import ConversationRules
 from livemind.orchestrator.errors import InvalidRequest
+from livemind.orchestrator.item_events import Item
 from livemind.orchestrator.options import Limits, SessionOptions
 
 PINNED = SessionOptions(pinned="strong", speculation="off")

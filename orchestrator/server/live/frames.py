@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, TypeAdapter, ValidationInfo, model_validator
 
-from ...conversation import Item, new_item_id
 from ...heard import SpokenWord
+from ...item_events import Item, new_item_id
 from ..content import refusal
 from ..schema import INT64_MAX, check_length
 from ..strict import Strict

@@ -12,17 +12,8 @@ from ...turn.documents import Consistency
 from ...turn.values import Mode, OnCold, TranscriptsEqual
 from ..consensus_schema import ConsensusField
 from ..content import refusal
-from ..schema import (
-    INT64_MAX,
-    MAX_DOCUMENTS,
-    MAX_MESSAGES,
-    CacheSalt,
-    ChatMessage,
-    Sampling,
-    check_length,
-    opening_instructions,
-    spoken,
-)
+from ..messages import MAX_MESSAGES, ChatMessage, opening_instructions, spoken
+from ..schema import INT64_MAX, MAX_DOCUMENTS, CacheSalt, Sampling, check_length, check_total
 from ..strict import Strict
 
 TurnId = Annotated[str, Field(max_length=128)] | Annotated[int, Field(ge=0, le=INT64_MAX)]
@@ -61,7 +52,7 @@ class SessionConfig(Strict):
         check_length(info, "instructions", [self.instructions or ""])
         check_length(info, "documents", self.documents or [])
         messages = self.messages or []
-        check_length(info, "messages", [message.content for message in messages])
+        check_total(info, "messages", sum(message.length for message in messages))
         for number, message in enumerate(messages):
             if message.image_urls():
                 place = f"messages[{number}].content"

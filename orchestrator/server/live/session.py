@@ -82,11 +82,12 @@ class LiveSession:
         params: GenerationParams | None = None,
         images: Sequence[Image] = (),
         item_id: str | None = None,
+        follow: Sequence[Message] = (),
     ) -> str:
         """Commit the turn and return its response id; it stays open until its ResponseDone."""
         self.touch()
         response_id = self.session.request_commit(
-            text, revision, params=params, images=images, item_id=item_id
+            text, revision, params=params, images=images, item_id=item_id, follow=follow
         )
         self._open_turns[response_id] = asyncio.Event()
         self.idle.clear()

@@ -16,12 +16,12 @@ from ....backends.remote.affinity import affinity_key
 from ...consensus.report import Report
 from ...consensus.task import tokens_of
 from ...errors import ErrorInfo, Overloaded
-from ...events import ResponseDone, ResponseTextDelta, Status
-from ...turn.ledger import TurnRecord, turn_timeout
+from ...events import Delta, ResponseDone, ResponseTextDelta, Status
+from ...turn.ledger import TurnRecord, deltas, turn_timeout
 from ...turn.prompt import Context, build
 from ..middleware import TurnFailed, error_info
-from ..schema import ChatRequest, CompletionRequest
 from ..state import ServerState
+from .bodies import ChatRequest, CompletionRequest
 
 NO_PARAMS = GenerationParams()
 
@@ -43,7 +43,13 @@ def chat_alone(state: ServerState, body: ChatRequest, request_id: str) -> AloneT
     )
     if expert is None:
         return None
-    context = Context(body.instructions, body.history({}), tuple(body.documents or ()))
+    context = Context(
+        body.instructions,
+        body.history({}),
+        tuple(body.documents or ()),
+        follow=body.follow({}),
+        template=body.template,
+    )
     report = Report()
     chunks = state.mind.complete(
         build(context, body.text),
@@ -102,6 +108,7 @@ class AloneTurn(AbstractAsyncContextManager["AloneTurn"]):
         self._report = report
         self._began_s = _now()
         self._opened: TurnRecord | None = None
+        self._pieces: list[Delta] = []
         self._error: ErrorInfo | None = None
         self._refused = self._late = self._waits = False
 
@@ -122,13 +129,15 @@ class AloneTurn(AbstractAsyncContextManager["AloneTurn"]):
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> ResponseTextDelta:
-        """Return the next piece of text; it may be empty.
+    async def __anext__(self) -> Delta:
+        """Return the next piece of the answer; a text may be empty.
 
         Raises:
             TurnFailed: the expert took longer than ``server.turn_timeout_s``.
             LiveMindError, ExpertError: the request cannot be answered.
         """
+        if self._pieces:
+            return self._pieces.pop(0)
         if self.done is not None:
             raise StopAsyncIteration
         self._waits = True
@@ -154,14 +163,18 @@ class AloneTurn(AbstractAsyncContextManager["AloneTurn"]):
         finally:
             self._waits = False
         record, now_s = self._record(), _now()
-        if record.saw(chunk, now_s):
+        shows = record.saw(chunk, now_s)
+        if shows:
             record.showed(chunk)
         assert record.report is not None
         began_s, ended = record.first_delta_s or now_s, chunk.finish_reason is not None
         record.report.saw(self.expert, tokens_of(chunk), began_s, ended=ended)
         if record.finish_reason is not None and record.usage is not None:
             self._end("completed")
-        return ResponseTextDelta(self._request_id, chunk.text, chunk.token_ids, chunk.logprobs)
+        if not chunk.tool_calls and not chunk.reasoning:
+            return ResponseTextDelta(self._request_id, chunk.text, chunk.token_ids, chunk.logprobs)
+        first, *self._pieces = deltas(self._request_id, chunk)
+        return first
 
     async def free(self) -> None:
         """Let the expert go, however far it is. Idempotent."""

@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 from random import getrandbits
 
 from ....backends.base import FinishReason, TokenLogprob, Usage
-from ...events import ResponseDone, to_wire
+from ...events import (
+    Delta,
+    ResponseDone,
+    ResponseReasoningDelta,
+    ResponseTextDelta,
+    ResponseToolCallDelta,
+    to_wire,
+)
 
 Json = dict[str, object]
 EXPLAINED = ("expert", "timings", "ledger", "degraded", "documents", "consensus")
@@ -55,6 +62,50 @@ def timing_headers(done: ResponseDone) -> dict[str, str]:
 
 
 @dataclass(slots=True)
+class Joined:
+    """A whole answer: its texts and thoughts joined, its log-probabilities if it has any."""
+
+    text: str
+    reasoning: str = ""
+    logprobs: list[TokenLogprob] | None = None
+
+
+def delta_json(piece: Delta) -> Json:
+    """Return ``delta`` of a chunk."""
+    match piece:
+        case ResponseTextDelta():
+            return {"content": piece.delta}
+        case ResponseReasoningDelta():
+            return {"reasoning_content": piece.delta}
+        case ResponseToolCallDelta():
+            call: Json = {"index": piece.index}
+            function: Json = {"arguments": piece.delta}
+            if piece.call_id is not None:
+                call |= {"id": piece.call_id, "type": "function"}
+            if piece.name is not None:
+                function = {"name": piece.name, **function}
+            return {"tool_calls": [{**call, "function": function}]}
+
+
+def message_json(answer: Joined, done: ResponseDone) -> Json:
+    """Return the message of a whole answer."""
+    content = answer.text or (None if done.tool_calls else "")
+    message: Json = {"role": "assistant", "content": content, "refusal": None}
+    if answer.reasoning:
+        message["reasoning_content"] = answer.reasoning
+    if done.tool_calls:
+        message["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+            }
+            for call in done.tool_calls
+        ]
+    return message
+
+
+@dataclass(slots=True)
 class ChatFormat:
     """Payloads of one chat completion.
 
@@ -92,13 +143,12 @@ class ChatFormat:
         """Return the chunk without choices that ends a stream with ``include_usage``."""
         return {**self._frame(model, []), "usage": usage_json(usage, predicted=self.predicted)}
 
-    def whole(
-        self, model: str, text: str, done: ResponseDone, logprobs: Sequence[TokenLogprob] | None
-    ) -> Json:
+    def whole(self, model: str, answer: Joined, done: ResponseDone) -> Json:
         """Return a ``chat.completion``."""
+        logprobs = answer.logprobs
         choice = {
             "index": 0,
-            "message": {"role": "assistant", "content": text, "refusal": None},
+            "message": message_json(answer, done),
             "logprobs": None if logprobs is None else chat_logprobs(logprobs),
             "finish_reason": done.finish_reason,
         }

@@ -12,13 +12,22 @@ from pydantic import TypeAdapter
 
 from ....backends.base import TokenLogprob
 from ...errors import InvalidRequest, NotFound, Unavailable
+from ...events import ResponseReasoningDelta, ResponseTextDelta, ResponseToolCallDelta
 from ..middleware import error_info, log_failure
-from ..schema import ChatRequest, CompletionRequest
 from ..sse import DONE, EventStream, dropped_after, taken_at_once
 from ..state import OWNER, REQUEST_ID, SHUTTING_DOWN, STATE, ServerState
 from ..validation import parse
 from .alone import AloneTurn, chat_alone, completion_alone
-from .format import ChatFormat, CompletionFormat, Json, timing_headers, usage_json
+from .bodies import ChatRequest, CompletionRequest
+from .format import (
+    ChatFormat,
+    CompletionFormat,
+    Joined,
+    Json,
+    delta_json,
+    timing_headers,
+    usage_json,
+)
 from .turns import SESSION_HEADER, STATUS_HEADER, Turn, adopting_turn, own_turn
 
 CHAT = TypeAdapter(ChatRequest)
@@ -87,10 +96,10 @@ async def model(request: web.Request) -> web.Response:
 
 
 async def _whole_chat(turn: AnyTurn, answer: ChatFormat) -> web.Response:
-    text, logprobs = await _joined(turn)
+    joined = await _joined(turn)
     assert turn.done is not None
     expert = turn.expert or ""
-    payload = answer.whole(expert, text, turn.done, logprobs)
+    payload = answer.whole(expert, joined, turn.done)
     headers = {EXPERT_HEADER: expert, **timing_headers(turn.done)}
     return web.json_bytes_response(payload, dumps=json.encode, headers=headers)
 
@@ -98,12 +107,12 @@ async def _whole_chat(turn: AnyTurn, answer: ChatFormat) -> web.Response:
 async def _chat_frames(turn: AnyTurn, answer: ChatFormat) -> Frames:
     begun = False
     async for piece in turn:
-        if not piece.delta and not piece.logprobs:
+        logprobs = piece.logprobs if isinstance(piece, ResponseTextDelta) else None
+        if not piece.delta and not logprobs and not isinstance(piece, ResponseToolCallDelta):
             continue
         expert = turn.expert or ""
         opening = () if begun else (_role_chunk(answer, expert),)
-        delta: Json = {"content": piece.delta}
-        yield *opening, answer.chunk(expert, delta, logprobs=piece.logprobs)
+        yield *opening, answer.chunk(expert, delta_json(piece), logprobs=logprobs)
         begun = True
     assert turn.done is not None
     await turn.free()  # the expert does not wait for a client that reads slowly
@@ -121,9 +130,9 @@ def _role_chunk(answer: ChatFormat, expert: str) -> Json:
 
 
 async def _whole_completion(turn: AloneTurn, answer: CompletionFormat) -> web.Response:
-    text, logprobs = await _joined(turn)
+    joined = await _joined(turn)
     assert turn.done is not None
-    payload = answer.payload(text, logprobs, turn.done.finish_reason)
+    payload = answer.payload(joined.text, joined.logprobs, turn.done.finish_reason)
     payload["usage"] = usage_json(turn.done.usage)
     headers = {EXPERT_HEADER: turn.expert}
     return web.json_bytes_response(payload, dumps=json.encode, headers=headers)
@@ -131,7 +140,7 @@ async def _whole_completion(turn: AloneTurn, answer: CompletionFormat) -> web.Re
 
 async def _completion_frames(turn: AloneTurn, answer: CompletionFormat) -> Frames:
     async for piece in turn:
-        if piece.delta or piece.logprobs:
+        if isinstance(piece, ResponseTextDelta) and (piece.delta or piece.logprobs):
             yield (answer.payload(piece.delta, piece.logprobs, None),)
     assert turn.done is not None
     await turn.free()
@@ -142,15 +151,19 @@ async def _completion_frames(turn: AloneTurn, answer: CompletionFormat) -> Frame
 # ---- shared -------------------------------------------------------------------------------------
 
 
-async def _joined(turn: AnyTurn) -> tuple[str, list[TokenLogprob] | None]:
-    """Return the whole text of an answer, and its log-probabilities if it has any."""
+async def _joined(turn: AnyTurn) -> Joined:
+    """Return the whole answer but for its tool calls, which its end tells."""
     text: list[str] = []
+    thoughts: list[str] = []
     logprobs: list[TokenLogprob] | None = None
     async for piece in turn:
-        text.append(piece.delta)
-        if piece.logprobs is not None:
-            logprobs = [*(logprobs or ()), *piece.logprobs]
-    return "".join(text), logprobs
+        if isinstance(piece, ResponseTextDelta):
+            text.append(piece.delta)
+            if piece.logprobs is not None:
+                logprobs = [*(logprobs or ()), *piece.logprobs]
+        elif isinstance(piece, ResponseReasoningDelta):
+            thoughts.append(piece.delta)
+    return Joined("".join(text), "".join(thoughts), logprobs)
 
 
 async def _stream(

@@ -12,11 +12,11 @@ from msgspec.structs import replace
 from ....backends.base import Image
 from ...errors import ErrorInfo, LiveMindError, Unavailable
 from ...event_queue import EventQueue
-from ...events import Event, ResponseCreated, ResponseDone, ResponseTextDelta
+from ...events import Delta, Event, ResponseCreated, ResponseDone
 from ..live.session import LiveSession
 from ..middleware import TurnFailed
-from ..schema import ChatRequest
 from ..state import ServerState
+from .bodies import ChatRequest
 
 SESSION_HEADER = "X-LiveMind-Session"
 STATUS_HEADER = "X-LiveMind-Session-Status"
@@ -48,8 +48,8 @@ class Turn:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> ResponseTextDelta:
-        """Return the next piece of text.
+    async def __anext__(self) -> Delta:
+        """Return the next piece of the answer.
 
         Raises:
             TurnFailed: the turn failed or was cancelled.
@@ -62,7 +62,7 @@ class Turn:
                 raise Unavailable("the session ended before the answer was complete")
             if getattr(event, "response_id", None) != self._response_id:
                 continue
-            if isinstance(event, ResponseTextDelta):
+            if isinstance(event, Delta):
                 return event
             if isinstance(event, ResponseCreated):
                 self.expert = event.expert
@@ -92,8 +92,8 @@ async def adopting_turn(
     queue: EventQueue[Event] = EventQueue(state.limits.max_queued_events)
     with live.listen(queue):
         params = body.params(live.session.options.params)
-        shown = body.messages[-1].images(images)
-        response_id = live.commit(body.text, None, params, shown)
+        shown, follow = body.images(images), body.follow(images)
+        response_id = live.commit(body.text, None, params, shown, follow=follow)
         try:
             yield Turn(response_id, queue.get)
         finally:
@@ -124,13 +124,15 @@ async def own_turn(state: ServerState, body: ChatRequest) -> AsyncIterator[Turn]
         on_cold=body.on_cold,
         affinity=body.user,
         one_turn=True,
+        template=body.template,
     )
     turn: Turn | None = None
     try:
         async with session:
             params = body.params(session.options.params)
-            shown = body.messages[-1].images(images)
-            response_id = session.request_commit(body.text, params=params, images=shown)
+            response_id = session.request_commit(
+                body.text, params=params, images=body.images(images), follow=body.follow(images)
+            )
             await asyncio.sleep(0)  # the expert is asked before the answer is made ready
             turn = Turn(response_id, session.next_event)
             yield turn
@@ -172,6 +174,8 @@ def _adopt(
         options = replace(options, cache_salt=body.cache_salt)
     if body.documents is not None:
         options = replace(options, documents=tuple(body.documents))
+    if body.template is not None:
+        options = replace(options, template=body.template)
     live.session.update(options, body.history(images))
 
 

@@ -16,9 +16,9 @@ from msgspec import json, to_builtins
 from msgspec.structs import replace
 from pydantic import TypeAdapter
 
-from ...conversation import Item
 from ...errors import ErrorInfo, InvalidRequest
 from ...events import Event
+from ...item_events import Item
 from ..live.connection import Connection, serve
 from ..live.frames import (
     Append,

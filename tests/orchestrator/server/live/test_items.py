@@ -158,7 +158,7 @@ async def test_http_session_is_made_with_a_conversation_that_patch_changes(serve
 @pytest.mark.parametrize(
     ("fields", "status", "param"),
     [
-        ({"messages": [*TALK, {"role": "tool", "content": "x"}]}, 400, "messages[3].role"),
+        ({"messages": [*TALK, {"role": "robot", "content": "x"}]}, 400, "messages[3].role"),
         ({"messages": TALK, "instructions": "x"}, 400, "messages[0].role"),
         ({"messages": [{"role": "user", "content": "x" * 300}]}, 413, "messages"),
         (

@@ -16,7 +16,7 @@ from livemind.backends.remote.affinity import affinity_key
 from livemind.orchestrator.consensus.report import Report
 from livemind.orchestrator.server.middleware import TurnFailed
 from livemind.orchestrator.server.openai.alone import AloneTurn, chat_alone
-from livemind.orchestrator.server.schema import ChatRequest
+from livemind.orchestrator.server.openai.bodies import ChatRequest
 
 from ..conftest import Doors, chat_body, eventually
 

@@ -25,8 +25,8 @@ from livemind.orchestrator.server.live.registry import SessionRegistry
 from livemind.orchestrator.server.live.session import LiveSession
 from livemind.orchestrator.server.metrics import Metrics
 from livemind.orchestrator.server.middleware import TurnFailed
+from livemind.orchestrator.server.openai.bodies import ChatRequest
 from livemind.orchestrator.server.openai.turns import Turn, adopting_turn
-from livemind.orchestrator.server.schema import ChatRequest
 from livemind.orchestrator.server.state import InFlight, ServerState
 
 
