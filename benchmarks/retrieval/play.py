@@ -8,10 +8,11 @@ freezes, is given up and shown is decided by ``orchestrator/turn/planner.py`` an
 from __future__ import annotations
 
 import heapq
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import count
 
-from ...orchestrator.turn import documents, planner
+from ...orchestrator.turn import documents, lookahead, planner
 from ...orchestrator.turn.documents import Consistency
 from ...orchestrator.turn.prompt import Context
 from ...orchestrator.turn.retrievals import Retrievals
@@ -62,7 +63,9 @@ def play(
         ms_per_token: what computing a document's token costs an expert.
         consistency: whose documents the answer gets.
     """
-    words, turn = len(text.split()), _Turn(results, latency_s, ms_per_token)
+    words = len(text.split())
+    asked = {lookahead.query(prefix(text, number)): number for number in range(words, 0, -1)}
+    turn = _Turn(asked, results, latency_s, ms_per_token)
     for number in range(1, words + 1):
         turn.run_until(number / WORDS_PER_S)
         typed = prefix(text, number) + (" " if number < words else "")
@@ -84,8 +87,12 @@ def play(
 
 @dataclass(slots=True)
 class _Turn:
-    """The turn's state, and what is under way: (when, number, slot, query), slot None = a timer."""
+    """The turn's state, and what is under way: (when, number, slot, query), slot None = a timer.
 
+    ``asked``: query -> how many words of the text it is.
+    """
+
+    asked: Mapping[str, int]
     results: Results
     latency_s: float
     ms_per_token: float
@@ -137,7 +144,7 @@ class _Turn:
         following = self.retrievals.answered(slot, self.now_s)
         if following is not None:
             self._start(following, slot)
-        words = len(query.text.split())
+        words = self.asked[query.text]
         found = RetrievalResult(query.revision, self.results[words])
         if self.latency_s > query.deadline_s:
             found = RetrievalResult(query.revision, (), "timeout")

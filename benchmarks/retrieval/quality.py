@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ...orchestrator.turn.lookahead import MIN_QUERY_WORDS
+from ...orchestrator.turn.lookahead import MIN_QUERY_WORDS, query
 from ...rag.base import Passage
 from ...rag.encoder.worker import EmbedWorker
 from ...rag.search.fusion import Mode
@@ -59,7 +59,7 @@ async def recall(
         searcher.ms.clear()
         ranked = []
         for question in questions:
-            found = await searcher(question.text, 2 * TOP, mode)
+            found = await searcher(query(question.text), 2 * TOP, mode)
             ranked.append(found)
             if mode == "hybrid" and not right(found, question.pages):
                 case["missed"].append(question.text)
@@ -84,7 +84,7 @@ async def early(
         words = len(question.text.split())
         found = {}
         for count in range(min(MIN_QUERY_WORDS, words), words + 1):
-            found[count] = await searcher(prefix(question.text, count), TOP)
+            found[count] = await searcher(query(prefix(question.text, count)), TOP)
         results.append(found)
         done()
     own_s = (p50(searcher.ms["total"]) or 0.0) / 1000.0

@@ -48,6 +48,7 @@ class DocumentState(Struct, frozen=True):
         frozen: passages that the prompt is prepared with, None while not settled.
         freezes: how often passages were frozen.
         degraded: why the newest result is incomplete.
+        agreed: the newest result and the one before it are the same passages.
     """
 
     asked_text: str | None = None
@@ -58,6 +59,7 @@ class DocumentState(Struct, frozen=True):
     frozen: tuple[Passage, ...] | None = None
     freezes: int = 0
     degraded: str | None = None
+    agreed: bool = False
 
 
 def observe(
@@ -87,8 +89,10 @@ def observe(
         provisional=result.provisional,
     )
     if result.degraded is not None:  # what there is may serve an answer, but is no reason to freeze
-        return replace(state, last=result.passages or state.last, degraded=result.degraded)
-    state = replace(state, last=result.passages, degraded=None)
+        last = result.passages or state.last
+        return replace(state, last=last, degraded=result.degraded, agreed=False)
+    agreed = before.degraded is None and _ids(before.last) == _ids(result.passages)
+    state = replace(state, last=result.passages, degraded=None, agreed=agreed)
     if moment == "committed":
         return state
     if moment == "paused":
@@ -97,7 +101,6 @@ def observe(
         return settle(state, MAX_FREEZES) if len(text) >= MIN_CHARACTERS else state
     if not result.passages or _ids(state.frozen) == _ids(result.passages):
         return state
-    agreed = before.degraded is None and _ids(before.last) == _ids(result.passages)
     other = not _alike(state.frozen, result.passages)
     if state.freezes >= MAX_FREEZES:
         return replace(state, frozen=None) if other else state
@@ -168,6 +171,11 @@ def event(state: DocumentState, result: RetrievalResult) -> RetrievalUpdated:
     passages = tuple(RetrievedPassage(p.id, p.source, p.score) for p in result.passages)
     stable = state.frozen is not None and _covers(state.frozen, state.last)
     return RetrievalUpdated(result.revision, passages, stable, result.degraded)
+
+
+def is_prepared(state: DocumentState) -> bool:
+    """Whether the prompt is prepared with the newest passages, and a text before had the same."""
+    return state.frozen is not None and state.agreed and _ids(state.frozen) == _ids(state.last)
 
 
 def _alike(before: tuple[Passage, ...], after: tuple[Passage, ...]) -> bool:

@@ -1,7 +1,8 @@
 """When a hidden answer is worth starting, and what may be spent on it. Pure rules of the planner.
 
 A keyboard's text is drafted at a pause; a recogniser's once it has stood for longer than its
-changes usually take. What drafts that were thrown away cost comes out of a budget in tokens and
+changes usually take, or sooner where its documents stayed the same and are prepared: that draft is
+cheap. What drafts that were thrown away cost comes out of a budget in tokens and
 seconds that the text renews as it settles; a draft that never began costs nothing.
 """
 
@@ -11,7 +12,7 @@ from msgspec.structs import replace
 
 from ...backends.base import Message
 from ..words import fold
-from . import partials
+from . import documents, partials
 from .values import Policy, TurnState
 
 MIN_DRAFT_TOKENS = 128
@@ -35,9 +36,17 @@ def stands_s(state: TurnState) -> float:
 
 
 def stands(state: TurnState, now_s: float) -> bool:
-    """Whether it has by now, and has words enough to tell what it is about."""
+    """Whether it has by now, tells what it is about, and its documents will probably stay.
+
+    They do if the text before had the same ones, or if the recogniser takes nothing back.
+    """
     spoken = state.input_kind == "transcript"
-    return spoken and now_s >= stands_s(state) and len(state.text.split()) >= TELLING_WORDS
+    stay = state.docs.agreed or state.habits.only_grows
+    return spoken and stay and now_s >= stands_s(state) and _tells(state)
+
+
+def _tells(state: TurnState) -> bool:
+    return len(state.text.split()) >= TELLING_WORDS
 
 
 def _pause_s(state: TurnState) -> float:
@@ -45,6 +54,8 @@ def _pause_s(state: TurnState) -> float:
     if state.input_kind != "transcript":
         ends = partials.ends_sentence(state.text)
         return policy.sentence_pause_s if ends else policy.pause_s
+    if documents.is_prepared(state.docs) and _tells(state):
+        return SHORTEST_PAUSE_S
     usual_s = state.habits.usual_interval_s
     if usual_s is None:
         return policy.pause_s

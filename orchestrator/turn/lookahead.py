@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from ..words import fold
 from . import partials
 from .prompt import build
 from .values import Action, Prefill, Retrieve, Route, TurnState, Wake
@@ -15,8 +16,13 @@ MIN_QUERY_WORDS = 2
 
 
 def key(text: str) -> str:
-    """Texts that differ only in outer white space route and retrieve alike."""
+    """Texts that differ only in outer white space route alike."""
     return text.strip()
+
+
+def query(text: str) -> str:
+    """Texts that differ in case, marks and blanks alone find the same documents."""
+    return fold(text) or key(text)
 
 
 def needs_route(state: TurnState) -> bool:
@@ -28,7 +34,7 @@ def needs_route(state: TurnState) -> bool:
 
 def needs_documents(state: TurnState) -> bool:
     """Whether the whole text's documents are not known yet."""
-    return state.policy.retrieval and state.docs.seen_text != key(state.text)
+    return state.policy.retrieval and state.docs.seen_text != query(state.text)
 
 
 def answering_expert(state: TurnState) -> str | None:
@@ -58,13 +64,20 @@ def look_ahead(state: TurnState, actions: list[Action], text: str) -> TurnState:
     if not known and state.routing != text:
         state = replace(state, routing=text)
         actions.append(route(state, text))
-    asked = text in (state.docs.seen_text, state.docs.asked_text)
-    if state.policy.retrieval and not asked and len(text.split()) >= MIN_QUERY_WORDS:
-        state = replace(state, docs=replace(state.docs, asked_text=text))
-        deadline = state.policy.retrieve_deadline_s
-        actions.append(Retrieve(text, state.revision, partial=True, deadline_s=deadline))
+    if state.policy.retrieval:
+        state = _retrieve(state, actions, query(text))
     prefill(state, actions)
     return state
+
+
+def _retrieve(state: TurnState, actions: list[Action], asked: str) -> TurnState:
+    """Ask for documents unless that was done, or the text says too little."""
+    known = asked in (state.docs.seen_text, state.docs.asked_text)
+    if known or len(asked.split()) < MIN_QUERY_WORDS:
+        return state
+    deadline = state.policy.retrieve_deadline_s
+    actions.append(Retrieve(asked, state.revision, partial=True, deadline_s=deadline))
+    return replace(state, docs=replace(state.docs, asked_text=asked))
 
 
 def prefill(state: TurnState, actions: list[Action]) -> None:

@@ -60,6 +60,11 @@ class InputHabits(Struct, frozen=True):
         known = sorted(self.rewritten)
         return known[int(SETTLED_SHARE * (len(known) - 1))] if known else 1
 
+    @property
+    def only_grows(self) -> bool:
+        """Whether words that came were never taken back, as far as is known."""
+        return len(self.rewritten) >= SURE_VOTES and not any(self.rewritten)
+
     def after(self, before: str, now: str, interval_s: float) -> InputHabits:
         """Return what is known once the text has changed from ``before`` to ``now``."""
         old, new = from_first_difference(before.rstrip(), now.rstrip())

@@ -90,6 +90,7 @@ def on_timer(state: TurnState, now_s: float) -> Step:
     actions: list[Action] = []
     if state.phase != "typing" or state.policy.mode == "off" or not state.text.strip():
         return state, actions
+    state = _settle_route(state, actions, now_s)
     state = _settle_documents(state, actions, now_s)
     if now_s - state.last_input_s >= state.policy.settle_s:
         state = lookahead.look_ahead(state, actions, lookahead.key(state.text))
@@ -117,15 +118,9 @@ def on_route(state: TurnState, text: str, estimate: RouteEstimate, now_s: float)
     elif state.input_kind == "transcript":  # what is misheard is nothing the model was trained on
         stable = stable or (streak >= SPOKEN_STREAK and confident)
     state = replace(state, route=RouteState(estimate, text, streak, stable))
-    event = RouteUpdated(
-        state.revision,
-        estimate.expert,
-        estimate.domain,
-        estimate.confidence,
-        estimate.alternatives,
-        stable,
-    )
-    actions: list[Action] = [Emit(event)]
+    if not stable and _speaker_paused(state, now_s):
+        state = replace(state, route=replace(state.route, stable=True))
+    actions: list[Action] = [Emit(_route_event(state))]
     if state.phase == "resolving":
         return _try_answer(state, actions)
     lookahead.prefill(state, actions)
@@ -138,10 +133,10 @@ def on_retrieval(
     """Passages arrived for ``text``; ``ms_per_token`` = measured prefill cost, None = unknown."""
     if state.phase not in ("typing", "resolving"):
         return state, []
-    if state.phase == "resolving" and text != lookahead.key(state.text):
+    if state.phase == "resolving" and text != lookahead.query(state.text):
         return state, []
     moment: documents.Moment = "committed" if state.phase == "resolving" else "typing"
-    if moment == "typing" and text == lookahead.key(state.text) and _paused(state, now_s):
+    if moment == "typing" and text == lookahead.query(state.text) and _paused(state, now_s):
         moment = "paused"
     docs = documents.observe(state.docs, text, result, ms_per_token, moment)
     state = replace(state, docs=docs)
@@ -150,7 +145,10 @@ def on_retrieval(
         return _try_answer(state, actions)
     state = _settle_documents(state, [], now_s)
     lookahead.prefill(state, actions)
-    return _maybe_draft(state, actions, now_s), actions
+    state = _maybe_draft(state, actions, now_s)
+    # how long a recogniser's text has to stand is a matter of its documents too
+    spoken = state.input_kind == "transcript"
+    return _arm(state, actions, now_s) if spoken else (state, actions)
 
 
 def on_prefilled(state: TurnState, computed_tokens: int) -> Step:
@@ -224,7 +222,8 @@ def on_commit(
     if lookahead.needs_documents(state):
         frozen = state.docs.frozen is not None
         wait_s = policy.commit_wait_s if frozen else policy.retrieve_deadline_s
-        actions.append(Retrieve(key, revision, partial=False, deadline_s=wait_s))
+        query = lookahead.query(text)
+        actions.append(Retrieve(query, revision, partial=False, deadline_s=wait_s))
     return _try_answer(state, actions)
 
 
@@ -299,6 +298,34 @@ def _maybe_draft(state: TurnState, actions: list[Action], now_s: float) -> TurnS
     draft = DraftState(f"{state.response_id}.d{number}", expert, state.revision, messages)
     actions.append(StartDraft(draft))
     return replace(state, draft=draft, draft_started=False, drafts_made=number)
+
+
+def _settle_route(state: TurnState, actions: list[Action], now_s: float) -> TurnState:
+    """Take the route of what was said for the route of the turn once its speaker has paused."""
+    if state.route is None or state.route.stable or not _speaker_paused(state, now_s):
+        return state
+    state = replace(state, route=replace(state.route, stable=True))
+    actions.append(Emit(_route_event(state)))
+    lookahead.prefill(state, actions)
+    return state
+
+
+def _speaker_paused(state: TurnState, now_s: float) -> bool:
+    spoken = state.phase == "typing" and state.input_kind == "transcript"
+    return spoken and _paused(state, now_s) and not lookahead.needs_route(state)
+
+
+def _route_event(state: TurnState) -> RouteUpdated:
+    assert state.route is not None
+    estimate = state.route.estimate
+    return RouteUpdated(
+        state.revision,
+        estimate.expert,
+        estimate.domain,
+        estimate.confidence,
+        estimate.alternatives,
+        state.route.stable,
+    )
 
 
 def _settle_documents(state: TurnState, actions: list[Action], now_s: float) -> TurnState:

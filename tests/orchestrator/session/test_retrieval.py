@@ -13,6 +13,7 @@ from livemind.backends.base import Message
 from livemind.orchestrator import events
 from livemind.orchestrator.session import SessionOptions
 from livemind.orchestrator.turn.values import Policy
+from livemind.orchestrator.words import fold
 from livemind.rag.base import Passage, RetrievalResult
 
 from .conftest import PINNED, QUESTION, strong
@@ -149,7 +150,7 @@ def test_retrieval_under_way_is_not_begun_anew_by_the_commit(
             session.replace(QUESTION)
             await asyncio.sleep(0.28)
             done = live.done_of(await live.answer(session))
-            assert (retriever.asked, done.degraded) == ([QUESTION], ())
+            assert (retriever.asked, done.degraded) == ([fold(QUESTION)], ())
 
     virtual_run(main())
 

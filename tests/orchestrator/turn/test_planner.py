@@ -192,12 +192,26 @@ def test_transcript_is_drafted_once_it_has_stood_for_longer_than_changes_take() 
     assert (len(of(early, StartDraft)), len(of(late, StartDraft))) == (0, 1)
 
 
-@pytest.mark.parametrize(("words", "frozen"), [(4, False), (5, True)])
+GROWS = InputHabits(4, (0.4,), (0, 0, 0))
+REWRITES = InputHabits(4, (0.4,), (0, 2, 0))
+
+
+@pytest.mark.parametrize(
+    ("words", "habits", "before", "frozen"),
+    [
+        (4, GROWS, "b", False),
+        (5, GROWS, "b", True),
+        (5, REWRITES, "b", False),
+        (5, REWRITES, "a", True),
+    ],
+    ids=["too short", "only grows", "rewritten", "rewritten, same documents"],
+)
 def test_transcript_that_stands_shortly_has_its_documents_prepared(
-    words: int, frozen: bool
+    words: int, habits: InputHabits, before: str, frozen: bool
 ) -> None:
     text = " ".join(PARTIALS[-1].split()[:words])
-    state = routed(said(text, 1.0, policy={"retrieval": True}))
+    docs = DocumentState(seen_text="what", last=(passage(before),))
+    state = routed(said(text, 1.0, policy={"retrieval": True}, habits=habits, docs=docs))
     found = RetrievalResult(1, (passage("a"),))
     state, actions = planner.on_retrieval(state, text, found, None, 1.02)
     assert state.docs.frozen is None
@@ -206,6 +220,59 @@ def test_transcript_that_stands_shortly_has_its_documents_prepared(
     prepared = [p.messages[0].role == "documents" for p in of(actions, Prefill)]
     assert any(prepared) is frozen
     assert of(actions, StartDraft) == []
+
+
+@pytest.mark.parametrize(("before", "drafts"), [("a", 1), ("b", 0)])
+def test_transcript_whose_documents_stayed_is_drafted_before_a_change_is_overdue(
+    before: str, drafts: int
+) -> None:
+    docs = DocumentState(seen_text="what", last=(passage(before),), frozen=(passage("a"),))
+    habits = InputHabits(4, (0.4, 0.4))
+    state = said(PARTIALS[-1], 1.0, policy={"retrieval": True}, habits=habits, docs=docs)
+    found = RetrievalResult(1, (passage("a"),))
+    state, actions = planner.on_retrieval(routed(state), PARTIALS[-1], found, None, 1.19)
+    assert [of(actions, SetTimer)[-1].at_s] == [pytest.approx(1.2 if drafts else 1.25)]
+    _, actions = planner.on_timer(state, 1.21)
+    assert len(of(actions, StartDraft)) == drafts
+
+
+def test_transcript_route_settles_once_its_speaker_has_paused() -> None:
+    state = said("what is it", 1.0, habits=InputHabits(4, (0.3, 0.3)))
+    estimate = RouteEstimate("strong", "d", 0.5, final=0.4)
+    state, actions = planner.on_route(state, "what is it", estimate, 1.02)
+    assert [emit.event.stable for emit in of(actions, Emit)] == [False]
+    state, actions = planner.on_timer(state, 1.25)
+    assert of(actions, Emit) == []
+    state, actions = planner.on_timer(state, 1.35)
+    assert [emit.event.stable for emit in of(actions, Emit)] == [True]
+    assert of(actions, Prefill)[-1].experts == ("strong",)
+
+
+def test_transcript_route_that_comes_after_the_pause_is_settled() -> None:
+    state = said("what is it", 1.0, habits=InputHabits(4, (0.3, 0.3)))
+    estimate = RouteEstimate("strong", "d", 0.5, final=0.4)
+    _, actions = planner.on_route(state, "what is it", estimate, 1.35)
+    assert [emit.event.stable for emit in of(actions, Emit)] == [True]
+
+
+@pytest.mark.parametrize("final", ["What is the port of Ruby?", "what is  the port, of ruby."])
+def test_commit_of_the_same_words_asks_for_no_other_documents(final: str) -> None:
+    policy = {"retrieval": True, "pinned": "strong"}
+    state, actions = planner.on_text(said("", policy=policy), PARTIALS[-1], 1, 1.0)
+    [asked] = [*of(actions, Retrieve), *of(planner.on_timer(state, 1.25)[1], Retrieve)]
+    state, _ = planner.on_retrieval(
+        state, asked.text, RetrievalResult(1, (passage("a"),)), None, 1.1
+    )
+    _, actions = planner.on_commit(state, final, 2, 1.3)
+    assert of(actions, Retrieve) == []
+    assert [answer.documents.before for answer in of(actions, Answer)] == [("a",)]
+
+
+@pytest.mark.parametrize("text", ["?!", "。", "{ }"])
+def test_commit_of_marks_alone_is_looked_up_as_it_is(text: str) -> None:
+    policy = {"retrieval": True, "pinned": "strong"}
+    _, actions = planner.on_commit(turn(policy=policy), text, 1, 1.0)
+    assert [asked.text for asked in of(actions, Retrieve)] == [text]
 
 
 def test_pause_prepares_the_newest_documents_although_others_are_frozen() -> None:
@@ -573,7 +640,7 @@ def test_route_arriving_after_the_pause_starts_the_draft() -> None:
 
 def test_documents_arriving_after_the_pause_start_the_draft() -> None:
     state = routed(turn("what is it?", 1.0, policy={"retrieval": True}))
-    _, actions = planner.on_retrieval(state, "what is it?", EMPTY, None, 2.0)
+    _, actions = planner.on_retrieval(state, "what is it", EMPTY, None, 2.0)
     assert len(of(actions, StartDraft)) == 1
 
 
@@ -693,7 +760,7 @@ def test_route_of_another_text_that_comes_after_the_commit_changes_nothing() -> 
     late = RouteEstimate("other", "other", 0.9)
     after, actions = planner.on_route(state, "what is it? x", late, 1.3)
     assert (after, actions) == (state, [])
-    _, actions = planner.on_retrieval(after, "what is it?", EMPTY, None, 1.4)
+    _, actions = planner.on_retrieval(after, "what is it", EMPTY, None, 1.4)
     assert [answer.expert for answer in of(actions, Answer)] == ["strong"]
 
 
