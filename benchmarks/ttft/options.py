@@ -111,7 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     names, recorded = ", ".join(CADENCES), ", ".join(BUNDLED)
     told = (
         f"comma-separated: {names}, typing-N (typing-400); or recorded partial transcripts, asked "
-        f"with passages of the handbook: {recorded}, FILE.jsonl"
+        f"with passages of the handbook unless --documents is given: {recorded}, FILE.jsonl"
     )
     add("--cadence", type=checked(_cadences), metavar="LIST", help=told)
     told = (
@@ -239,7 +239,7 @@ def _speech_plan(options: argparse.Namespace) -> Plan:
         experts=_speech_expert(options),
         blocks=ablation_blocks(speech_arms(commits), longest, per_block),
         cadences=tuple(one.name for one in recordings),
-        documents_tokens=(0,),
+        documents_tokens=options.documents or (0,),
         turns_per_conversation=turns,
         recordings=recordings,
         seed=options.seed,
@@ -249,7 +249,7 @@ def _speech_plan(options: argparse.Namespace) -> Plan:
 
 
 def _only_without_a_recording(options: argparse.Namespace) -> None:
-    for name in ("quick", "self_check", "cpm", "arms", "case", "documents", "prompts"):
+    for name in ("quick", "self_check", "cpm", "arms", "case", "prompts"):
         if getattr(options, name):
             raise UsageError(f"--{name.replace('_', '-')}: not together with a recording")
 

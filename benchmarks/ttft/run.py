@@ -22,7 +22,7 @@ from ..harness.loop_watch import no_collection
 from ..harness.targets import Targets
 from ..harness.wire import AUTO, Ask
 from ..workload.arms import Arm
-from ..workload.conversations import Conversation, conversation
+from ..workload.conversations import FILLER, Conversation, conversation
 from ..workload.plan import REQUEST_AT_END, Block, Case, Plan
 from ..workload.typing_model import TypingModel, cadence
 from .verdicts import Verdicts
@@ -68,14 +68,15 @@ class TtftRun:
         """Return how a conversation is asked in an arm (None = plainly), under a fresh salt."""
         self._salts += 1
         arm = arm or Arm("", "", "chat")
+        retrieval = arm.retrieves and case.retrieves
         return Ask(
             AUTO if arm.routed else case.expert.expert_id,
             f"{self._run_id}-{self._salts}",
             talk.max_tokens or self.plan.max_tokens,
             ignore_eos=case.expert.random_weights,
             instructions=talk.instructions,
-            documents=() if arm.retrieves and case.documents_tokens else talk.documents,
-            retrieval=arm.retrieves and case.retrieves,
+            documents=() if retrieval else talk.documents,
+            retrieval=retrieval,
             consistency=arm.consistency,
             speculation=arm.speculation,
             consensus=arm.consensus,
@@ -85,13 +86,17 @@ class TtftRun:
     def conversation(self, case: Case, index: int) -> Conversation:
         """Return a conversation of the case's workload."""
         turns, recording = self.plan.turns_per_conversation, self.plan.recording(case.cadence)
-        if recording is not None:
+        if recording is not None and not case.documents_tokens:
             return recording.conversation(index, turns)
         if self.plan.prompts is not None:
             return self.plan.prompts[index % len(self.plan.prompts)]
         known = self._chars_per_token.get(case.expert.expert_id, FIRST_GUESS_CHARS_PER_TOKEN)
         chars = int(case.documents_tokens * known)
-        return conversation(case.expert.workload, self.plan.seed, index, chars, turns)
+        kind = case.expert.workload if recording is None else FILLER
+        made = conversation(kind, self.plan.seed, index, chars, turns)
+        if recording is None:
+            return made
+        return replace(recording.conversation(index, turns), documents=made.documents)
 
     def step(self, text: str | None = None) -> None:
         """Show that another step is done, and what comes next."""

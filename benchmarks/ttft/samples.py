@@ -135,7 +135,7 @@ def _case(case: Json, rows: Sequence[Json]) -> dict[str, Sample]:
             known = [one for one in first if one[1] is not None]
             found[f"ttft.adopted_first_token_ms.p50{suffix}"] = _quantile(units, known, 0.5)
     for arm in case.get("speech", ()):
-        stem = speech.summary_stem(case["cadence"], arm)
+        stem = speech.summary_stem(case, arm)
         found |= {f"{stem}.{key}": one for key, one in speech_samples(rows, arm).items()}
     judged = [row for row in rows if row.get("verdict") is not None]
     return found | (_identical(judged, suffix) if suffix else {})

@@ -35,14 +35,14 @@ MEANINGS = {
 _COMMIT = re.compile(rf"{SPEECH.id}(?:-(\d+))?")
 
 
-def summary_stem(cadence: str, arm: str) -> str:
-    """Return how the summary keys of a live arm begin.
+def summary_stem(case: Json, arm: str) -> str:
+    """Return how the summary keys of a live arm of a case begin.
 
     Without ``after_Nms`` the commit is when the final transcript was recorded.
     """
     after = _COMMIT.fullmatch(arm)
     told = f".after_{after[1]}ms" if after is not None and after[1] else ""
-    return f"ttft.speech.{cadence}{told}"
+    return f"ttft{case['suffix']}{told}"
 
 
 def meaning(key: str) -> str:

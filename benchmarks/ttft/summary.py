@@ -54,7 +54,7 @@ def ablation_summary(cases: Sequence[Json], turns: Sequence[Json]) -> dict[str, 
 def speech_summary(cases: Sequence[Json]) -> dict[str, Number]:
     """Return the summary of recordings: ``ttft.speech.NAME.KEY``, with the commit's moment."""
     return {
-        f"{summary_stem(case['cadence'], arm)}.{key}": value
+        f"{summary_stem(case, arm)}.{key}": value
         for case in cases
         for arm, one in case["speech"].items()
         for key, value in one.items()

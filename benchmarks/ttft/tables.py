@@ -184,6 +184,6 @@ def _self_check(content: Json) -> Table:
 def where(case: Json) -> str:
     """Return what a case asks of whom, in a few words."""
     documents = f"documents of {case['documents_tokens']} tokens"
-    if case.get("recorded"):
+    if case.get("recorded") and not case["documents_tokens"]:
         documents = "passages of the handbook"
     return f"{case['label']}, {case['cadence']}, {documents}"

@@ -60,7 +60,7 @@ class ExpertCase:
 class Case:
     """One expert under one load; cadence by name, documents in tokens.
 
-    ``recorded``: the input is a recording, and documents come from the handbook.
+    ``recorded``: the input is a recording, which asks the handbook where no documents are given.
     """
 
     expert: ExpertCase
@@ -72,7 +72,7 @@ class Case:
     @property
     def retrieves(self) -> bool:
         """Whether there is something for the bridge to find."""
-        return self.documents_tokens > 0 or self.recorded
+        return (self.documents_tokens > 0) is not self.recorded
 
     @property
     def name(self) -> str:
@@ -150,7 +150,8 @@ class Plan:
                     first = (documents, cadence) == (self.documents_tokens[0], self.cadences[0])
                     more = "" if first else f".{cadence}.{documents}"
                     recorded = self.recording(cadence) is not None
-                    suffix = f".speech.{cadence}" if recorded else expert.suffix + more
+                    length = f"_documents_{documents}" if documents else ""
+                    suffix = f".speech.{cadence}{length}" if recorded else expert.suffix + more
                     found.append(Case(expert, cadence, documents, suffix, recorded))
         return tuple(found)
 

@@ -118,8 +118,8 @@ def on_route(state: TurnState, text: str, estimate: RouteEstimate, now_s: float)
     elif state.input_kind == "transcript":  # what is misheard is nothing the model was trained on
         stable = stable or (streak >= SPOKEN_STREAK and confident)
     state = replace(state, route=RouteState(estimate, text, streak, stable))
-    if not stable and _speaker_paused(state, now_s):
-        state = replace(state, route=replace(state.route, stable=True))
+    if _speaker_paused(state, now_s):
+        state = replace(state, route=RouteState(estimate, text, streak, stable=True))
     actions: list[Action] = [Emit(_route_event(state))]
     if state.phase == "resolving":
         return _try_answer(state, actions)

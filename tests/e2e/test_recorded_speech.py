@@ -55,9 +55,6 @@ def test_recorded_speech_whisper_head_start_costs_at_most_two_and_a_half_times(
     assert _speech(report, "whisper", "speech-800")["cost_multiplier.p50"] <= 2.5
 
 
-@pytest.mark.xfail(
-    strict=True, reason="row 1: a text that is rewritten all the time settles no route in time"
-)
 def test_recorded_speech_pocketsphinx_route_is_settled_before_the_commit(
     report: dict[str, Any],
 ) -> None:

@@ -80,6 +80,17 @@ async def test_recording_partials_go_out_as_they_are_and_the_final_text_is_the_c
     assert run.done == run.plan.steps() == 4
 
 
+async def test_recording_with_documents_brings_them_along_and_retrieves_nothing(
+    file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = ScriptedServer()
+    given = ("--cadence", file, "--commit-after-ms", "own", "--documents", "60")
+    run = await _run(server, _plan(*given), monkeypatch)
+    assert {(u["retrieval"], bool(u["documents"])) for u in server.updates} == {(False, True)}
+    [case] = report_cases(run.results.values(), Slo(None, None), overlap=False, seed=1)
+    assert "ttft.speech.spoken_documents_60.adopted_share" in speech_summary([case])
+
+
 async def test_recording_commits_when_the_arm_says(
     file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,7 +181,7 @@ def test_speech_samples_tell_work_before_the_commit_from_work_after_it() -> None
     [
         (["--cadence", "whisper,typing-400"], "--cadence: typing-400 is no recording"),
         (["--cadence", "whisper", "--quick"], "--quick: not together with a recording"),
-        (["--cadence", "whisper", "--documents", "9"], "--documents: not together"),
+        (["--cadence", "whisper", "--prompts", "x"], "--prompts: not together"),
         (["--cadence", "paste", "--commit-after-ms", "0"], "only with a recording"),
         (
             ["--cadence", "es", "--expert", "random", "--expert", "embedded"],
