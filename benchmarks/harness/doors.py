@@ -108,64 +108,47 @@ def _message(role: str, content: str) -> dict[str, str]:
     return {"role": role, "content": content}
 
 
+@dataclass(frozen=True, slots=True)
 class ChatDoor:
-    """LiveMind's chat endpoint, everything sent at the end."""
+    """A chat endpoint, everything sent at the end.
 
-    cold_cache: ColdCache = "cache_salt"
+    Attributes:
+        documents_in: ``field``: LiveMind's. ``role``: vLLM with an expert of ours: its cache has
+            salts, its chat template the documents role, so that the prompt is the other arms' to
+            the token. ``text``: any OpenAI-compatible server, by the standard protocol alone:
+            documents stand in the question and every conversation begins with a line of its own.
+    """
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    client: Client
+    documents_in: DocumentsIn = "field"
+
+    @property
+    def cold_cache(self) -> ColdCache:
+        """How a conversation is kept from finding another one's prefix."""
+        return "first_line" if self.documents_in == "text" else "cache_salt"
 
     @asynccontextmanager
     async def conversation(self, ask: wire.Ask) -> AsyncGenerator[Talk, None]:
         """Open a conversation."""
-        yield _ChatTalk(self._client, ask)
+        yield _ChatTalk(self, ask)
 
 
 class _ChatTalk:
-    def __init__(self, client: Client, ask: wire.Ask) -> None:
-        self._client, self._ask = client, ask
-        self._history = History(ask, "field")
+    def __init__(self, door: ChatDoor, ask: wire.Ask) -> None:
+        self._door, self._ask = door, ask
+        self._history = History(ask, door.documents_in)
 
     async def turn(self, said: Said) -> Answer:
         await _wait(said)
-        messages = self._history.messages(said.text)
-        body = wire.chat_body(self._ask, messages, self._history.documents())
-        answer = await self._client.chat(body)
-        self._history.answered(said.text, answer.text)
-        return answer
-
-
-class OpenAIDoor:
-    """An OpenAI-compatible server.
-
-    By the standard protocol alone, documents stand in the question and every conversation begins
-    with a line of its own. With ``ours`` the server is vLLM with an expert of ours: its cache has
-    salts, its chat template the documents role, so that the prompt is the other arms' to the token.
-    """
-
-    def __init__(self, client: Client, *, ours: bool = False) -> None:
-        self._client = client
-        self._ours = ours
-        self.cold_cache: ColdCache = "cache_salt" if ours else "first_line"
-
-    @asynccontextmanager
-    async def conversation(self, ask: wire.Ask) -> AsyncGenerator[Talk, None]:
-        """Open a conversation."""
-        yield _OpenAITalk(self._client, ask, ours=self._ours)
-
-
-class _OpenAITalk:
-    def __init__(self, client: Client, ask: wire.Ask, *, ours: bool) -> None:
-        self._client, self._ask, self._ours = client, ask, ours
-        self._history = History(ask, "role" if ours else "text")
-
-    async def turn(self, said: Said) -> Answer:
-        await _wait(said)
-        line = "" if self._ours else f"({self._ask.salt})\n"
-        body = wire.openai_body(self._ask, self._history.messages(said.text, line))
-        salt = {"cache_salt": self._ask.salt} if self._ours else {}
-        answer = await self._client.chat({**body, **salt})
+        line = f"({self._ask.salt})\n" if self._door.cold_cache == "first_line" else ""
+        messages = self._history.messages(said.text, line)
+        if self._door.documents_in == "field":
+            body = wire.chat_body(self._ask, messages, self._history.documents())
+        else:
+            body = wire.openai_body(self._ask, messages)
+        if self._door.documents_in == "role":
+            body["cache_salt"] = self._ask.salt
+        answer = await self._door.client.chat(body)
         self._history.answered(said.text, answer.text)
         return answer
 

@@ -19,7 +19,7 @@ from ..figures.answer import Answer, Json
 from ..figures.estimates import ci95
 from ..figures.stats import p50, quantile, ratio
 from ..harness.client import Client
-from ..harness.doors import Door, LiveDoor, OpenAIDoor, Said
+from ..harness.doors import ChatDoor, Door, LiveDoor, Said
 from ..harness.experts import RANDOM, prepare, server_config
 from ..harness.server_process import running
 from ..harness.vllm_server import plain_vllm
@@ -104,9 +104,9 @@ async def _doors(
 
     mind = await client(own)
     doors: dict[str, tuple[Door, str]] = {
-        BASE: (OpenAIDoor(await client(vllm)), RANDOM.expert_id),
-        "livemind-remote": (OpenAIDoor(mind), REMOTE),
-        "livemind": (OpenAIDoor(mind), RANDOM.expert_id),
+        BASE: (ChatDoor(await client(vllm), "text"), RANDOM.expert_id),
+        "livemind-remote": (ChatDoor(mind, "text"), REMOTE),
+        "livemind": (ChatDoor(mind, "text"), RANDOM.expert_id),
         "livemind-live": (LiveDoor(mind), RANDOM.expert_id),
     }
     if isinstance(result.litellm, Installed):
@@ -115,7 +115,7 @@ async def _doors(
         models = {RANDOM.expert_id: (vllm, RANDOM.expert_id)}
         proxy = litellm_proxy(result.litellm, models, key, folder)
         url = await stack.enter_async_context(proxy)
-        doors["litellm"] = (OpenAIDoor(await client(url, key)), RANDOM.expert_id)
+        doors["litellm"] = (ChatDoor(await client(url, key), "text"), RANDOM.expert_id)
     return doors
 
 

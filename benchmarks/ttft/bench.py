@@ -23,7 +23,7 @@ from ..figures.measure import distribution
 from ..figures.table import show
 from ..harness import report
 from ..harness.client import Client
-from ..harness.doors import UNREACHABLE, OpenAIDoor
+from ..harness.doors import UNREACHABLE, ChatDoor
 from ..harness.loop_watch import Ticks, watch_loop
 from ..harness.targets import Targets
 from ..workload.plan import Plan
@@ -203,7 +203,7 @@ async def _elsewhere(choice: Wanted, client: Client) -> Targets:
                 f"{', '.join(served)}: choose with --model"
             )
     own = livemind_doors(client) if is_livemind(models) else {}
-    doors = {"openai": OpenAIDoor(client), **own}
+    doors = {"openai": ChatDoor(client, "text"), **own}
     for arm in choice.plan.arms:
         if arm.door not in doors:
             raise BenchmarkFailed(f"arm {arm.id}: {UNKNOWN_SERVER}")

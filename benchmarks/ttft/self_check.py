@@ -18,7 +18,7 @@ from ..figures.answer import Answer, Json
 from ..figures.measure import distribution
 from ..harness import fake_server
 from ..harness.client import Client
-from ..harness.doors import Door, LiveDoor, OpenAIDoor, Said
+from ..harness.doors import ChatDoor, Door, LiveDoor, Said
 from ..harness.loop_watch import Ticks, no_collection, watch_loop
 from ..harness.server_process import free_port, serving
 from ..harness.wire import Ask
@@ -47,7 +47,7 @@ async def self_check(answers: int, console: Console) -> Json:
             watch_loop(ticks),
         ):
             doors: dict[str, Door] = {
-                "chat": OpenAIDoor(client, ours=True),
+                "chat": ChatDoor(client, "role"),
                 "live": LiveDoor(client),
             }
             seen = await _ask_all(doors, answers, console)

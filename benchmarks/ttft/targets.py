@@ -13,7 +13,7 @@ from ...orchestrator.config.settings import Settings
 from ...rag.client.client import BridgeClient
 from ..bench import BenchmarkFailed
 from ..harness.client import Client
-from ..harness.doors import BareDoor, ChatDoor, ColdCache, Door, LiveDoor, OpenAIDoor, Talk
+from ..harness.doors import BareDoor, ChatDoor, ColdCache, Door, LiveDoor, Talk
 from ..harness.experts import (
     EXPERTS,
     expert_config,
@@ -119,7 +119,7 @@ class OwnServers:
             log = self.folder / f"vllm-{expert.expert_id}.log"
             url = await stack.enter_async_context(plain_vllm(_spec(expert), log))
             client = await stack.enter_async_context(Client(url))
-            found[expert.expert_id] = OpenAIDoor(client, ours=True)
+            found[expert.expert_id] = ChatDoor(client, "role")
         return ByModel(found)
 
     async def _bare(self, stack: AsyncExitStack) -> Door:

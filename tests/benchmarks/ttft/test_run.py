@@ -12,7 +12,7 @@ import pytest
 from livemind.benchmarks.bench import BenchmarkFailed
 from livemind.benchmarks.figures.measure import Slo
 from livemind.benchmarks.harness.client import Client
-from livemind.benchmarks.harness.doors import OpenAIDoor
+from livemind.benchmarks.harness.doors import ChatDoor
 from livemind.benchmarks.harness.experts import EMBEDDED, RANDOM
 from livemind.benchmarks.harness.targets import Targets
 from livemind.benchmarks.ttft.interference import Interference
@@ -68,7 +68,7 @@ async def _client(server: ScriptedServer) -> AsyncIterator[Client]:
 async def _run(server: ScriptedServer, plan: Plan) -> TtftRun:
     async with _client(server) as client:
         run = TtftRun(plan, lambda text, done: None)
-        await run.run(Targets({**livemind_doors(client), "openai": OpenAIDoor(client)}))
+        await run.run(Targets({**livemind_doors(client), "openai": ChatDoor(client, "text")}))
     return run
 
 
