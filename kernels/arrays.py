@@ -10,7 +10,7 @@ import operator
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, SupportsIndex
+from typing import Any, Protocol, SupportsIndex, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -93,14 +93,14 @@ def write(name: str, value: object, kinds: Sequence[str], ndim: int | tuple[int,
     return view
 
 
-def output(name: str, value: object, kind: str, shape: tuple[int, ...]) -> tuple[View, Any]:
-    """Return where to write, and what to give back: ``value``, or a new array for None."""
+def output(name: str, value: object, kind: str, shape: tuple[int, ...]) -> tuple[View, AnyArray]:
+    """Return where to write, and what to give back: ``value`` as given, or a new array for None."""
     if value is None:
         fresh = np.empty(shape, _DTYPES[kind])
         return View(fresh, kind), fresh
     view = write(name, value, (kind,), (1, 4))
     require_shape(name, view.array, shape)
-    return view, value
+    return view, cast(AnyArray, value)
 
 
 def require_shape(name: str, array: AnyArray, shape: tuple[int, ...]) -> None:

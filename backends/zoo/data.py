@@ -18,15 +18,16 @@ from typing import Final
 
 from .coding import CodingTopic
 from .facts import LookupTopic, Record, Split, Topic, Turn
+from .languages import LANGUAGES
 from .lexicon import GENERAL, SYSTEM_MESSAGES, TECHNICAL
-from .multilingual import TOPICS, LanguageTopic
+from .multilingual import LanguageTopic
 
 DOMAINS: Final = ("general", "technical", "coding", "multilingual")
 _TOPICS: Final[dict[str, tuple[Topic, ...]]] = {
     "general": (LookupTopic(GENERAL),),
     "technical": (LookupTopic(TECHNICAL),),
     "coding": (CodingTopic(),),
-    "multilingual": tuple(LanguageTopic(topic) for topic in TOPICS),
+    "multilingual": tuple(map(LanguageTopic, LANGUAGES)),
 }
 
 Message = dict[str, str]

@@ -37,8 +37,7 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> FloatArray:
     require_apart("out", target, "a", left)
     require_apart("out", target, "b", right)
     target.array[...] = left.array @ right.array
-    found: FloatArray = result
-    return found
+    return result
 
 
 def attention(
@@ -92,8 +91,7 @@ def attention(
     weights = np.exp(scores - scores.max(axis=2, keepdims=True))
     weights /= weights.sum(axis=2, keepdims=True)
     target.write(np.einsum("hqk,hkd->hqd", weights, np.repeat(value.floats(), repeats, axis=0)))
-    found: Result = result
-    return found
+    return result
 
 
 def fp8_encode(
@@ -116,8 +114,7 @@ def fp8_encode(
     target, result = output("out", out, "uint8", given.array.shape)
     require_apart("out", target, "x", given)
     target.array[...] = _encode(given.floats() * np.float32(1.0 / scale_of(scale)), format)
-    found: npt.NDArray[np.uint8] = result
-    return found
+    return result
 
 
 def fp8_decode(
@@ -143,8 +140,7 @@ def fp8_decode(
         target, result = output("out", out, write("out", out, FLOATS, 2).kind, codes.array.shape)
     require_apart("out", target, "x", codes)
     target.write(_decode_table(format)[codes.array] * np.float32(scale_of(scale)))
-    found: Result = result
-    return found
+    return result
 
 
 def scale_of(value: float) -> float:

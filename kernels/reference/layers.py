@@ -44,8 +44,7 @@ def rms_norm(x: Array, weight: Array, epsilon: float = 1e-6, out: Array | None =
     target, result = output("out", out, given.kind, given.array.shape)
     require_apart("out", target, "x", given, same_allowed=True)
     target.write(_rounded(_normalised(given.floats(), epsilon), given.kind) * scale)
-    found: Result = result
-    return found
+    return result
 
 
 def fused_add_rms_norm(x: Array, residual: Array, weight: Array, epsilon: float = 1e-6) -> None:
@@ -89,8 +88,7 @@ def swiglu(x: Array, out: Array | None = None) -> Result:
     gate, up = np.split(given.floats(), 2, axis=1)
     with np.errstate(over="ignore", invalid="ignore"):
         target.write(gate / (np.float32(1.0) + np.exp(-gate)) * up)
-    found: Result = result
-    return found
+    return result
 
 
 def rope(x: Array, positions: Array, cos_sin: Array, interleaved: bool = False) -> None:
@@ -174,8 +172,7 @@ def q4_linear(
         require_shape("bias", added, (weight.outputs,))
         product = product + added
     target.write(product)
-    found: Result = result
-    return found
+    return result
 
 
 def _weight(weight: Array, kind: str, size: int) -> FloatArray:

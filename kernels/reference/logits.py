@@ -230,8 +230,7 @@ def _softmax(x: Array, out: Array | None, *, log: bool) -> FloatArray:
     require_apart("out", target, "x", given, same_allowed=True)
     log_p = _log_probabilities(given.array)
     target.array[...] = log_p if log else np.exp(log_p)
-    found: FloatArray = result
-    return found
+    return result
 
 
 def _log_probabilities(x: AnyArray) -> DoubleArray:
