@@ -1,16 +1,15 @@
-"""Where names, ticks and lists stand in a plot, so that nothing covers anything else."""
+"""Where names and ticks stand in a plot, so that nothing covers anything else."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from math import inf
 from typing import Any
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
-from ...figures.table import short
-from .style import DASHES, FAINT, PAPER, RULE, color, entitle, spread
+from .style import DASHES, FAINT, color, entitle
 
 LABEL_CHARACTERS = 26
 """Names beside a plot are wrapped here."""
@@ -55,14 +54,6 @@ def _nothing(_: float, __: object) -> str:
     return ""
 
 
-def room(axes: Axes, x: Sequence[float]) -> None:
-    """Leave room for names right of the points, and never magnify next to nothing."""
-    low, high = axes.get_xlim()
-    low, high = min(low, *x), max(high, *x)
-    width = max(high - low, 0.1 * abs(high))
-    axes.set_xlim(low - 0.1 * width, low + 1.45 * width)
-
-
 def ticks_at(axes: Axes, x: Sequence[float]) -> None:
     """Label exactly the measured places, where they are few."""
     if 0 < len(x) <= 10:
@@ -70,61 +61,18 @@ def ticks_at(axes: Axes, x: Sequence[float]) -> None:
         axes.set_xticks([], minor=True)
 
 
-def name_ends(
-    axes: Axes, ends: Sequence[tuple[int, str, float, float]], *, at_point: bool = False
-) -> None:
-    """Write each name beside its last point, moved apart where they would touch."""
-    if not ends:
-        return
-    drawn = axes.get_figure(root=True)
-    assert drawn is not None
-    drawn.draw_without_rendering()  # lays out: places are known afterwards
-    places = [axes.transData.transform((x, y)) for _, _, x, y in ends]
-    heights = [float(axes.transAxes.inverted().transform(place)[1]) for place in places]
-    moved = spread(heights, 0.075, 0.0, 1.0)
-    for (index, label, x, y), before, height in zip(ends, heights, moved, strict=True):
-        far = abs(height - before) > 0.01 and not at_point
-        axes.annotate(
-            label,
-            (x, y),
-            xytext=(9 + 4 * at_point, (height - before) * axes.bbox.height * 72 / drawn.dpi),
-            textcoords="offset points",
-            color=color(index),
-            va="center",
-            fontsize=8.5,
-            bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.8, "alpha": 0.85},
-            arrowprops={"arrowstyle": "-", "color": RULE, "linewidth": 0.7} if far else None,
-        )
-
-
-def list_beside(axes: Axes, told: Sequence[tuple[float, int, str]], header: str) -> None:
-    """Write the series beside the plot, smallest median first: line, median, name.
-
-    An infinite median stands for a series without values.
-    """
-    axes.annotate(header, (1.1, 1.0), xycoords="axes fraction", color=FAINT, fontsize=8)
-    place, line_height = 0.92, 0.055
-    for middle, index, label in sorted(told):
-        lines = textwrap.wrap(label, LABEL_CHARACTERS) or [""]
-        value = "none" if middle == inf else short(middle)
-        axes.plot(
-            [1.02, 1.085],
-            [place, place],
-            transform=axes.transAxes,
-            clip_on=False,
-            **look(index),
-        )
-        for right_pt, text in ((0, value), (36, "\n".join(lines))):
-            axes.annotate(
-                text,
-                (1.1, place + 0.5 * line_height),
-                xycoords="axes fraction",
-                xytext=(right_pt, 0),
-                textcoords="offset points",
-                va="top",
-                fontsize=8,
-            )
-        place -= line_height * len(lines) + 0.025
+def name_series(axes: Axes, handles: Sequence[Artist], header: str = "") -> None:
+    """Write the names of the series beside the plot, in this order."""
+    axes.legend(
+        handles=handles,
+        title=header or None,
+        title_fontproperties={"size": 8},
+        alignment="left",
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.03),
+        frameon=False,
+        fontsize=8,
+    )
 
 
 def wrapped(label: str) -> str:

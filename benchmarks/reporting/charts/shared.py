@@ -9,20 +9,21 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
+from operator import itemgetter
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from ...figures.answer import Number
 from ...figures.estimates import interval, quantile_sample
+from ...figures.stats import p50
 from ...figures.table import short
 from .placing import (
     beside_rule,
     labels,
-    list_beside,
     look,
-    name_ends,
-    room,
+    name_series,
     scales,
     ticks_at,
     wrapped,
@@ -102,23 +103,22 @@ def line(
     log_x: bool = False,
     log_y: bool = False,
 ) -> Chart:
-    """Return lines over a shared axis, each named at its right end."""
+    """Return lines over a shared axis, named beside the plot."""
     with styled():
         drawn = figure(3.6)
         axes = drawn.add_subplot()
-        ends = []
         for index, one in enumerate(lines):
             known = [n for n, value in enumerate(one.y) if value is not None]
             if not known:
                 continue
             x, y = [one.x[n] for n in known], [_sure(one.y[n]) for n in known]
-            axes.plot(x, y, **look(index), marker=MARKERS[index % len(MARKERS)])
+            marker = MARKERS[index % len(MARKERS)]
+            axes.plot(x, y, **look(index), marker=marker, label=wrapped(one.label))
             _band(axes, one, index)
-            ends.append((index, one.label, x[-1], y[-1]))
         scales(axes, log_x=log_x, log_y=log_y)
         ticks_at(axes, sorted({x for one in lines for x in one.x}))
         labels(axes, title, subtitle, x_label, y_label)
-        name_ends(axes, ends)
+        name_series(axes, axes.lines)
         return Chart(name, title, subtitle, caption, drawn)
 
 
@@ -133,29 +133,35 @@ def cdf(
     caption: str = "",
     log_x: bool = False,
 ) -> Chart:
-    """Return the share of values at or below x, per series; the list beside it gives medians.
+    """Return the share of values at or below x, per series, named beside it with its median.
 
     Series without values are named as such.
     """
     with styled():
         drawn = figure(3.4)
         axes = drawn.add_subplot()
-        told: list[tuple[float, int, str]] = []
+        told: list[tuple[float, int, Artist]] = []
         for index, (label, values) in enumerate(samples.items()):
-            if not values:
-                told.append((inf, index, f"{label}: no values"))
-                continue
             ordered = sorted(values)
+            middle = p50(ordered)
+            named = f"{label}: no values" if middle is None else f"{short(middle)}  {label}"
             shares = [(n + 1) / len(ordered) for n in range(len(ordered))]
-            axes.step([ordered[0], *ordered], [0.0, *shares], where="post", **look(index))
+            (drawn_line,) = axes.step(
+                [*ordered[:1], *ordered],
+                [0.0, *shares] if ordered else [],
+                where="post",
+                label=wrapped(named),
+                **look(index),
+            )
             if len(ordered) <= FEW:
                 axes.plot(ordered, shares, ".", color=color(index), markersize=3.5)
-            told.append((_middle(ordered), index, label))
+            told.append((inf if middle is None else middle, index, drawn_line))
         scales(axes, log_x=log_x, log_y=False)
         axes.set_ylim(0, 1.02)
         axes.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.0f} %")
         labels(axes, title, subtitle, x_label, "share of values")
-        list_beside(axes, told, f"median, {unit}" if unit else "median")
+        handles = [handle for _, _, handle in sorted(told, key=itemgetter(0, 1))]
+        name_series(axes, handles, f"median, {unit}" if unit else "median")
         return Chart(name, title, subtitle, caption, drawn)
 
 
@@ -278,7 +284,7 @@ def scatter(
         for at, rule in zip(reference, (axes.axvline, axes.axhline), strict=True):
             if at is not None:
                 rule(at, color=FAINT, linewidth=1.0, linestyle=(0, (4, 3)))
-        ends = []
+        handles: list[Artist] = []
         for one in points:
             if one.x is None or one.y is None:
                 continue
@@ -286,25 +292,20 @@ def scatter(
             if one.low is not None and one.high is not None:
                 axes.plot([one.x, one.x], [one.low, one.high], color=color(index), linewidth=1.2)
             marker = MARKERS[index % len(MARKERS)]
-            axes.plot([one.x], [one.y], marker, color=color(index), markersize=7)
-            ends.append((index, one.label, one.x, one.y))
-        if ends:
-            room(axes, [x for _, _, x, _ in ends])
+            named = wrapped(one.label)
+            handles += axes.plot(
+                [one.x], [one.y], marker, color=color(index), markersize=7, label=named
+            )
         axes.margins(y=0.14)
         scales(axes, log_x=False, log_y=log_y)
         labels(axes, title, subtitle, x_label, y_label)
-        name_ends(axes, ends, at_point=True)
+        name_series(axes, handles)
         return Chart(name, title, subtitle, caption, drawn)
 
 
 def _sure(value: Number) -> float:
     assert value is not None
     return value
-
-
-def _middle(ordered: Sequence[float]) -> float:
-    half = len(ordered) // 2
-    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
 def _least(one: Bar) -> float:

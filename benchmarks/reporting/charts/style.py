@@ -145,25 +145,3 @@ def entitle(drawn: Figure, title: str, subtitle: str = "") -> None:
     if subtitle:
         y = 1.0 - (0.06 + 1.35 * TITLE_PT / 72.0) / drawn.get_figheight()
         drawn.text(0.012, y, subtitle, ha="left", va="top", fontsize=8.0, color=FAINT)
-
-
-def spread(positions: list[float], gap: float, low: float, high: float) -> list[float]:
-    """Return the positions moved apart by at least ``gap``, in the same order, within low..high.
-
-    Where they cannot all fit, the gap shrinks evenly. ``adjustText`` moves names by repeated
-    forces; one column of them needs this one pass, which keeps their order.
-    """
-    if len(positions) < 2:
-        return [min(max(at, low), high) for at in positions]
-    gap = min(gap, (high - low) / (len(positions) - 1))
-    order = sorted(range(len(positions)), key=positions.__getitem__)
-    moved = list(positions)
-    floor = low
-    for index in order:
-        moved[index] = floor = max(positions[index], floor)
-        floor += gap
-    ceiling = high
-    for index in reversed(order):
-        moved[index] = ceiling = min(moved[index], ceiling)
-        ceiling -= gap
-    return moved

@@ -17,7 +17,7 @@ from livemind.benchmarks.reporting.charts.shared import (
     line,
     scatter,
 )
-from livemind.benchmarks.reporting.charts.style import DARK, SERIES, Chart, spread
+from livemind.benchmarks.reporting.charts.style import DARK, SERIES, Chart
 from livemind.benchmarks.reporting.charts.waterfall import Row, waterfall
 
 
@@ -30,7 +30,7 @@ def _axes(chart: Chart) -> Axes:
     return chart.figure.axes[0]
 
 
-def test_line_leaves_unknown_values_out_and_names_its_end() -> None:
+def test_line_leaves_unknown_values_out_and_names_the_others() -> None:
     lines = [Line("off", [1, 2, 4], [3.0, None, 5.0], [2.0, None, 4.0], [4.0, None, 6.0])]
     lines.append(Line("never known", [1, 2, 4], [None, None, None]))
     chart = line("load", "Load", lines, "sessions", "ms", subtitle="of what")
@@ -46,7 +46,7 @@ def test_cdf_ends_at_one_and_lists_medians_smallest_first() -> None:
     steps = _axes(chart).lines[0]
     assert np.asarray(steps.get_xdata()).tolist() == [10.0, 10.0, 20.0, 30.0]
     assert np.asarray(steps.get_ydata()).tolist() == pytest.approx([0.0, 1 / 3, 2 / 3, 1.0])
-    wanted = ["1.50", "fast", "20.0", "slow", "none", "none: no values"]
+    wanted = ["median", "1.50  fast", "20.0  slow", "none: no values"]
     assert [text for text in _texts(chart) if text in wanted] == wanted
 
 
@@ -106,21 +106,6 @@ def test_svg_stands_in_a_page_with_others_and_follows_its_colours() -> None:
 def test_svg_of_the_same_plot_is_the_same_text() -> None:
     one, other = (line("n", "T", [Line("a", [1], [1.0])], "x", "y").svg() for _ in range(2))
     assert one == other
-
-
-@pytest.mark.parametrize(
-    ("positions", "moved"),
-    [
-        ([0.5], [0.5]),
-        ([0.5, 0.5, 0.5], [0.5, 0.6, 0.7]),
-        ([0.9, 0.1], [0.9, 0.1]),
-        ([1.0, 0.98], [1.0, 0.9]),
-        ([0.5] * 21, [n / 20 for n in range(21)]),
-    ],
-    ids=["one", "equal", "apart", "at the edge", "too many"],
-)
-def test_spread_keeps_order_gap_and_limits(positions: list[float], moved: list[float]) -> None:
-    assert spread(positions, 0.1, 0.0, 1.0) == pytest.approx(moved)
 
 
 @pytest.mark.parametrize(
