@@ -12,21 +12,23 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .public import HOMES
+from .public import homes
 
 if TYPE_CHECKING:
     from .public import *  # noqa: F403
 
+    __all__: list[str]
+
 __version__ = "0.1.0"
-_HOME = {name: module for module, names in HOMES.items() for name in names.split()}
-__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOME:
+    if name == "__all__":
+        return sorted(homes())
+    if name.startswith("_") or name not in homes():
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOME[name], __name__), name)
+    return getattr(import_module(homes()[name], __name__), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *homes()})

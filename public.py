@@ -1,11 +1,12 @@
 """What a program meets that embeds LiveMind. ``livemind`` loads each name when it is first used.
 
-Owns the list alone; type checkers read the imports, Python the table. Tests hold one against the
-other, and both against what public calls take, return and raise.
+Owns the list alone: imports that type checkers follow and ``livemind`` reads as text. Tests hold it
+against what public calls take, return and raise.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -173,55 +174,13 @@ if TYPE_CHECKING:
         Retriever as Retriever,
     )
 
-HOMES = {
-    ".backends.base": (
-        "Capabilities Chunk Expert GenerationParams Health Image Message MessageDetails "
-        "PrefillResult Priority TokenLogprob TokenPrompt ToolCall ToolCallDelta Usage"
-    ),
-    ".backends.drafts": "DraftFeed",
-    ".backends.errors": (
-        "ExpertError ExpertOverloaded ExpertTimeout ExpertUnavailable PromptRejected"
-    ),
-    ".backends.pool.state": "Counts ExpertState",
-    ".backends.spec": "ExpertSpec",
-    ".orchestrator.client.answer": "LiveAnswer",
-    ".orchestrator.client.client": "LiveClient",
-    ".orchestrator.client.events": ("CompletionChunk ServedModel UnknownEvent"),
-    ".orchestrator.client.session": "LiveOptions RemoteSession",
-    ".orchestrator.config.experts": "ExpertConfig",
-    ".orchestrator.config.sections": (
-        "ConsensusConfig ConversationConfig DomainConfig ImagesConfig LazyLoadingConfig "
-        "RagConfig RouterConfig ServerConfig SpeculationConfig"
-    ),
-    ".orchestrator.config.settings": "Settings load_settings",
-    ".orchestrator.consensus.choice": "Consensus",
-    ".orchestrator.conversation": "ConversationRules",
-    ".orchestrator.errors": (
-        "ConfigError ErrorInfo InvalidRequest LiveMindError NotFound Overloaded "
-        "PayloadTooLarge RevisionConflict TurnCancelled Unauthorized Unavailable"
-    ),
-    ".orchestrator.events": (
-        "Abstention ConsensusRecord DocumentsUsed DraftAdopted DraftCreated "
-        "DraftDiscarded ExpertUpdated Ledger PrefillUpdated ResponseCreated ResponseDone "
-        "ResponseReasoningDelta ResponseSentence ResponseTextDelta ResponseTextDone "
-        "ResponseToolCallDelta RetrievalUpdated RetrievedPassage RouteUpdated Span Timings Vote"
-    ),
-    ".orchestrator.heard": "SpokenWord",
-    ".orchestrator.item_events": (
-        "ConversationItem ConversationTrimmed InputIgnored Item ItemAdded ItemContent "
-        "ItemDeleted ItemDone ItemRetrieved ItemTruncated"
-    ),
-    ".orchestrator.items": "SessionItems",
-    ".orchestrator.live_mind": "LiveMind",
-    ".orchestrator.options": "SessionOptions",
-    ".orchestrator.rates": "ExpertRates",
-    ".orchestrator.server.consensus_schema": "ConsensusInForce",
-    ".orchestrator.server.live.answers": (
-        "DraftStatus ErrorDetail ErrorFrame InputSettings SamplingInForce SessionCreated "
-        "SessionSettings SessionStatus SessionUpdated"
-    ),
-    ".orchestrator.session": "Session",
-    ".orchestrator.stats": "ExpertInfo",
-    ".rag.base": "Embedder Passage RetrievalResult Retriever",
-}
-"""Module -> names, apart by blanks."""
+
+@cache
+def homes() -> dict[str, str]:
+    """Return the module of every name, from the text of the imports above."""
+    import ast
+    from pathlib import Path
+
+    tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
+    imports = [one for one in ast.walk(tree) if isinstance(one, ast.ImportFrom) and one.level]
+    return {alias.name: f".{one.module}" for one in imports for alias in one.names}

@@ -22,7 +22,7 @@ from livemind.backends import base
 from livemind.orchestrator import events
 from livemind.orchestrator.consensus import choice
 from livemind.orchestrator.turn import values
-from livemind.public import HOMES
+from livemind.public import homes
 
 _HEAD = """\
 # Python reference
@@ -100,12 +100,12 @@ _SEVERAL = re.compile(r"^    \w+(, \w+)+(?=: )", re.MULTILINE)
 
 def page() -> str:
     """Return the page as Markdown."""
-    grouped = [module for _, modules in _GROUPS for module in modules]
-    assert sorted(grouped) == sorted(HOMES), set(grouped) ^ set(HOMES)
+    grouped = {module for _, modules in _GROUPS for module in modules}
+    assert grouped == {*homes().values()}, grouped ^ {*homes().values()}
     parts = [_HEAD]
     for title, modules in _GROUPS:
         parts.append(f"\n## {title}\n")
-        names = [name for module in modules for name in HOMES[module].split()]
+        names = [name for name, module in homes().items() if module in modules]
         for name in sorted(names, key=lambda name: (name not in _FIRST, modules_of(name), name)):
             parts += _entry(name, getattr(livemind, name))
     parts.append("\n## Names in signatures\n\n| name | stands for |\n|---|---|")
@@ -124,7 +124,7 @@ def _alias(alias: object) -> str:
 
 def modules_of(name: str) -> int:
     """Return the place of a name's module in the list of modules."""
-    return next(i for i, names in enumerate(HOMES.values()) if name in names.split())
+    return list(dict.fromkeys(homes().values())).index(homes()[name])
 
 
 def _entry(name: str, item: object) -> Iterator[str]:
