@@ -6,7 +6,6 @@ question meets an expert that is not loaded, typed live or sent whole, and one t
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -15,18 +14,17 @@ from time import perf_counter
 
 from ...backends.engine_args import ZOO_MODELS
 from ...backends.spec import ExpertSpec
-from ...orchestrator.client.client import LiveClient
-from ...orchestrator.client.events import LiveEvent
-from ...orchestrator.client.session import LiveOptions
-from ...orchestrator.events import ExpertUpdated, ResponseDone, ResponseTextDelta
 from ..bench import BenchmarkFailed
-from ..figures.answer import Json
+from ..figures.answer import Answer, Json
 from ..figures.estimates import ci95
 from ..figures.stats import p50
 from ..harness import engines
+from ..harness.client import Client
+from ..harness.doors import ChatDoor, Door, LiveDoor, Said
 from ..harness.experts import zoo_experts
 from ..harness.server_process import running
 from ..harness.vllm_server import plain_vllm
+from ..harness.wire import AUTO, Ask
 from ..workload.typing_model import TypingModel
 
 Say = Callable[[str | None, int], None]
@@ -105,7 +103,7 @@ async def measure(result: StartResult, folder: Path, say: Say) -> None:
     """
     plan = result.plan
     say("starting LiveMind", 0)
-    async with running(config(2), folder) as url, LiveClient(url, attempts=1) as client:
+    async with running(config(2), folder) as url, Client(url) as client:
         server = _Server(client, random.Random(plan.seed), plan.chars_per_minute)
         for number in range(plan.rounds):
             say("starting plain vLLM and a second expert", number)
@@ -123,7 +121,7 @@ async def measure(result: StartResult, folder: Path, say: Say) -> None:
                 times.append(await ask())
             result.warm_ms.append(await server.whole())
     say("a server with one expert more", plan.rounds + plan.wake_rounds)
-    async with running(config(3), folder) as url, LiveClient(url, attempts=1) as client:
+    async with running(config(3), folder) as url, Client(url) as client:
         server = _Server(client, random.Random(plan.seed), plan.chars_per_minute)
         for expert in (ASKED, OTHER):
             await server.load(expert)
@@ -153,78 +151,49 @@ def _processes(folder: Path) -> tuple[int, ...]:
 class _Server:
     """Asks a LiveMind server and reads its clockwork from outside."""
 
-    def __init__(self, client: LiveClient, rng: random.Random, cpm: float) -> None:
+    def __init__(self, client: Client, rng: random.Random, cpm: float) -> None:
         self._client, self._rng = client, rng
         self._typing = TypingModel(chars_per_minute=cpm)
         self._asked = 0
 
     async def displace(self) -> None:
         """Let another expert take the place of the one that is asked for."""
-        await self._chat("What is the port of Kestrel?", OTHER)
+        await self._ask(ChatDoor(self._client), Said("What is the port of Kestrel?"), OTHER)
 
     async def load(self, expert: str) -> float:
         """Load an expert; return the seconds between the pool's two reports."""
+        answer = await self._ask(LiveDoor(self._client), Said("Hello there"), expert)
         told: dict[str, float] = {}
-
-        def observe(event: LiveEvent, at_s: float) -> None:
-            if not isinstance(event, ExpertUpdated) or event.expert != expert:
-                return
-            if event.state == "loading" or told:
-                told.setdefault(event.state, at_s)
-
-        async with self._client.session(model=expert, observe=observe) as session:
-            async for _ in session.commit("Hello there"):
-                if "ready" in told:
-                    return told["ready"] - told["loading"]
-        raise BenchmarkFailed(f"{expert} was loaded already")
+        for at_s, event in answer.events:
+            if event["type"] != "expert.updated" or event["expert"] != expert:
+                continue
+            if event["state"] == "loading" or told:
+                told.setdefault(event["state"], at_s)
+        if "loading" not in told or "ready" not in told:
+            raise BenchmarkFailed(f"{expert} was loaded already")
+        return told["ready"] - told["loading"]
 
     async def whole(self) -> float:
         """Send the question as a whole; return ms to the first token."""
-        return await self._chat(QUESTION, "auto")
+        return await self._routed(ChatDoor(self._client), Said(QUESTION))
 
     async def typed(self) -> float:
         """Type the question; return ms from the commit to the first token."""
-        texts: list[float] = []
+        keys, think_s = self._typing.keys(QUESTION, self._rng), self._typing.think_s(self._rng)
+        return await self._routed(LiveDoor(self._client), Said(QUESTION, keys, think_s))
 
-        def observe(event: LiveEvent, at_s: float) -> None:
-            if isinstance(event, ResponseTextDelta):
-                texts.append(at_s)
+    async def _routed(self, door: Door, said: Said) -> float:
+        answer = await self._ask(door, said, AUTO)
+        if answer.expert != ASKED:
+            raise BenchmarkFailed(f"the question was routed to {answer.expert}, not to {ASKED}")
+        assert answer.ttft_ms is not None
+        return answer.ttft_ms
 
-        options = LiveOptions(sampling={"max_tokens": 4, "temperature": 0}, cache_salt=self._salt())
-        async with self._client.session(observe=observe, **options) as session:
-            began = perf_counter()
-            for key in self._typing.keys(QUESTION, self._rng):
-                await _until(began + key.at_s)
-                session.append(key.text)
-            await _until(perf_counter() + self._typing.think_s(self._rng))
-            answer = session.commit()
-            done = [event async for event in answer][-1]
-        assert isinstance(done, ResponseDone)
-        return _checked(done.expert, done.error, answer.committed_s, texts)
-
-    async def _chat(self, text: str, model: str) -> float:
-        texts: list[float] = []
-        expert: str | None = None
-        fields: Json = {"max_tokens": 4, "temperature": 0, "cache_salt": self._salt()}
-        began = perf_counter()
-        async for piece in self._client.complete(text, model=model, **fields):
-            expert = piece.model
-            if piece.text:
-                texts.append(perf_counter())
-        return _checked(expert if model == "auto" else ASKED, None, began, texts)
-
-    def _salt(self) -> str:
+    async def _ask(self, door: Door, said: Said, model: str) -> Answer:
         self._asked += 1
-        return f"pool-{self._asked}"
-
-
-async def _until(moment: float) -> None:
-    await asyncio.sleep(max(moment - perf_counter(), 0))
-
-
-def _checked(expert: object, error: object, began: float | None, texts: list[float]) -> float:
-    if error is not None or not texts or began is None:
-        raise BenchmarkFailed(f"no answer: {error}")
-    if expert != ASKED:
-        raise BenchmarkFailed(f"the question was routed to {expert}, not to {ASKED}")
-    return (texts[0] - began) * 1000
+        ask = Ask(model, f"pool-{self._asked}", 4, speculation="draft")
+        async with door.conversation(ask) as talk:
+            answer = await talk.turn(said)
+        if answer.outcome != "completed" or answer.ttft_ms is None:
+            raise BenchmarkFailed(f"no answer: {answer.error}")
+        return answer
