@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Iterable
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, TypeAdapter, ValidationInfo, model_validator
 
@@ -19,11 +20,16 @@ EventId = Annotated[str, Field(max_length=128)]
 Revision = Annotated[int, Field(ge=0, le=INT64_MAX)]
 
 
-class SessionUpdate(SessionConfig):
+class ClientFrame(Strict):
+    """What all frames have in common: the client's own name for this one."""
+
+    event_id: EventId | None = None
+
+
+class SessionUpdate(ClientFrame, SessionConfig):
     """``session.update``: its fields stand in the frame, or in ``session`` as OpenAI has it."""
 
     type: Literal["session.update"]
-    event_id: EventId | None = None
     session: SessionConfig | None = None
 
     @model_validator(mode="after")
@@ -40,10 +46,9 @@ class SessionUpdate(SessionConfig):
         return self.session if self.session is not None else self
 
 
-class TextFrame(Strict):
+class TextFrame(ClientFrame):
     """What frames with text have in common."""
 
-    event_id: EventId | None = None
     text: str
     revision: Revision | None = None
     turn_id: TurnId | None = None
@@ -66,11 +71,10 @@ class Replace(TextFrame):
     type: Literal["input_text.replace"]
 
 
-class Commit(Strict):
+class Commit(ClientFrame):
     """``input_text.commit``: the input is final; ``text``, if given, is the final text."""
 
     type: Literal["input_text.commit"]
-    event_id: EventId | None = None
     text: str | None = None
     revision: Revision | None = None
 
@@ -80,18 +84,16 @@ class Commit(Strict):
         return self
 
 
-class Clear(Strict):
+class Clear(ClientFrame):
     """``input_text.clear``: forget the input."""
 
     type: Literal["input_text.clear"]
-    event_id: EventId | None = None
 
 
-class Cancel(Strict):
+class Cancel(ClientFrame):
     """``response.cancel``: end the running response, or this one alone."""
 
     type: Literal["response.cancel"]
-    event_id: EventId | None = None
     response_id: str | None = Field(None, max_length=128)
 
 
@@ -119,11 +121,10 @@ class NewItem(Strict):
         return Item(self.id or new_item_id(), self.role, text, (), self.status or "completed")
 
 
-class ItemCreate(Strict):
+class ItemCreate(ClientFrame):
     """``conversation.item.create``: something was said elsewhere."""
 
     type: Literal["conversation.item.create"]
-    event_id: EventId | None = None
     previous_item_id: str | None = Field(None, max_length=64)
     item: NewItem
 
@@ -141,11 +142,10 @@ class Word(Strict):
     end_ms: float = Field(ge=0)
 
 
-class ItemTruncate(Strict):
+class ItemTruncate(ClientFrame):
     """``conversation.item.truncate``: so much of an answer was heard."""
 
     type: Literal["conversation.item.truncate"]
-    event_id: EventId | None = None
     item_id: str = Field(max_length=64)
     content_index: Literal[0] | None = None
     audio_end_ms: int | None = Field(None, ge=0, le=INT64_MAX)
@@ -165,36 +165,28 @@ class ItemTruncate(Strict):
         return tuple(SpokenWord(w.text, w.start_ms, w.end_ms) for w in self.words or ())
 
 
-class ItemDelete(Strict):
+class ItemDelete(ClientFrame):
     """``conversation.item.delete``: take it out."""
 
     type: Literal["conversation.item.delete"]
-    event_id: EventId | None = None
     item_id: str = Field(max_length=64)
 
 
-class ItemRetrieve(Strict):
+class ItemRetrieve(ClientFrame):
     """``conversation.item.retrieve``: show it as it stands."""
 
     type: Literal["conversation.item.retrieve"]
-    event_id: EventId | None = None
     item_id: str = Field(max_length=64)
 
 
 ItemFrame = ItemCreate | ItemTruncate | ItemDelete | ItemRetrieve
 Frame = SessionUpdate | Append | Replace | Commit | Clear | Cancel | ItemFrame
 FRAME: TypeAdapter[Frame] = TypeAdapter(Annotated[Frame, Field(discriminator="type")])
-TAGS = frozenset(
-    {
-        "session.update",
-        "input_text.append",
-        "input_text.replace",
-        "input_text.commit",
-        "input_text.clear",
-        "response.cancel",
-        "conversation.item.create",
-        "conversation.item.truncate",
-        "conversation.item.delete",
-        "conversation.item.retrieve",
-    }
-)
+
+
+def tags_of(kinds: Iterable[type[Strict]]) -> frozenset[str]:
+    """Return the values of ``type`` that tell these frames apart."""
+    return frozenset(get_args(kind.model_fields["type"].annotation)[0] for kind in kinds)
+
+
+TAGS = tags_of(get_args(Frame))

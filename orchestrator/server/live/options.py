@@ -15,6 +15,11 @@ from .session import LiveSession
 if TYPE_CHECKING:
     from ...options import SessionOptions
 
+_AS_GIVEN = frozenset(
+    {"instructions", "interrupt", "segment", "on_cold", "cache_salt", "consistency"}
+)
+"""Fields that an option of the same name takes over as they are."""
+
 
 def reconfigured(state: ServerState, live: LiveSession, config: SessionConfig) -> SessionOptions:
     """Return the session's options with the fields that ``config`` gives; null = the default.
@@ -35,28 +40,17 @@ def reconfigured(state: ServerState, live: LiveSession, config: SessionConfig) -
         base = defaults.consensus
         consensus = base if config.consensus is None else config.consensus.onto(base)
     options = state.mind.options(options, model=model, retrieval=retrieval, consensus=consensus)
-    if "instructions" in given:
-        options = replace(options, instructions=config.instructions)
+    options = replace(options, **{name: getattr(config, name) for name in _AS_GIVEN & given})
     if config.opening is not None:
         options = replace(options, instructions=config.opening)
-    if "interrupt" in given:
-        options = replace(options, interrupt=config.interrupt)
-    if "segment" in given:
-        options = replace(options, segment=config.segment)
-    if "on_cold" in given:
-        options = replace(options, on_cold=config.on_cold)
     if "speculation" in given:
         options = replace(options, speculation=config.speculation or defaults.speculation)
     if "documents" in given:
         options = replace(options, documents=tuple(config.documents or ()))
-    if "cache_salt" in given:
-        options = replace(options, cache_salt=config.cache_salt)
     if "sampling" in given:
         sampling = config.sampling
         params = defaults.params if sampling is None else sampling.onto(options.params)
         options = replace(options, params=params)
-    if "consistency" in given:
-        options = replace(options, consistency=config.consistency)
     if "input" in given:
         options = _with_input(options, config.input or InputConfig(kind="auto"))
     return options

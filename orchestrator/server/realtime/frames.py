@@ -7,7 +7,7 @@ and stored prompts is refused by name; a field that says nothing (null, an empty
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, TypeAdapter, ValidationInfo, field_validator, model_validator
 
@@ -131,11 +131,10 @@ class RealtimeSession(Wish):
         return SessionConfig.model_construct(_fields_set=set(fields), **fields)
 
 
-class SessionUpdate(Strict):
+class SessionUpdate(live.ClientFrame):
     """``session.update``."""
 
     type: Literal["session.update"]
-    event_id: live.EventId | None = None
     session: RealtimeSession
 
 
@@ -150,18 +149,17 @@ class ResponseWish(Wish):
     metadata: dict[MetadataName, MetadataText] | None = Field(None, max_length=16)
 
 
-class ResponseCreate(Strict):
+class ResponseCreate(live.ClientFrame):
     """``response.create``: answer what was said last."""
 
     type: Literal["response.create"]
-    event_id: live.EventId | None = None
     response: ResponseWish | None = None
 
 
 TextFrame = live.Append | live.Replace | live.Commit | live.Clear
 Frame = SessionUpdate | ResponseCreate | live.Cancel | live.ItemFrame | TextFrame
 FRAME: TypeAdapter[Frame] = TypeAdapter(Annotated[Frame, Field(discriminator="type")])
-TAGS = live.TAGS | {"response.create"}
+TAGS = live.tags_of(get_args(Frame))
 
 
 def unsupported(frame: Mapping[str, object]) -> InvalidRequest | None:
