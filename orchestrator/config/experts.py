@@ -10,6 +10,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from ...backends.models.source import PACKAGE_PREFIX, parse_package
 from ...backends.spec import ExpertSpec
 from ...backends.zoo import catalog
 from ...kernels.vllm_plugin import operator_selection
@@ -89,8 +90,9 @@ class ExpertConfig(Section):
     model_path: str | None = Field(
         None,
         min_length=1,
-        description="zoo:NAME (an embedded expert), a folder (./x is relative to this file), "
-        "or the name of a model hub.",
+        description="A folder (./x is relative to this file), package:NAME==VERSION (imported by "
+        "`livemind serve` or `livemind models import`), zoo:NAME (an embedded expert), or the name "
+        "of a model hub.",
     )
     domain: str = Field(
         "general", min_length=1, max_length=64, description="What the router sends here."
@@ -229,6 +231,11 @@ class ExpertConfig(Section):
             if path.removeprefix(ZOO_PREFIX) not in known:
                 listed = ", ".join(f"{ZOO_PREFIX}{name}" for name in known)
                 yield got("model_path", path, f"an embedded expert: {listed}")
+        elif path.startswith(PACKAGE_PREFIX):
+            try:
+                parse_package(path)
+            except ValueError:
+                yield got("model_path", path, f"{PACKAGE_PREFIX}NAME==VERSION")
 
     def _engine_problems(self) -> Iterator[Problem]:
         if self.expert_id == ROUTED_MODEL:
@@ -254,11 +261,13 @@ class ExpertConfig(Section):
                 yield Problem(("neon_optimizations", name), reason)
 
     def to_spec(self) -> ExpertSpec:
-        """Return the settings as the expert factory takes them, ``zoo:NAME`` as a folder."""
+        """Return the settings as the expert factory takes them, embedded models as folders."""
         values = self.model_dump(exclude={"cost"})  # of interest to the router alone
         if self.engine_log is not None:
             values["engine_log"] = str(self.engine_log)
         if self.model_path is not None and self.model_path.startswith(ZOO_PREFIX):
             name = self.model_path.removeprefix(ZOO_PREFIX)
             values["model_path"] = str(catalog.model_path(name))
+        elif self.model_path is not None and self.model_path.startswith(PACKAGE_PREFIX):
+            values["model_path"] = str(parse_package(self.model_path).folder)
         return ExpertSpec(**values)

@@ -157,6 +157,14 @@ def test_model_location_nothing_there_is_refused(path: str | None, cause: str) -
         model_location(spec(model_path=path))
 
 
+def test_model_location_of_a_package_not_imported_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LIVEMIND_MODELS", "/no/models")
+    with pytest.raises(ExpertUnavailable, match=r"livemind models import some-model==1\.0"):
+        model_location(spec(model_path="/no/models/some-model-1.0"))
+
+
 def test_model_location_hub_name_passes(tmp_path: Path) -> None:
     assert model_location(spec(model_path="org/model")) == "org/model"
     assert model_location(spec(model_path=str(tmp_path))) == str(tmp_path)

@@ -73,6 +73,10 @@ def test_load_settings_smallest_file_has_all_defaults(tmp_path: Path) -> None:
         (expert(model_path=""), 'experts[0].model_path: got "", need at least 1 characters'),
         (expert(model_path="zoo:fsat"), 'experts[0].model_path: got "zoo:fsat", need an embedded'),
         (
+            expert(model_path="package:a"),
+            'experts[0].model_path: got "package:a", need package:NAME==VERSION',
+        ),
+        (
             expert(dtype="bfloat16", quantization="awq"),
             'experts[0].dtype: got "bfloat16" with quantization "awq", which needs float16',
         ),
@@ -291,6 +295,12 @@ def test_to_spec_zoo_name_becomes_a_folder() -> None:
     path = ExpertConfig(expert_id="a", model_path="zoo:technical").to_spec().model_path
     assert path is not None
     assert Path(path).parts[-3:] == ("zoo", "models", "technical")
+
+
+def test_to_spec_package_becomes_the_folder_of_its_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIVEMIND_MODELS", "/models")
+    config = ExpertConfig(expert_id="a", model_path="package:Some_Model==1.0")
+    assert config.to_spec().model_path == "/models/some-model-1.0"
 
 
 def test_default_expert_not_given_is_the_first_of_highest_priority() -> None:

@@ -1,0 +1,1 @@
+"""Models brought from elsewhere: GGUF files and packages become folders that vLLM loads."""

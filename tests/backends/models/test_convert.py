@@ -1,0 +1,71 @@
+"""The real converter on a tiny Llama: the folder holds the file's own numbers and words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from livemind.backends.models import convert
+from livemind.backends.models.importer import import_model
+
+from .conftest import Told, write_gguf
+
+pytest.importorskip("torch")
+
+
+@pytest.mark.slow
+def test_converted_folder_has_the_weights_words_and_ends_of_the_file(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+    from transformers import AutoTokenizer
+
+    gguf, folder = tmp_path / "tiny.gguf", tmp_path / "tiny"
+    tensors = write_gguf(gguf, described={"general.sampling.temp": 0.5})
+    told = Told()
+    receipt = import_model(gguf, folder, told)
+    assert (receipt.architecture, receipt.license) == ("LlamaForCausalLM", "apache-2.0")
+    assert receipt.warnings == ()
+    assert "converting tensors" in told.stages
+    assert told.done[-1] == len(tensors)
+    weights = load_file(folder / "model.safetensors")
+    np.testing.assert_array_equal(
+        weights["model.layers.0.mlp.down_proj.weight"], tensors["blk.0.ffn_down.weight"]
+    )
+    np.testing.assert_array_equal(
+        weights["model.embed_tokens.weight"], tensors["token_embd.weight"]
+    )
+    generation = json.loads((folder / "generation_config.json").read_text())
+    assert generation["eos_token_id"] == [0, 2]  # the file's own and the template's <|im_end|>
+    assert generation["temperature"] == 0.5
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.decode(tokenizer.encode("Zoë 12: 世界", add_special_tokens=False)) == (
+        "Zoë 12: 世界"
+    )
+    # Digits stand alone under this split rule, so that the blank before one stays with the newline.
+    assert tokenizer.convert_ids_to_tokens(tokenizer.encode("\n 42")) == ["ĊĠ", "4", "2"]
+    turn = [{"role": "user", "content": "hi"}]
+    asked = tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+    assert asked == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"leave_out": "blk.0.ffn_up.weight"}, "lacks 1 tensors"),
+        ({"described": {"general.architecture": "abacus"}}, "abacus"),
+    ],
+    ids=["tensor", "architecture"],
+)
+def test_converter_refuses_what_it_cannot_fill(
+    tmp_path: Path, changes: dict[str, Any], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gguf = tmp_path / "tiny.gguf"
+    write_gguf(gguf, **changes)
+    assert convert.main([str(gguf), str(tmp_path / "tiny"), "float32", "{}"]) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert told in said["error"]
+    assert not (tmp_path / "tiny").exists()
