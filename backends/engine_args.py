@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..kernels.vllm_plugin import operator_selection
 from .errors import ExpertUnavailable
-from .models.source import package_of
+from .packages import package_of
 from .spec import ExpertSpec
 from .vllm.drafts import engine_arguments as draft_arguments
 

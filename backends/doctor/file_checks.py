@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..engine_args import engine_args
 from ..errors import ExpertUnavailable
-from ..models.source import package_of
+from ..packages import package_of
 from .case import Case
 from .findings import Finding
 

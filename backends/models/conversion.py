@@ -18,7 +18,7 @@ from typing import IO, Any, Final, Protocol
 from ..doctor.gguf_header import Gguf, read_gguf
 from ..doctor.safetensors_header import BadWeights
 from ..machine.memory import free_memory
-from .source import ModelImportError
+from .errors import ModelImportError
 
 ELEMENT_BYTES: Final = {"bfloat16": 2, "float16": 2, "float32": 4}
 NEEDED: Final = ("torch", "transformers", "accelerate", "gguf")

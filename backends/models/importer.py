@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..packages import Package
 from . import wheels
 from .conversion import (
     ELEMENT_BYTES,
@@ -25,9 +26,9 @@ from .conversion import (
     run_converter,
     stored_dtype,
 )
+from .errors import ModelImportError
 from .known import KNOWN
 from .receipt import Receipt, checksums, file_sha256, is_imported, read_receipt, write_receipt
-from .source import ModelImportError, Package
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from .source import Package
+from ..packages import Package
 
 
 @dataclass(frozen=True, slots=True)

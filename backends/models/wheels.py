@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from email.parser import HeaderParser
 from pathlib import Path, PurePosixPath
 
-from .source import ModelImportError
+from .errors import ModelImportError
 
 _PART = re.compile(r"(?P<stem>.*?)[-_.]?(?:part|chunk|shard|piece)?[-_.]?\d+(?:\.bin)?$", re.I)
 _LEGAL = re.compile(r"(licen[cs]e|notice|copying|terms)", re.IGNORECASE)

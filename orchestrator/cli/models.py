@@ -11,16 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from ...backends.models.errors import ModelImportError
 from ...backends.models.importer import Wishes, import_model
 from ...backends.models.known import KNOWN
 from ...backends.models.receipt import Receipt, read_receipt
-from ...backends.models.source import (
-    PACKAGE_PREFIX,
-    ModelImportError,
-    Package,
-    models_root,
-    parse_package,
-)
+from ...backends.packages import PACKAGE_PREFIX, Package, models_root, parse_package
 from .errors import CommandError
 
 

@@ -10,7 +10,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from ...backends.models.source import PACKAGE_PREFIX, parse_package
+from ...backends.packages import PACKAGE_PREFIX, parse_package
 from ...backends.spec import ExpertSpec
 from ...backends.zoo import catalog
 from ...kernels.vllm_plugin import operator_selection

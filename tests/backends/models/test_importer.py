@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from livemind.backends.models import importer, wheels
+from livemind.backends.models.errors import ModelImportError
 from livemind.backends.models.importer import Wishes, import_model
 from livemind.backends.models.receipt import NAME, checksums, read_receipt
-from livemind.backends.models.source import ModelImportError, Package
+from livemind.backends.packages import Package
 
 from .conftest import Told, write_gguf, write_wheel
 

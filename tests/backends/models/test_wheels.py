@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from livemind.backends.models import wheels
-from livemind.backends.models.source import ModelImportError
+from livemind.backends.models.errors import ModelImportError
 
 from .conftest import write_wheel
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from livemind.backends.models.receipt import Receipt, checksums, write_receipt
-from livemind.backends.models.source import Package
+from livemind.backends.packages import Package
 from livemind.orchestrator.cli import entry, models
 from livemind.orchestrator.cli.errors import CommandError
 

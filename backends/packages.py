@@ -19,18 +19,6 @@ _PINNED = re.compile(
 )
 
 
-class ModelImportError(Exception):
-    """A model cannot be imported; the message is for the user, nothing half-done is left.
-
-    Attributes:
-        message: what is wrong, and what would help.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
-
-
 @dataclass(frozen=True, slots=True)
 class Package:
     """A package in one version; ``name`` as the index normalises it (PEP 503)."""

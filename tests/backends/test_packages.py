@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from livemind.backends.models.source import Package, models_root, package_of, parse_package
+from livemind.backends.packages import Package, models_root, package_of, parse_package
 
 
 @pytest.mark.parametrize(
