@@ -77,7 +77,7 @@ if TYPE_CHECKING:
         Settings as Settings,
         load_settings as load_settings,
     )
-    from .orchestrator.consensus.choice import (
+    from .orchestrator.consensus.options import (
         Consensus as Consensus,
     )
     from .orchestrator.conversation import (

@@ -24,9 +24,9 @@ from .consensus.team import Team
 from .conversation import ConversationRules
 from .gate import SpeculationGate
 from .options import Limits
-from .routing.choice import Candidate
 from .routing.model import RouteModel, load_model
 from .routing.router import Router, TextEmbedding
+from .routing.selection import Candidate
 from .turn.shared import Shared
 from .turn.values import Policy
 

@@ -28,7 +28,7 @@ from .alone import answer_alone
 from .config.consensus import check
 from .config.settings import Settings, load_settings
 from .consensus.authors import policy_of
-from .consensus.choice import Consensus, PolicyName
+from .consensus.options import Consensus, PolicyName
 from .errors import InvalidRequest, NotFound, Overloaded, Unavailable
 from .events import ExpertUpdated, ResponseDone
 from .options import Interrupt, Segment, SessionOptions
@@ -75,7 +75,7 @@ class LiveMind:
     ) -> None:
         self.settings = settings
         self.embed_worker: EmbedWorker | None = None
-        self.consensus = settings.consensus.choice()
+        self.consensus = settings.consensus.options()
         self._policy = assembly.make_policy(settings)
         self._limits = assembly.make_limits(settings)
         self._create = create
@@ -274,7 +274,7 @@ class LiveMind:
             consensus=self._settled_by(consensus, pinned),
         )
 
-    def sole_expert(
+    def expert_alone(
         self,
         *,
         model: str | None = None,
@@ -287,11 +287,11 @@ class LiveMind:
         arguments and errors are those of ``session``.
         """
         pinned = self.pinned(model)
-        retrieves, choice = self._may_retrieve(retrieval), self._settled_by(consensus, pinned)
+        retrieves, settled_by = self._may_retrieve(retrieval), self._settled_by(consensus, pinned)
         if pinned is None or retrieves:
             return None
         capabilities = self._capabilities(pinned)
-        alone = capabilities is not None and policy_of(choice, capabilities) == "first"
+        alone = capabilities is not None and policy_of(settled_by, capabilities) == "first"
         return pinned if alone else None
 
     def complete(
@@ -392,8 +392,8 @@ class LiveMind:
     def _settled_by(self, wanted: Consensus | PolicyName | None, pinned: str | None) -> Consensus:
         if wanted is None:
             return self.consensus
-        choice = replace(self.consensus, policy=wanted) if isinstance(wanted, str) else wanted
-        return check(choice, self.settings, pinned, self._capabilities)
+        options = replace(self.consensus, policy=wanted) if isinstance(wanted, str) else wanted
+        return check(options, self.settings, pinned, self._capabilities)
 
     def _capabilities(self, expert_id: str) -> Capabilities | None:
         expert = self._running().pool.ready(expert_id)

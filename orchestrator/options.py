@@ -8,7 +8,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from ..backends.base import GenerationParams
-from .consensus.choice import Consensus
+from .consensus.options import Consensus
 from .conversation import ConversationRules
 from .turn.changes import differing
 from .turn.documents import Consistency

@@ -13,7 +13,7 @@ from typing import Literal
 from msgspec import structs
 
 from ...backends.base import GenerationParams, TokenLogprob
-from ...orchestrator.consensus.choice import Consensus
+from ...orchestrator.consensus.options import Consensus
 from ...orchestrator.errors import LiveMindError
 from ...orchestrator.events import ConsensusRecord, ResponseDone, ResponseTextDelta
 from ...orchestrator.live_mind import LiveMind

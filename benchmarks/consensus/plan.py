@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from ...orchestrator.consensus.choice import Consensus
+from ...orchestrator.consensus.options import Consensus
 from ..harness.experts import FAST, zoo_experts
 from .ask import Asked, Asker, Way
 from .questions import SETS, Question, natural

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import random
 
-from ...orchestrator.routing.choice import Candidate
 from ...orchestrator.routing.dataset import DOMAINS, Prompt, load_prompts
 from ...orchestrator.routing.model import load_model
 from ...orchestrator.routing.router import Router, TextEmbedding
+from ...orchestrator.routing.selection import Candidate
 from ..figures.answer import Json, Number
 from ..figures.stats import share
 

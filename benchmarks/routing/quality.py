@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...orchestrator.routing.choice import Candidate
 from ...orchestrator.routing.dataset import DOMAINS, Prompt, prefixes
 from ...orchestrator.routing.estimate import RouteEstimate
 from ...orchestrator.routing.model import load_model
 from ...orchestrator.routing.router import Router, TextEmbedding
+from ...orchestrator.routing.selection import Candidate
 from ..figures.answer import Json, Number
 from ..figures.stats import p50, share
 

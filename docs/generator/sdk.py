@@ -20,7 +20,7 @@ from griffe import Docstring, DocstringSectionKind as Kind
 import livemind
 from livemind.backends import base
 from livemind.orchestrator import events
-from livemind.orchestrator.consensus import choice
+from livemind.orchestrator.consensus import options as consensus
 from livemind.orchestrator.turn import values
 from livemind.public import homes
 
@@ -58,7 +58,7 @@ _GROUPS = (
             ".orchestrator.server.consensus_schema",
         ),
     ),
-    ("What a request says", (".orchestrator.consensus.choice",)),
+    ("What a request says", (".orchestrator.consensus.options",)),
     ("Events", (".orchestrator.events", ".orchestrator.item_events")),
     ("Errors", (".orchestrator.errors", ".backends.errors")),
     ("Experts", (".backends.base", ".backends.drafts", ".backends.spec", ".backends.pool.state")),
@@ -90,7 +90,7 @@ _FIRST = (
 
 _ALIASES = (
     (values, ("Mode", "OnCold")),
-    (choice, ("PolicyName", "AnswerForm", "Gate", "Verdict")),
+    (consensus, ("PolicyName", "AnswerForm", "Gate", "Verdict")),
     (base, ("Role", "FinishReason", "Draft")),
     (events, ("Status", "Settled", "Event")),
 )

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from ..config.settings import Settings, load_settings
-from ..routing.choice import NO_CONTEXT, RouteContext
 from ..routing.dataset import prefixes
 from ..routing.estimate import RouteEstimate
 from ..routing.router import Router
+from ..routing.selection import NO_CONTEXT, RouteContext
 from .errors import CommandError
 
 AT_A_TIME = 128

@@ -1,4 +1,4 @@
-"""Whether a choice of consensus can be carried out here; if not, which field is wrong and why."""
+"""Whether options of consensus can be carried out here; if not, which field is wrong and why."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from ...backends.base import Capabilities
-from ..consensus.choice import Consensus
+from ..consensus.options import Consensus
 from ..errors import InvalidRequest
 from .experts import ExpertConfig
 
@@ -15,51 +15,52 @@ if TYPE_CHECKING:
 
 
 def check(
-    choice: Consensus,
+    consensus: Consensus,
     settings: Settings,
     pinned: str | None,
     loaded: Callable[[str], Capabilities | None],
 ) -> Consensus:
-    """Return the choice of a request; for the other arguments see ``draft_problem``.
+    """Return the options of a request; for the other arguments see ``draft_problem``.
 
     Raises:
         InvalidRequest: with the field that is wrong.
     """
-    for field, message in problems(choice, settings):
+    for field, message in problems(consensus, settings):
         raise _wrong(field, message, "not_available" if field == "policy" else "invalid_value")
-    if choice.policy == "draft":
+    if consensus.policy == "draft":
         problem = draft_problem(settings, pinned, loaded)
         if problem is not None:
             raise _wrong("policy", f'"draft": {problem}', "not_available")
-    if (choice.answer == "label") != bool(choice.labels):
+    if (consensus.answer == "label") != bool(consensus.labels):
         message = 'labels and answer "label" belong together'
-        raise _wrong("labels" if choice.answer == "label" else "answer", message)
-    return choice
+        raise _wrong("labels" if consensus.answer == "label" else "answer", message)
+    return consensus
 
 
-def problems(choice: Consensus, settings: Settings) -> Iterator[tuple[str, str]]:
+def problems(consensus: Consensus, settings: Settings) -> Iterator[tuple[str, str]]:
     """Yield (field, why it is wrong) for what no request can change."""
     lazy, known = settings.lazy_loading, [expert.expert_id for expert in settings.experts]
-    strangers = [name for name in choice.experts if name not in known]
+    strangers = [name for name in consensus.experts if name not in known]
     local = [e.expert_id for e in settings.experts if e.kind == "vllm"]
-    wanted = len(set(choice.experts).intersection(local))
+    wanted = len(set(consensus.experts).intersection(local))
     if strangers:
         yield "experts", f"no expert {strangers[0]!r}; there are {', '.join(known)}"
-    if len(set(choice.experts)) < len(choice.experts):
+    if len(set(consensus.experts)) < len(consensus.experts):
         yield "experts", "an expert is named twice"
     if lazy.enabled and wanted > lazy.max_loaded_experts:
         message = f"{wanted} experts of this machine, but only {lazy.max_loaded_experts} are loaded"
         yield "experts", f"{message} at a time (lazy_loading.max_loaded_experts)"
-    if choice.policy in ("verify", "vote") and len(known) < 2:
-        yield "policy", f'"{choice.policy}" needs two experts, one is configured'
-    elif choice.policy == "verify" and settings.router.fast_expert is None:
+    if consensus.policy in ("verify", "vote") and len(known) < 2:
+        yield "policy", f'"{consensus.policy}" needs two experts, one is configured'
+    elif consensus.policy == "verify" and settings.router.fast_expert is None:
         yield "policy", '"verify" needs router.fast_expert, which writes'
-    if choice.policy == "draft":
+    if consensus.policy == "draft":
         problem = draft_problem(settings, None, lambda expert: None)
         if problem is not None:
             yield "policy", f'"draft": {problem}'
-    if choice.quorum > len(known) - 1 and choice.quorum > 1:
-        message = f"got {choice.quorum}, but there are {len(known) - 1} experts beside the author"
+    if consensus.quorum > len(known) - 1 and consensus.quorum > 1:
+        rest = f"there are {len(known) - 1} experts beside the author"
+        message = f"got {consensus.quorum}, but {rest}"
         yield "quorum", message
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from ...backends.engine_args import MOST_IMAGES
-from ..consensus.choice import Consensus, Gate, PolicyName, Verdict
+from ..consensus.options import Consensus, Gate, PolicyName, Verdict
 from ..conversation import Overflow
 from ..turn.values import Mode, OnCold
 from .experts import Section, from_folder, is_host_entry, url_problem
@@ -365,7 +365,7 @@ class ConsensusConfig(Section):
         "Embedded experts are measured already.",
     )
 
-    def choice(self) -> Consensus:
+    def options(self) -> Consensus:
         """Return how answers are settled where a request does not say."""
         return Consensus(
             self.policy,

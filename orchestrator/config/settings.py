@@ -80,7 +80,7 @@ class Settings(Section):
             if value is not None and value not in first:
                 problem = got(key, value, f"the id of an expert: {names}")
                 yield Problem(("router", key), problem.text)
-        for field, text in consensus_problems(self.consensus.choice(), self):
+        for field, text in consensus_problems(self.consensus.options(), self):
             yield Problem(("consensus", field), text)
         for name in self.consensus.accuracy:
             if name not in first:

@@ -1,4 +1,4 @@
-"""From a choice of consensus to whoever writes the answer."""
+"""From the options of consensus to whoever writes the answer."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from ...backends.base import Capabilities, Chunk
 from ...backends.pool.pool import Pool
-from .choice import Consensus, PolicyName
 from .draft import write_drafted
 from .first import write_alone
+from .options import Consensus, PolicyName
 from .panel import Panel, convene
 from .task import Task
 from .team import Team
@@ -22,34 +22,34 @@ if TYPE_CHECKING:
 
 
 def convened(
-    pool: Pool, team: Team, leader: str, choice: Consensus
+    pool: Pool, team: Team, leader: str, consensus: Consensus
 ) -> AbstractAsyncContextManager[Panel]:
     """Hold the leader and the experts that have a say in the answer; see ``convene``."""
     fast = (team.fast,) if team.fast is not None else ()
     others: tuple[str, ...] = ()
     instead: tuple[str, ...] = ()
-    match choice.policy:
+    match consensus.policy:
         case "auto" | "first" | "draft":  # a drafting fast expert is held while it drafts
             pass
         case "verify":
-            others, instead = (*fast, *(choice.experts or team.others(leader))), fast
+            others, instead = (*fast, *(consensus.experts or team.others(leader))), fast
         case "vote":
-            others = instead = choice.experts or team.others(leader)
+            others = instead = consensus.experts or team.others(leader)
     wanted = [expert for expert in dict.fromkeys(others) if expert != leader]
     return convene(
         pool,
         leader,
         wanted,
         instead=[expert for expert in instead if expert != leader],
-        patience_s=choice.deadline_s,
-        wake=bool(choice.experts),
+        patience_s=consensus.deadline_s,
+        wake=bool(consensus.experts),
     )
 
 
-def policy_of(choice: Consensus, leader: Capabilities | None) -> PolicyName:
+def policy_of(consensus: Consensus, leader: Capabilities | None) -> PolicyName:
     """Return the policy that is meant, given what the leader can do; None: it is not there."""
-    if choice.policy != "auto":
-        return choice.policy
+    if consensus.policy != "auto":
+        return consensus.policy
     return "draft" if leader is not None and leader.drafts else "first"
 
 
@@ -60,7 +60,7 @@ def write(task: Task, panel: Panel, shared: Shared) -> AsyncGenerator[Chunk, Non
     that could have answered did.
     """
     leader = panel.experts.get(task.leader)
-    policy = policy_of(task.choice, leader.capabilities if leader is not None else None)
+    policy = policy_of(task.consensus, leader.capabilities if leader is not None else None)
     task.report.policy = policy
     match policy:
         case "vote":
@@ -73,6 +73,6 @@ def write(task: Task, panel: Panel, shared: Shared) -> AsyncGenerator[Chunk, Non
             return write_alone(task, panel)
 
 
-def is_continuable(choice: Consensus) -> bool:
+def is_continuable(consensus: Consensus) -> bool:
     """Return whether an answer that was broken off goes on as it would have without the break."""
-    return choice.policy in ("auto", "first", "draft")
+    return consensus.policy in ("auto", "first", "draft")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from decimal import Context, Decimal
 
-from .choice import AnswerForm
+from .options import AnswerForm
 
 LONGEST_CHARS = 2000
 LARGEST_EXPONENT = 30

@@ -62,11 +62,11 @@ def _follower(task: Task, panel: Panel, shared: Shared) -> Follower | None:
         reason = "not loaded"
     elif leader.tokenizer_id is None or fast.capabilities.tokenizer_id != leader.tokenizer_id:
         reason = "another tokenizer"
-    if reason is not None and task.choice.policy == "draft":
+    if reason is not None and task.consensus.policy == "draft":
         task.report.abstained[name] = reason
     if fast is None or reason is not None:
         return None
-    rates, hidden = shared.rates, not task.wanted.has_begun
+    rates, hidden = shared.rates, not task.clock.has_begun
     acceptance = shared.acceptances[name, task.leader]
     if not pays(rates[name], rates[task.leader], acceptance, hidden=hidden):
         return None

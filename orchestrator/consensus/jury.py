@@ -47,7 +47,7 @@ class Jury:
         self._judges = judges
         self._weights = weights
         self._start = start
-        self._quorum = min(task.choice.quorum, max(1, len(judges)))
+        self._quorum = min(task.consensus.quorum, max(1, len(judges)))
 
     def begin(self, settled: str, segment: Segment) -> Verdict:
         """Ask at once every judge that has not failed before."""
@@ -61,8 +61,8 @@ class Jury:
 
     async def wait(self, verdict: Verdict) -> None:
         """Wait for all verdicts or the deadline; who is late then abstains."""
-        choice, wanted = self._task.choice, self._task.wanted
-        if not await in_time(set(verdict.judges), wanted, choice.deadline_s, self._start):
+        consensus, clock = self._task.consensus, self._task.clock
+        if not await in_time(set(verdict.judges), clock, consensus.deadline_s, self._start):
             for judge in verdict.missing:
                 self._task.report.abstained[judge] = "too slow"
 
@@ -92,7 +92,7 @@ class Jury:
     async def _judge(
         self, name: str, expert: Expert, settled: str, segment: Segment, verdict: Verdict
     ) -> None:
-        judged = ask if self._task.choice.verdict == "ask" else compare
+        judged = ask if self._task.consensus.verdict == "ask" else compare
         try:
             score = await judged(self._task, expert, settled, segment)
         except ExpertError as error:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from ...backends.base import Chunk, Expert, GenerationParams, Message, Priority, TokenPrompt
-from .choice import Consensus
 from .guess import Guess
+from .options import Consensus
 from .report import Report
 
 log = logging.getLogger(__name__)
@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 Start = Callable[[Coroutine[None, None, None]], "asyncio.Task[None]"]
 
 
-class Wanted:
-    """Whether somebody waits for the answer yet: after the commit. Deadlines run from there."""
+class CommitClock:
+    """The time since the commit, from which deadlines run; before it nobody waits yet."""
 
     def __init__(self) -> None:
         self._since_s: float | None = None
@@ -61,7 +61,7 @@ class Task:
         prompt: of the leader, where it goes on from a paused draft; None = as ``messages`` say.
         begun: the tokens of the answer that ``prompt`` ends with.
         guess: how the answer may go on, from an earlier draft.
-        wanted: when somebody began to wait for it.
+        clock: when somebody began to wait for it.
         report: to be filled by whoever writes.
     """
 
@@ -70,8 +70,8 @@ class Task:
     params: GenerationParams
     request_id: str
     cache_salt: str | None
-    choice: Consensus
-    wanted: Wanted
+    consensus: Consensus
+    clock: CommitClock
     report: Report
     prompt: TokenPrompt | None = None
     begun: tuple[int, ...] = ()
@@ -81,7 +81,7 @@ class Task:
     @property
     def priority(self) -> Priority:
         """Of requests that begin now."""
-        return Priority.FOREGROUND if self.wanted.has_begun else Priority.SPECULATIVE
+        return Priority.FOREGROUND if self.clock.has_begun else Priority.SPECULATIVE
 
     def next_id(self, expert: str) -> str:
         """Return an id for one more request of this answer."""
@@ -104,7 +104,7 @@ async def request(
     A request that is broken off does not tell what it found in the cache: that counts as nothing,
     but for the leader, whose prompt the session prefills.
     """
-    name, hidden = expert.expert_id, not task.wanted.has_begun
+    name, hidden = expert.expert_id, not task.clock.has_begun
     stream = expert.generate(prompt, params, priority=task.priority, request_id=task.next_id(name))
     computed = 0
     try:
@@ -121,10 +121,10 @@ async def request(
 
 
 async def in_time(
-    tasks: set[asyncio.Task[None]], wanted: Wanted, deadline_s: float, start: Start
+    tasks: set[asyncio.Task[None]], clock: CommitClock, deadline_s: float, start: Start
 ) -> bool:
     """Wait for all tasks, but not beyond the deadline; return whether they ended."""
-    late = start(wanted.lasting(deadline_s))
+    late = start(clock.lasting(deadline_s))
     while tasks and not late.done():
         await asyncio.wait({*tasks, late}, return_when=asyncio.FIRST_COMPLETED)
         tasks = {task for task in tasks if not task.done()}

@@ -138,8 +138,8 @@ class _Verification:
         return found[0] if found else None
 
     async def _in_time(self, task: asyncio.Task[None]) -> bool:
-        deadline_s = self._task.choice.deadline_s
-        return await in_time({task}, self._task.wanted, deadline_s, self._start)
+        deadline_s = self._task.consensus.deadline_s
+        return await in_time({task}, self._task.clock, deadline_s, self._start)
 
     # ---- the judges
 
@@ -159,7 +159,7 @@ class _Verification:
         return True
 
     def _must_wait(self, segment: Segment) -> bool:
-        match self._task.choice.gate:
+        match self._task.consensus.gate:
             case "none":
                 return False
             case "first":

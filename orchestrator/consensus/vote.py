@@ -34,13 +34,13 @@ class Ballot:
     Attributes:
         most: the weight it can have.
         weight: the weight it has; 0 until it is known and for an abstention.
-        choice: the answer in canonical form, None = abstains.
+        vote: the answer in canonical form, None = abstains.
     """
 
     expert: str
     most: float
     weight: float = 0.0
-    choice: str | None = None
+    vote: str | None = None
     answer: Chunk | None = None
     began_s: float = 0.0
     error: ExpertError | None = None
@@ -48,14 +48,14 @@ class Ballot:
 
 
 def leading(ballots: Sequence[Ballot]) -> tuple[str | None, float, float]:
-    """Return the choice with the most weight, its weight and that of the best other one.
+    """Return the vote with the most weight, its weight and that of the best other one.
 
-    Of choices with equal weight the one of the earlier ballot leads.
+    Of votes with equal weight the one of the earlier ballot leads.
     """
     sums: dict[str, float] = {}
     for ballot in ballots:
-        if ballot.choice is not None:
-            sums[ballot.choice] = sums.get(ballot.choice, 0.0) + ballot.weight
+        if ballot.vote is not None:
+            sums[ballot.vote] = sums.get(ballot.vote, 0.0) + ballot.weight
     ranked = sorted(sums.items(), key=lambda item: -item[1])
     if not ranked:
         return None, 0.0, 0.0
@@ -69,14 +69,14 @@ def winner(ballots: Sequence[Ballot]) -> Ballot | None:
     the weight that is still out, and its words once every earlier ballot was cast: so neither
     depends on who was faster.
     """
-    choice, weight, rival = leading(ballots)
+    vote, weight, rival = leading(ballots)
     out = sum(ballot.most for ballot in ballots if not ballot.cast)
-    if choice is None or (out and weight <= rival + out):
+    if vote is None or (out and weight <= rival + out):
         return None
     for ballot in ballots:
         if not ballot.cast:
             return None
-        if ballot.choice == choice:
+        if ballot.vote == vote:
             return ballot
     return None
 
@@ -91,7 +91,7 @@ async def write_voted(task: Task, panel: Panel, team: Team) -> AsyncGenerator[Ch
         voters = {
             start(_cast(ballot, task, panel.experts[ballot.expert])): ballot for ballot in ballots
         }
-        late = start(task.wanted.reached(task.choice.deadline_s))
+        late = start(task.clock.reached(task.consensus.deadline_s))
         settled_by: Settled = "quorum"
         chosen = None
         while chosen is None and voters:
@@ -104,10 +104,10 @@ async def write_voted(task: Task, panel: Panel, team: Team) -> AsyncGenerator[Ch
                 settled_by = "deadline"
                 break
     if chosen is None:
-        choice, _, _ = leading(ballots)
+        vote, _, _ = leading(ballots)
         answered = [ballot for ballot in ballots if ballot.answer is not None]
-        chosen = next((b for b in answered if b.choice == choice), None)
-        if choice is None:
+        chosen = next((b for b in answered if b.vote == vote), None)
+        if vote is None:
             settled_by = "leader"
     if chosen is None or chosen.answer is None:
         errors = [panel.failure, *(ballot.error for ballot in ballots)]
@@ -153,9 +153,9 @@ async def _answer(ballot: Ballot, task: Task, expert: Expert) -> None:
         last.finish_reason,
         last.usage,
     )
-    ballot.choice = canonical(text, task.choice.answer, task.choice.labels)
-    if ballot.choice is None:
-        task.report.abstained[ballot.expert] = f"no {task.choice.answer} in its answer"
+    ballot.vote = canonical(text, task.consensus.answer, task.consensus.labels)
+    if ballot.vote is None:
+        task.report.abstained[ballot.expert] = f"no {task.consensus.answer} in its answer"
         return
     sure = min((entry.logprob for entry in logprobs), default=0.0)
     ballot.weight = ballot.most * math.exp(sure)
@@ -163,9 +163,9 @@ async def _answer(ballot: Ballot, task: Task, expert: Expert) -> None:
 
 def _record(task: Task, ballots: Sequence[Ballot], chosen: Ballot, settled_by: Settled) -> None:
     assert chosen.answer is not None
-    votes = [ballot for ballot in ballots if ballot.choice is not None]
+    votes = [ballot for ballot in ballots if ballot.vote is not None]
     whole = sum(ballot.weight for ballot in votes)
-    won = sum(ballot.weight for ballot in votes if ballot.choice == chosen.choice)
+    won = sum(ballot.weight for ballot in votes if ballot.vote == chosen.vote)
     for ballot in ballots:
         if not ballot.cast:
             task.report.abstained.setdefault(ballot.expert, f"not heard ({settled_by})")
@@ -174,7 +174,7 @@ def _record(task: Task, ballots: Sequence[Ballot], chosen: Ballot, settled_by: S
         settled_by,
         chosen.began_s,
         now_s(),
-        tuple(Vote(b.expert, b.choice or "", round(b.weight, 4)) for b in votes),
-        round(won / whole, 4) if whole and chosen.choice is not None else None,
+        tuple(Vote(b.expert, b.vote or "", round(b.weight, 4)) for b in votes),
+        round(won / whole, 4) if whole and chosen.vote is not None else None,
     )
     task.report.spans.append(span)

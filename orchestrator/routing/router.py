@@ -1,4 +1,4 @@
-"""Partial text to expert: hard signals, then the classifier, then the choice between experts.
+"""Partial text to expert: hard signals, then the classifier, then the selection between experts.
 
 Owns the cache of judged texts and what happens without an encoder. Keeps no state per session:
 what is known of a conversation comes with each call, and what a stable route causes is the
@@ -19,13 +19,13 @@ import numpy as np
 
 from ...rag.base import FloatArray
 from ...rag.encoder.worker import EmbedQueueFull
-from .choice import NO_CONTEXT, Candidate, Choice, Ranked, Reasons, RouteContext, among
 from .dataset import FOREIGN_DOMAIN, HOUSE_LANGUAGES
 from .estimate import RouteEstimate
 from .language import identify
 from .model import RouteModel
 from .reading import HEAD, TAIL, Reader, Reading
 from .scorer import DomainScorer
+from .selection import NO_CONTEXT, Candidate, Ranked, Reasons, RouteContext, Selection, among
 from .signals import HARD_LANGUAGE_NATS, SURE, estimated_tokens, spread
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class Router:
         self._embedding = embedding
         self._examples = {d: tuple(texts) for d, texts in examples.items() if texts}
         self._domains = dict.fromkeys(candidate.domain for candidate in candidates)
-        self._choice = Choice(
+        self._selection = Selection(
             candidates,
             default_expert,
             stable_at=model.calibration.stable_at if model is not None else 1.0,
@@ -148,7 +148,7 @@ class Router:
 
     def default_estimate(self) -> RouteEstimate:
         """Return where a text goes of which nothing is known."""
-        return self._choice.fallback(self._choice.able(0, 0)[0], NO_CONTEXT, ())
+        return self._selection.fallback(self._selection.able(0, 0)[0], NO_CONTEXT, ())
 
     async def estimate(self, text: str, context: RouteContext = NO_CONTEXT) -> RouteEstimate:
         """Return where the text points. Never raises but CancelledError."""
@@ -156,27 +156,31 @@ class Router:
         known = self._cache.get(key)
         reading = known[0] if known is not None else self._read(text)
         tokens = estimated_tokens(text) + context.tokens_before
-        able, reasons = self._choice.able(tokens, context.images)
+        able, reasons = self._selection.able(tokens, context.images)
         reasons = (*reading.reasons, *reasons)
         domains = {candidate.domain for candidate in able}
         if reading.wordless or self._scorer is None or self._embedding is None:
-            return self._choice.fallback(able, context, reasons)
+            return self._selection.fallback(able, context, reasons)
         if len(domains) == 1:
             [domain] = domains
-            return self._choice.decide([(1.0, domain)], 1.0, able, context, reasons)
+            return self._selection.decide([(1.0, domain)], 1.0, able, context, reasons)
         try:
             ranked, final, why = await self._judge(self._scorer, self._embedding, reading, key)
         except EmbedQueueFull:
             self._failed += 1
-            return self._choice.fallback(able, context, (*reasons, "the sentence encoder is busy"))
+            return self._selection.fallback(
+                able, context, (*reasons, "the sentence encoder is busy")
+            )
         except Exception as exc:
             self._failed += 1
             self._degrade(f"the sentence encoder failed ({type(exc).__name__})")
-            return self._choice.fallback(able, context, (*reasons, "the sentence encoder failed"))
+            return self._selection.fallback(
+                able, context, (*reasons, "the sentence encoder failed")
+            )
         ranked = among(ranked, domains)
         if not ranked:
-            return self._choice.fallback(able, context, (*reasons, *why))
-        return self._choice.decide(ranked, final, able, context, (*reasons, *why))
+            return self._selection.fallback(able, context, (*reasons, *why))
+        return self._selection.decide(ranked, final, able, context, (*reasons, *why))
 
     async def _judge(
         self, scorer: DomainScorer, embedding: TextEmbedding, reading: Reading, key: bytes

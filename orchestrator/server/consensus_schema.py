@@ -8,7 +8,7 @@ from msgspec import Struct
 from msgspec.structs import asdict, replace
 from pydantic import BeforeValidator, Field
 
-from ..consensus.choice import AnswerForm, Consensus, Gate, PolicyName, Verdict
+from ..consensus.options import AnswerForm, Consensus, Gate, PolicyName, Verdict
 from .strict import Strict
 
 MAX_LABELS = 256
@@ -63,8 +63,8 @@ class ConsensusInForce(Struct, frozen=True):
     deadline_ms: float
 
 
-def in_force(choice: Consensus) -> ConsensusInForce:
-    """Return the choice as a request would say it."""
-    values = asdict(choice)
+def in_force(consensus: Consensus) -> ConsensusInForce:
+    """Return the options as a request would say it."""
+    values = asdict(consensus)
     deadline_s = values.pop("deadline_s")
     return ConsensusInForce(**values, deadline_ms=deadline_s * 1000)

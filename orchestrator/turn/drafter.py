@@ -14,8 +14,8 @@ from contextlib import ExitStack, aclosing
 from ...backends.base import Chunk, GenerationParams
 from ...backends.errors import ExpertError
 from ..consensus.authors import convened, is_continuable, write
-from ..consensus.choice import Consensus
 from ..consensus.guess import Guess
+from ..consensus.options import Consensus
 from ..consensus.panel import Panel
 from ..consensus.task import Task, question_of, tokens_of
 from ..errors import from_exception
@@ -47,7 +47,7 @@ class Drafter:
         self,
         plan: DraftState,
         params: GenerationParams,
-        choice: Consensus,
+        consensus: Consensus,
         cache_salt: str | None,
         prefill: ExpertPrefill | None,
     ) -> None:
@@ -63,8 +63,8 @@ class Drafter:
             params,
             plan.draft_id,
             cache_salt,
-            choice,
-            draft.wanted,
+            consensus,
+            draft.clock,
             draft.report,
         )
         draft.report.on_hidden_prompt = self._listener.prompt_computed
@@ -80,13 +80,13 @@ class Drafter:
         return (draft.tokens, draft.spent) if draft is not None else (0, 0)
 
     def limit(
-        self, draft_id: str, params: GenerationParams, max_tokens: int | None, choice: Consensus
+        self, draft_id: str, params: GenerationParams, max_tokens: int | None, consensus: Consensus
     ) -> int | None:
         """Make of a draft with ``params`` one with another limit; see ``Draft.limit``."""
         draft = self._drafts.get(draft_id)
         if draft is None:
             return 0
-        may_continue = is_continuable(choice) and draft.prompt is not None
+        may_continue = is_continuable(consensus) and draft.prompt is not None
         if may_continue and draft.prompt is not None:
             may_continue = continuable(params, draft.prompt)
         was, cost = draft.status, draft.limit(max_tokens, may_continue)
@@ -136,7 +136,7 @@ class Drafter:
             shared.pool.wake(expert)
             self._lose(draft, "the expert is not loaded")
             return
-        async with convened(shared.pool, shared.team, expert, task.choice) as panel:
+        async with convened(shared.pool, shared.team, expert, task.consensus) as panel:
             draft.groups = panel.groups
             if shared.gate.busy(*panel.groups):
                 self._lose(draft, "foreground work came first")
@@ -150,7 +150,7 @@ class Drafter:
     async def _write(self, draft: Draft, task: Task, panel: Panel) -> None:
         shared = self._shared
         may_pause = False
-        if is_continuable(task.choice):
+        if is_continuable(task.consensus):
             leader = panel.experts[draft.plan.expert]
             draft.prompt = task.prompt = task.rendered(leader)
             draft.tokenizer_id = leader.capabilities.tokenizer_id
@@ -167,7 +167,7 @@ class Drafter:
             if draft.spent >= shared.max_draft_tokens * len(panel.experts):
                 stand_aside("draft limit reached")
 
-        if not is_continuable(task.choice):
+        if not is_continuable(task.consensus):
             task.report.on_aside = stay_within_limit
         stream = write(task, panel, shared)
         with ExitStack() as stack:

@@ -22,14 +22,14 @@ from ...backends.errors import ExpertError
 from ...backends.remote.affinity import affinity_key
 from ...rag.base import RetrievalResult, Retriever
 from ..consensus.authors import convened, is_continuable, write
-from ..consensus.choice import Consensus
+from ..consensus.options import Consensus
 from ..consensus.report import Report
-from ..consensus.task import Task, Wanted
+from ..consensus.task import CommitClock, Task
 from ..errors import ErrorInfo, from_exception
 from ..events import Status
 from ..rates import DecodeClock
-from ..routing.choice import NO_CONTEXT, RouteContext
 from ..routing.estimate import RouteEstimate
+from ..routing.selection import NO_CONTEXT, RouteContext
 from .drafter import Drafter
 from .hidden_answer import Draft, continuation, joined_usage
 from .prefill import ExpertPrefill
@@ -267,7 +267,7 @@ class Engine:
         was = draft.status
         if was != "complete":  # its task has nothing to say any more
             draft.status = "adopted"
-        draft.wanted.begin()
+        draft.clock.begin()
         draft.report.commit()
         if was != "paused":
             self._listener.answer_begun(draft.report)
@@ -316,8 +316,8 @@ class Engine:
     async def _generate_answer(
         self, action: Answer, params: GenerationParams, request_id: str, draft: Draft | None
     ) -> None:
-        shared, wanted = self._shared, Wanted()
-        wanted.begin()
+        shared, clock = self._shared, CommitClock()
+        clock.begin()
         task = Task(
             action.expert,
             action.messages,
@@ -325,17 +325,17 @@ class Engine:
             request_id,
             self.cache_salt,
             self.consensus,
-            wanted,
+            clock,
             Report() if draft is None else draft.report,
         )
         self._listener.answer_begun(task.report)
-        async with convened(shared.pool, shared.team, action.expert, task.choice) as panel:
+        async with convened(shared.pool, shared.team, action.expert, task.consensus) as panel:
             task.guess = self.drafts.guess
             if draft is not None:
                 expert, task.begun = panel.experts[action.expert], draft.token_ids()
                 task.prompt, task.params = continuation(draft, params, expert.capabilities)
                 task.guess = task.guess.after(task.begun) if task.guess is not None else None
-            rates = shared.rates[action.expert] if is_continuable(task.choice) else None
+            rates = shared.rates[action.expert] if is_continuable(task.consensus) else None
             decode, now_s = DecodeClock(rates), asyncio.get_running_loop().time
             with shared.gate.foreground(*panel.groups) as delivered:
                 stream = write(task, panel, shared)

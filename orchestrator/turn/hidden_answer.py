@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from ...backends.base import Capabilities, Chunk, GenerationParams, TokenPrompt, Usage, joined
 from ..consensus.report import Report
-from ..consensus.task import Wanted, tokens_of
+from ..consensus.task import CommitClock, tokens_of
 from .prefill import ExpertPrefill
 from .values import DraftState
 
@@ -36,7 +36,7 @@ class Draft:
         groups: the compute groups of all experts that write it, once known.
         delivered: after adoption, tells the gate of streamed tokens.
         report: how it came to be.
-        wanted: begins when it is adopted.
+        clock: begins when it is adopted.
         tokenizer_id: of its expert, None = unknown.
         begun_s, newest_s: when its expert was asked and when its newest chunk came.
     """
@@ -51,7 +51,7 @@ class Draft:
     groups: tuple[str, ...] = ()
     delivered: Callable[[int], None] = lambda tokens: None
     report: Report = field(default_factory=Report)
-    wanted: Wanted = field(default_factory=Wanted)
+    clock: CommitClock = field(default_factory=CommitClock)
     tokenizer_id: str | None = None
     begun_s: float | None = None
     newest_s: float = 0.0

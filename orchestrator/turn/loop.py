@@ -155,8 +155,8 @@ class TurnLoop:
         draft, wanted = self.state.draft, self.params.max_tokens
         if draft is None or self._draft_params.max_tokens == wanted:
             return
-        drafts, choice = self.engine.drafts, self.engine.consensus
-        cost = drafts.limit(draft.draft_id, self._draft_params, wanted, choice)
+        drafts, consensus = self.engine.drafts, self.engine.consensus
+        cost = drafts.limit(draft.draft_id, self._draft_params, wanted, consensus)
         if cost is None:
             self.draft_lost(draft.draft_id, "changed: max_tokens")
         else:

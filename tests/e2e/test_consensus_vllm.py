@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from livemind import GenerationParams, LiveMind, Message, Settings
 from livemind.backends.zoo.data import Example, examples
-from livemind.orchestrator.consensus.choice import Consensus
+from livemind.orchestrator.consensus.options import Consensus
 from livemind.orchestrator.events import ResponseDone, ResponseTextDelta
 
 pytest.importorskip("vllm", reason="needs the extra `cpu` or `gpu`")

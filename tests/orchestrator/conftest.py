@@ -17,9 +17,9 @@ from livemind.backends.spec import ExpertSpec
 from livemind.orchestrator.consensus.team import Team
 from livemind.orchestrator.events import Event, ExpertUpdated, ResponseDone, ResponseTextDelta
 from livemind.orchestrator.gate import SpeculationGate
-from livemind.orchestrator.routing.choice import NO_CONTEXT, Candidate, RouteContext
 from livemind.orchestrator.routing.estimate import RouteEstimate
 from livemind.orchestrator.routing.router import Router
+from livemind.orchestrator.routing.selection import NO_CONTEXT, Candidate, RouteContext
 from livemind.orchestrator.session import Limits, Session, SessionOptions
 from livemind.orchestrator.turn.shared import Shared
 from livemind.orchestrator.turn.values import Policy

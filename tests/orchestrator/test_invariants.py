@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from livemind.backends.base import GenerationParams
 from livemind.backends.fake import FakeExpert
 from livemind.orchestrator import events
-from livemind.orchestrator.consensus.choice import Consensus
+from livemind.orchestrator.consensus.options import Consensus
 from livemind.orchestrator.errors import LiveMindError
 from livemind.orchestrator.session import SessionOptions
 from livemind.orchestrator.turn.drafting import MOST_LOST

@@ -179,15 +179,15 @@ async def test_completion_of_a_conversation_without_a_model_is_routed_on_the_que
         await answer.aclose()
 
 
-async def test_sole_expert_needs_a_name_and_nothing_to_decide(minds: Minds) -> None:
+async def test_expert_alone_needs_a_name_and_nothing_to_decide(minds: Minds) -> None:
     async with minds.open(settings(*TWO)) as mind:
-        assert mind.sole_expert(model="poet") == "poet"
-        assert mind.sole_expert() is None
-        assert mind.sole_expert(model="poet", consensus="vote") is None
+        assert mind.expert_alone(model="poet") == "poet"
+        assert mind.expert_alone() is None
+        assert mind.expert_alone(model="poet", consensus="vote") is None
         with pytest.raises(NotFound):
-            mind.sole_expert(model="gpt")
+            mind.expert_alone(model="gpt")
         with pytest.raises(InvalidRequest, match="retrieval"):
-            mind.sole_expert(model="poet", retrieval=True)
+            mind.expert_alone(model="poet", retrieval=True)
 
 
 async def test_raw_completion_without_a_model_is_routed_on_its_text(minds: Minds) -> None:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from livemind.backends.base import GenerationParams, Message
 from livemind.backends.fake import FakeExpert
 from livemind.orchestrator import events
-from livemind.orchestrator.consensus.choice import Consensus
+from livemind.orchestrator.consensus.options import Consensus
 from livemind.orchestrator.options import SessionOptions, changed
 
 PINNED = SessionOptions(pinned="strong")

@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from livemind.backends.base import Message
 from livemind.backends.fake import FakeExpert
 from livemind.orchestrator.events import ResponseDone
-from livemind.orchestrator.routing.choice import NO_CONTEXT, RouteContext
 from livemind.orchestrator.routing.estimate import RouteEstimate
+from livemind.orchestrator.routing.selection import NO_CONTEXT, RouteContext
 from livemind.orchestrator.session import SessionOptions
 from livemind.orchestrator.turn.engine import RETRIEVAL_GRACE_S
 from livemind.orchestrator.turn.values import Policy

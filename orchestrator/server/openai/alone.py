@@ -36,7 +36,7 @@ def chat_alone(state: ServerState, body: ChatRequest, request_id: str) -> AloneT
     if body.livemind or body.has_images:
         return None
     consensus = body.consensus
-    expert = state.mind.sole_expert(
+    expert = state.mind.expert_alone(
         model=body.model,
         retrieval=body.retrieval,
         consensus=None if consensus is None else consensus.onto(state.mind.consensus),

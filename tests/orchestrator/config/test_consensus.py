@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from livemind.backends.base import Capabilities
 from livemind.orchestrator.config.consensus import check
 from livemind.orchestrator.config.settings import Settings
-from livemind.orchestrator.consensus.choice import Consensus
+from livemind.orchestrator.consensus.options import Consensus
 from livemind.orchestrator.errors import InvalidRequest
 
 REMOTE = {"kind": "remote", "base_urls": ["http://one"], "model": "m"}

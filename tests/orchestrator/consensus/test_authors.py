@@ -10,7 +10,7 @@ import pytest
 
 from livemind.backends.errors import ExpertOverloaded
 from livemind.backends.fake import FakeExpert
-from livemind.orchestrator.consensus.choice import Consensus
+from livemind.orchestrator.consensus.options import Consensus
 from livemind.orchestrator.session import SessionOptions
 
 

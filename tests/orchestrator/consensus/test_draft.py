@@ -13,9 +13,9 @@ from msgspec.structs import replace
 from livemind.backends.base import Capabilities, GenerationParams, Message
 from livemind.backends.errors import ExpertUnavailable
 from livemind.backends.fake import FakeExpert
-from livemind.orchestrator.consensus.choice import Consensus
 from livemind.orchestrator.consensus.follow import MEASURED_ANSWERS, Acceptance, pays
 from livemind.orchestrator.consensus.guess import Guess, may_be_drafted
+from livemind.orchestrator.consensus.options import Consensus
 from livemind.orchestrator.consensus.task import question_of
 from livemind.orchestrator.rates import ExpertRates
 from livemind.orchestrator.session import SessionOptions

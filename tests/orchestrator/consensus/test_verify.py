@@ -22,8 +22,8 @@ from livemind.backends.base import (
 )
 from livemind.backends.errors import ExpertOverloaded, ExpertUnavailable
 from livemind.backends.fake import FakeExpert
-from livemind.orchestrator.consensus.choice import Consensus
 from livemind.orchestrator.consensus.judge import score_of
+from livemind.orchestrator.consensus.options import Consensus
 from livemind.orchestrator.events import ResponseTextDelta
 from livemind.orchestrator.session import Limits, SessionOptions
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from livemind.backends.base import Message
 from livemind.backends.errors import ExpertOverloaded, ExpertUnavailable
 from livemind.backends.fake import FakeExpert
-from livemind.orchestrator.consensus.choice import Consensus
+from livemind.orchestrator.consensus.options import Consensus
 from livemind.orchestrator.consensus.team import Team
 from livemind.orchestrator.consensus.vote import Ballot, winner
 from livemind.orchestrator.session import SessionOptions
@@ -237,7 +237,7 @@ def test_winner_does_not_depend_on_who_was_faster(order: tuple[int, ...]) -> Non
     answers = [("4", 0.6), ("5", 1.4), ("5", 1.1)]
     decided = []
     for number in order:
-        ballots[number].choice, ballots[number].weight = answers[number]
+        ballots[number].vote, ballots[number].weight = answers[number]
         ballots[number].cast = True
         if (found := winner(ballots)) is not None:
             decided.append(found.expert)

@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 import numpy as np
 import pytest
 
-from livemind.orchestrator.routing.choice import Candidate, RouteContext
 from livemind.orchestrator.routing.estimate import RouteEstimate
 from livemind.orchestrator.routing.router import LEAST_COSINE, Router
 from livemind.orchestrator.routing.scorer import NEARNESS_ALONE
+from livemind.orchestrator.routing.selection import Candidate, RouteContext
 from livemind.rag.base import FloatArray
 from livemind.rag.encoder.fake import FakeEmbedder
 from livemind.rag.encoder.worker import EmbedWorker

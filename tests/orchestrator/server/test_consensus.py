@@ -15,7 +15,7 @@ import pytest
 
 from livemind.backends.base import Message
 from livemind.backends.fake import FakeExpert
-from livemind.orchestrator.consensus.choice import Consensus
+from livemind.orchestrator.consensus.options import Consensus
 from livemind.orchestrator.server.consensus_schema import ConsensusRequest, in_force
 
 POLICIES = ("first", "draft", "verify", "vote")
@@ -164,13 +164,13 @@ async def test_chat_consensus_that_is_impossible_is_refused_by_name(
 
 
 @pytest.mark.parametrize(
-    "choice",
+    "consensus",
     [Consensus(), Consensus("vote", ("a",), 1.5, "label", ("x",), 2, "every", "continue")],
     ids=["default", "other"],
 )
-def test_consensus_that_is_told_can_be_sent_back(choice: Consensus) -> None:
-    told = msgspec.json.encode(in_force(choice))
-    assert ConsensusRequest.model_validate_json(told).onto(Consensus()) == choice
+def test_consensus_that_is_told_can_be_sent_back(consensus: Consensus) -> None:
+    told = msgspec.json.encode(in_force(consensus))
+    assert ConsensusRequest.model_validate_json(told).onto(Consensus()) == consensus
 
 
 async def test_chat_verify_without_a_fast_expert_is_refused_by_name(serve: Any) -> None:

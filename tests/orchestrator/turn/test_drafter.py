@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from livemind.backends.base import Capabilities, Chunk, GenerationParams, Priority, TokenPrompt
 from livemind.backends.fake import FakeExpert
 from livemind.orchestrator import events
-from livemind.orchestrator.consensus.choice import Consensus
+from livemind.orchestrator.consensus.options import Consensus
 from livemind.orchestrator.session import Limits, SessionOptions
 
 PINNED = SessionOptions(pinned="strong")

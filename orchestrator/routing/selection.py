@@ -58,7 +58,7 @@ class RouteContext:
 NO_CONTEXT = RouteContext()
 
 
-class Choice:
+class Selection:
     """Chooses between experts.
 
     Args:
