@@ -7,6 +7,7 @@ clock works. Deterministic: the answer depends on the prompt only.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -230,7 +231,7 @@ class FakeExpert:
     ) -> tuple[list[str], FinishReason]:
         for stop in params.stop:
             text = text.partition(stop)[0]
-        pieces: list[str] = _left(re.findall(r"\s*\S+\s*$|\s*\S+|\s+", text), prompt)
+        pieces: list[str] = _left(_pieces(text), prompt)
         limit = params.max_tokens
         if self._capabilities.max_model_len is not None and limit is None:
             limit = self._capabilities.max_model_len - len(prompt.token_ids)
@@ -323,11 +324,18 @@ def _token_id(word: str) -> int:
     return zlib.crc32(word.encode()) & 0x7FFFFFFF
 
 
+def _pieces(text: str) -> list[str]:
+    """Return the words, each with the white space before it; the last one with what follows."""
+    ends = [found.end() for found in re.finditer(r"\S+", text)][:-1]
+    edges = [0, *ends, len(text)]
+    return [text[begin:end] for begin, end in itertools.pairwise(edges)] if text else []
+
+
 def _rest(answer: Callable[[Sequence[Message]], str], messages: Sequence[Message]) -> str:
     """Return the answer, without as many words as somebody has begun it with."""
     if messages[-1].role != "assistant" or not _goes_on(messages, template_options(messages)):
         return answer(messages)
-    words = re.findall(r"\s*\S+", answer(messages[:-1]))
+    words = _pieces(answer(messages[:-1]))
     return "".join(words[len(messages[-1].content.split()) :])
 
 
@@ -339,9 +347,23 @@ def _goes_on(messages: Sequence[Message], options: Mapping[str, object]) -> bool
 
 
 def _left(pieces: list[str], prompt: TokenPrompt) -> list[str]:
-    """Drop what a prompt that was extended with generated tokens holds of the answer already."""
+    """Drop what a prompt that was extended with generated tokens holds of the answer already.
+
+    That is as much of the answer's beginning as the prompt ends with, found as by Knuth, Morris and
+    Pratt, so that it is linear.
+    """
     ids = tuple(_token_id(piece.strip()) for piece in pieces)
-    for done in range(len(ids), 0, -1):
-        if prompt.token_ids[-done:] == ids[:done]:
-            return pieces[done:]
-    return pieces
+    borders = [0] * len(ids)  # of each beginning: how much of it is its own end, too
+    for place in range(1, len(ids)):
+        borders[place] = _extended(borders[place - 1], ids[place], ids, borders)
+    done = 0
+    for token in prompt.token_ids[-len(ids) :] if ids else ():
+        done = _extended(done, token, ids, borders)
+    return pieces[done:]
+
+
+def _extended(done: int, token: int, ids: tuple[int, ...], borders: list[int]) -> int:
+    """Return how much of the beginning of ``ids`` stands at the end once ``token`` follows."""
+    while done and (done == len(ids) or ids[done] != token):
+        done = borders[done - 1]
+    return done + (ids[done] == token)

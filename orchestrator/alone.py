@@ -8,6 +8,7 @@ from contextlib import aclosing
 
 from msgspec.structs import replace
 
+from ..backends import rendering
 from ..backends.base import Chunk, GenerationParams, Message, Priority, TokenPrompt
 from .consensus.task import question_of
 from .rates import DecodeClock
@@ -48,9 +49,9 @@ async def answer_alone(
             expert_id = (await shared.router.estimate(text)).expert
         async with shared.pool.acquire(expert_id) as expert:
             rendered = (
-                expert.tokenize(prompt)
+                await rendering.tokenized(expert, prompt)
                 if isinstance(prompt, str)
-                else expert.render(prompt, open_turn=False)
+                else await rendering.rendered(expert, prompt)
             )
             if cache_salt is not None:
                 rendered = replace(rendered, cache_salt=cache_salt)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from urllib.parse import urlsplit
 
 from ..backends.base import Expert
 from ..backends.doctor.number_formats import Formats, Room, fit_formats, tell_formats, this_host
@@ -15,6 +16,8 @@ from ..backends.pool.footprint import memory_need
 from ..backends.pool.pool import ExpertState, Pool
 from ..backends.spec import ExpertSpec
 from ..backends.zoo import catalog
+from ..rag.access.origins import is_loopback
+from ..rag.access.token import TokenError, shared_token
 from ..rag.base import Embedder, Retriever
 from ..rag.client.client import BridgeClient
 from ..rag.encoder.worker import EmbedWorker
@@ -22,6 +25,7 @@ from .config.experts import ZOO_PREFIX
 from .config.settings import Settings
 from .consensus.team import Team
 from .conversation import ConversationRules
+from .errors import ConfigError
 from .gate import SpeculationGate
 from .options import Limits
 from .routing.model import RouteModel, load_model
@@ -184,8 +188,16 @@ def make_bridge_client(settings: Settings) -> BridgeClient | None:
     rag = settings.rag
     if not rag.enabled:
         return None
+    urls = (rag.bridge_url, *(() if rag.second_bridge_url is None else (rag.second_bridge_url,)))
+    token = None
+    if not all(is_loopback(urlsplit(url).hostname or "") for url in urls):
+        try:
+            token = shared_token(rag.bridge_token_file, make=False)
+        except TokenError as exc:
+            raise ConfigError(f"rag.bridge_token_file: {exc}") from None
     return BridgeClient(
         rag.bridge_url,
+        token=token,
         second_url=rag.second_bridge_url,
         collection=rag.collection,
         mode=rag.mode,

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+REACH = 4096
+"""A word is looked for within so many characters: those passed over cost no more than that."""
+
 
 class SpokenWord(Struct, frozen=True):
     """A word as a synthesiser timed it, milliseconds from the beginning of the answer's audio."""
@@ -46,7 +49,7 @@ def heard_characters(
     cursor = 0
     for word in words:
         wanted = word.text.strip()
-        place = text.find(wanted, cursor) if wanted else -1
+        place = text.find(wanted, cursor, cursor + REACH) if wanted else -1
         if place < 0:
             continue
         known, cursor = True, place + len(wanted)

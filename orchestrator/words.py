@@ -37,10 +37,13 @@ class Tail(Struct, frozen=True):
 def from_first_difference(a: str, b: str) -> tuple[Tail, Tail]:
     """Return what is left of two texts from the word on in which they differ."""
     at = _common(a, b)
-    start = at
-    while start and not a[start - 1].isspace():
-        start -= 1
+    start = at - len(last_word(a[:at]))
     return Tail(a[start:], at - start), Tail(b[start:], at - start)
+
+
+def last_word(text: str) -> str:
+    """Return what stands behind the last white space; empty where that ends the text."""
+    return "" if not text or text[-1].isspace() else text.rsplit(None, 1)[-1]
 
 
 def _common(a: str, b: str) -> int:

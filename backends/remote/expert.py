@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import NoReturn
@@ -120,8 +119,7 @@ class RemoteExpert:
             raise takes_no_images(self.expert_id)
         folded = fold_documents(messages)
         if open_turn:
-            text = re.sub(r"\s*\S*$", "", folded[-1].content)
-            folded[-1] = replace(folded[-1], content=text)
+            folded[-1] = replace(folded[-1], content=_whole_words(folded[-1].content))
         characters = sum(len(message.content) for message in folded)
         estimate = characters // CHARACTERS_PER_TOKEN + 4 * len(folded)
         return TokenPrompt((), estimate, messages=tuple(folded), open_turn=open_turn)
@@ -304,6 +302,14 @@ class RemoteExpert:
             and opened is not None
             and opened.prompt_tokens < closed.prompt_tokens
         )
+
+
+def _whole_words(text: str) -> str:
+    """Return the text without a last word that may still grow, and without the blanks before it."""
+    if text[-1:].isspace():
+        return text.rstrip()
+    head = text.rsplit(None, 1)
+    return head[0] if len(head) == 2 else ""
 
 
 def _path(prompt: TokenPrompt) -> str:

@@ -59,7 +59,7 @@ async def _ingest(options: argparse.Namespace, files: list[Path]) -> int:
     async with AsyncExitStack() as stack:
         sink: Sink
         if options.url is not None:
-            sink = bridge = BridgeSink(options.url)
+            sink = bridge = BridgeSink(options.url, _token(options))
             stack.push_async_callback(bridge.aclose)
         else:
             embedder = await asyncio.to_thread(MiniLMEmbedder)
@@ -98,7 +98,7 @@ def search(options: argparse.Namespace) -> int:
         "top_k": options.top_k,
         "mode": options.mode,
     }
-    answer = _ask("POST", options.url, "/v1/retrieve", body)
+    answer = _ask("POST", options, "/v1/retrieve", body)
     for result in answer["results"]:
         print(f"{result['rank']}. {result['source']}  score {result['score']:.4f}")
         print("   " + result["text"].replace("\n", "\n   ")[: options.width])
@@ -116,18 +116,33 @@ def stats(options: argparse.Namespace) -> int:
 
     names = ("name", "documents", "passages", "method", "model", "version", "deleted_rows")
     table = Table(*names, box=None)
-    for found in _ask("GET", options.url, "/v1/collections", None)["collections"]:
+    for found in _ask("GET", options, "/v1/collections", None)["collections"]:
         table.add_row(*(str(found[name]) for name in names))
     Console().print(table)
     return 0
 
 
-def _ask(method: str, url: str, path: str, body: object) -> Any:
-    import httpx
+def _token(options: argparse.Namespace) -> str | None:
+    """Return the token shared with bridges, None if this user has none."""
+    from ...rag.access.token import TokenError, shared_token
 
     try:
+        return shared_token(options.token_file, make=False)
+    except TokenError as exc:
+        raise CommandError(str(exc)) from None
+
+
+def _ask(method: str, options: argparse.Namespace, path: str, body: object) -> Any:
+    import httpx
+
+    from ...rag.client.identity import identify
+
+    url, token = options.url, _token(options)
+    try:
+        proved = token is not None and asyncio.run(identify(url, token)) is not None
+        headers = {"Authorization": f"Bearer {token}"} if proved else {}
         with httpx.Client(base_url=url, timeout=30.0, trust_env=False) as client:
-            response = client.request(method, path, json=body)
+            response = client.request(method, path, json=body, headers=headers)
     except httpx.TransportError:
         raise CommandError(f"no bridge answers on {url}") from None
     except httpx.InvalidURL as exc:
@@ -161,6 +176,18 @@ def add_arguments(actions: Any, port: Any) -> None:
     _milvus(serve_)
     serve_.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     serve_.add_argument("--port", type=port, default=8001, help="port (%(default)s)")
+    serve_.add_argument(
+        "--allowed-host",
+        action="append",
+        metavar="NAME",
+        help="a further name that requests may call it by, beside those of this machine",
+    )
+    serve_.add_argument(
+        "--allowed-origin",
+        action="append",
+        metavar="ORIGIN",
+        help="an origin whose web pages may use it, such as https://app.example",
+    )
     serve_.add_argument("--rerank-url", metavar="URL", help="a /v1/rerank for final queries")
     serve_.add_argument("--rerank-model", metavar="NAME", help="its model")
     _tokenizer(serve_)
@@ -187,6 +214,14 @@ def add_arguments(actions: Any, port: Any) -> None:
         parser.add_argument("--collection", default="default", help="name (%(default)s)")
     for parser in (search_, stats_):
         parser.add_argument("--url", default=URL, help="the bridge (%(default)s)")
+    for parser in (serve_, ingest_, search_, stats_):
+        parser.add_argument(
+            "--token-file",
+            type=Path,
+            metavar="FILE",
+            help="the token shared with the gateway (default: LIVEMIND_BRIDGE_TOKEN, else a file "
+            "in the user's state folder, which the first start makes)",
+        )
     parsers = {"serve": serve_, "ingest": ingest_, "search": search_, "stats": stats_}
     for name, parser in parsers.items():
         parser.set_defaults(module="bridge", function=name)

@@ -12,12 +12,14 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from ipaddress import ip_address
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from ...rag.access.origins import is_loopback
+from ...rag.access.token import TokenError, shared_token
 from ..config.settings import Settings, load_settings
 from . import event_loop
 from .errors import CommandError
@@ -26,6 +28,7 @@ from .progress import StartProgress, ready_lines
 
 if TYPE_CHECKING:
     from ...rag.base import Embedder
+    from ..config.sections import RagConfig
     from ..live_mind import LiveMind
 
 logger = logging.getLogger(__name__)
@@ -39,7 +42,7 @@ def serve(options: argparse.Namespace) -> int:
     )
     console = Console(soft_wrap=True, highlight=False)
     with listen(settings.server.host, settings.server.port) as listener:
-        if not settings.server.api_keys and not _is_loopback(settings.server.host):
+        if not settings.server.api_keys and not is_loopback(settings.server.host):
             console.print(
                 f"[yellow]warning:[/] {settings.server.host} can be reached from other machines "
                 "and no server.api_keys are set: anyone there can use this server"
@@ -101,6 +104,8 @@ async def missing_bridge(
 ) -> AsyncIterator[str | None]:
     """Run a bridge inside this block if the configuration wants a local one and none answers.
 
+    One that answers is used if it proves to be of this user and has the documents that are wanted.
+
     Args:
         mind: its settings say which bridge.
         embedder: shared with the router; None = there is no bridge without one.
@@ -108,29 +113,44 @@ async def missing_bridge(
 
     Yields:
         Its URL, or None when it is not needed.
+
+    Raises:
+        CommandError: it cannot start, or something else listens where it should.
     """
     rag, worker = mind.settings.rag, mind.embed_worker
-    if not rag.enabled or worker is None or embedder is None or not await _is_free(rag.bridge_url):
+    address = _local_address(rag.bridge_url)
+    if not rag.enabled or worker is None or embedder is None or address is None:
+        yield None
+        return
+    from ...rag.bridge.entrance import Access, named
+    from .config_and_zoo import HANDBOOK
+
+    wanted = rag.corpus or HANDBOOK if rag.data is None else rag.data
+    serves = named("corpus" if rag.data is None else "data", wanted.resolve())
+    try:
+        token = shared_token(rag.bridge_token_file)
+        assert token is not None
+    except TokenError as exc:
+        raise CommandError(f"the bridge's token: {exc}") from None
+    if await _answers(rag, token, serves):
         yield None
         return
     from ...rag.bridge.retrieve import BridgeSettings
     from ...rag.bridge.server import BridgeError, data_library, folder_library, serve_bridge
     from ...rag.documents.corpus import CorpusError
     from ...rag.store.base import StoreError
-    from .config_and_zoo import HANDBOOK
 
-    host, port = _local_address(rag.bridge_url) or ("127.0.0.1", 0)
+    host, port = address
     try:
         settings = BridgeSettings(writable=rag.data is not None)
         kept = (
-            folder_library(rag.corpus or HANDBOOK, embedder)
+            folder_library(wanted, embedder)
             if rag.data is None
             else data_library(rag.data, embedder, documents=documents)
         )
-        async with (
-            kept as library,
-            serve_bridge(library, worker, host=host, port=port, settings=settings) as url,
-        ):
+        access = Access(host, token=token, serves=f"serve {serves}")
+        served = partial(serve_bridge, host=host, port=port, settings=settings, access=access)
+        async with kept as library, served(library, worker) as url:
             yield url
     except (BridgeError, CorpusError, StoreError) as exc:
         raise CommandError(f"the bridge cannot start: {exc}") from None
@@ -196,33 +216,39 @@ async def _serve(
         await asyncio.Event().wait()
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _local_address(url: str) -> tuple[str, int] | None:
     from urllib.parse import urlsplit
 
     parts = urlsplit(url)
-    if parts.scheme != "http" or parts.hostname is None or not _is_loopback(parts.hostname):
+    if parts.scheme != "http" or parts.hostname is None or not is_loopback(parts.hostname):
         return None
     return parts.hostname, parts.port or 80
 
 
-async def _is_free(url: str) -> bool:
-    """Tell whether the URL is of this machine and nothing answers there."""
-    address = _local_address(url)
-    if address is None:
-        return False
+async def _answers(rag: RagConfig, token: str, serves: str) -> bool:
+    """Return whether a bridge to be used answers already.
+
+    Raises:
+        CommandError: what answers there does not prove to be one, or has other documents.
+    """
+    import httpx
+
+    from ...rag.client.identity import identify
+
     try:
-        async with asyncio.timeout(2.0):
-            _, writer = await asyncio.open_connection(*address)
-    except OSError:
-        return True
-    writer.close()
-    return False
+        told = await identify(rag.bridge_url, token)
+    except httpx.ConnectError:
+        return False
+    if told is None:
+        raise CommandError(
+            f"{rag.bridge_url} (rag.bridge_url): what listens there does not prove to be a bridge "
+            "of this user; stop it, give another port, or share its token (rag.bridge_token_file)"
+        )
+    starter, _, documents = told.partition(" ")
+    any_will_do = starter == "bridge" and rag.corpus is None and rag.data is None
+    if documents != serves and not any_will_do:
+        raise CommandError(
+            f"{rag.bridge_url} (rag.bridge_url): another bridge answers there, from other "
+            "documents; give another port"
+        )
+    return True

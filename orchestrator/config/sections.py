@@ -131,6 +131,11 @@ class RagConfig(Section):
     second_bridge_url: str | None = Field(
         None, description="Another bridge with the same documents, for slow final queries."
     )
+    bridge_token_file: Path | None = Field(
+        None,
+        description="File with the token that bridge and server share, mode 600; null: "
+        "LIVEMIND_BRIDGE_TOKEN, else the user's own, which the first start makes.",
+    )
     collection: str = Field(
         "default", pattern="^[a-z0-9][a-z0-9_-]{0,63}$", description="Where to look."
     )
@@ -159,7 +164,7 @@ class RagConfig(Section):
         0.2, ge=-1, le=1, description="Cosine below which a passage does not count."
     )
 
-    @field_validator("corpus", "data")
+    @field_validator("corpus", "data", "bridge_token_file")
     @classmethod
     def _resolve_folder(cls, value: Path | None, info: ValidationInfo) -> Path | None:
         return None if value is None else from_folder(value, info)

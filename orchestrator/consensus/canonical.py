@@ -14,9 +14,9 @@ LARGEST_EXPONENT = 30
 _EXACT = Context(prec=LONGEST_CHARS)
 _NUMBER = re.compile(r"(?:(?<!\w)[-+])?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?")
 _OPTION_ALONE = re.compile(r"^\W*([A-Za-z])\W*$")
-_OPTION_NAMED = re.compile(r"(?i:(?:answer|option|choice)(?:\s+is)?)\s*:?\s*\W?([A-Z])\b")
+_OPTION_NAMED = re.compile(r"(?i:(?:answer|option|choice)(?: is)?) ?:? ?\W?([A-Z])\b")
 _OPTION_MARKED = re.compile(r"(?:^|\s)\(?([A-Z])[).:]")
-_FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL)
+_FENCE = re.compile(r"```(?:json)?(.*?)```", re.DOTALL)
 
 
 def canonical(text: str, form: AnswerForm, labels: Sequence[str] = ()) -> str | None:
@@ -55,6 +55,7 @@ def _number(text: str) -> str | None:
 
 
 def _option(text: str) -> str | None:
+    text = " ".join(text.split())
     alone = _OPTION_ALONE.match(text)
     if alone is not None:
         return alone[1].upper()

@@ -18,7 +18,7 @@ async def write_alone(
     expert, report = panel.experts[task.leader], task.report
     report.drafted = draft is not None
     stream = expert.generate(
-        task.prompt or task.rendered(expert),
+        task.prompt or await task.rendered(expert),
         task.params,
         priority=task.priority,
         request_id=task.request_id,

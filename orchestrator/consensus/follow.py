@@ -113,7 +113,7 @@ class Follower:
         self._lost.clear()
         self._base, self._drafted = len(self._answer), []
         self.feed.push(self._answer[-OVERLAP_TOKENS:])
-        prompt = self._task.rendered(expert)
+        prompt = await self._task.rendered(expert)
         ids = prompt.token_ids + self._task.begun + tuple(self._answer)
         prompt = replace(prompt, token_ids=ids, num_tokens=len(ids))
         limit = self._task.params.max_tokens

@@ -36,7 +36,7 @@ async def ask(task: Task, expert: Expert, settled: str, segment: Segment) -> flo
 
     Raises ExpertError.
     """
-    prompt = task.rendered(
+    prompt = await task.rendered(
         expert,
         Message("assistant", settled + segment.text),
         Message("user", QUESTION.format(segment=segment.text.strip())),
@@ -78,7 +78,7 @@ async def compare(task: Task, expert: Expert, settled: str, segment: Segment) ->
         logprobs=None,
         prediction=segment.text,
     )
-    text, _ = await _say(task, expert, task.rendered(expert, *more), params)
+    text, _ = await _say(task, expert, await task.rendered(expert, *more), params)
     wanted, said = segment.text.split(), text.split()
     if not said or (segment.finish_reason == "stop" and len(said) > len(wanted)):
         return LEAST_SCORE

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from ...backends.base import Chunk, Expert, GenerationParams, Message, Priority, TokenPrompt
+from ...backends.rendering import rendered
 from .guess import Guess
 from .options import Consensus
 from .report import Report
@@ -88,9 +89,9 @@ class Task:
         self._requests += 1
         return f"{self.request_id}.{expert}.{self._requests}"
 
-    def rendered(self, expert: Expert, *more: Message) -> TokenPrompt:
+    async def rendered(self, expert: Expert, *more: Message) -> TokenPrompt:
         """Return the whole prompt, and perhaps more, as this expert sees it."""
-        prompt = expert.render((*self.messages, *more), open_turn=False)
+        prompt = await rendered(expert, (*self.messages, *more))
         if not more and expert.expert_id == self.leader:
             self.report.asks(prompt)
         return prompt if self.cache_salt is None else replace(prompt, cache_salt=self.cache_salt)

@@ -110,7 +110,7 @@ class _Verification:
         if expert.capabilities.logprobs:
             params = replace(params, logprobs=max(params.logprobs or 0, DOUBT_LOGPROBS))
         try:
-            stream = request(task, expert, task.rendered(expert), params)
+            stream = request(task, expert, await task.rendered(expert), params)
             async with aclosing(stream), aclosing(segments(self._counted(stream))) as pieces:
                 async for piece in pieces:
                     await queue.put(piece)
@@ -235,7 +235,7 @@ class _Verification:
         params = task.params
         if params.max_tokens is not None:
             params = replace(params, max_tokens=max(1, params.max_tokens - self._tokens))
-        stream = request(task, expert, task.rendered(expert, *more), params)
+        stream = request(task, expert, await task.rendered(expert, *more), params)
         begun: list[Chunk] = []
 
         async def begin() -> None:

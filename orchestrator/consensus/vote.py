@@ -134,7 +134,7 @@ async def _answer(ballot: Ballot, task: Task, expert: Expert) -> None:
     params = task.params
     if expert.capabilities.logprobs and params.logprobs is None:
         params = replace(params, logprobs=0)
-    prompt = (task.prompt if ballot.expert == task.leader else None) or task.rendered(expert)
+    prompt = (task.prompt if ballot.expert == task.leader else None) or await task.rendered(expert)
     stream = request(task, expert, prompt, params)
     chunks: list[Chunk] = []
     async with aclosing(stream):

@@ -152,7 +152,7 @@ class Drafter:
         may_pause = False
         if is_continuable(task.consensus):
             leader = panel.experts[draft.plan.expert]
-            draft.prompt = task.prompt = task.rendered(leader)
+            draft.prompt = task.prompt = await task.rendered(leader)
             draft.tokenizer_id = leader.capabilities.tokenizer_id
             may_pause = continuable(task.params, draft.prompt)
         task.guess = self.guess

@@ -7,6 +7,7 @@ its client says so. Every function is linear in the text.
 
 from __future__ import annotations
 
+import functools
 import unicodedata
 from typing import Literal
 
@@ -92,7 +93,10 @@ def whole_words(text: str, kind: InputKind | None) -> str:
     if not text or kind == "transcript" or text[-1] in WORD_END or _is_unspaced(text[-1]):
         return text.strip()
     at = len(text)
-    while at and text[at - 1] not in WORD_END and not _is_unspaced(text[at - 1]):
+    first = max(map(text.rfind, WORD_END)) + 1
+    if text.isascii():
+        return text[:first].strip()
+    while at > first and not _is_unspaced(text[at - 1]):
         at -= 1
     return text[:at].strip()
 
@@ -125,5 +129,6 @@ def _vote(old: Tail, new: Tail) -> int:
     return 1
 
 
+@functools.lru_cache(4096)
 def _is_unspaced(letter: str) -> bool:
     return not letter.isascii() and unicodedata.name(letter, "").startswith(UNSPACED)

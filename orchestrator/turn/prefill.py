@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from ...backends.base import Expert, PrefillResult, Priority, TokenPrompt
 from ...backends.errors import ExpertError
+from ...backends.rendering import rendered
 from .shared import Computed, Shared
 from .values import Prefill
 
@@ -84,7 +85,8 @@ class ExpertPrefill:
             return False
         if not expert.capabilities.open_turn_prefill:
             return True
-        prompt = replace(expert.render(target.messages, open_turn=True), cache_salt=self._salt)
+        prompt = await rendered(expert, target.messages, open_turn=True)
+        prompt = replace(prompt, cache_salt=self._salt)
         if not prompt.token_ids:
             return await self._whole(prompt, target, expert, report)
         block = expert.capabilities.prefix_block_tokens

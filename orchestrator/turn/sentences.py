@@ -14,13 +14,13 @@ CLOSING = "\"'”’»)]}」』）】》"  # noqa: RUF001
 # the mark alone does.
 _END = re.compile(
     rf"[{WIDE_ENDS}]+[{re.escape(CLOSING)}]*"
-    rf"|[.!?…]+[{re.escape(CLOSING)}]*(?=\s)"
-    r"|[؟۔।॥]+(?=\s)"  # noqa: RUF001
-    r"|\n(?=\s*\S)"
+    rf"|(?<![.!?…])[.!?…]++[{re.escape(CLOSING)}]*+(?=\s)"
+    r"|(?<![؟۔।॥])[؟۔।॥]++(?=\s)"  # noqa: RUF001
+    r"|\n"
 )
 _CLAUSE = re.compile(r"[,;:—–،、，；：]\s*|\s+")  # noqa: RUF001
-_LAST_WORD = re.compile(r"[^\s(\[{\"'“‘«]*$")  # noqa: RUF001
-_BULLET = re.compile(r"(?:^|\n)\s*(?:\d{1,3}|[A-Za-z])$")
+_OPENING = "([{\"'“‘«"  # noqa: RUF001
+_BULLET = re.compile(r"\d{1,3}|[A-Za-z]")
 ABBREVIATIONS = """
     mr mrs ms dr prof sr sra st jr vs etc e.g i.e cf approx inc ltd co corp dept est fig al gen
     sen rep gov capt lt col sgt rev hon no nos vol pp p.m a.m u.s u.k ph.d
@@ -44,12 +44,13 @@ class Sentences:
         self._waiting = ""
 
     def feed(self, text: str) -> list[str]:
-        """Take text in; return the pieces that are complete, in order."""
-        self._waiting += text
+        """Take text in; return the pieces that are complete, in order. Linear in the text."""
+        waiting, begin = self._waiting + text, 0
         pieces = []
-        while (end := self._end()) is not None:
-            pieces.append(self._waiting[:end])
-            self._waiting = self._waiting[end:]
+        while (size := self._end(waiting[begin : begin + self._max + 2])) is not None:
+            pieces.append(waiting[begin : begin + size])
+            begin += size
+        self._waiting = waiting[begin:]
         return pieces
 
     def flush(self) -> str:
@@ -57,11 +58,14 @@ class Sentences:
         left, self._waiting = self._waiting, ""
         return left
 
-    def _end(self) -> int | None:
-        """Return where the first piece ends, None while that cannot be known."""
-        text = self._waiting
+    def _end(self, text: str) -> int | None:
+        """Return where the first piece ends, None while that cannot be known.
+
+        ``text``: what waits; of more than ``max_characters`` two characters beyond them are enough.
+        """
+        first, last = len(text) - len(text.lstrip()), len(text.rstrip())
         for found in _END.finditer(text):
-            if not text[: found.end()].strip():
+            if found.end() <= first or (found[0] == "\n" and found.end() > last):
                 continue
             behind = text[found.end() :]
             blanks = len(behind) - len(behind.lstrip())
@@ -76,10 +80,9 @@ class Sentences:
                 break
             if found[0] == "\n" or wide or _ends_sentence(text, found, following):
                 return end
-        return self._cut() if len(text) > self._max else None
+        return self._cut(text) if len(text) > self._max else None
 
-    def _cut(self) -> int:
-        text = self._waiting
+    def _cut(self, text: str) -> int:
         marks = [found for found in _CLAUSE.finditer(text, 1, self._max) if found.end() < len(text)]
         clauses = [found.end() for found in marks if not found[0].isspace()]
         if clauses and clauses[-1] >= self._max // 3:
@@ -93,9 +96,25 @@ def _ends_sentence(text: str, mark: re.Match[str], following: str) -> bool:
         return True
     if mark[0].startswith(".."):
         return not following.islower()
-    word = _LAST_WORD.search(text, 0, mark.start())
-    before = word[0] if word is not None else ""
-    if following.islower() or before.casefold() in _ABBREVIATIONS:
+    before = text[: mark.start()]
+    word = before[_word_start(before) :]
+    if following.islower() or word.casefold() in _ABBREVIATIONS:
         return False
-    initial = len(before) == 1 and before.isalpha() and before.isupper()
-    return not initial and _BULLET.search(text[: mark.start()]) is None
+    initial = len(word) == 1 and word.isalpha() and word.isupper()
+    return not initial and not _is_bullet(before)
+
+
+def _word_start(text: str) -> int:
+    start = len(text)
+    while start and not text[start - 1].isspace() and text[start - 1] not in _OPENING:
+        start -= 1
+    return start
+
+
+def _is_bullet(text: str) -> bool:
+    """Return whether the text ends with a number or a letter that begins its line."""
+    if not text or text[-1].isspace():
+        return False
+    *head, word = text.rsplit(None, 1)
+    gap = text[len(head[0]) : -len(word)] if head else "\n"
+    return "\n" in gap and _BULLET.fullmatch(word) is not None

@@ -51,7 +51,7 @@ class BridgeRefusal(Exception):
 
     def response(self) -> web.Response:
         """Return the envelope ``{"error": {message, type, param, code}}``."""
-        kind = {409: "conflict", 429: "rate_limit_error"}.get(
+        kind = {401: "authentication_error", 409: "conflict", 429: "rate_limit_error"}.get(
             self.status, "invalid_request_error" if self.status < 500 else "server_error"
         )
         error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from aiohttp import web
 
+from ..access.origins import is_loopback
+from ..access.token import TokenError, default_file, shared_token
 from ..base import Embedder
 from ..documents.corpus import CorpusError, read_corpus
 from ..documents.parse_process import ParseProcess
@@ -29,6 +31,7 @@ from ..store.milvus.schema import MilvusAddress, address_of
 from ..store.milvus.store import MilvusStore, collection_names
 from .api import MAX_UPSERT_BYTES, BridgeRefusal, errors_as_envelopes
 from .documents import DocumentRoutes
+from .entrance import Access, Identity, entrance, named
 from .metrics import BridgeMetrics
 from .retrieve import BridgeSettings, RetrieveRoutes
 from .serving import responsive
@@ -82,8 +85,11 @@ def bridge_app(
     embed: EmbedWorker,
     settings: BridgeSettings | None = None,
     reranker: Reranker | None = None,
+    access: Access | None = None,
 ) -> web.Application:
     """Return the aiohttp application; it closes neither library, encoder nor reranker.
+
+    ``access``: who may use it; None = whoever is on this machine and no web page of elsewhere.
 
     Raises:
         ValueError: the encoder's vectors are not as long as those of a collection.
@@ -96,7 +102,11 @@ def bridge_app(
     finds = RetrieveRoutes(library, embed, settings, metrics, reranker)
     keeps = DocumentRoutes(library, metrics, writable=settings.writable)
     health = _Health(library, embed, metrics)
-    app = web.Application(client_max_size=MAX_UPSERT_BYTES, middlewares=[errors_as_envelopes])
+    access = access or Access()
+    app = web.Application(
+        client_max_size=MAX_UPSERT_BYTES, middlewares=[errors_as_envelopes, entrance(access)]
+    )
+    app.router.add_get("/v1/identity", Identity(access).identity)
     app.router.add_post("/v1/retrieve", finds.retrieve)
     app.router.add_post("/v1/vector_stores/{id}/search", finds.vector_store_search)
     app.router.add_get("/v1/collections", health.collections)
@@ -119,6 +129,7 @@ async def serve_bridge(
     port: int = DEFAULT_PORT,
     settings: BridgeSettings | None = None,
     reranker: Reranker | None = None,
+    access: Access | None = None,
 ) -> AsyncIterator[str]:
     """Serve the collections from this event loop; yields the base URL, closes every socket after.
 
@@ -129,12 +140,14 @@ async def serve_bridge(
         port: 0 = any free one, named in the URL.
         settings: limits.
         reranker: for final queries; not closed here.
+        access: who may use it; None = see ``bridge_app``.
 
     Raises:
         BridgeError: the address cannot be bound.
     """
     # A client that goes away cancels its handler, which drops a text that still waits.
-    app = bridge_app(library, embed, settings, reranker)
+    access = Access(host) if access is None else access
+    app = bridge_app(library, embed, settings, reranker, access)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
     await runner.setup()
     try:
@@ -238,7 +251,7 @@ def run_bridge(args: Namespace, say: Callable[[str], None] = print) -> int:
     Args:
         args: ``corpus`` (folder), ``data`` (folder of collections) or ``milvus`` (address of a
             database), ``host``, ``port``; optional ``tokenizer``, ``rerank_url`` and
-            ``rerank_model``.
+            ``rerank_model``, ``token_file``, ``allowed_host`` and ``allowed_origin``.
         say: prints a line for the user.
 
     Returns:
@@ -246,7 +259,7 @@ def run_bridge(args: Namespace, say: Callable[[str], None] = print) -> int:
     """
     try:
         asyncio.run(_run(args, say))
-    except (BridgeError, CorpusError, EmbedderError, StoreError, ValueError) as exc:
+    except (BridgeError, CorpusError, EmbedderError, StoreError, TokenError, ValueError) as exc:
         say(f"livemind bridge: {exc}")
         return 1
     return 0
@@ -266,6 +279,13 @@ async def _run(args: Namespace, say: Callable[[str], None]) -> None:
 
 
 async def _serve(args: Namespace, say: Callable[[str], None]) -> None:
+    access = _access(args)
+    if not is_loopback(args.host):
+        kept_in = getattr(args, "token_file", None) or default_file()
+        say(
+            f"warning: {args.host} can be reached from other machines: they need the token in "
+            f"{kept_in}, and send it unencrypted"
+        )
     embedder = await asyncio.to_thread(MiniLMEmbedder)
     data: Path | None = getattr(args, "data", None)
     milvus: str | None = getattr(args, "milvus", None)
@@ -286,7 +306,13 @@ async def _serve(args: Namespace, say: Callable[[str], None]) -> None:
             stack.push_async_callback(reranker.aclose)
         settings = BridgeSettings(writable=data is not None or milvus is not None)
         serving = serve_bridge(
-            library, embed, host=args.host, port=args.port, settings=settings, reranker=reranker
+            library,
+            embed,
+            host=args.host,
+            port=args.port,
+            settings=settings,
+            reranker=reranker,
+            access=access,
         )
         url = await stack.enter_async_context(serving)
         stats = [library.store(name).stats() for name in library.names]
@@ -296,3 +322,20 @@ async def _serve(args: Namespace, say: Callable[[str], None]) -> None:
         say(f"bridge: {many} ({how} search) on {url}, ctrl-c to stop")
         with responsive():
             await asyncio.Event().wait()
+
+
+def _access(args: Namespace) -> Access:
+    milvus: str | None = getattr(args, "milvus", None)
+    data: Path | None = getattr(args, "data", None)
+    if milvus is not None:
+        serves = named("milvus", milvus)
+    else:
+        kind, folder = ("corpus", args.corpus) if data is None else ("data", data)
+        serves = named(kind, Path(folder).resolve())
+    return Access(
+        args.host,
+        getattr(args, "allowed_host", None) or (),
+        getattr(args, "allowed_origin", None) or (),
+        shared_token(getattr(args, "token_file", None)),
+        f"bridge {serves}",
+    )

@@ -74,6 +74,7 @@ class BridgeClient:
         min_score: float = 0.0,
         failures: int = 3,
         cool_down_s: float = 5.0,
+        token: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Open no connection yet.
@@ -89,6 +90,7 @@ class BridgeClient:
             min_score: lowest cosine worth having, -1 to 1.
             failures: consecutive failures after which it is not asked for a while.
             cool_down_s: how long.
+            token: sent with every request; a bridge of another machine wants it.
             clock: monotonic seconds, for durations and the cool-down.
 
         Raises:
@@ -111,6 +113,7 @@ class BridgeClient:
         # environment is for the internet, not for the bridge.
         self._http = httpx.AsyncClient(
             base_url=base_url,
+            headers={} if token is None else {"Authorization": f"Bearer {token}"},
             timeout=None,
             limits=httpx.Limits(max_connections=128, max_keepalive_connections=32),
             trust_env=False,

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import httpx
 
+from ..client.identity import identify
 from ..documents.parsing import FORMATS, MAX_FILE_BYTES, UnreadableFile, format_of
 from ..wire import MAX_NAME_CHARS
 from .library import Incoming
@@ -47,13 +48,18 @@ class Sink(Protocol):
 
 
 class BridgeSink:
-    """Sends documents to a running bridge."""
+    """Sends documents to a running bridge.
 
-    def __init__(self, url: str) -> None:
+    ``token``: that it shares; it is sent once the bridge has proved that it knows it.
+    """
+
+    def __init__(self, url: str, token: str | None = None) -> None:
         self._http = httpx.AsyncClient(base_url=url, timeout=300.0, trust_env=False)
+        self._url, self._token = url, token
 
     async def ingest(self, name: str, incoming: Sequence[Incoming]) -> dict[str, int]:
         """Store documents durably. Raises UnreadableFile (422) or IngestError."""
+        await self._prove()
         documents = [
             {
                 "id": d.id,
@@ -74,6 +80,17 @@ class BridgeSink:
         if response.status_code != httpx.codes.OK:
             raise IngestError(f"the bridge refused: {response.text[:300]}")
         return {d["id"]: d["passages"] for d in response.json()["documents"]}
+
+    async def _prove(self) -> None:
+        if self._token is None:
+            return
+        try:
+            proved = await identify(self._url, self._token)
+        except httpx.TransportError as exc:
+            raise IngestError(f"the bridge does not answer ({type(exc).__name__})") from None
+        if proved is None:
+            raise IngestError(f"what answers on {self._url} is no bridge with this token")
+        self._http.headers["Authorization"], self._token = f"Bearer {self._token}", None
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -334,7 +334,6 @@ async def test_upsert_more_bodies_than_places_is_refused(
     assert "bodies are being read" in refused.json()["error"]["message"]
 
 
-@pytest.mark.xfail(strict=True, reason="the bridge takes what a page of another site posts")
 async def test_post_of_another_sites_page_is_refused_and_stores_nothing(
     notes: httpx.AsyncClient,
 ) -> None:

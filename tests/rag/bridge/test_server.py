@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import re
 import signal
 import subprocess
@@ -525,6 +526,9 @@ if __name__ == "__main__":
 """
 
 
+TOKEN = "a token of this test alone"
+
+
 @contextmanager
 def slow_bridge(
     place: Path, kind: Literal["data", "corpus"], seconds: float
@@ -533,7 +537,8 @@ def slow_bridge(
     program = place / "program.py"
     program.write_text(SLOW_ENCODER.format(seconds=seconds))
     command = [sys.executable, str(program), kind, str(place / kind)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    own = {**os.environ, "LIVEMIND_BRIDGE_TOKEN": TOKEN}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=own) as process:
         try:
             yield process
         finally:
@@ -547,7 +552,11 @@ def test_run_bridge_signal_while_documents_are_encoded_ends_it(tmp_path: Path) -
         url = re.search(r"http://[0-9.:]+", process.stdout.readline())
         assert url is not None
         documents = f"{url[0]}/v1/collections/default/documents"
-        sent = sending.submit(httpx.post, documents, json=body, trust_env=False, timeout=50)
+        assert httpx.post(documents, json=body, trust_env=False).status_code == 401
+        with_token = partial(
+            httpx.post, headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False, timeout=50
+        )
+        sent = sending.submit(with_token, documents, json=body)
         assert process.stdout.readline() == "encoding\n"
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 0

@@ -1,0 +1,1 @@
+"""Who may talk to a server on this machine: shared by the bridge and the gateway."""
