@@ -21,12 +21,16 @@ class LiveAnswer(AsyncIterator[LiveEvent]):
 
     Attributes:
         event_id: of the commit.
+        text: that was committed.
         committed_s: when the commit was handed to the socket, seconds of ``time.perf_counter``;
             None before.
     """
 
-    def __init__(self, event_id: str, cancel: Callable[[], None], timeout_s: float) -> None:
+    def __init__(
+        self, event_id: str, text: str, cancel: Callable[[LiveAnswer], None], timeout_s: float
+    ) -> None:
         self.event_id = event_id
+        self.text = text
         self.committed_s: float | None = None
         self._cancel = cancel
         self._timeout_s = timeout_s
@@ -36,7 +40,7 @@ class LiveAnswer(AsyncIterator[LiveEvent]):
     def put(self, event: LiveEvent) -> None:
         """Add an event; for the session that reads the connection."""
         if not self._events.put(event):
-            self._cancel()
+            self._cancel(self)
             self._events.put_or_close(event)
         if isinstance(event, ResponseDone):
             self.end(None)
@@ -59,7 +63,7 @@ class LiveAnswer(AsyncIterator[LiveEvent]):
             async with asyncio.timeout(self._timeout_s):
                 event = await self._events.get()
         except TimeoutError:
-            self._cancel()
+            self._cancel(self)
             message = f"the answer was silent for {self._timeout_s:g} s (timeout_s)"
             raise Unavailable(message, code="timeout") from None
         if event is None:
@@ -69,7 +73,7 @@ class LiveAnswer(AsyncIterator[LiveEvent]):
     async def aclose(self) -> None:
         """Cancel the answer unless it has ended, and wait until the server has freed it."""
         if not self._ended:
-            self._cancel()
+            self._cancel(self)
             with suppress(LiveMindError):
                 async for _ in self:
                     pass

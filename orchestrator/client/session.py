@@ -94,10 +94,9 @@ class RemoteSession:
         self._text = ""
         self._sent: str | None = ""  # what the server has, None = not known
         self._revision = 0
-        self._controls: deque[tuple[str, str]] = deque()
+        self._controls: deque[tuple[str, str, LiveAnswer | None]] = deque()
         self._wake = asyncio.Event()
-        self._answer: LiveAnswer | None = None
-        self._committed_text = ""
+        self._answers: deque[LiveAnswer] = deque()  # of commits that have not ended, oldest first
         self._turns = 0  # commits that were sent and not refused
         self._committed_revision = -1
         self._updating = asyncio.Lock()
@@ -168,31 +167,36 @@ class RemoteSession:
     def commit(self, text: str | None = None) -> LiveAnswer:
         """Declare the input final and return its answer; it is asked for at once.
 
+        A newer commit ends an answer that is running; its last event says so.
+
         Args:
             text: the final text, None = the input as it is.
 
         Raises:
-            InvalidRequest: the last answer has not ended, or the text is not valid Unicode.
+            InvalidRequest: the text is not valid Unicode.
             LiveMindError: why the session ended.
         """
         self._check()
-        if self._answer is not None:
-            message = "a response is in progress; cancel it or read it to its end"
-            raise InvalidRequest(message, code="response_in_progress")
         final = self._text if text is None else text
         revision = self._revision + 1
         event_id = f"commit-{revision}"
         frame = {"type": COMMIT, "text": final, "revision": revision, "event_id": event_id}
-        self._send(frame)
+        answer = LiveAnswer(event_id, final, self._cancel, self._timeout_s)
+        self._send(frame, answer)
+        self._answers.append(answer)
         self._revision = self._committed_revision = revision
-        self._committed_text, self._text, self._sent = final, "", ""
-        self._answer = LiveAnswer(event_id, self.cancel, self._timeout_s)
-        return self._answer
+        self._text, self._sent = "", ""
+        return answer
 
     def cancel(self) -> None:
         """End the running answer, whose last event says so. Idempotent."""
-        if self._answer is not None and self._failure is None:
+        if self._answers and self._failure is None:
             self._send({"type": CANCEL, "event_id": CANCEL})
+
+    def _cancel(self, answer: LiveAnswer) -> None:
+        """End this answer; what a newer commit follows is being ended already."""
+        if self._answers and self._answers[-1] is answer:
+            self.cancel()
 
     async def update(self, **options: Unpack[LiveOptions]) -> None:
         """Change options; those not given stay.
@@ -291,10 +295,10 @@ class RemoteSession:
 
     def _next_frame(self) -> str | None:
         if self._controls:
-            kind, frame = self._controls.popleft()
-            if kind == COMMIT and self._answer is not None:
+            _, frame, answer = self._controls.popleft()
+            if answer is not None:
                 self._turns += 1
-                self._answer.committed_s = perf_counter()
+                answer.committed_s = perf_counter()
             return frame
         before, self._sent = self._sent, self._text
         if before == self._text or self._revision == self._committed_revision:
@@ -324,10 +328,10 @@ class RemoteSession:
             self._settle_update(None)
         elif isinstance(event, ErrorFrame):
             return self._refused(event)
-        elif self._answer is not None:
-            self._answer.put(event)
+        elif self._answers:
+            self._answers[0].put(event)
             if isinstance(event, ResponseDone):
-                self._answer = None
+                self._answers.popleft()
         return None
 
     def _refused(self, event: ErrorFrame) -> LiveMindError | None:
@@ -338,13 +342,16 @@ class RemoteSession:
             self._settle_update(exc)
         elif event_id != CANCEL:  # which finds nothing to cancel when the answer has just ended
             self._sent = None
-            if self._answer is not None and event_id == self._answer.event_id:
-                self._answer.end(exc)
-                self._answer = None
+            refused = next((one for one in self._answers if one.event_id == event_id), None)
+            if refused is not None:
+                newest = self._answers[-1] is refused
+                self._answers.remove(refused)
                 self._turns -= 1
-                self._committed_revision = -1
-                self._text = self._text or self._committed_text
-                self._wake.set()
+                refused.end(exc)
+                if newest:
+                    self._committed_revision = -1
+                    self._text = self._text or refused.text
+                    self._wake.set()
         return None
 
     def _settle_update(self, exc: LiveMindError | None) -> None:
@@ -359,8 +366,8 @@ class RemoteSession:
         if self._failure is not None:
             return
         self._failure = exc
-        if self._answer is not None:
-            self._answer.end(exc)
+        for answer in self._answers:
+            answer.end(exc)
         self._settle_update(exc)
         self._closed.set()
 
@@ -370,8 +377,8 @@ class RemoteSession:
         if self._task is None:
             raise InvalidRequest("the session is not open: use it in async with", code="not_open")
 
-    def _send(self, frame: Mapping[str, object]) -> None:
-        self._controls.append((str(frame["type"]), encode(frame)))
+    def _send(self, frame: Mapping[str, object], answer: LiveAnswer | None = None) -> None:
+        self._controls.append((str(frame["type"]), encode(frame), answer))
         self._wake.set()
 
 

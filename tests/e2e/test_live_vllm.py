@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ import pytest
 import pytest_asyncio
 from aiohttp.test_utils import TestServer
 
-from livemind import LiveMind, Settings
+from livemind import LiveMind, ResponseDone, Settings
+from livemind.client import LiveClient
 from livemind.orchestrator.server.app import create_app
 
 pytest.importorskip("vllm", reason="needs the extra `cpu` or `gpu`")
@@ -120,6 +122,45 @@ async def test_vanished_client_frees_the_engine(running: Running) -> None:
         async with asyncio.timeout(10):
             while running.mind.stats()["answering"] or running.mind.stats()["sessions"]:
                 await asyncio.sleep(0.05)
+
+
+@pytest.mark.live
+async def test_two_hundred_newer_commits_each_end_the_answer_before(running: Running) -> None:
+    rng, answers = random.Random(17), []
+    async with LiveClient(running.url) as client, client.session(sampling=SAMPLING) as session:
+        for number in range(200):
+            session.replace(f"question {number} about")
+            await asyncio.sleep(rng.uniform(0, 0.15))
+            answers.append(session.commit(f"question {number} about the port?"))
+            await asyncio.sleep(rng.uniform(0, 0.15))
+        ends = [[event async for event in answer][-1] for answer in answers]
+    statuses = [end.status for end in ends if isinstance(end, ResponseDone)]
+    assert (len(statuses), statuses[-1]) == (200, "completed")
+    assert set(statuses) == {"completed", "cancelled"}
+    assert [state.users for state in running.mind.expert_states()] == [0]
+
+
+@pytest.mark.live
+async def test_two_hundred_requests_after_a_stream_that_was_left_are_all_answered(
+    running: Running,
+) -> None:
+    rng = random.Random(18)
+    async with aiohttp.ClientSession() as http:
+        opened = await (await http.post(f"{running.url}/v1/live/sessions", json={})).json()
+        chat = {"model": "random-2m", "stream": True, **SAMPLING}
+        headers = {"X-LiveMind-Session": opened["id"]}
+        for number in range(200):
+            asked = {"role": "user", "content": f"question {number} about the port?"}
+            async with http.post(
+                f"{running.url}/v1/chat/completions",
+                json={**chat, "messages": [asked]},
+                headers=headers,
+            ) as response:
+                assert response.status == 200, await response.text()
+                assert response.headers["X-LiveMind-Session-Status"] == "adopted"
+                await asyncio.sleep(rng.uniform(0, 0.15))
+                if number == 199:
+                    assert b"[DONE]" in await response.read()
 
 
 async def test_killed_engine_fails_the_turn_once_and_answers_the_next(running: Running) -> None:
