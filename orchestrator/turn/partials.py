@@ -19,8 +19,8 @@ InputKind = Literal["typed", "transcript"]
 
 WORD_END = frozenset(" \t\n.,;:?!…)]}\"'、。，！？")  # noqa: RUF001
 SENTENCE_END = frozenset(".?!…。！？")  # noqa: RUF001
-SURE_VOTES = 2
 MOST_VOTES = 6
+TELLING_CHANGES = 2
 KEYSTROKE = 2
 LONGEST_INTERVAL_S = 2.0
 REMEMBERED = 16
@@ -45,7 +45,7 @@ class InputHabits(Struct, frozen=True):
     @property
     def kind(self) -> InputKind | None:
         """Where the text comes from, None while nothing tells."""
-        if abs(self.votes) < SURE_VOTES:
+        if not self.votes:
             return None
         return "transcript" if self.votes > 0 else "typed"
 
@@ -64,7 +64,7 @@ class InputHabits(Struct, frozen=True):
     @property
     def only_grows(self) -> bool:
         """Whether words that came were never taken back, as far as is known."""
-        return len(self.rewritten) >= SURE_VOTES and not any(self.rewritten)
+        return len(self.rewritten) >= TELLING_CHANGES and not any(self.rewritten)
 
     def after(self, before: str, now: str, interval_s: float) -> InputHabits:
         """Return what is known once the text has changed from ``before`` to ``now``."""
@@ -121,7 +121,7 @@ def _vote(old: Tail, new: Tail) -> int:
     gone, come = old.text[old.inside :], new.text[new.inside :]
     if not gone:
         if len(come) <= KEYSTROKE:
-            return -1
+            return 0 if come[0].isspace() and len(come) > 1 else -1  # " i": a word, or two keys
         goes_on = old.text[-1:].isalnum() and come[:1].isalnum()
         return -1 if goes_on and not _is_unspaced(come[0]) else 1
     if not come:

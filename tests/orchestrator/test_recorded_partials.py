@@ -63,14 +63,7 @@ def play(kept: dict[tuple[object, ...], Turns], virtual_run: Any, live: SimpleNa
     [
         *((name, "transcript") for name in BUNDLED),
         ("whisper", None),
-        pytest.param(
-            "pocketsphinx",
-            None,
-            marks=pytest.mark.xfail(
-                strict=True,
-                reason="row 1: the first partials are read like typing until their kind is known",
-            ),
-        ),
+        ("pocketsphinx", None),
         ("es", None),
     ],
 )
