@@ -86,6 +86,7 @@ if TYPE_CHECKING:
     from .orchestrator.errors import (
         ConfigError as ConfigError,
         ErrorInfo as ErrorInfo,
+        Forbidden as Forbidden,
         InvalidRequest as InvalidRequest,
         LiveMindError as LiveMindError,
         NotFound as NotFound,

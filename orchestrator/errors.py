@@ -6,6 +6,7 @@ Exception
 │   │   ├── ConfigError         a configuration file is wrong (never on the wire)
 │   │   └── RevisionConflict 409  an older revision than the session has seen
 │   ├── Unauthorized     401
+│   ├── Forbidden        403    the API key may not do this
 │   ├── NotFound         404    model, session or path
 │   ├── PayloadTooLarge  413
 │   ├── Overloaded       429    a limit of the configuration is reached; Retry-After
@@ -83,6 +84,14 @@ class Unauthorized(LiveMindError):
     code = "invalid_api_key"
 
 
+class Forbidden(LiveMindError):
+    """The API key is known and has not the scope that this needs; the message names it."""
+
+    status = 403
+    type = "permission_error"
+    code = "missing_scope"
+
+
 class NotFound(LiveMindError):
     """No such model, session or path."""
 
@@ -128,6 +137,7 @@ KINDS = (
     InvalidRequest,
     RevisionConflict,
     Unauthorized,
+    Forbidden,
     NotFound,
     PayloadTooLarge,
     Overloaded,

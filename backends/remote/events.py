@@ -141,8 +141,9 @@ def _usage(told: object) -> Usage | None:
         return None
     details = usage.prompt_tokens_details
     cached = details.get("cached_tokens") if isinstance(details, Mapping) else None
-    known = cached if isinstance(cached, int) else None
-    return Usage(usage.prompt_tokens, usage.completion_tokens or 0, known)
+    if not isinstance(cached, int) or not 0 <= cached <= usage.prompt_tokens:
+        cached = None
+    return Usage(usage.prompt_tokens, usage.completion_tokens or 0, cached)
 
 
 def _logprobs(told: Logprobs, token_ids: tuple[int, ...]) -> tuple[TokenLogprob, ...] | None:

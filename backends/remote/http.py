@@ -8,10 +8,13 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import math
 import os
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -300,11 +303,16 @@ def error_fields(content: bytes | Mapping[str, object]) -> tuple[str, str | None
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float:
-    """Return the Retry-After header in seconds, bounded; 1 where it is missing or a date."""
+    """Return the Retry-After header in seconds, bounded; 1 where it is missing or is none."""
+    told = headers.get("Retry-After", "1")
     try:
-        return min(max(float(headers.get("Retry-After", "1")), 0.0), LONGEST_RETRY_AFTER_S)
+        seconds = float(told)
     except ValueError:
-        return 1.0
+        try:
+            seconds = parsedate_to_datetime(told).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return 1.0
+    return 1.0 if math.isnan(seconds) else min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S)
 
 
 def first_reachable(results: Sequence[object]) -> object:

@@ -16,6 +16,7 @@ from ...backends.doctor.quantities import parse_size
 from ...backends.machine.memory import machine_memory
 from ..assembly import most_loaded, warm
 from ..config.file import value_text
+from ..config.keys import load_keys
 from ..config.settings import Settings, load_settings
 from ..errors import ConfigError
 from .errors import CommandError
@@ -29,6 +30,7 @@ def check(options: argparse.Namespace) -> int:
         raise CommandError(f"--models: {models}: no such folder", 2)
     try:
         settings = load_settings(options.file)
+        load_keys(settings.server)
     except ConfigError as exc:
         report = Examination(findings=tuple(config_findings(exc, options.file)))
     else:

@@ -77,6 +77,9 @@ def parser() -> argparse.ArgumentParser:
     _add_zoo(commands)
     _add_bridge(commands)
     _add_route(commands)
+    from .keys import add_arguments
+
+    add_arguments(commands)
     commands.add_parser(
         "bench", help="measure: livemind bench --help", description="See: livemind bench --help"
     )

@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,9 @@ from rich.console import Console
 
 from ...rag.access.origins import is_loopback
 from ...rag.access.token import TokenError, shared_token
+from ..config.keys import needs_key
 from ..config.settings import Settings, load_settings
+from ..errors import ConfigError
 from . import event_loop
 from .errors import CommandError
 from .logs import configure_logs
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from ...rag.base import Embedder
     from ..config.sections import RagConfig
     from ..live_mind import LiveMind
+    from ..server.state import ServerState
 
 logger = logging.getLogger(__name__)
 
@@ -42,13 +45,16 @@ def serve(options: argparse.Namespace) -> int:
     )
     console = Console(soft_wrap=True, highlight=False)
     with listen(settings.server.host, settings.server.port) as listener:
-        if not settings.server.api_keys and not is_loopback(settings.server.host):
+        if not needs_key(settings.server) and not is_loopback(settings.server.host):
             console.print(
                 f"[yellow]warning:[/] {settings.server.host} can be reached from other machines "
-                "and no server.api_keys are set: anyone there can use this server"
+                "and no keys are set (server.api_keys, server.api_keys_file, LIVEMIND_API_KEYS): "
+                "anyone there can use this server"
             )
         access_log = options.log_level in ("debug", "info")
-        event_loop.run(_until_signal(settings, listener, console, access_log=access_log))
+        event_loop.run(
+            _until_signal(settings, listener, console, access_log=access_log, config=options.config)
+        )
     return 0
 
 
@@ -157,9 +163,14 @@ async def missing_bridge(
 
 
 async def _until_signal(
-    settings: Settings, listener: socket.socket, console: Console, *, access_log: bool
+    settings: Settings,
+    listener: socket.socket,
+    console: Console,
+    *,
+    access_log: bool,
+    config: Path | None = None,
 ) -> None:
-    stop = asyncio.Event()
+    stop, reload = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def on_signal() -> None:
@@ -169,7 +180,9 @@ async def _until_signal(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
-    work = asyncio.create_task(_serve(settings, listener, console, access_log=access_log))
+    loop.add_signal_handler(signal.SIGHUP, reload.set)
+    keys = partial(_reload_keys, reload, config)
+    work = asyncio.create_task(_serve(settings, listener, console, keys, access_log=access_log))
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -184,11 +197,17 @@ async def _until_signal(
 
 
 async def _serve(
-    settings: Settings, listener: socket.socket, console: Console, *, access_log: bool
+    settings: Settings,
+    listener: socket.socket,
+    console: Console,
+    follow_keys: Callable[[ServerState], Coroutine[None, None, None]],
+    *,
+    access_log: bool,
 ) -> None:
     from ...rag.encoder.embedder import MiniLMEmbedder
     from ..live_mind import LiveMind
     from ..server.app import create_app, run_server
+    from ..server.state import STATE
 
     embedders: list[Embedder] = []
 
@@ -204,7 +223,8 @@ async def _serve(
             started = missing_bridge(mind, shared, MiniLMEmbedder)
             bridge = await stack.enter_async_context(started)
         host, port = settings.server.host, listener.getsockname()[1]
-        server = run_server(create_app(mind), listener, access_log=access_log)
+        app = create_app(mind)
+        server = run_server(app, listener, access_log=access_log)
         try:
             await stack.enter_async_context(server)
         except OSError as exc:
@@ -213,7 +233,20 @@ async def _serve(
             console.print(line)
         gc.collect()
         gc.freeze()  # what was loaded until here stays: full collections need not look at it
-        await asyncio.Event().wait()
+        await follow_keys(app[STATE])
+
+
+async def _reload_keys(reload: asyncio.Event, config: Path | None, state: ServerState) -> None:
+    """Read the API keys again whenever that is asked for; never returns."""
+    while True:
+        await reload.wait()
+        reload.clear()
+        try:
+            server = None if config is None else load_settings(config).server
+        except ConfigError as exc:
+            logger.error("the API keys stay as they are: %s", exc)
+            continue
+        await state.reload_keys(server)
 
 
 def _local_address(url: str) -> tuple[str, int] | None:

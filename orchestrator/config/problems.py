@@ -81,6 +81,8 @@ def _problems_of(detail: ErrorDetails, model: type[BaseModel]) -> list[Problem]:
         return [Problem((), _unknown_key(location, model))]
     if kind == "too_short" and len(detail["input"]) >= context["min_length"]:
         return []  # pydantic counts the valid entries only; the others have their own lines
+    if kind == "value_error" and _SECRET_KEYS.intersection(location):
+        return [Problem((), detail["msg"].removeprefix("Value error, "))]
     value = "a secret" if _SECRET_KEYS.intersection(location) else value_text(detail["input"])
     need = _NEEDS.get(kind)
     if need is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
@@ -25,6 +26,29 @@ class ServerConfig(Section):
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0: any free one.")
     api_keys: tuple[SecretStr, ...] = Field(
         (), max_length=10_000, description="Keys of which a request needs one; empty: none needed."
+    )
+    api_keys_env: str | None = Field(
+        "LIVEMIND_API_KEYS",
+        min_length=1,
+        max_length=256,
+        description="Environment variable with further keys, blanks or commas between them.",
+    )
+    api_keys_file: Path | None = Field(
+        None,
+        description="JSON file with further keys, hashed, with name, scopes, limits and expiry, as "
+        "`livemind keys` writes it; read again at SIGHUP.",
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        (),
+        max_length=1024,
+        description="Names that requests may call the server by beside those of this machine; "
+        "*.NAME: all below it; *: any. With keys and none listed any name will do.",
+    )
+    allowed_origins: tuple[str, ...] = Field(
+        (),
+        max_length=1024,
+        description="Origins of web pages that may use the server beside those of this machine, "
+        "such as https://app.example; *: any.",
     )
     max_body_bytes: int = Field(
         1_048_576,
@@ -62,6 +86,42 @@ class ServerConfig(Section):
         description="The event loop does not sleep while requests are answered or live sessions "
         "are open: a little faster, for a core that experts of this machine would miss.",
     )
+
+    @field_validator("api_keys")
+    @classmethod
+    def _can_be_sent(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for index, key in enumerate(keys):
+            text = key.get_secret_value()
+            if not text.strip():
+                raise ValueError(f"[{index}] is blank, need a key")
+            if text != text.strip() or not text.isprintable():
+                raise ValueError(f"[{index}] has blanks around it or cannot be printed")
+        return keys
+
+    @field_validator("api_keys_file")
+    @classmethod
+    def _resolve_keys(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        return None if value is None else from_folder(value, info)
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            parts = urlsplit(origin)
+            bare = parts.scheme and parts.netloc and not (parts.path.strip("/") or parts.query)
+            if origin not in ("*", "null") and not bare:
+                raise ValueError(
+                    f"got {origin!r}, need an origin such as https://app.example, or *"
+                )
+        return origins
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if host != "*" and not is_host_entry(host):
+                raise ValueError(f"got {host!r}, need a host name, *.NAME, an address or *")
+        return hosts
 
 
 class LazyLoadingConfig(Section):

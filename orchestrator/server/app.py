@@ -14,13 +14,14 @@ from aiohttp.log import access_logger
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from ..images.door import ImageDoor
+from .access.door import Door
 from .live import http as live_http, socket as live
 from .live.registry import SessionRegistry
 from .metrics import Metrics
 from .middleware import entrance, in_flight
 from .openai import routes
 from .realtime import socket as realtime
-from .state import STATE, InFlight, ServerState
+from .state import OWNER, STARTED, STATE, InFlight, ServerState
 
 if TYPE_CHECKING:
     import socket
@@ -33,8 +34,13 @@ KEEPALIVE_S = 75.0
 
 
 def create_app(mind: LiveMind) -> web.Application:
-    """Return the application. ``mind`` is already entered and outlives it."""
+    """Return the application. ``mind`` is already entered and outlives it.
+
+    Raises:
+        ConfigError: the API keys cannot be read.
+    """
     limits = mind.settings.server
+    door = Door(limits)
     metrics = Metrics()
     registry = SessionRegistry(
         mind,
@@ -45,11 +51,11 @@ def create_app(mind: LiveMind) -> web.Application:
     metrics.watch_routing(mind.cache_stats)
     metrics.watch_experts(mind.expert_states)
     app = web.Application(
-        middlewares=[entrance(limits.api_keys), in_flight],
+        middlewares=[entrance(door), in_flight],
         client_max_size=limits.max_body_bytes,
     )
-    running = InFlight(busy_polling=limits.busy_polling)
-    app[STATE] = state = ServerState(mind, registry, metrics, ImageDoor(mind.settings), running)
+    running, images = InFlight(busy_polling=limits.busy_polling), ImageDoor(mind.settings)
+    app[STATE] = state = ServerState(mind, registry, metrics, images, running, door)
     metrics.in_flight.set_function(lambda: len(state.in_flight))
     app.add_routes(
         [
@@ -59,6 +65,7 @@ def create_app(mind: LiveMind) -> web.Application:
             web.get("/v1/models/{model:.+}", routes.model),
             web.get("/v1/live", live.live),
             web.get("/v1/realtime", realtime.realtime),
+            web.post("/v1/live/tickets", tickets),
             web.post("/v1/live/sessions", live_http.create_session),
             web.get("/v1/live/sessions/{id}", live_http.get_session),
             web.patch("/v1/live/sessions/{id}", live_http.patch_session),
@@ -72,6 +79,8 @@ def create_app(mind: LiveMind) -> web.Application:
     )
     app.cleanup_ctx.append(_sessions)
     app.on_shutdown.append(_drain)
+    app.on_response_prepare.append(door.allow_page)
+    app.on_response_prepare.append(_note_start)
     return app
 
 
@@ -126,6 +135,11 @@ def _status(state: ServerState) -> tuple[str, dict[str, str]]:
     return "ok", experts
 
 
+async def tickets(request: web.Request) -> web.Response:
+    """Return a ticket: with it a browser opens one web socket, without showing its key."""
+    return request.app[STATE].door.ticket(request.get(OWNER))
+
+
 async def stats(request: web.Request) -> web.Response:
     """Return the engine's numbers and the server's."""
     state = request.app[STATE]
@@ -146,6 +160,10 @@ async def prometheus(request: web.Request) -> web.Response:
 async def _sessions(app: web.Application) -> AsyncIterator[None]:
     async with app[STATE].registry.running():
         yield
+
+
+async def _note_start(request: web.Request, response: web.StreamResponse) -> None:
+    request[STARTED] = response
 
 
 async def _drain(app: web.Application) -> None:

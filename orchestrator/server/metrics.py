@@ -6,6 +6,7 @@ route patterns; never anything a client chose freely.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,8 @@ from ...backends.pool.pool import ExpertState
 from ...backends.pool.state import STATES
 from ..events import Event, ResponseDone
 from .consensus_metrics import ConsensusMetrics
+
+logger = logging.getLogger(__name__)
 
 TTFT_BUCKETS_S = (
     0.001,
@@ -150,7 +153,13 @@ class Metrics:
             self.turn_done(event)
 
     def turn_done(self, done: ResponseDone) -> None:
-        """Count a finished turn: outcome, TTFT, tokens and the ledger."""
+        """Count a finished turn: outcome, TTFT, tokens and the ledger; never raises."""
+        try:
+            self._count_turn(done)
+        except Exception as exc:  # an answer must not end because it cannot be counted
+            logger.error("a turn was not counted: %s", type(exc).__name__)
+
+    def _count_turn(self, done: ResponseDone) -> None:
         expert = done.expert or "none"
         self._turns.labels(expert, done.status).inc()
         self._tally[f"turns_{done.status}"] += 1

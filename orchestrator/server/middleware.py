@@ -6,32 +6,28 @@ The outermost middleware is the only place that turns exceptions into answers.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import logging
+import math
 import re
 import traceback
-from collections.abc import Iterable, Mapping
 from random import getrandbits
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
-from pydantic import SecretStr
 
 from ..errors import (
     ErrorInfo,
     InvalidRequest,
     NotFound,
     PayloadTooLarge,
-    Unauthorized,
     Unavailable,
     from_exception,
 )
-from .state import OWNER, REQUEST_ID, SHUTTING_DOWN, STATE
+from .access.door import Door
+from .state import KEY, OWNER, REQUEST_ID, SHUTTING_DOWN, STARTED, STATE
 
 logger = logging.getLogger(__name__)
 
-OPEN_PATHS = frozenset({"/health", "/ready"})
 REQUEST_ID_FORM = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 
@@ -57,20 +53,15 @@ def log_failure(what: str, exc: BaseException) -> None:
 def error_response(info: ErrorInfo) -> web.Response:
     """Return the envelope with its status and Retry-After."""
     headers = {}
-    if info.retry_after_s is not None:
+    if info.retry_after_s is not None and math.isfinite(info.retry_after_s):
         headers["Retry-After"] = str(max(1, round(info.retry_after_s)))
     if info.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return web.json_response(info.envelope(), status=info.status, headers=headers)
 
 
-def entrance(keys: Iterable[SecretStr]) -> Middleware:
-    """Return the outermost middleware: request id, API key, count, and every failure an envelope.
-
-    Without keys everyone is let in.
-    """
-    encoded = (key.get_secret_value().encode() for key in keys)
-    known = {key: hashlib.sha256(key).hexdigest() for key in encoded}
+def entrance(door: Door) -> Middleware:
+    """Return the outermost middleware: request id, who may enter, count, failures as envelopes."""
 
     @web.middleware
     async def enter(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -79,9 +70,7 @@ def entrance(keys: Iterable[SecretStr]) -> Middleware:
         valid = REQUEST_ID_FORM.fullmatch(given)
         request[REQUEST_ID] = given if valid else f"req_{getrandbits(128):032x}"
         try:
-            if known and request.path not in OPEN_PATHS:
-                request[OWNER] = _check(request.headers.get("Authorization"), known)
-            response = await handler(request)
+            response = await _let_in(door, request, handler)
         except web.HTTPException as exc:
             response = _http_exception(exc, request, state.limits.max_body_bytes)
         except (ConnectionError, asyncio.CancelledError):
@@ -91,6 +80,11 @@ def entrance(keys: Iterable[SecretStr]) -> Middleware:
             info = error_info(exc)
             if info.status == 500:
                 log_failure(f"request {request[REQUEST_ID]}", exc)
+            if STARTED in request:  # an answer has begun: all that can be said is that it broke off
+                state.metrics.request(_route(request), request.method, info.status)
+                if request.transport is not None:
+                    request.transport.abort()
+                raise ConnectionResetError("the answer broke off") from exc
             response = error_response(info)
         state.metrics.request(_route(request), request.method, response.status)
         if not response.prepared:
@@ -115,16 +109,17 @@ async def in_flight(request: web.Request, handler: Handler) -> web.StreamRespons
             raise
 
 
-def _check(header: str | None, known: Mapping[bytes, str]) -> str:
-    """Return the owner that the header's key stands for; every known key is compared."""
-    scheme, _, given = (header or "").partition(" ")
-    if scheme.lower() != "bearer" or not given.strip():
-        raise Unauthorized("Authorization: need a Bearer API key", code="missing_api_key")
-    key = given.strip().encode("utf-8", "surrogateescape")
-    owners = [owner for known_key, owner in known.items() if hmac.compare_digest(key, known_key)]
-    if not owners:
-        raise Unauthorized("Authorization: unknown API key")
-    return owners[0]
+async def _let_in(door: Door, request: web.Request, handler: Handler) -> web.StreamResponse:
+    refused = door.refusal(request)
+    if refused is not None:
+        return error_response(refused)
+    preflight = door.preflight(request)
+    if preflight is not None:
+        return preflight
+    key = door.key(request)
+    if key is not None:
+        request[KEY], request[OWNER] = key, key.sha256
+    return await handler(request)
 
 
 def _http_exception(

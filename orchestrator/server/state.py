@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,17 +12,23 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from ..errors import Unavailable
+from ..config.keys import ApiKey, load_keys
+from ..config.sections import ServerConfig
+from ..errors import ConfigError, Unauthorized, Unavailable
 from ..images.door import ImageDoor
+from .access.door import Door
 from .busy_polling import BusyPolling
 from .live.registry import SessionRegistry
 from .metrics import Metrics
 
 if TYPE_CHECKING:
-    from ..config.sections import ServerConfig
     from ..live_mind import LiveMind
 
+logger = logging.getLogger(__name__)
+
 OWNER = web.RequestKey("livemind_owner", str)
+KEY = web.RequestKey("livemind_key", ApiKey)
+STARTED = web.RequestKey("livemind_started", web.StreamResponse)
 REQUEST_ID = web.RequestKey("livemind_request_id", str)
 SHUTTING_DOWN = "the server is shutting down"
 
@@ -81,14 +88,30 @@ class InFlight:
 
 @dataclass(slots=True)
 class ServerState:
-    """The engine, the sessions, the counters, the way in for images and the limits."""
+    """The engine, the sessions, the counters, the ways in and the limits."""
 
     mind: LiveMind
     registry: SessionRegistry
     metrics: Metrics
     images: ImageDoor
     in_flight: InFlight
+    door: Door = field(default_factory=lambda: Door(ServerConfig()))
     started_at: int = field(default_factory=lambda: int(time.time()))
+
+    async def reload_keys(self, server: ServerConfig | None = None) -> bool:
+        """Read the API keys again; sessions of those that are gone end. False: the old ones stay.
+
+        ``server``: where they are from now on; None = where they were.
+        """
+        try:
+            self.door.keys.replace(load_keys(server or self.limits))
+        except ConfigError as exc:
+            logger.error("the API keys stay as they are: %s", exc)
+            return False
+        logger.warning("%d API keys are in force", len(self.door.keys))
+        gone = Unauthorized("the API key is not in force any more")
+        await self.registry.close_all(lambda live: not self.door.keys.owns(live.owner), gone)
+        return True
 
     @property
     def limits(self) -> ServerConfig:

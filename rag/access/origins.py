@@ -17,6 +17,8 @@ ANY = "*"
 _FORMS = frozenset({"text/plain", "application/x-www-form-urlencoded", "multipart/form-data"})
 # No page can send the second one unasked, and tools do so where nobody named a type.
 _TAKEN = frozenset({"application/json", "application/octet-stream"})
+# What curl and others call a body of which they know nothing; a page shows itself by its Origin.
+_UNNAMED = frozenset({"", "application/x-www-form-urlencoded"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,7 @@ def _is_address(host: str) -> bool:
 def _wrong_type(headers: Mapping[str, str]) -> Refusal | None:
     kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
     by_page = "Origin" in headers or "Sec-Fetch-Site" in headers
-    if kind in _TAKEN or kind.endswith("+json") or (not kind and not by_page):
+    if kind in _TAKEN or kind.endswith("+json") or (kind in _UNNAMED and not by_page):
         return None
     why = "; a form cannot be read" if kind in _FORMS else ""
     message = f"Content-Type: got {_shown(kind or 'none')}, need application/json{why}"

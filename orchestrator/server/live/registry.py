@@ -124,6 +124,11 @@ class SessionRegistry:
         if not (await asyncio.wait([task], timeout=CLOSE_TIMEOUT_S))[0]:
             logger.error("session %s does not end", live.id)
 
+    async def close_all(self, which: Callable[[LiveSession], bool], reason: LiveMindError) -> None:
+        """Close the sessions that ``which`` says."""
+        ending = [live for live in tuple(self._tasks) if which(live)]
+        await asyncio.gather(*(self.close(live, reason) for live in ending))
+
     async def _own(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
             self._group = group
@@ -134,8 +139,7 @@ class SessionRegistry:
             reaper.cancel()
             for task in self._opening:
                 task.cancel()
-            reason = _shutting_down()
-            await asyncio.gather(*(self.close(live, reason) for live in tuple(self._tasks)))
+            await self.close_all(lambda live: True, _shutting_down())
 
     async def _run(self, opening: _Opening) -> None:
         live: LiveSession | None = None

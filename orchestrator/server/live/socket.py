@@ -26,10 +26,12 @@ from .frames import (
 from .items import changed_item
 from .options import reconfigured, settings_of
 
+PROTOCOLS = ("livemind",)
+
 
 async def live(request: web.Request) -> web.WebSocketResponse:
     """Open a session and speak the live protocol on it until either side ends."""
-    return await serve(request, LiveConnection)
+    return await serve(request, LiveConnection, protocols=PROTOCOLS)
 
 
 class LiveConnection(Connection[Frame, OwnFrame]):

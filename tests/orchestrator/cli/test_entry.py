@@ -30,6 +30,10 @@ COMMANDS = [
     ["zoo"],
     ["zoo", "list"],
     ["zoo", "random"],
+    ["keys"],
+    ["keys", "add"],
+    ["keys", "list"],
+    ["keys", "remove"],
     ["bridge"],
     ["bridge", "serve"],
 ]
