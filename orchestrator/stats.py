@@ -98,11 +98,18 @@ def expert_stats(shared: Shared, specs: Mapping[str, ExpertSpec]) -> list[dict[s
         {
             **to_builtins(state),
             **number_formats(shared.pool, specs[state.expert_id]),
+            "why_no_open_turn": _why_no_open_turn(shared.pool, state.expert_id),
             "prefill_ms_per_token": shared.rates[state.expert_id].prefill_ms_per_token,
             "decode_ms": shared.rates[state.expert_id].decode_ms,
         }
         for state in shared.pool.states()
     ]
+
+
+def _why_no_open_turn(pool: Pool, expert_id: str) -> str | None:
+    """Return why its prompts cannot be prepared while they are written; None = they can, so far."""
+    loaded = pool.ready(expert_id)
+    return loaded.capabilities.why_no_open_turn if loaded is not None else None
 
 
 def cache_stats(shared: Shared, worker: EmbedWorker | None) -> dict[str, object]:

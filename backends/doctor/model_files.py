@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from ..open_turn.tokens import why_no_cut
 from .gguf_header import read_gguf
 from .safetensors_header import ELEMENT_BITS, BadWeights, Tensor, read_safetensors
 
@@ -49,7 +50,10 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """What was found in a model's folder; ``problems`` are files that cannot be read."""
+    """What was found in a model's folder; ``problems`` are files that cannot be read.
+
+    ``why_no_cut``: why the tokenizer cannot be asked for the tokens of a text that goes on.
+    """
 
     folder: Path
     config: Mapping[str, Any] | None
@@ -58,6 +62,7 @@ class ModelFiles:
     has_tokenizer: bool
     has_chat_template: bool
     gguf: Mapping[str, object] | None = None
+    why_no_cut: str | None = None
     problems: tuple[str, ...] = ()
 
 
@@ -109,11 +114,13 @@ def read_model(place: Path) -> ModelFiles:
     template = tokenizer_config.get("chat_template") or any(
         (place / name).is_file() for name in ("chat_template.jinja", "chat_template.json")
     )
+    description = _read_json(place / "tokenizer.json", [])
     return ModelFiles(
         folder=place,
         config=config,
         weights=_weights(place),
-        tokenizer=_tokenizer_id(place),
+        tokenizer=_tokenizer_id(place, description),
+        why_no_cut=_why_no_cut(description),
         has_tokenizer=any((place / name).is_file() for name in _TOKENIZERS),
         has_chat_template=bool(template),
         problems=tuple(problems),
@@ -216,10 +223,8 @@ def _sum(tensors: list[Tensor], problems: tuple[str, ...]) -> Weights:
     )
 
 
-def _tokenizer_id(folder: Path) -> str | None:
-    """Return what is equal for two tokenizers that tokenize alike, as an engine computes it."""
-    path = folder / "tokenizer.json"
-    parts = _read_json(path, [])
+def _tokenizer_id(folder: Path, parts: Mapping[str, Any] | None) -> str | None:
+    """Return what is equal for two tokenizers that tokenize alike."""
     if parts is not None:
         described = {k: v for k, v in parts.items() if k not in ("truncation", "padding")}
         return sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
@@ -227,3 +232,12 @@ def _tokenizer_id(folder: Path) -> str | None:
         if (folder / name).is_file():
             return sha256((folder / name).read_bytes()).hexdigest()[:16]
     return None
+
+
+def _why_no_cut(description: Mapping[str, Any] | None) -> str | None:
+    if description is None:
+        return None
+    try:
+        return why_no_cut(description)
+    except (ImportError, LookupError, TypeError, ValueError):
+        return None  # not installed here, or of a form that the engine will judge

@@ -70,6 +70,10 @@ def check_answers(case: Case) -> Iterator[Finding]:
             "{.model_path}: the instruct or chat version, or add chat_template.jinja to its folder"
         )
         yield case.finding("error", "chat_template_missing", "model_path", case.name, why, change)
+    if files.why_no_cut is not None:
+        why = f"no prompt is prepared while its text is still written: {files.why_no_cut}"
+        change = "{.model_path}: another model, where a head start matters"
+        yield case.finding("warning", "open_turn", "model_path", case.name, why, change)
     if case.images and case.sees_images is False:
         why = f"{case.architecture or 'the model'} takes text only"
         change = "{.images}: false, or {.model_path}: a model that sees"

@@ -84,6 +84,7 @@ class RemoteExpert:
             self._capabilities = Capabilities(
                 max_model_len=max_model_len,
                 open_turn_prefill=leaves_open,
+                why_no_open_turn=None if leaves_open else "its server ends every turn it is given",
                 continues=leaves_open,
                 compute_group=f"remote:{self._servers.hosts}",
                 max_tokens_default=self._spec.max_tokens_default,

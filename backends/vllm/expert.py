@@ -323,8 +323,13 @@ class VllmExpert:
             max_model_len=max_model_len,
             image_mark=mark,
         )
+        why_no_cut = self._renderer.why_no_cut
+        if why_no_cut is not None:
+            log.warning("expert %s prepares no open turn: %s", self.expert_id, why_no_cut)
         self._capabilities = Capabilities(
             tokenizer_id=self._renderer.tokenizer_id,
+            open_turn_prefill=why_no_cut is None,
+            why_no_open_turn=why_no_cut,
             max_model_len=max_model_len,
             prefix_block_tokens=config.cache_config.block_size,
             max_tokens_default=self._spec.max_tokens_default,

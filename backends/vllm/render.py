@@ -1,7 +1,7 @@
 """From messages to token ids: a model's own chat template and tokenizer, fast enough for every key.
 
-Owns the open-turn cut, the folding of the documents role and the cache of tokenized pieces. Works
-with any Hugging Face tokenizer; knows nothing of engines.
+Owns the folding of the documents role and the cache of tokenized pieces; where an open turn is cut
+is said by ``open_turn/``. Works with any Hugging Face tokenizer; knows nothing of engines.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from msgspec.structs import replace
 from ..base import Message, TokenPrompt, template_options
 from ..errors import PromptRejected, takes_no_images
 from ..folding import fold_documents
+from ..open_turn.added import AddedToken, AddedTokens
+from ..open_turn.tokens import OpenTokens
 from .chat_template import ChatTemplate
 
 _SENTINEL = "\ue000\ue001\ue000"
 _PROBE = "\ue002"
 _CACHED_PIECES = 256
-_FAREST_BACK = 400
 _DOCUMENTS_ROLE = re.compile(r"""==\s*['"]documents['"]""")
 
 
@@ -40,6 +41,9 @@ class Renderer:
         expert_id: for error messages.
         max_model_len: context limit in tokens.
         image_mark: what stands in a text for an image; None = the model takes none.
+
+    Attributes:
+        why_no_cut: why of an open turn's text no token is certain; None = some are.
     """
 
     def __init__(
@@ -55,31 +59,34 @@ class Renderer:
         self._expert_id = expert_id
         self._max_model_len = max_model_len
         self._backend = getattr(tokenizer, "backend_tokenizer", None)
+        self._open = OpenTokens(self._backend) if self._backend is not None else None
+        self.why_no_cut = (
+            "its tokenizer cannot be looked into" if self._open is None else self._open.why_not
+        )
         self._encode_piece = functools.lru_cache(_CACHED_PIECES)(self._encode_array)
         self._knows_documents = self._probe_documents()
         self._knows_parts = image_mark is not None and self._probe_parts()
         self._template = ChatTemplate(tokenizer, expert_id, self._content)
-        self._marks = self._mark_pattern()
+        self._marks = AddedTokens([AddedToken(text) for text in self._mark_texts()])
         self._starts_piece: re.Pattern[str] | None = self._piece_starts()
         if not self._pieces_are_independent():
             self._starts_piece = None
 
-    @property
+    @functools.cached_property
     def tokenizer_id(self) -> str:
         """Equal for two tokenizers exactly if they tokenize alike."""
-        if self._backend is not None:
-            parts = json.loads(self._backend.to_str())
-            description = {k: v for k, v in parts.items() if k not in ("truncation", "padding")}
+        if self._backend is None:
+            description = json.dumps(self._tokenizer.get_vocab(), sort_keys=True)
         else:
-            description = self._tokenizer.get_vocab()
-        return sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
+            description = self._backend.to_str()
+            # Truncation and padding stand before it.
+            description = description[description.index('"added_tokens"') :]
+        return sha256(description.encode()).hexdigest()[:16]
 
     def render(self, messages: Sequence[Message], *, open_turn: bool) -> TokenPrompt:
         """Render a conversation; see ``Expert.render``."""
         text = self._text(messages, open_turn)
-        if open_turn:
-            text = self._cut_open_end(text)
-        ids = self._encode(text)
+        ids = self._certain(text) if open_turn else self._encode(text)
         return self._checked(
             TokenPrompt(
                 ids,
@@ -149,38 +156,21 @@ class Renderer:
 
         vLLM looks for marks in the tokens and, for some models, in the text of the tokens.
         """
-        if self._marks is None:
-            return text
-        return self._marks.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+        parts = self._marks.split(text)
+        return "".join(part if of is None else f"{part[0]} {part[1:]}" for part, of in parts)
 
-    def _cut_open_end(self, text: str) -> str:
-        """Drop the end that may still tokenize differently when more text arrives.
-
-        What stays ends right before whitespace, at a place where the tokenizer splits in any case.
-        """
+    def _certain(self, text: str) -> tuple[int, ...]:
+        """Return the tokens that a text begins with whatever follows it."""
+        text = self._marks.certain(text)
+        if self._open is not None:
+            text = self._open.known(text)
         start = max((found.start() for found in self._find_starts(text)), default=0)
-        piece = text[start:]
-        for place in _whitespace_starts(piece):
-            if self._splits_at(piece, place):
-                return text[: start + place]
-        found = self._starts_piece.match(piece) if self._starts_piece is not None else None
-        return text[: start + found.end()] if found is not None else ""
-
-    def _splits_at(self, piece: str, place: int) -> bool:
-        """Whether the tokenizer treats ``piece[:place]`` by itself, whatever follows."""
-        backend = self._backend
-        if backend is None or backend.pre_tokenizer is None:
-            # SentencePiece without a split: no token has a blank inside, but some have newlines.
-            return piece[place] == " "
-        begin = max(0, place - _FAREST_BACK)
-        whole, kept = piece[begin:], piece[begin:place]
-        if backend.normalizer is not None:
-            whole = backend.normalizer.normalize_str(whole)
-            kept = backend.normalizer.normalize_str(kept)
-        if not whole.startswith(kept):
-            return False
-        words = backend.pre_tokenizer.pre_tokenize_str(whole)
-        return any(end == len(kept) for _, (_, end) in words)
+        piece = self._encode_piece(text[start:])
+        kept = 0
+        if self._open is not None:
+            kept = self._open.stable(text[start:], piece)
+        begins = self._starts_piece is not None and self._starts_piece.match(text, start)
+        return (*self._encode(text[:start]), *piece[: max(kept, 1 if begins else 0)])
 
     def _encode(self, text: str) -> tuple[int, ...]:
         starts = [found.start() for found in self._find_starts(text)]
@@ -203,15 +193,13 @@ class Renderer:
         tokens.sort(key=len, reverse=True)
         return re.compile("|".join(map(re.escape, tokens))) if tokens else None
 
-    def _mark_pattern(self) -> re.Pattern[str] | None:
-        """Match the tokens that make up the mark of an image, or the mark if it is mere text."""
+    def _mark_texts(self) -> list[str]:
+        """Return the tokens that make up the mark of an image, or the mark if it is mere text."""
         mark = self._image_mark
         if mark is None:
-            return None
+            return []
         added = getattr(self._tokenizer, "added_tokens_decoder", {}).values()
-        tokens = [t.content for t in added if len(t.content) > 1 and t.content in mark]
-        tokens.sort(key=len, reverse=True)
-        return re.compile("|".join(map(re.escape, tokens or [mark])))
+        return [t.content for t in added if len(t.content) > 1 and t.content in mark] or [mark]
 
     def _pieces_are_independent(self) -> bool:
         if self._starts_piece is None:
@@ -265,9 +253,3 @@ def _goes_on(messages: Sequence[Message], options: Mapping[str, Any]) -> bool:
     if options.get("continue_final_message"):
         return True
     return messages[-1].role == "assistant" and not options.get("add_generation_prompt")
-
-
-def _whitespace_starts(text: str) -> Iterator[int]:
-    """Yield where the runs of whitespace begin, last first, within reach of the end."""
-    begin = max(0, len(text) - _FAREST_BACK)
-    yield from reversed([begin + f.start() for f in re.finditer(r"\s+", text[begin:])])

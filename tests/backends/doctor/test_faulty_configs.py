@@ -53,6 +53,17 @@ def without_tokenizer(models: Path, folder: Path) -> Json:
     return found
 
 
+def words_by_script(models: Path, folder: Path) -> Json:
+    found = small(folder)
+    parts = {
+        "normalizer": None,
+        "pre_tokenizer": {"type": "UnicodeScripts"},
+        "model": {"type": "BPE"},
+    }
+    (folder / "model" / "tokenizer.json").write_text(json.dumps(parts))
+    return found
+
+
 def git_pointer(models: Path, folder: Path) -> Json:
     found = small(folder)
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 4965799096\n"
@@ -170,6 +181,10 @@ FAULTS = {
     "tokenizer_missing": Fault(
         without_tokenizer, "error", "tokenizer_missing", "experts[0].model_path",
         "no tokenizer file", "tokenizer files beside the weights",
+    ),
+    "tokenizer_of_which_no_token_is_certain": Fault(
+        words_by_script, "warning", "open_turn", "experts[0].model_path",
+        "its pre-tokenizer UnicodeScripts is not understood", "another model",
     ),
     "base_model_without_chat_template": Fault(
         lambda models, folder: small(folder, template=False),
