@@ -18,7 +18,7 @@ from msgspec import json
 
 from ...backends.remote.events import chunk_of, event_of
 from ...backends.remote.sse import EventReader
-from .load import event_loop
+from ...orchestrator.cli import event_loop
 
 UPSTREAM = web.AppKey("upstream", str)
 CLIENT = web.AppKey("client", aiohttp.ClientSession)
@@ -84,13 +84,7 @@ def main() -> None:
     parser.add_argument("--upstream", required=True)
     options = parser.parse_args()
     gc.freeze()
-    run = serve(options.port, options.upstream)
-    if event_loop() == "uvloop":
-        import uvloop
-
-        uvloop.run(run)
-    else:
-        asyncio.run(run)
+    event_loop.run(serve(options.port, options.upstream))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ from time import perf_counter
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+from ...orchestrator.cli import event_loop
+
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 30.0
 FINISH_S = 10.0
@@ -275,27 +277,12 @@ async def generate(spec: LoadSpec) -> LoadResult:
     return generator.result
 
 
-def event_loop() -> str:
-    """Return the name of the event loop that ``main`` uses: uvloop where it is installed."""
-    try:
-        import uvloop  # noqa: F401
-    except ImportError:
-        return "asyncio"
-    return "uvloop"
-
-
 def main() -> None:
     """Generate load as the one argument says and print the result."""
     spec = LoadSpec(**json.loads(sys.argv[1]))
     gc.freeze()
     gc.disable()
-    if event_loop() == "uvloop":
-        import uvloop
-
-        result = uvloop.run(generate(spec))
-    else:
-        result = asyncio.run(generate(spec))
-    json.dump(asdict(result), sys.stdout)
+    json.dump(asdict(event_loop.run(generate(spec))), sys.stdout)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,14 @@ import random
 import secrets
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from subprocess import CalledProcessError
-from typing import Literal
+from typing import Any, Literal
+
+import psutil
 
 from ..bench import BenchmarkFailed
 from ..figures.answer import Json
@@ -211,9 +213,9 @@ async def _rounds(
 async def _one(
     number: int, arm: str, way: Way, aim: Aim, spec: LoadSpec, cores: Cores
 ) -> Measurement:
-    before = _core_times()
+    before = psutil.cpu_times(percpu=True)
     found = await _load(spec, cores)
-    after = _core_times()
+    after = psutil.cpu_times(percpu=True)
     proxy, load = (_busy(before, after, core) for core in (cores.proxy, cores.load))
     return Measurement(number, arm, way, aim, found, proxy, load)
 
@@ -267,27 +269,10 @@ def _livemind_config(fakes: Mapping[Aim, str], key: str, *, busy_polling: bool) 
     }
 
 
-def _core_times() -> dict[int, tuple[float, float]]:
-    """Return busy and total ticks of every core, empty where the system does not tell."""
-    try:
-        lines = Path("/proc/stat").read_text().splitlines()
-    except OSError:
-        return {}
-    found = {}
-    for line in lines:
-        name, *ticks = line.split()
-        if name.startswith("cpu") and name != "cpu":
-            values = [float(tick) for tick in ticks[:8]]
-            found[int(name[3:])] = (sum(values) - values[3] - values[4], sum(values))
-    return found
-
-
-def _busy(
-    before: Mapping[int, tuple[float, float]],
-    after: Mapping[int, tuple[float, float]],
-    core: int | None,
-) -> float | None:
-    if core is None or core not in before or core not in after:
+def _busy(before: Sequence[Any], after: Sequence[Any], core: int | None) -> float | None:
+    """Return the busy share of a core between two readings of ``psutil.cpu_times``."""
+    if core is None:
         return None
-    total = after[core][1] - before[core][1]
-    return (after[core][0] - before[core][0]) / total if total > 0 else None
+    spent = [late - early for early, late in zip(before[core][:8], after[core][:8], strict=True)]
+    idle = sum(spent[3:5])  # idle and waiting for a disk; what follows the eight is counted twice
+    return 1.0 - idle / sum(spent) if sum(spent) > 0 else None

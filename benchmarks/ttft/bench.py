@@ -29,7 +29,7 @@ from ..harness.targets import Targets
 from ..workload.plan import Plan
 from .interference import Interference
 from .meaning import is_shown, meaning
-from .options import UNKNOWN_SERVER, Wanted, add_arguments, wanted
+from .options import UNKNOWN_SERVER, Requested, add_arguments, requested
 from .quick import interference_cases, quick_summary
 from .run import TtftRun
 from .self_check import self_check
@@ -45,19 +45,19 @@ SELF_CHECK_ANSWERS = 200
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Measure, show, write; return the exit status."""
-    choice = wanted(options)
+    request = requested(options)
     if options.self_check:
-        return _self_check(choice, console)
-    if choice.may_scale:
-        choice = choice.fitted(measured_speeds(this_processor()))
-        if choice.workload is not None and choice.workload.scaled:
-            console.print(choice.workload.told(), highlight=False)
+        return _self_check(request, console)
+    if request.may_scale:
+        request = request.fitted(measured_speeds(this_processor()))
+        if request.workload is not None and request.workload.scaled:
+            console.print(request.workload.told(), highlight=False)
     run, measured = report.Run("ttft", options, console), Measured()
-    run.perform(lambda: _measure(choice, run, measured), aiohttp.ClientError, *UNREACHABLE)
-    parts = measured.parts(choice)
+    run.perform(lambda: _measure(request, run, measured), aiohttp.ClientError, *UNREACHABLE)
+    parts = measured.parts(request)
     if parts is None:
         return run.finish({"summary": {}})
-    content = run.content({**choice.config(), "cold_cache": measured.cold_cache}, **parts)
+    content = run.content({**request.config(), "cold_cache": measured.cold_cache}, **parts)
     show(console, tables(content))
     for failed in failures(content):
         console.print(f"failed: {failed}", style="red", markup=False, highlight=False)
@@ -90,18 +90,18 @@ class Measured:
     cold_cache: dict[str, str] = field(default_factory=dict)
     self_check: Json | None = None
 
-    def parts(self, choice: Wanted) -> Json | None:
+    def parts(self, request: Requested) -> Json | None:
         """Return what was measured, as the report has it; None when nothing was asked."""
         if self.run is None:
             return None
-        plan, results = choice.plan, list(self.run.results.values())
+        plan, results = request.plan, list(self.run.results.values())
         overlap = plan.arrivals.overlap
-        cases = report_cases(results, choice.slo, overlap=overlap, seed=plan.seed)
+        cases = report_cases(results, request.slo, overlap=overlap, seed=plan.seed)
         streams = interference_cases(self.interference.results) if self.interference else []
         turns = report_turns(results)
         if plan.recordings:
             summary = speech_summary(cases)
-        elif choice.options.quick:
+        elif request.options.quick:
             summary = quick_summary(cases, turns, streams)
         else:
             summary = ablation_summary(cases, turns)
@@ -136,25 +136,25 @@ def _late(values: list[float]) -> Json:
     return {**distribution(values), "max": max(values, default=None)}
 
 
-def _measure(choice: Wanted, run: report.Run, measured: Measured) -> None:
+def _measure(request: Requested, run: report.Run, measured: Measured) -> None:
     """Perform the plan; what it shows goes into ``measured`` as it comes."""
-    if not choice.options.quick:
+    if not request.options.quick:
         measured.self_check = asyncio.run(self_check(SELF_CHECK_ANSWERS, run.console))
-    with display(run.console, total=choice.plan.steps()) as shown:
-        asyncio.run(_asked(choice, run.environment, measured, shown))
+    with display(run.console, total=request.plan.steps()) as shown:
+        asyncio.run(_asked(request, run.environment, measured, shown))
 
 
-async def _asked(choice: Wanted, environment: Json, measured: Measured, shown: Display) -> None:
-    options, run = choice.options, TtftRun(choice.plan, shown.say)
+async def _asked(request: Requested, environment: Json, measured: Measured, shown: Display) -> None:
+    options, run = request.options, TtftRun(request.plan, shown.say)
     if options.base_url is not None:
         key = os.environ[options.api_key_env] if options.api_key_env else None
         async with Client(options.base_url, api_key=key) as client:
-            targets = await _elsewhere(choice, client)
+            targets = await _elsewhere(request, client)
             await _perform(run, targets, client, measured, environment)
         return
     with scratch() as folder:
-        servers = OwnServers(choice.plan, folder, options.server_log, shown.say)
-        for tokens in _lengths(choice.plan):
+        servers = OwnServers(request.plan, folder, options.server_log, shown.say)
+        for tokens in _lengths(request.plan):
             async with servers.targets(tokens or 0) as (targets, own):
                 await _perform(run, targets, own, measured, environment, tokens)
 
@@ -188,7 +188,7 @@ async def _perform(
             await measured.interference.run()
 
 
-async def _elsewhere(choice: Wanted, client: Client) -> Targets:
+async def _elsewhere(request: Requested, client: Client) -> Targets:
     """Return the doors of a server that runs already.
 
     Raises:
@@ -196,24 +196,24 @@ async def _elsewhere(choice: Wanted, client: Client) -> Targets:
     """
     models = await client.models()
     served = [model.id for model in models]
-    for expert in choice.plan.experts:
+    for expert in request.plan.experts:
         if expert.expert_id not in served:
             raise BenchmarkFailed(
-                f"{choice.options.base_url} does not serve {expert.expert_id}, only "
+                f"{request.options.base_url} does not serve {expert.expert_id}, only "
                 f"{', '.join(served)}: choose with --model"
             )
     own = livemind_doors(client) if is_livemind(models) else {}
     doors = {"openai": ChatDoor(client, "text"), **own}
-    for arm in choice.plan.arms:
+    for arm in request.plan.arms:
         if arm.door not in doors:
             raise BenchmarkFailed(f"arm {arm.id}: {UNKNOWN_SERVER}")
     return Targets(doors)
 
 
-def _self_check(choice: Wanted, console: Console) -> int:
-    run = report.Run("ttft-self-check", choice.options, console)
-    checked = asyncio.run(self_check(choice.turns, console))
-    content = {**run.content({"answers": choice.turns}, **checked), "seed": None}
+def _self_check(request: Requested, console: Console) -> int:
+    run = report.Run("ttft-self-check", request.options, console)
+    checked = asyncio.run(self_check(request.turns, console))
+    content = {**run.content({"answers": request.turns}, **checked), "seed": None}
     show(console, tables(content))
     run.show(content["summary"], meaning)
     return run.finish(content)

@@ -40,7 +40,7 @@ _COMMIT_AFTER = "own,0,800"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class Requested:
     """What one call asks for.
 
     Attributes:
@@ -62,7 +62,7 @@ class Wanted:
         given = (told.base_url, told.params, told.documents, told.prompts)
         return told.quick and all(value is None for value in given)
 
-    def fitted(self, speeds: Speeds) -> Wanted:
+    def fitted(self, speeds: Speeds) -> Requested:
         """Return the same with a workload that a processor of these speeds can do in time."""
         if not self.may_scale:
             return self
@@ -153,7 +153,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--server-log", type=Path, metavar="FILE", help="keep the server's output")
 
 
-def wanted(options: argparse.Namespace) -> Wanted:
+def requested(options: argparse.Namespace) -> Requested:
     """Return what the options ask for.
 
     Raises:
@@ -175,7 +175,7 @@ def wanted(options: argparse.Namespace) -> Wanted:
     if recorded:
         turns = sum(len(block.conversations) for block in plan.blocks)
     slo = Slo(options.slo_ttft_ms, options.slo_tpot_ms)
-    return Wanted(options, plan, turns, slo)
+    return Requested(options, plan, turns, slo)
 
 
 def _plan(options: argparse.Namespace, turns: int) -> Plan:
@@ -188,10 +188,7 @@ def _plan(options: argparse.Namespace, turns: int) -> Plan:
         if options.documents is not None:
             raise UsageError("--documents: --prompts brings its own")
         documents = (0,)
-    try:
-        arrivals = Arrivals(options.arrivals, options.concurrency, options.rate)
-    except ValueError as exc:
-        raise UsageError(str(exc)) from None
+    arrivals = _arrivals(options)
     common = {
         "experts": experts,
         "cadences": options.cadence or options.cpm or ("typing-400",),
@@ -228,10 +225,7 @@ def _speech_plan(options: argparse.Namespace) -> Plan:
         raise UsageError("--cadence: two files have one name")
     if options.turns is not None:
         recordings = tuple(one.taken(options.turns * turns, options.seed) for one in recordings)
-    try:
-        arrivals = Arrivals(options.arrivals, options.concurrency, options.rate)
-    except ValueError as exc:
-        raise UsageError(str(exc)) from None
+    arrivals = _arrivals(options)
     longest = max(max(1, len(one.utterances) // turns) for one in recordings)
     per_block = options.block or _block_size(arrivals)
     commits = options.commit_after_ms or _commits(_COMMIT_AFTER)
@@ -262,6 +256,13 @@ def _speech_expert(options: argparse.Namespace) -> tuple[ExpertCase, ...]:
     if len(found) > 1:
         raise UsageError("--expert: one at a time with a recording")
     return found
+
+
+def _arrivals(options: argparse.Namespace) -> Arrivals:
+    try:
+        return Arrivals(options.arrivals, options.concurrency, options.rate)
+    except ValueError as exc:
+        raise UsageError(str(exc)) from None
 
 
 def _block_size(arrivals: Arrivals) -> int:

@@ -7,16 +7,15 @@ optional ``documents`` and ``max_tokens``.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from ..bench import UsageError
 from .conversations import Conversation
+from .json_lines import read_lines
 
-MAX_LINES = 100_000
 MAX_CHARS = 1_000_000
 
 
@@ -42,31 +41,11 @@ def read_prompts(file: Path) -> tuple[Conversation, ...]:
     Raises:
         UsageError: naming file, line and field; or the file has no prompt.
     """
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise UsageError(f"--prompts {file}: {exc}") from None
-    if len(lines) > MAX_LINES:
-        raise UsageError(f"--prompts {file}: {len(lines)} lines, the limit is {MAX_LINES}")
-    found = tuple(
-        _conversation(line, f"{file}:{number}")
-        for number, line in enumerate(lines, 1)
-        if line.strip()
-    )
-    if not found:
-        raise UsageError(f"--prompts {file}: no prompt in it")
-    return found
+    read = read_lines("--prompts", file, _Prompt, "prompt")
+    return tuple(_conversation(prompt, where) for where, prompt in read)
 
 
-def _conversation(line: str, where: str) -> Conversation:
-    try:
-        prompt = _Prompt.model_validate(json.loads(line))
-    except json.JSONDecodeError as exc:
-        raise UsageError(f"{where}: not JSON: {exc.msg} (column {exc.colno})") from None
-    except ValidationError as exc:
-        first = exc.errors(include_url=False)[0]
-        field = ".".join(map(str, first["loc"])) or "line"
-        raise UsageError(f"{where}: {field}: {first['msg']}") from None
+def _conversation(prompt: _Prompt, where: str) -> Conversation:
     if (prompt.question is None) == (prompt.messages is None):
         raise UsageError(f"{where}: question: give question or messages, one of them")
     messages = prompt.messages or [_Message(role="user", content=prompt.question or "")]

@@ -7,7 +7,6 @@ and the last one is its final transcript, which may add ``audio_ms``, ``said`` a
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections.abc import Iterable, Sequence
@@ -15,13 +14,13 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from ..bench import UsageError
 from .conversations import Conversation
+from .json_lines import read_lines
 from .typing_model import Key
 
-MAX_LINES = 100_000
 MAX_CHARS = 100_000
 MAX_MS = 3_600_000
 _DATA = Path(__file__).parents[1] / "data"
@@ -99,31 +98,8 @@ def read_recording(cadence: str) -> Recording:
     """
     file = BUNDLED.get(cadence, Path(cadence))
     name = cadence if cadence in BUNDLED else re.sub(r"[^a-z0-9]+", "_", file.stem.lower())
-    try:
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise UsageError(f"--cadence {file}: {exc}") from None
-    if len(lines) > MAX_LINES:
-        raise UsageError(f"--cadence {file}: {len(lines)} lines, the limit is {MAX_LINES}")
-    read = [
-        (f"{file}:{number}", _line(line, f"{file}:{number}"))
-        for number, line in enumerate(lines, 1)
-        if line.strip()
-    ]
-    if not read:
-        raise UsageError(f"--cadence {file}: no utterance in it")
+    read = read_lines("--cadence", file, _Line, "utterance")
     return Recording(name, tuple(_utterances(read)))
-
-
-def _line(text: str, where: str) -> _Line:
-    try:
-        return _Line.model_validate(json.loads(text))
-    except json.JSONDecodeError as exc:
-        raise UsageError(f"{where}: not JSON: {exc.msg} (column {exc.colno})") from None
-    except ValidationError as exc:
-        first = exc.errors(include_url=False)[0]
-        field = ".".join(map(str, first["loc"])) or "line"
-        raise UsageError(f"{where}: {field}: {first['msg']}") from None
 
 
 def _utterances(read: Sequence[tuple[str, _Line]]) -> Iterable[Utterance]:

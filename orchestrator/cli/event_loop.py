@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
-def run(main: Coroutine[Any, Any, None]) -> None:
+def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end, like ``asyncio.run``."""
     with asyncio.Runner(loop_factory=new_loop) as runner:
-        runner.run(main)
+        return runner.run(main)
 
 
 def new_loop() -> asyncio.AbstractEventLoop:

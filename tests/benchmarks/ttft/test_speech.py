@@ -17,7 +17,7 @@ from livemind.benchmarks.harness.client import Client
 from livemind.benchmarks.harness.experts import RANDOM, ROUTED, handbook_config
 from livemind.benchmarks.harness.targets import Targets
 from livemind.benchmarks.ttft.meaning import meaning
-from livemind.benchmarks.ttft.options import add_arguments, wanted
+from livemind.benchmarks.ttft.options import add_arguments, requested
 from livemind.benchmarks.ttft.run import TtftRun
 from livemind.benchmarks.ttft.samples import samples, speech_samples
 from livemind.benchmarks.ttft.summary import report_cases, report_turns, speech_summary
@@ -51,7 +51,7 @@ def file(tmp_path: Path) -> str:
 def _plan(*arguments: str) -> Plan:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    return wanted(parser.parse_args(arguments)).plan
+    return requested(parser.parse_args(arguments)).plan
 
 
 async def _run(server: ScriptedServer, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> TtftRun:
