@@ -10,7 +10,8 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
-from ...backends.base import FinishReason, Usage
+from ...backends.base import Chunk
+from ...backends.remote.events import StreamEvent, chunk_of
 from ..errors import ErrorBody, InvalidRequest, Unavailable
 from ..server.live.answers import SessionDeleted, SessionStatus
 from .endpoint import LOST, Endpoint, header
@@ -189,48 +190,22 @@ class _Models(msgspec.Struct):
     data: tuple[ServedModel, ...]
 
 
-class _Details(msgspec.Struct):
-    cached_tokens: int | None = None
+class _Event(StreamEvent):
+    """One event of our own stream."""
 
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int
-    completion_tokens: int
-    prompt_tokens_details: _Details | None = None
-
-
-class _Delta(msgspec.Struct):
-    content: str | None = None
-
-
-class _Choice(msgspec.Struct):
-    delta: _Delta
-    finish_reason: FinishReason | None = None
-
-
-class _Chunk(msgspec.Struct):
     model: str | None = None
-    choices: tuple[_Choice, ...] = ()
-    usage: _Usage | None = None
     error: ErrorBody | None = None
 
 
-_CHUNK = msgspec.json.Decoder(_Chunk)
+_EVENT = msgspec.json.Decoder(_Event)
 
 
 def _chunk(data: bytes) -> CompletionChunk:
-    chunk = decode(data, "the answer's stream", _CHUNK)
-    if chunk.error is not None:
-        error = chunk.error
+    event = decode(data, "the answer's stream", _EVENT)
+    if (error := event.error) is not None:
         raise exception(error.message, error.type, error.param, error.code)
-    usage, told = None, chunk.usage
-    if told is not None:
-        details = told.prompt_tokens_details or _Details()
-        usage = Usage(told.prompt_tokens, told.completion_tokens, details.cached_tokens)
-    if not chunk.choices:
-        return CompletionChunk("", chunk.model, usage=usage)
-    choice = chunk.choices[0]
-    return CompletionChunk(choice.delta.content or "", chunk.model, choice.finish_reason, usage)
+    piece = chunk_of(event) or Chunk("")
+    return CompletionChunk(piece.text, event.model, piece.finish_reason, piece.usage)
 
 
 def _path(session_id: str) -> str:
