@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import h11
 
+from ...backends.base import Chunk
 from ...orchestrator.errors import LiveMindError
 from .identity import Comparison, TokenChoice
 
@@ -88,6 +89,16 @@ class Answer:
             self.pieces_s.append(at_s)
             self.sizes.append(len(text))
             self.text += text
+
+    def take_chunk(self, at_s: float, chunk: Chunk) -> None:
+        """Add what an engine or a stream of OpenAI's API gave; its finish ends the answer."""
+        tokens = (
+            TokenChoice(one.token, one.logprob, tuple((text, value) for text, _, value in one.top))
+            for one in chunk.logprobs or ()
+        )
+        self.take(at_s, chunk.text, tuple(tokens))
+        if chunk.finish_reason is not None:
+            self.outcome, self.ended_s = "completed", at_s
 
     def take_usage(self, usage: Json | None) -> None:
         """Keep the token counts, in OpenAI's or LiveMind's nesting."""

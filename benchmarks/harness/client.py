@@ -15,6 +15,9 @@ from contextlib import asynccontextmanager, suppress
 from time import perf_counter
 from typing import Self
 
+import msgspec
+
+from ...backends.remote.events import StreamEvent, chunk_of
 from ...orchestrator.client.client import LiveClient
 from ...orchestrator.client.events import LiveEvent, ServedModel, UnknownEvent
 from ...orchestrator.client.session import RemoteSession
@@ -174,6 +177,16 @@ async def _until(due_s: float, answer: Answer) -> None:
     answer.late_ms.append((perf_counter() - due_s) * 1000.0)
 
 
+class _Event(StreamEvent):
+    """One event of a streamed chat completion; ``livemind`` is what LiveMind adds to it."""
+
+    model: str | None = None
+    livemind: Json | None = None
+
+
+_EVENT = msgspec.json.Decoder(_Event)
+
+
 class _SseReader:
     """Writes a streamed chat completion into an answer."""
 
@@ -189,17 +202,14 @@ class _SseReader:
         answer, data = self._answer, content[5:].strip()
         if not content.startswith(b"data:") or data == b"[DONE]":
             return
-        chunk = json.loads(data)
-        if "error" in chunk:
+        event = _EVENT.decode(data)
+        if event.error is not None:
             raise ArmFailure("failed", error_text(data.decode()))
-        for choice in chunk["choices"]:
-            text = (choice.get("delta") or {}).get("content") or ""
-            answer.take(at_s, text, wire.chat_tokens(choice.get("logprobs")))
-            if choice.get("finish_reason"):
-                answer.outcome, answer.ended_s = "completed", at_s
-        answer.expert = chunk.get("model") or answer.expert
-        answer.documents = chunk.get("livemind", {}).get("documents", answer.documents)
-        answer.take_usage(chunk.get("usage"))
+        if (chunk := chunk_of(event)) is not None:
+            answer.take_chunk(at_s, chunk)
+        answer.expert = event.model or answer.expert
+        answer.documents = (event.livemind or {}).get("documents", answer.documents)
+        answer.take_usage(event.usage)
 
 
 def _take_done(answer: Answer, done: ResponseDone) -> None:

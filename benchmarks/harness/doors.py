@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from msgspec.structs import replace
 
-from ...backends.base import Chunk, GenerationParams, Message, Priority
+from ...backends.base import GenerationParams, Message, Priority
 from ...backends.errors import ExpertError
 from ...orchestrator.errors import LiveMindError
 from ...orchestrator.turn.prompt import render_documents
 from ..figures.answer import Answer, ArmFailure, reported
-from ..figures.identity import TokenChoice
 from ..workload.typing_model import Key
 from . import wire
 from .client import Client, LiveTalk
@@ -245,20 +244,11 @@ class _BareTalk:
         async with aclosing(stream):
             async for chunk in stream:
                 at_s = perf_counter()
-                answer.take(at_s, chunk.text, _choices(chunk))
-                if chunk.finish_reason is not None:
-                    answer.outcome, answer.ended_s = "completed", at_s
+                answer.take_chunk(at_s, chunk)
                 if chunk.usage is not None:
                     answer.prompt_tokens = chunk.usage.prompt_tokens
                     answer.cached_tokens = chunk.usage.cached_tokens
                     answer.completion_tokens = chunk.usage.completion_tokens
-
-
-def _choices(chunk: Chunk) -> tuple[TokenChoice, ...]:
-    return tuple(
-        TokenChoice(one.token, one.logprob, tuple((text, value) for text, _, value in one.top))
-        for one in chunk.logprobs or ()
-    )
 
 
 async def _wait(said: Said) -> None:

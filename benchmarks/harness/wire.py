@@ -1,13 +1,12 @@
-"""What the harness asks, as a request's body and as a session's options; its tokens back. Pure."""
+"""What the harness asks, as a request's body and as a session's options. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from ...orchestrator.client.session import LiveOptions
-from ..figures.identity import TokenChoice
 from ..workload.arms import Consistency, Policy, Speculation
 
 TOP_LOGPROBS = 5
@@ -92,16 +91,3 @@ def chat_body(
     own = {name: value for name, value in ask.options().items() if name in named}
     told = {"livemind": True} if ask.retrieval else {}  # the answer names its documents
     return {**openai_body(ask, messages), "documents": list(documents), **own, **told}
-
-
-def chat_tokens(logprobs: Mapping[str, Any] | None) -> tuple[TokenChoice, ...]:
-    """Return the tokens of a chunk's ``choices[0].logprobs``."""
-    entries: Iterable[Mapping[str, Any]] = (logprobs or {}).get("content") or ()
-    return tuple(
-        TokenChoice(
-            entry["token"],
-            entry["logprob"],
-            tuple((top["token"], top["logprob"]) for top in entry.get("top_logprobs", ())),
-        )
-        for entry in entries
-    )
