@@ -101,6 +101,8 @@ async def _draw(engines: Engines, arm: str, count: int, seed: int) -> list[int]:
 
 def chi_square(one: Sequence[int], other: Sequence[int]) -> tuple[float, int]:
     """Return the statistic of the two-sample test of homogeneity, and its degrees of freedom."""
+    from scipy.stats import chi2_contingency
+
     first, second = Counter(one), Counter(other)
     total = len(one) + len(other)
     bins: list[tuple[int, int]] = []
@@ -114,12 +116,8 @@ def chi_square(one: Sequence[int], other: Sequence[int]) -> tuple[float, int]:
             rare[1] += pair[1]
     if sum(rare):
         bins.append((rare[0], rare[1]))
-    statistic = 0.0
-    for a, b in bins:
-        for seen, size in ((a, len(one)), (b, len(other))):
-            expected = (a + b) * size / total
-            statistic += (seen - expected) ** 2 / expected
-    return statistic, len(bins) - 1
+    found = chi2_contingency(bins, correction=False)
+    return float(found.statistic), int(found.dof)
 
 
 def perplexity_ratios(name: str, groups: Sequence[int], questions: int) -> Json:

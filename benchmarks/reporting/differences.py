@@ -17,7 +17,7 @@ from ..figures.answer import Json
 from ..figures.estimates import LEVEL, ROUNDS, Interval, Sample, difference, shared_units
 from ..harness.experts import RANDOM_PARAMS
 from ..names import offered
-from .reports import Report
+from .reports import Report, doubts
 
 SCHEMA = "livemind.bench-compare/1"
 PAIRED_SHARE = 0.8
@@ -256,12 +256,7 @@ def _told(value: object) -> str:
 
 def _warnings(a: Json, b: Json) -> Iterator[str]:
     for side, one in (("A", a), ("B", b)):
-        if one.get("failure"):
-            yield f"{side} could not go on: {one['failure']}"
-        if one.get("interrupted"):
-            yield f"{side} was interrupted: it holds what was measured until then"
-        if str(one.get("commit") or "").endswith("+changes"):
-            yield f"{side} ran a source tree with uncommitted changes"
+        yield from doubts(one, side)
     busy = {"load_average_1m", "turn_costs"}
     parts = {part: (a[part], b[part]) for part in ("machine", "versions")}
     if a.get("dtypes") and b.get("dtypes"):  # older reports do not tell
@@ -273,7 +268,3 @@ def _warnings(a: Json, b: Json) -> Iterator[str]:
                 yield f"{part}.{key} differs: {before} in A, {after} in B"
     if a.get("seed") != b.get("seed"):
         yield f"seed differs: {_told(a.get('seed'))} in A, {_told(b.get('seed'))} in B"
-    for side, one in (("A", a), ("B", b)):
-        load, cores = one["machine"].get("load_average_1m"), one["machine"].get("cores")
-        if load and cores and load > 0.5 * cores:
-            yield f"{side} began on a busy machine: load {load:.1f} on {cores} cores"

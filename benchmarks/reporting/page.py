@@ -20,7 +20,7 @@ from ..figures.table import Table, cell, short
 from ..names import BENCHES, offered
 from .charts.style import DARK, Chart, variable
 from .differences import Comparison, samples_of
-from .reports import Report
+from .reports import Report, doubts
 
 RAW_CHARACTERS = 200_000
 _HERE = Path(__file__).parent
@@ -113,15 +113,7 @@ def _tables(content: Json) -> list[Table]:
 
 
 def _problems(content: Json) -> Iterator[str]:
-    if content.get("failure"):
-        yield f"The run could not go on: {content['failure']}"
-    if content.get("interrupted"):
-        yield "The run was interrupted. This is what was measured until then."
-    if str(content.get("commit") or "").endswith("+changes"):
-        yield "The source tree had changes that are in no commit: nobody else has this program."
-    load, cores = content["machine"].get("load_average_1m"), content["machine"].get("cores")
-    if load and cores and load > 0.5 * cores:
-        yield f"The machine was busy when the run began: load {load:.1f} on {cores} cores."
+    yield from doubts(content, "The run")
     if _has_turns(content):
         yield from import_module("..ttft.tables", __package__).failures(content)
         return

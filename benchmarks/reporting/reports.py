@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -71,6 +72,19 @@ def checked(file: Path, content: object) -> Report:
         if value is not None and not _is_number(value):
             raise UsageError(f"{file}: summary.{key}: got {value!r}, need a number or null")
     return Report(file, content)
+
+
+def doubts(content: Json, who: str) -> Iterator[str]:
+    """Yield what makes the numbers of ``who`` doubtful: how it ended, its source, its machine."""
+    if content.get("failure"):
+        yield f"{who} could not go on: {content['failure']}"
+    if content.get("interrupted"):
+        yield f"{who} was interrupted: it holds what was measured until then"
+    if str(content.get("commit") or "").endswith("+changes"):
+        yield f"{who} ran a source tree with uncommitted changes"
+    load, cores = content["machine"].get("load_average_1m"), content["machine"].get("cores")
+    if load and cores and load > 0.5 * cores:
+        yield f"{who} began on a busy machine: load {load:.1f} on {cores} cores"
 
 
 def _is_number(value: object) -> bool:
