@@ -24,12 +24,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ...rag.base import Passage, RetrievalResult
+from ...rag.words import count_letters
 from ..events import DocumentsUsed, RetrievalUpdated, RetrievedPassage
 
 Moment = Literal["typing", "paused", "committed"]
 Consistency = Literal["final", "early"]
 
-MIN_CHARACTERS = 40
+MIN_LETTERS = 40
 MIN_JACCARD = 0.6
 MAX_FREEZES = 3
 REFREEZE_BUDGET_MS = 1000.0
@@ -98,7 +99,7 @@ def observe(
     if moment == "paused":
         return settle(state)
     if state.frozen is None:
-        return settle(state, MAX_FREEZES) if len(text) >= MIN_CHARACTERS else state
+        return settle(state, MAX_FREEZES) if count_letters(text) >= MIN_LETTERS else state
     if not result.passages or _ids(state.frozen) == _ids(result.passages):
         return state
     other = not _alike(state.frozen, result.passages)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from ...backends.base import Message
+from ...rag.words import count_words
 from ..words import fold
 from . import documents, partials
 from .values import Policy, TurnState
@@ -46,7 +47,7 @@ def stands(state: TurnState, now_s: float) -> bool:
 
 
 def _tells(state: TurnState) -> bool:
-    return len(state.text.split()) >= TELLING_WORDS
+    return count_words(state.text) >= TELLING_WORDS
 
 
 def _pause_s(state: TurnState) -> float:
@@ -83,7 +84,7 @@ def affordable(state: TurnState) -> bool:
 def renewed(state: TurnState) -> TurnState:
     """Return the state with what the words that have settled since give back to the budget."""
     settled = partials.settled_words(state.text, state.input_kind, state.habits)
-    count = len(settled.split())
+    count = count_words(settled)
     if count <= state.settled_count:
         return state
     share = (count - state.settled_count) / RENEWING_WORDS

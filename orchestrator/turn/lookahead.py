@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from ...rag.words import count_words
 from ..words import fold
 from . import partials
 from .prompt import build
@@ -73,7 +74,7 @@ def look_ahead(state: TurnState, actions: list[Action], text: str) -> TurnState:
 def _retrieve(state: TurnState, actions: list[Action], asked: str) -> TurnState:
     """Ask for documents unless that was done, or the text says too little."""
     known = asked in (state.docs.seen_text, state.docs.asked_text)
-    if known or len(asked.split()) < MIN_QUERY_WORDS:
+    if known or count_words(asked) < MIN_QUERY_WORDS:
         return state
     deadline = state.policy.retrieve_deadline_s
     actions.append(Retrieve(asked, state.revision, partial=True, deadline_s=deadline))

@@ -7,12 +7,11 @@ its client says so. Every function is linear in the text.
 
 from __future__ import annotations
 
-import functools
-import unicodedata
 from typing import Literal
 
 from msgspec import Struct
 
+from ...rag.words import is_unspaced, units
 from ..words import Tail, fold, from_first_difference
 
 InputKind = Literal["typed", "transcript"]
@@ -25,8 +24,6 @@ KEYSTROKE = 2
 LONGEST_INTERVAL_S = 2.0
 REMEMBERED = 16
 SETTLED_SHARE = 0.8
-# Scripts written without blanks: every character ends something.
-UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
 
 
 class InputHabits(Struct, frozen=True):
@@ -35,7 +32,8 @@ class InputHabits(Struct, frozen=True):
     Attributes:
         votes: for a recogniser, negative for a keyboard.
         intervals_s: of the last changes, seconds since the one before; pauses are left out.
-        rewritten: how many words at the end of the text before each of them did not stay.
+        rewritten: how many words at the end of the text before each of them did not stay; a
+            character is one where there are no blanks.
     """
 
     votes: int = 0
@@ -75,9 +73,9 @@ class InputHabits(Struct, frozen=True):
         intervals_s = self.intervals_s
         if interval_s <= LONGEST_INTERVAL_S:
             intervals_s = (*intervals_s, interval_s)[-REMEMBERED:]
-        changed = fold(old.text).split()
+        changed = units(fold(old.text))
         kept = 0
-        for was, is_ in zip(changed, fold(new.text).split(), strict=False):
+        for was, is_ in zip(changed, units(fold(new.text)), strict=False):
             if was != is_:
                 break
             kept += 1
@@ -88,15 +86,15 @@ class InputHabits(Struct, frozen=True):
 def whole_words(text: str, kind: InputKind | None) -> str:
     """Return the text without a last word that may be unfinished, and without outer white space.
 
-    A recogniser's words are whole.
+    A recogniser's words are whole; without blanks between words every character ends one.
     """
-    if not text or kind == "transcript" or text[-1] in WORD_END or _is_unspaced(text[-1]):
+    if not text or kind == "transcript" or text[-1] in WORD_END or is_unspaced(text[-1]):
         return text.strip()
     at = len(text)
     first = max(map(text.rfind, WORD_END)) + 1
     if text.isascii():
         return text[:first].strip()
-    while at > first and not _is_unspaced(text[at - 1]):
+    while at > first and not is_unspaced(text[at - 1]):
         at -= 1
     return text[:at].strip()
 
@@ -107,8 +105,16 @@ def settled_words(text: str, kind: InputKind | None, habits: InputHabits) -> str
     if kind != "transcript":
         return words
     for _ in range(habits.unsettled_words):
-        words = words[: len(words) - len(words.rsplit(None, 1)[-1])].rstrip() if words else ""
+        words = words[: len(words) - _last_unit(words)].rstrip()
     return words
+
+
+def _last_unit(words: str) -> int:
+    """Return the length of the last word, of one character where there are no blanks."""
+    at = len(words)
+    while at and not words[at - 1].isspace() and not is_unspaced(words[at - 1]):
+        at -= 1
+    return max(len(words) - at, len(words[-1:]))
 
 
 def ends_sentence(text: str) -> bool:
@@ -120,15 +126,11 @@ def _vote(old: Tail, new: Tail) -> int:
     """Return 1 for a change that a recogniser makes, -1 for a keyboard's, 0 for neither."""
     gone, come = old.text[old.inside :], new.text[new.inside :]
     if not gone:
+        if is_unspaced(come[0]):
+            return 0  # an input method writes whole words too
         if len(come) <= KEYSTROKE:
             return 0 if come[0].isspace() and len(come) > 1 else -1  # " i": a word, or two keys
-        goes_on = old.text[-1:].isalnum() and come[:1].isalnum()
-        return -1 if goes_on and not _is_unspaced(come[0]) else 1
+        return -1 if old.text[-1:].isalnum() and come[0].isalnum() else 1
     if not come:
         return -1 if len(gone) <= KEYSTROKE else 0
     return 1
-
-
-@functools.lru_cache(4096)
-def _is_unspaced(letter: str) -> bool:
-    return not letter.isascii() and unicodedata.name(letter, "").startswith(UNSPACED)

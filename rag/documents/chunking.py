@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from ..words import count_unspaced
 from .parsing import Block
 
 CountTokens = Callable[[str], int]
@@ -18,7 +19,7 @@ CountTokens = Callable[[str], int]
 MAX_TOKENS = 220
 HEADING_CHARS = 200
 
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])(?=\S)")  # noqa: RUF001
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
@@ -33,8 +34,13 @@ class Chunk:
 
 
 def estimate_tokens(text: str) -> int:
-    """Return about how many tokens a text has, where no tokenizer is at hand: 1.3 per word."""
-    return -(-13 * len(_WORD.findall(text)) // 10)
+    """Return about how many tokens a text has, where no tokenizer is at hand.
+
+    1.3 per word, and one per character of a script without blanks.
+    """
+    words = _WORD.findall(text)
+    unspaced = 0 if text.isascii() else sum(map(count_unspaced, words))
+    return -(-13 * len(words) // 10) + unspaced
 
 
 def digest(content: bytes | str, size: int = 16) -> str:

@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from ...base import FloatArray
+from ...words import search_terms
 from ..base import Document, DocumentInfo, StoredPassage, StoreError, UnknownFilterKey
 from ..filters import Filter, keys_of, to_sql
 from .words import match_expression
 
 Embed = Callable[[Sequence[str]], FloatArray]
 
-SCHEMA = 1
+SCHEMA = 2
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE documents (id TEXT PRIMARY KEY, source TEXT NOT NULL, hash TEXT NOT NULL,
@@ -32,13 +33,24 @@ CREATE TABLE chunks (row INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL,
     document TEXT NOT NULL, text TEXT NOT NULL, hash TEXT NOT NULL, tokens INTEGER NOT NULL);
 CREATE INDEX chunks_by_document ON chunks (document);
 CREATE TABLE vectors (row INTEGER PRIMARY KEY, vector BLOB NOT NULL);
-CREATE VIRTUAL TABLE words USING fts5(text, content='chunks', content_rowid='row',
-    tokenize='porter unicode61');
+"""
+# The marks that some scripts write vowels with belong to their words.
+_WORDS = """
+CREATE VIRTUAL TABLE words USING fts5(text, content='',
+    tokenize="porter unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc'");
 CREATE TRIGGER chunk_added AFTER INSERT ON chunks BEGIN
-    INSERT INTO words(rowid, text) VALUES (new.row, new.text); END;
+    INSERT INTO words(rowid, text) VALUES (new.row, search_terms(new.text)); END;
 CREATE TRIGGER chunk_removed AFTER DELETE ON chunks BEGIN
-    INSERT INTO words(words, rowid, text) VALUES ('delete', old.row, old.text);
+    INSERT INTO words(words, rowid, text) VALUES ('delete', old.row, search_terms(old.text));
     DELETE FROM vectors WHERE row = old.row; END;
+"""
+_FROM_SCHEMA_1 = f"""
+DROP TRIGGER chunk_added;
+DROP TRIGGER chunk_removed;
+DROP TABLE words;
+{_WORDS}
+INSERT INTO words(rowid, text) SELECT row, search_terms(text) FROM chunks;
+UPDATE meta SET value = '2' WHERE key = 'schema';
 """
 
 
@@ -70,10 +82,13 @@ class Tables:
             with self._writing() as writer:
                 known = writer.execute("SELECT name FROM sqlite_master WHERE name='meta'")
                 if known.fetchone() is None:
-                    for statement in _statements(_TABLES):
+                    for statement in _statements(_TABLES + _WORDS):
                         writer.execute(statement)
                     first = {"schema": SCHEMA, "model": model, "dim": dim, "version": 0}
                     writer.executemany("INSERT INTO meta VALUES (?, ?)", first.items())
+                elif self.meta("schema") == "1":
+                    for statement in _statements(_FROM_SCHEMA_1):
+                        writer.execute(statement)
         except sqlite3.DatabaseError as exc:
             raise StoreError(f"{file.name}: not a usable database ({exc})") from exc
         if self.meta("schema") != str(SCHEMA):
@@ -107,6 +122,9 @@ class Tables:
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self._file, timeout=10.0, isolation_level=None, check_same_thread=False
+        )
+        connection.create_function(
+            "search_terms", 1, lambda text: " ".join(search_terms(text)), deterministic=True
         )
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")

@@ -7,16 +7,15 @@ interpreter over to another thread and back.
 
 from __future__ import annotations
 
-import re
 import sqlite3
+
+from ...words import is_unspaced, search_terms
 
 MAX_TERMS = 24
 QUERY_CHARS = 1_000
 COMMON_SHARE = 0.1  # of the passages: words in more of them do not tell any two apart
 COMMON_LEAST = 50
 POSTINGS = 6_000  # rows that BM25 scores for one query, rarest words first
-
-_WORDS = re.compile(r"\w+")
 
 
 def match_expression(reader: sqlite3.Connection, query: str, passages: int) -> str | None:
@@ -27,7 +26,7 @@ def match_expression(reader: sqlite3.Connection, query: str, passages: int) -> s
         query: any text; its last characters count.
         passages: how many there are.
     """
-    words = list(dict.fromkeys(_WORDS.findall(query.lower()[-QUERY_CHARS:])))
+    words = list(dict.fromkeys(search_terms(query[-QUERY_CHARS:])))
     frequency: dict[str, int] = {}
     while words and len(frequency) < MAX_TERMS:
         asked, words = words[:MAX_TERMS], words[MAX_TERMS:]
@@ -40,13 +39,18 @@ def match_expression(reader: sqlite3.Connection, query: str, passages: int) -> s
         if scored > POSTINGS or frequency[word] > max(COMMON_SHARE * passages, COMMON_LEAST):
             break
         chosen.append(word)
-    return " OR ".join(f'"{word}"' for word in chosen) or None
+    return " OR ".join(map(_quoted, chosen)) or None
+
+
+def _quoted(word: str) -> str:
+    """Return a word as FTS5 wants it: a character that stands alone, as the beginning of a pair."""
+    return f'"{word}"*' if len(word) == 1 and is_unspaced(word) else f'"{word}"'
 
 
 def _frequencies(reader: sqlite3.Connection, words: list[str]) -> tuple[int, ...]:
     """Return in how many passages each stemmed word is, up to a little above the limit."""
     one = "(SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?))"
-    values = [value for word in words for value in (f'"{word}"', POSTINGS + 1)]
+    values = [value for word in words for value in (_quoted(word), POSTINGS + 1)]
     found: tuple[int, ...] = reader.execute(
         f"SELECT {', '.join([one] * len(words))}", values
     ).fetchone()

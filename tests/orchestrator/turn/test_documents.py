@@ -48,7 +48,7 @@ def ids(found: tuple[Passage, ...] | None) -> str | None:
 
 
 @pytest.mark.parametrize(
-    ("length", "frozen"), [(documents.MIN_CHARACTERS - 1, None), (documents.MIN_CHARACTERS, "abc")]
+    ("length", "frozen"), [(documents.MIN_LETTERS - 1, None), (documents.MIN_LETTERS, "abc")]
 )
 def test_result_of_a_text_that_says_enough_freezes(length: int, frozen: str | None) -> None:
     assert ids(after(["abc"], text="x" * (length - 1)).frozen) == frozen

@@ -218,3 +218,30 @@ def test_fast_expert_that_is_a_candidate_is_prefilled_once() -> None:
     estimate = RouteEstimate("fast", "fast", 0.6, (("b", 0.4),))
     _, actions = planner.on_route(state, "one", estimate, 1.1)
     assert [action.experts for action in of(actions, Prefill)] == [("fast", "b")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "路由器的端口号是哪一个呢",
+        "ルーターのポート番号はいくつですか",
+        "พอร์ตของเราเตอร์คือหมายเลขอะไร",
+    ],
+)
+def test_question_without_blanks_is_looked_up_and_prepared_while_it_is_typed(text: str) -> None:
+    state = turn(policy={"retrieval": True, "pinned": "strong"})
+    asked, prepared = None, ""
+    for number in range(1, len(text) + 1):
+        state, actions = planner.on_text(state, text[:number], number, 0.3 * number)
+        if of(actions, Retrieve):
+            asked = asked or number
+            [query] = of(actions, Retrieve)
+            result = RetrievalResult(number, (passage("a"),))
+            state, more = planner.on_retrieval(state, query.text, result, 0.5, 0.3 * number + 0.02)
+            actions = [*actions, *more]
+        for action in of(actions, Prefill):
+            prepared = action.messages[-1].content
+    assert asked is not None
+    assert asked <= 0.6 * len(text)
+    assert state.docs.frozen == (passage("a"),)
+    assert prepared == text

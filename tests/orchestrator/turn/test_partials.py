@@ -39,6 +39,8 @@ def keystrokes(text: str) -> list[str]:
         (["what is that?", "What is the port on?", "What is the port on Ruby?"], "transcript"),
         (["wow", "what", "what do", "what is", "what is up"], "transcript"),
         (["cuál es", "cuál es el puerto", "cuál es el puerto de rubí"], "transcript"),
+        (["路由", "路由器的", "路由器的端口", "路由器的端口是"], None),  # an input method?
+        (["录音器", "路由器的", "路由器的端口是"], "transcript"),
     ],
 )
 def test_kind_of_input_is_found_from_its_first_changes(texts: list[str], kind: str | None) -> None:
@@ -77,6 +79,18 @@ def test_words_that_usually_change_are_not_settled() -> None:
     assert settled_words("a b c d e", "transcript", steady) == "a b c d e"
     assert settled_words("a x z h  g ", "transcript", shaky) == "a x z"
     assert settled_words("one", "transcript", shaky) == ""
+
+
+def test_characters_that_usually_change_are_not_settled_where_there_are_no_blanks() -> None:
+    habits = InputHabits(rewritten=(0, 2, 2, 2, 2))
+    text = "路由器的端口是"
+    assert settled_words(text, "transcript", habits) == "路由器的端"
+    assert settled_words("the 端口", "transcript", habits) == "the"
+
+
+def test_words_that_were_only_added_are_not_rewritten_where_there_are_no_blanks() -> None:
+    assert habits_of(["路由", "路由器的", "路由器的端口"]).rewritten == (0, 0)
+    assert habits_of(["路由", "路器", "路器的"]).rewritten == (1, 0)
 
 
 def test_usual_interval_leaves_pauses_out() -> None:
