@@ -22,7 +22,7 @@ from .messages import (
     template_options as template_options,
 )
 
-FinishReason = Literal["stop", "length", "tool_calls"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 Draft = Sequence[int] | DraftFeed | str
 
 

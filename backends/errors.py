@@ -11,19 +11,24 @@ from __future__ import annotations
 
 
 class ExpertError(Exception):
-    """An expert failed. The message is written for users: no path, no prompt text, no stack trace.
+    """An expert failed. Its messages hold no path of this machine, no prompt text, no stack trace.
 
     Attributes:
         expert_id: which expert.
+        message: for the operator: it may name a server's host and quote what that said.
+        shown: what a client may be told.
         retryable: whether the same request may succeed later or elsewhere.
+        retry_after_s: seconds after which trying again is sensible, None = not known.
     """
 
     retryable = False
+    retry_after_s: float | None = None
 
-    def __init__(self, expert_id: str, message: str) -> None:
+    def __init__(self, expert_id: str, message: str, *, shown: str | None = None) -> None:
         super().__init__(message)
         self.expert_id = expert_id
         self.message = message
+        self.shown = message if shown is None else shown
 
 
 class ExpertUnavailable(ExpertError):
@@ -31,19 +36,33 @@ class ExpertUnavailable(ExpertError):
 
     retryable = True
 
+    def __init__(
+        self,
+        expert_id: str,
+        message: str,
+        retry_after_s: float | None = None,
+        *,
+        shown: str | None = None,
+    ) -> None:
+        super().__init__(expert_id, message, shown=shown)
+        self.retry_after_s = retry_after_s
+
 
 class ExpertOverloaded(ExpertError):
-    """The expert refuses more work for now.
-
-    Attributes:
-        retry_after_s: seconds after which trying again is sensible.
-    """
+    """The expert refuses more work for now, until ``retry_after_s`` seconds have passed."""
 
     retryable = True
 
-    def __init__(self, expert_id: str, message: str, retry_after_s: float = 1.0) -> None:
-        super().__init__(expert_id, message)
-        self.retry_after_s = retry_after_s
+    def __init__(
+        self,
+        expert_id: str,
+        message: str,
+        retry_after_s: float = 1.0,
+        *,
+        shown: str | None = None,
+    ) -> None:
+        super().__init__(expert_id, message, shown=shown)
+        self.retry_after_s: float = retry_after_s
 
 
 class ExpertTimeout(ExpertError):
@@ -61,9 +80,15 @@ class PromptRejected(ExpertError):
     """
 
     def __init__(
-        self, expert_id: str, message: str, *, param: str | None = None, code: str = "invalid_value"
+        self,
+        expert_id: str,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str = "invalid_value",
+        shown: str | None = None,
     ) -> None:
-        super().__init__(expert_id, message)
+        super().__init__(expert_id, message, shown=shown)
         self.param = param
         self.code = code
 

@@ -194,14 +194,15 @@ def from_exception(exc: BaseException) -> ErrorInfo:
                 exc.status, exc.message, exc.type, exc.param, exc.code, exc.retry_after_s
             )
         case PromptRejected():
-            return ErrorInfo(400, exc.message, "invalid_request_error", exc.param, exc.code)
+            return ErrorInfo(400, exc.shown, "invalid_request_error", exc.param, exc.code)
         case ExpertOverloaded():
             return ErrorInfo(
-                429, exc.message, "rate_limit_error", None, "overloaded", exc.retry_after_s
+                429, exc.shown, "rate_limit_error", None, "overloaded", exc.retry_after_s
             )
         case ExpertError():
             code = "expert_unavailable" if exc.retryable else "expert_failed"
-            return ErrorInfo(503, exc.message, "server_error", None, code, 1.0)
+            after_s = 1.0 if exc.retry_after_s is None else exc.retry_after_s
+            return ErrorInfo(503, exc.shown, "server_error", None, code, after_s)
         case _:
             return ErrorInfo(500, "internal error", "server_error", None, "internal_error")
 

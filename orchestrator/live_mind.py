@@ -150,7 +150,7 @@ class LiveMind:
     def _expert_changed(self, state: ExpertState) -> None:
         self._on_expert(state)
         event = ExpertUpdated(
-            state.expert_id, state.state, state.detail, state.progress, state.remaining_s
+            state.expert_id, state.state, state.shown, state.progress, state.remaining_s
         )
         for session in list(self._sessions):
             session.expert_changed(event)

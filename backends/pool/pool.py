@@ -101,6 +101,8 @@ class Pool:
         self._stepped = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         self._cancellable: set[asyncio.Task[None]] = set()
+        self._looked_at: set[Expert] = set()
+        self._gone: set[str] = set()
         self._one_at_a_time = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -234,7 +236,18 @@ class Pool:
                 if not (admission := self._waiting[number]).done():
                     admission.set_exception(error)
             case Notify(expert_id):
-                self._on_change(view(self._state, self._state.slot(expert_id), _now()))
+                self._tell(view(self._state, self._state.slot(expert_id), _now()))
+
+    def _tell(self, state: ExpertState) -> None:
+        """Tell whoever asked of a change, and the operator when an expert goes or comes back."""
+        name = state.expert_id
+        if state.state == "failed" and name not in self._gone:
+            self._gone.add(name)
+            logger.warning("expert %s is gone: %s", name, state.detail)
+        elif state.state == "ready" and name in self._gone:
+            self._gone.discard(name)
+            logger.warning("expert %s is back", name)
+        self._on_change(state)
 
     def _spawn(
         self, run: Coroutine[None, None, None], name: str, *, cancellable: bool = False
@@ -296,21 +309,26 @@ class Pool:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(self._check_interval_s)
-            for expert in list(self._experts.values()):
-                await self._look_at(expert)
+            for expert in set(self._experts.values()) - self._looked_at:
+                name = f"health-{expert.expert_id}"
+                self._spawn(self._look_at(expert), name, cancellable=True)
             self._apply(transitions.on_tick(self._state, _now()))
 
     async def _look_at(self, expert: Expert) -> None:
         """Notice whether an expert died."""
         name = expert.expert_id
+        self._looked_at.add(expert)
         try:
             health = await expert.health()
         except Exception:  # it must not end the whole pool
             logger.exception("expert %s: unexpected error while looking at its health", name)
             return
+        finally:
+            self._looked_at.discard(expert)
         if not health.ok:
             cause = health.detail or "the engine died"
-            self._crashed(name, expert, ExpertUnavailable(name, cause))
+            shown = "its server cannot be reached" if self._specs[name].kind == "remote" else cause
+            self._crashed(name, expert, ExpertUnavailable(name, cause, shown=shown))
 
     def _crashed(self, expert_id: str, expert: Expert, error: ExpertError) -> None:
         if self._experts.get(expert_id) is expert:

@@ -37,7 +37,7 @@ class ExpertState(Struct, frozen=True):
     Attributes:
         state: ``unloaded``, ``loading``, ``ready``, ``draining`` (nobody new gets it),
             ``unloading`` or ``failed``.
-        detail: why it failed or could not be loaded.
+        detail: why it failed or could not be loaded; ``shown``: what of it clients may be told.
         users: requests that hold it or wait for it; ``waiting`` of them wait.
         progress: 0..1 of a load, estimated from the time that earlier ones took; 1 when loaded,
             None when neither is the case.
@@ -52,6 +52,7 @@ class ExpertState(Struct, frozen=True):
     progress: float | None = None
     remaining_s: float | None = None
     counts: Counts = field(default_factory=Counts)
+    shown: str = ""
 
 
 class Rules(Struct, frozen=True):

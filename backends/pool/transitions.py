@@ -137,9 +137,10 @@ def _backing_off(slot: Slot, now_s: float) -> ExpertError | None:
     """Return why a request is refused before the next try is due, None if it need not be."""
     if slot.state != "failed" or now_s >= slot.retry_at_s:
         return None
-    cause = slot.error.message if slot.error is not None else "failed"
+    cause, shown = ("failed",) * 2 if slot.error is None else (slot.error.message, slot.error.shown)
     wait_s = slot.retry_at_s - now_s
-    return ExpertUnavailable(slot.expert_id, f"{cause} (next try in {wait_s:.0f} s)")
+    told = f"(next try in {wait_s:.0f} s)"
+    return ExpertUnavailable(slot.expert_id, f"{cause} {told}", wait_s, shown=f"{shown} {told}")
 
 
 def _retry_after_s(state: PoolState, slot: Slot, now_s: float) -> float:

@@ -27,6 +27,7 @@ def view(state: PoolState, slot: Slot, now_s: float) -> ExpertState:
         progress,
         remaining_s,
         slot.counts,
+        "" if slot.error is None else slot.error.shown,
     )
 
 

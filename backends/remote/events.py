@@ -17,7 +17,9 @@ from ..base import Chunk, FinishReason, TokenLogprob, Usage
 UNKNOWN_TOKEN = -1
 _FINISH: dict[str, FinishReason] = {
     "stop": "stop",
-    "content_filter": "stop",
+    "content_filter": "content_filter",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
     "repetition": "stop",
     "length": "length",
 }
@@ -59,13 +61,21 @@ class Logprobs(Struct):
 
 
 class Choice(Struct):
-    """One choice of an event: ``delta`` of chat, ``text`` of a plain completion."""
+    """One choice of an event: ``delta`` of chat, ``text`` of a plain completion.
 
+    ``message``: of a chat answer that comes whole instead of as a stream.
+    """
+
+    index: int | None = None
     delta: Delta | None = None
+    message: Delta | None = None
     text: str | None = None
     token_ids: tuple[int, ...] | None = None
     finish_reason: str | None = None
     logprobs: Logprobs | None = None
+
+
+_NOTHING = Choice()
 
 
 class StreamEvent(Struct):
@@ -117,8 +127,9 @@ def chunk_of(event: StreamEvent) -> Chunk | None:
         BadEvent: its log-probabilities do not belong together.
     """
     usage = None if event.usage is None else _usage(event.usage)
-    choice = event.choices[0] if event.choices else Choice()
-    text = (choice.text if choice.delta is None else choice.delta.content) or ""
+    choice = next((c for c in event.choices or () if not c.index), _NOTHING)
+    delta = choice.delta or choice.message
+    text = (choice.text if delta is None else delta.content) or ""
     token_ids, reason = choice.token_ids or (), choice.finish_reason
     if not text and not token_ids and reason is None and usage is None:
         return None

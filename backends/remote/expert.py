@@ -45,6 +45,8 @@ PROBE_TIMEOUT_S = 10.0
 HEALTH_TIMEOUT_S = 3.0
 HEALTH_INTERVAL_S = 5.0
 DRAIN_S = 0.5
+LAST_WORD_S = 3.0
+"""Longest wait for usage and ``[DONE]`` after the finish reason."""
 _OPEN_TURN = {"add_generation_prompt": False, "continue_final_message": True}
 
 
@@ -178,7 +180,10 @@ class RemoteExpert:
         reader = EventReader()
         async with self._servers.stream(_path(prompt), body, key=_key(prompt)) as response:
             content = response.content.iter_any()
-            async for block in content:
+            if _is_whole(response):
+                yield self._whole(await self._servers.read(response))
+                return
+            while (block := await self._next(content, ending=bool(end))) is not None:
                 chunks: list[Chunk] = []
                 try:
                     for line in self._lines(reader, block):
@@ -195,10 +200,11 @@ class RemoteExpert:
                     yield joined(chunks)
                 if reader.done:
                     break
-            if not response.content.at_eof():
+            end += filter(None, map(self._chunk, reader.end()))
+            if reader.done and not response.content.at_eof():
                 await _drain(content)
         if not end:
-            raise ExpertUnavailable(self.expert_id, f"{self._servers.hosts}: the answer broke off")
+            raise self._servers.unavailable("the answer broke off")
         last = joined(end)
         if last.usage is not None and drafted is not None:
             accepted, rejected = count.accepted_and_rejected()
@@ -220,11 +226,29 @@ class RemoteExpert:
             self._health = Health(reached, detail)
         return self._health
 
+    async def _next(self, blocks: AsyncIterator[bytes], *, ending: bool) -> bytes | None:
+        """Return the next block, None at the end.
+
+        An answer that has its finish reason is complete: some servers leave its connection open.
+        """
+        try:
+            async with asyncio.timeout(LAST_WORD_S if ending else None):
+                return await anext(blocks, None)
+        except TimeoutError:
+            return None
+
+    def _whole(self, content: bytes) -> Chunk:
+        """Return an answer that did not come as a stream, as one chunk."""
+        chunk = self._chunk(content.decode("utf-8", "replace"))
+        if chunk is None:
+            raise self._servers.unavailable("an answer without a choice")
+        return chunk if chunk.finish_reason is not None else replace(chunk, finish_reason="stop")
+
     def _lines(self, reader: EventReader, block: bytes) -> list[str]:
         try:
             return reader.feed(block)
         except StreamTooLarge as error:
-            raise ExpertUnavailable(self.expert_id, f"{self._servers.hosts}: {error}") from error
+            raise self._servers.unavailable(str(error)) from error
 
     def _chunk(self, line: str) -> Chunk | None:
         """Return what an event adds to the answer, None if it adds nothing.
@@ -238,15 +262,15 @@ class RemoteExpert:
                 self._raise_error(event.error)
             return chunk_of(event)
         except BadEvent as error:
-            message = f"{self._servers.hosts}: {error}"
-            raise ExpertUnavailable(self.expert_id, message) from error
+            raise self._servers.unavailable(str(error)) from error
 
     def _raise_error(self, error: object) -> NoReturn:
         message, param, code = error_fields({"error": error})
         status = error.get("code") if isinstance(error, dict) else None
         if isinstance(status, int) and 400 <= status < 500:
             raise rejected(self.expert_id, message, param, code)
-        raise ExpertUnavailable(self.expert_id, f"{self._servers.hosts}: {message}")
+        said = f"{self._servers.hosts}: {message}"
+        raise ExpertUnavailable(self.expert_id, said, shown="the expert's server failed")
 
     def _body(self, prompt: TokenPrompt, params: GenerationParams) -> dict[str, object]:
         body = request_body(self._model, prompt, params)
@@ -281,7 +305,8 @@ class RemoteExpert:
         if self._model not in served:
             names = ", ".join(sorted(map(str, served))) or "no model"
             message = f"{self._servers.hosts} serves {names}, not {self._model!r}"
-            raise ExpertUnavailable(self.expert_id, message)
+            shown = "the expert's server does not serve its model"
+            raise ExpertUnavailable(self.expert_id, message, shown=shown)
         limit = served[self._model].get("max_model_len")
         return limit if isinstance(limit, int) else None
 
@@ -311,6 +336,11 @@ def _whole_words(text: str) -> str:
         return text.rstrip()
     head = text.rsplit(None, 1)
     return head[0] if len(head) == 2 else ""
+
+
+def _is_whole(response: aiohttp.ClientResponse) -> bool:
+    """Whether the server answers with one JSON value, although it was asked for a stream."""
+    return response.headers.get("Content-Type", "").startswith("application/json")
 
 
 def _path(prompt: TokenPrompt) -> str:

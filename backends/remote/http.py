@@ -38,6 +38,8 @@ MAX_BODY_BYTES = 4 << 20
 _LARGE_BODY_BYTES = 1 << 20  # above this aiohttp wants to read the body piece by piece
 _BUSY = (429, 503)
 _KEY_REFUSED = (401, 403)
+# Other 4xx say that this server is not what it was taken for: no such path, method or model.
+_REQUEST_AT_FAULT = (400, 413, 414, 422)
 _NOT_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
@@ -65,7 +67,7 @@ class RemoteServers:
     @property
     def hosts(self) -> str:
         """The servers' hosts and ports, without credentials; fit to be shown."""
-        return ", ".join(urlsplit(node).netloc.rpartition("@")[2] for node in self.nodes)
+        return ", ".join(map(host_of, self.nodes))
 
     def open(self) -> None:
         """Make the client.
@@ -114,19 +116,19 @@ class RemoteServers:
         asked = self._running().get(f"{node}{path}", timeout=limit, allow_redirects=False)
         try:
             async with asked as response:
-                content = await self._read(response)
+                content = await self.read(response)
         except aiohttp.ClientError as error:
             raise self.translated(error) from error
         except TimeoutError as error:  # of the whole, with the wait for a free connection
             raise ExpertTimeout(self._expert_id, f"{self.hosts}: no answer in time") from error
         if response.status >= 400:
-            raise self._refusal(response, content)
+            raise self._refusal(response, content, node)
         return self._json(content)
 
     async def post_json(self, path: str, body: Mapping[str, object], *, key: str) -> Any:
         """Return the answer to a POST; see ``stream`` for retries and errors."""
         async with self.stream(path, body, key=key) as response:
-            return self._json(await self._read(response))
+            return self._json(await self.read(response))
 
     def stream(self, path: str, body: Mapping[str, object], *, key: str) -> Exchange:
         """Return an exchange: a POST to the server responsible for ``key``, and its answer.
@@ -148,13 +150,21 @@ class RemoteServers:
                 raise
             return await self._send_again(path, content, key, error)
 
-    def translated(self, error: aiohttp.ClientError) -> ExpertError:
-        """Return the error of a connection in LiveMind's terms."""
+    def translated(self, error: aiohttp.ClientError, node: str | None = None) -> ExpertError:
+        """Return the error of a connection in LiveMind's terms; ``node``: of one server."""
         if isinstance(error, _NOT_CONNECTED):
-            return ExpertUnavailable(self._expert_id, f"{self.hosts}: cannot be reached")
+            return self.unavailable("cannot be reached", node)
         if isinstance(error, aiohttp.ServerTimeoutError):
-            return ExpertTimeout(self._expert_id, f"{self.hosts}: no answer in time")
-        return ExpertUnavailable(self._expert_id, f"{self.hosts}: the connection broke")
+            what = "no answer in time"
+            return ExpertTimeout(
+                self._expert_id, f"{host_of(node) or self.hosts}: {what}", shown=what
+            )
+        return self.unavailable("the connection broke", node)
+
+    def unavailable(self, what: str, node: str | None = None) -> ExpertUnavailable:
+        """Return the error of a server that cannot be used: its host is for the operator alone."""
+        message = f"{host_of(node) or self.hosts}: {what}"
+        return ExpertUnavailable(self._expert_id, message, shown=f"the expert's server: {what}")
 
     async def _send_again(
         self, path: str, content: bytes, key: str, failure: ExpertError
@@ -167,14 +177,21 @@ class RemoteServers:
             | tenacity.stop_after_attempt(max(MIN_ATTEMPTS, 2 * len(self.nodes))),
             reraise=True,
         )
-        failures = [failure]
+        known, seen = [failure], [failure]
 
         async def send() -> aiohttp.ClientResponse:
-            if failures:
-                raise failures.pop()
-            return await self._send(path, content, key)
+            if known:
+                raise known.pop()
+            try:
+                return await self._send(path, content, key)
+            except ExpertError as error:
+                seen.append(error)
+                raise
 
-        response: aiohttp.ClientResponse = await retrying(send)
+        try:
+            response: aiohttp.ClientResponse = await retrying(send)
+        except ExpertError as last:
+            raise telling(seen, last) from last
         return response
 
     async def _send(self, path: str, content: bytes, key: str) -> aiohttp.ClientResponse:
@@ -186,24 +203,25 @@ class RemoteServers:
             )
         except _NOT_CONNECTED as error:
             self._rest(node, NODE_REST_S)
-            raise self.translated(error) from error
+            raise self.translated(error, node) from error
         except aiohttp.ClientError as error:
-            raise self.translated(error) from error
+            raise self.translated(error, node) from error
         except RuntimeError as error:  # aiohttp: the session has been closed
             raise ExpertUnavailable(self._expert_id, "the expert has been stopped") from error
         if response.status < 400:
             return response
         try:
-            refusal = self._refusal(response, await self._read(response))
+            refusal = self._refusal(response, await self.read(response), node)
         except aiohttp.ClientError as error:
-            raise self.translated(error) from error
+            raise self.translated(error, node) from error
         finally:
             response.release()
         if isinstance(refusal, ExpertOverloaded):
             self._rest(node, refusal.retry_after_s)
         raise refusal
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+    async def read(self, response: aiohttp.ClientResponse) -> bytes:
+        """Return a whole answer. Raises ExpertUnavailable: it is larger than MAX_BODY_BYTES."""
         content = bytearray()
         async for block in response.content.iter_any():
             content += block
@@ -235,24 +253,28 @@ class RemoteServers:
         connecting = isinstance(error.__cause__, _NOT_CONNECTED)
         return isinstance(error, ExpertOverloaded) or connecting
 
-    def _refusal(self, response: aiohttp.ClientResponse, content: bytes) -> ExpertError:
+    def _refusal(self, response: aiohttp.ClientResponse, content: bytes, node: str) -> ExpertError:
         status, (message, param, code) = response.status, error_fields(content)
-        shown = f"{self.hosts} answered {status}" + (f": {message}" if message else "")
+        host = host_of(node)
+        said = f"{host} answered {status}" + (f": {message}" if message else "")
         if status in _BUSY:
-            return ExpertOverloaded(self._expert_id, shown, retry_after_s(response.headers))
+            wait_s = retry_after_s(response.headers)
+            return ExpertOverloaded(self._expert_id, said, wait_s, shown="the expert is busy")
         if status in _KEY_REFUSED:
-            message = f"{self.hosts} refuses the API key ({status})"
-            return ExpertUnavailable(self._expert_id, message)
-        if status < 500:
-            return rejected(self._expert_id, message or shown, param, code)
-        return ExpertUnavailable(self._expert_id, shown)
+            message = f"{host} refuses the API key ({status})"
+            return ExpertUnavailable(
+                self._expert_id, message, shown="the expert's server refuses its key"
+            )
+        if status in _REQUEST_AT_FAULT:
+            return rejected(self._expert_id, message or said, param, code)
+        shown = f"the expert's server answered {status}"
+        return ExpertUnavailable(self._expert_id, said, shown=shown)
 
     def _json(self, content: bytes) -> Any:
         try:
             return json.loads(content)
         except (ValueError, RecursionError):
-            message = f"{self.hosts}: the answer is not JSON"
-            raise ExpertUnavailable(self._expert_id, message) from None
+            raise self.unavailable("the answer is not JSON") from None
 
 
 class Exchange(AbstractAsyncContextManager[aiohttp.ClientResponse]):
@@ -278,11 +300,33 @@ class Exchange(AbstractAsyncContextManager[aiohttp.ClientResponse]):
             raise self._servers.translated(error) from error
 
 
+def telling(seen: Sequence[ExpertError], last: ExpertError) -> ExpertError:
+    """Return which of several servers' failures counts.
+
+    A refusal that no other server would take back; else the shortest wait, where one is only busy;
+    else the last one.
+    """
+    if not last.retryable:
+        return last
+    busy = [error for error in seen if isinstance(error, ExpertOverloaded)]
+    return min(busy, key=lambda error: error.retry_after_s, default=last)
+
+
+def host_of(node: str | None) -> str:
+    """Return a server's host and port, without credentials; empty for none."""
+    return "" if node is None else urlsplit(node).netloc.rpartition("@")[2]
+
+
 def rejected(expert_id: str, message: str, param: str | None, code: str | None) -> PromptRejected:
     """Return the PromptRejected for a server's 4xx, naming a prompt that is too long as such."""
     too_long = "context length" in message or "maximum model length" in message
     named = "context_length_exceeded" if too_long else code or "invalid_value"
-    return PromptRejected(expert_id, message, param=param, code=named)
+    shown = (
+        "the prompt is longer than the expert's context" if too_long else "the expert refuses it"
+    )
+    if param is not None:
+        shown = f"{param}: {shown}"
+    return PromptRejected(expert_id, message, param=param, code=named, shown=shown)
 
 
 def error_fields(content: bytes | Mapping[str, object]) -> tuple[str, str | None, str | None]:

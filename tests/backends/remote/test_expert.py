@@ -628,7 +628,10 @@ async def _copy(stream: AsyncIterator[Chunk], seen: list[str]) -> AsyncIterator[
             "more than 67108864 bytes",
         ),
         (httpx.Response(500, text="<html>"), ExpertUnavailable, "one answered 500"),
-        (httpx.Response(404, json={"message": "no model"}), PromptRejected, "no model"),
+        (httpx.Response(404, json={"message": "no model"}), ExpertUnavailable, "answered 404"),
+        (httpx.Response(405, text="no"), ExpertUnavailable, "answered 405"),
+        (httpx.Response(418, text="teapot"), ExpertUnavailable, "answered 418"),
+        (httpx.Response(422, json={"message": "no top_k"}), PromptRejected, "no top_k"),
         (httpx.ReadTimeout("slow"), ExpertTimeout, "no answer in time"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -819,3 +822,12 @@ def test_generate_prediction_without_a_tokenizing_server_is_ignored(
         assert chunks[-1].usage == Usage(9, 2, 4)
 
     check(virtual_run, servers, then, verify_drafts=True)
+
+
+def test_generate_answer_that_comes_whole_is_one_chunk(virtual_run: VirtualRun) -> None:
+    body = {"choices": [{"message": {"content": "all"}, "finish_reason": "stop"}]}
+
+    async def then(expert: RemoteExpert) -> None:
+        assert [chunk.text for chunk in await answer(expert)] == ["all"]
+
+    check(virtual_run, Servers(httpx.Response(200, json=body)), then)
