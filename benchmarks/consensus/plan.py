@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from ...orchestrator.consensus.options import Consensus
-from ..harness.experts import FAST, zoo_experts
+from ..harness.experts import FAST, served, zoo_experts
 from .ask import Asked, Asker, Way
 from .questions import SETS, Question, natural
 from .rows import Row, row
@@ -122,9 +122,8 @@ def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 def settings(plan: Plan, engine_log: str) -> dict[str, Any]:
     """Return a configuration with the plan's experts, all loaded."""
-    return {
-        "experts": zoo_experts(plan.experts, max_model_len=2048, engine_log=engine_log),
-        "lazy_loading": {"enabled": False, "memory_threshold": 1.0},
-        "router": {"fast_expert": FAST, "default_expert": plan.domains[0]},
-        "rag": {"enabled": False},
-    }
+    return served(
+        zoo_experts(plan.experts, max_model_len=2048, engine_log=engine_log),
+        lazy_loading={"enabled": False, "memory_threshold": 1.0},
+        router={"fast_expert": FAST, "default_expert": plan.domains[0]},
+    )

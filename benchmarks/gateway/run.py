@@ -24,6 +24,7 @@ import psutil
 from ..bench import BenchmarkFailed
 from ..figures.answer import Json
 from ..harness import fake_server
+from ..harness.experts import served
 from ..harness.fake_server import MODEL
 from ..harness.server_process import COMMAND, free_port, output_of, running, serving
 from ..peers.programs import LITELLM, Absent, Installed, installed, litellm_proxy
@@ -257,16 +258,8 @@ def _livemind_config(fakes: Mapping[Aim, str], key: str, *, busy_polling: bool) 
         {"expert_id": _model(aim), "kind": "remote", "base_urls": [url], "model": MODEL}
         for aim, url in fakes.items()
     ]
-    return {
-        "experts": experts,
-        "lazy_loading": {"warmup_pool_size": len(experts), "max_loaded_experts": len(experts)},
-        "rag": {"enabled": False},
-        "server": {
-            "max_concurrent_turns": 1024,
-            "api_keys": [key],
-            "busy_polling": busy_polling,
-        },
-    }
+    server = {"max_concurrent_turns": 1024, "api_keys": [key], "busy_polling": busy_polling}
+    return served(experts, server=server)
 
 
 def _busy(before: Sequence[Any], after: Sequence[Any], core: int | None) -> float | None:

@@ -103,26 +103,33 @@ def zoo_experts(names: Iterable[str], **settings: object) -> list[dict[str, Any]
     ]
 
 
+def served(experts: Sequence[dict[str, Any]], **sections: object) -> dict[str, Any]:
+    """Return a configuration with these experts loaded from the start and no retrieval.
+
+    ``sections`` of the file stand beside these, or in their place.
+    """
+    return {
+        "experts": experts,
+        "lazy_loading": _loaded(experts),
+        "rag": {"enabled": False},
+    } | sections
+
+
+def _loaded(experts: Sequence[object]) -> dict[str, int]:
+    return {"warmup_pool_size": len(experts), "max_loaded_experts": len(experts)}
+
+
 def server_config(experts: Iterable[ExpertCase]) -> dict[str, Any]:
     """Return a configuration with these experts warm, speculation at its defaults, no retrieval."""
-    listed = [expert_config(case) for case in experts]
-    return {
-        "experts": listed,
-        "lazy_loading": {"warmup_pool_size": len(listed), "max_loaded_experts": len(listed)},
-        "rag": {"enabled": False},
-    }
+    return served([expert_config(case) for case in experts])
 
 
 def with_fast_expert(config: dict[str, Any]) -> dict[str, Any]:
     """Return the configuration with the embedded fast expert beside the others, warm."""
     fast = {"expert_id": FAST, "model_path": f"zoo:{FAST}", "domain": "all", "kv_cache_gib": 0.5}
-    count = len(config["experts"]) + 1
-    return {
-        **config,
-        "experts": [*config["experts"], fast],
-        "lazy_loading": {"warmup_pool_size": count, "max_loaded_experts": count},
-        "router": {"fast_expert": FAST},
-    }
+    experts = [*config["experts"], fast]
+    own = {"experts": experts, "lazy_loading": _loaded(experts), "router": {"fast_expert": FAST}}
+    return {**config, **own}
 
 
 def expert_config(case: ExpertCase) -> dict[str, Any]:
@@ -170,9 +177,8 @@ def handbook_config(expert: ExpertCase, bridge_url: str) -> dict[str, Any]:
     """
     shipped = read_json(SHIPPED)
     assert isinstance(shipped, dict)
-    count = len(shipped["experts"])
-    all_loaded = {"warmup_pool_size": count, "max_loaded_experts": count}
-    config = {**shipped, "lazy_loading": {**shipped["lazy_loading"], **all_loaded}}
+    loaded = {**shipped["lazy_loading"], **_loaded(shipped["experts"])}
+    config = {**shipped, "lazy_loading": loaded}
     if expert != ROUTED:
         config = server_config([expert])
     return {**config, "rag": {**shipped["rag"], "enabled": True, "bridge_url": bridge_url}}

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from ..figures.answer import Json, Number
 from ..figures.estimates import ci95
-from ..figures.stats import quantile, ratio
+from ..figures.measure import distribution
+from ..figures.stats import ratio
 from .samples import LEVELS, both, completed, samples
 from .sessions import MODES, LadderResult, Mode
 
@@ -62,7 +63,7 @@ def _mode(result: LadderResult, rows: Sequence[Json], mode: Mode) -> Json:
         "asked": len(turns),
         "outcomes": dict(Counter(row["outcome"] for row in turns)),
         "errors": sorted({row["error"] for row in turns if row["error"] is not None}),
-        "ttft_ms": {level: quantile(ttft, q) for level, q in LEVELS.items()},
+        "ttft_ms": distribution(ttft),
         "turns_per_s": ratio(float(len(done)), span_s),
         "tokens_per_s": ratio(float(tokens), span_s),
         "drafts_adopted": sum(bool(row["draft_adopted"]) for row in done),

@@ -17,10 +17,11 @@ from pathlib import Path
 from ..bench import BenchmarkFailed
 from ..figures.answer import Answer, Json
 from ..figures.estimates import ci95
-from ..figures.stats import p50, quantile, ratio
+from ..figures.measure import distribution
+from ..figures.stats import p50, ratio
 from ..harness.client import Client
 from ..harness.doors import ChatDoor, Door, LiveDoor, Said
-from ..harness.experts import RANDOM, prepare, server_config
+from ..harness.experts import RANDOM, expert_config, prepare, served
 from ..harness.server_process import running
 from ..harness.vllm_server import plain_vllm
 from ..harness.wire import Ask
@@ -91,11 +92,8 @@ async def _doors(
     """Return door and model name of every arm that can be had."""
     say("starting vLLM's server", 0)
     vllm = await stack.enter_async_context(plain_vllm(expert_spec(), folder / "vllm-peer.log"))
-    config = server_config([RANDOM])
-    config["experts"].append(
-        {"expert_id": REMOTE, "kind": "remote", "base_urls": [vllm], "model": RANDOM.expert_id}
-    )
-    config["lazy_loading"] = {"warmup_pool_size": 2, "max_loaded_experts": 2}
+    remote = {"expert_id": REMOTE, "kind": "remote", "base_urls": [vllm], "model": RANDOM.expert_id}
+    config = served([expert_config(RANDOM), remote])
     say("starting LiveMind", 0)
     own = await stack.enter_async_context(running(config, folder, folder / "livemind-peer.log"))
 
@@ -178,7 +176,7 @@ def _arm(result: PeersResult, arm: str) -> Json:
         "title": ARMS[arm],
         "asked": len(answers),
         "completed": sum(answer.outcome == "completed" for answer in answers),
-        "ttft_ms": {f"p{100 * q:.0f}": quantile(ttft, q) for q in (0.5, 0.95, 0.99)},
+        "ttft_ms": distribution(ttft),
         "ratio_p50": p50(ratios),
         "ratio_p50_ci95": ci95(ratios, result.seed),
     }

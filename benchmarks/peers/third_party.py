@@ -22,7 +22,8 @@ from ...orchestrator.turn.prompt import render_documents
 from ..bench import BenchmarkFailed
 from ..figures.answer import Json
 from ..figures.estimates import ci95
-from ..figures.stats import p50, quantile, ratio
+from ..figures.measure import distribution
+from ..figures.stats import p50, ratio
 from ..harness.client import Client
 from ..harness.experts import RANDOM, expert_config, prepare, random_model_folder
 from ..harness.report import versions
@@ -190,10 +191,7 @@ def report(result: ThirdPartyResult) -> Json:
         "documents_tokens": result.documents_tokens,
         "max_tokens": result.max_tokens,
         "ttft_ms": {
-            by: {
-                f"p{100 * q:.0f}": quantile([ms for one in times for ms in one], q)
-                for q in (0.5, 0.95)
-            }
+            by: distribution(ms for one in times for ms in one)
             for by, times in result.ttft_ms.items()
         },
         "ratios": ratios,

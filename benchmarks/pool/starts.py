@@ -21,7 +21,7 @@ from ..figures.stats import p50
 from ..harness import engines
 from ..harness.client import Client
 from ..harness.doors import ChatDoor, Door, LiveDoor, Said
-from ..harness.experts import zoo_experts
+from ..harness.experts import served, zoo_experts
 from ..harness.server_process import running
 from ..harness.vllm_server import plain_vllm
 from ..harness.wire import AUTO, Ask
@@ -131,12 +131,11 @@ async def measure(result: StartResult, folder: Path, say: Say) -> None:
 def config(max_loaded: int) -> Json:
     """Return the embedded experts, the fast one warm."""
     names = ("fast", "general", "technical", "coding", "multilingual")
-    return {
-        "experts": zoo_experts(names, max_model_len=2048),
-        "lazy_loading": {"warmup_pool_size": 1, "max_loaded_experts": max_loaded},
-        "router": {"fast_expert": "fast", "default_expert": "general", "languages": ["en"]},
-        "rag": {"enabled": False},
-    }
+    return served(
+        zoo_experts(names, max_model_len=2048),
+        lazy_loading={"warmup_pool_size": 1, "max_loaded_experts": max_loaded},
+        router={"fast_expert": "fast", "default_expert": "general", "languages": ["en"]},
+    )
 
 
 def _spec(name: str) -> ExpertSpec:

@@ -21,7 +21,7 @@ from ...orchestrator.errors import LiveMindError
 from ..figures.answer import Json
 from ..figures.stats import mean, p50, p95
 from ..harness import engines
-from ..harness.experts import zoo_experts
+from ..harness.experts import served, zoo_experts
 from ..harness.server_process import running
 
 Say = Callable[[str | None, int], None]
@@ -161,17 +161,14 @@ def stress_config(plan: StressPlan) -> Json:
     """Return six experts, one of them another one's model again, of which few may be loaded."""
     listed = zoo_experts(EXPERTS, max_model_len=1024, domain="general")
     again = {**listed[1], "expert_id": f"{EXPERTS[1]}-2"}
-    return {
-        "experts": [*listed, again],
-        "lazy_loading": {
-            "warmup_pool_size": 1,
-            "max_loaded_experts": plan.max_loaded,
-            "memory_threshold": THRESHOLD,
-            "max_queued_requests": plan.clients,
-        },
-        "server": {"max_concurrent_turns": 2 * plan.clients},
-        "rag": {"enabled": False},
+    pool = {
+        "warmup_pool_size": 1,
+        "max_loaded_experts": plan.max_loaded,
+        "memory_threshold": THRESHOLD,
+        "max_queued_requests": plan.clients,
     }
+    server = {"max_concurrent_turns": 2 * plan.clients}
+    return served([*listed, again], lazy_loading=pool, server=server)
 
 
 async def _ask_all(

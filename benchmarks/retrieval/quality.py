@@ -14,7 +14,8 @@ from ...rag.search.library import Library
 from ...rag.search.search import Progress, Question, search
 from ...rag.store.base import PassageStore
 from ..figures.answer import Json, Number
-from ..figures.stats import p50, p95, quantile, share
+from ..figures.measure import distribution
+from ..figures.stats import p50, share
 from .docs import AskedQuestion
 from .early import Results, equal_at, hidden_part, prefix, right, sufficient_at
 from .play import Played, in_time, play
@@ -170,9 +171,6 @@ def _share(flags: Sequence[bool]) -> float | None:
     return share(sum(flags), len(flags))
 
 
-def stages(ms: dict[str, list[float]]) -> dict[str, dict[str, Number]]:
-    """Return median, 95th and 99th percentile of each stage's milliseconds."""
-    return {
-        stage: {"p50": p50(values), "p95": p95(values), "p99": quantile(values, 0.99)}
-        for stage, values in ms.items()
-    }
+def stages(ms: dict[str, list[float]]) -> dict[str, Json]:
+    """Return how each stage's milliseconds are distributed."""
+    return {stage: distribution(values) for stage, values in ms.items()}

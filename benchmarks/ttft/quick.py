@@ -10,8 +10,7 @@ from ..figures.stats import p50, p95, ratio
 from ..figures.turns import Turn
 from ..workload.plan import QUICK_ARMS
 from .interference import Foreground, InterferenceResult
-from .samples import samples
-from .summary import arm_figures
+from .summary import arm_figures, figures_of
 
 _KEYS = (
     "ttft.live_over_request_at_end.p50",
@@ -37,11 +36,8 @@ def quick_summary(
 
     Keys of the random-weight expert have no suffix; ``ttft.identical_share`` covers all experts.
     """
-    behind = samples({"cases": cases, "turns": turns})
     streams = {one["expert"]: one for one in interference}
-    keys = [f"{key}{case['suffix']}" for case in cases for key in _KEYS]
-    keys += ["ttft.identical_share", "ttft.identical_share_strict"]
-    found = {key: behind[key].value() if key in behind else None for key in keys}
+    found = figures_of(cases, turns, _KEYS)
     for case in cases:
         typing = streams.get(case["expert"], {})
         found[f"itl.with_typing_over_without.p95{case['suffix']}"] = typing.get("gap_ratio_p95")

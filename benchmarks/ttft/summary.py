@@ -43,12 +43,19 @@ def ablation_summary(cases: Sequence[Json], turns: Sequence[Json]) -> dict[str, 
 
     ``ttft.identical_share`` without a suffix covers all cases.
     """
-    behind = samples({"cases": cases, "turns": turns})
-    keys = [f"{key}{case['suffix']}" for case in cases for key in _keys()]
-    keys += ["ttft.identical_share", "ttft.identical_share_strict"]
-    found = {key: behind[key].value() if key in behind else None for key in keys}
+    found = figures_of(cases, turns, list(_keys()))
     elsewhere = ("harness.error_ms.p50", "harness.error_ms.p99", "harness.vs_third_party.p50")
     return found | dict.fromkeys(elsewhere)
+
+
+def figures_of(
+    cases: Sequence[Json], turns: Sequence[Json], keys: Iterable[str]
+) -> dict[str, Number]:
+    """Return these keys of every case, and the share of identical answers of all cases."""
+    behind = samples({"cases": cases, "turns": turns})
+    names = [f"{key}{case['suffix']}" for case in cases for key in keys]
+    names += ["ttft.identical_share", "ttft.identical_share_strict"]
+    return {name: behind[name].value() if name in behind else None for name in names}
 
 
 def speech_summary(cases: Sequence[Json]) -> dict[str, Number]:
