@@ -28,6 +28,7 @@ from .conversation import ConversationRules
 from .errors import ConfigError
 from .gate import SpeculationGate
 from .options import Limits
+from .routing.domains import domain_name, unreachable
 from .routing.model import RouteModel, load_model
 from .routing.router import Router, TextEmbedding
 from .routing.selection import Candidate
@@ -103,16 +104,17 @@ def make_pool(
 def make_router(
     settings: Settings, embedding: TextEmbedding | None, pool: Pool | None = None
 ) -> Router:
-    """Return the router; the fast expert is no candidate as long as there is another.
+    """Return the router over ``settings.routed_experts``.
 
     With a ``pool`` the load of the experts breaks ties.
     """
-    fast = settings.router.fast_expert if len(settings.experts) > 1 else None
     candidates = [
         Candidate(e.expert_id, e.domain, e.priority, e.cost, e.max_model_len, e.images)
-        for e in settings.experts
-        if e.expert_id != fast
+        for e in settings.routed_experts
     ]
+    described = settings.described_domains
+    for name in unreachable([candidate.domain for candidate in candidates], described):
+        log.warning("no text is routed to domain %r: give questions in `domains`", name)
     slots = {expert.expert_id: expert.max_num_seqs for expert in settings.experts}
 
     def load(expert_id: str) -> float:
@@ -121,11 +123,11 @@ def make_router(
 
     return Router(
         embedding,
-        {name: domain.examples for name, domain in settings.domains.items()},
+        {name: domain.examples for name, domain in described.items()},
         candidates,
         settings.default_expert,
         model=_trained_model(getattr(embedding, "name", None)),
-        own=frozenset(name for name, domain in settings.domains.items() if not domain.builtin),
+        own=frozenset(name for name, domain in described.items() if not domain.builtin),
         languages=settings.router.languages,
         switch_price_per_s=settings.router.switch_price_per_s,
         load=load,
@@ -220,10 +222,14 @@ def make_team(settings: Settings) -> Team:
         for expert in settings.experts
         if (path := expert.model_path or "").startswith(ZOO_PREFIX)
     }
+    given = {
+        name: {domain_name(domain): share for domain, share in shares.items()}
+        for name, shares in settings.consensus.accuracy.items()
+    }
     return Team(
         {expert.expert_id: expert.domain for expert in settings.experts},
         settings.router.fast_expert,
-        {**measured, **settings.consensus.accuracy},
+        {**measured, **given},
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from ...backends.doctor import Examination, Finding, Host, Question, Subject, examine, this_host
@@ -19,6 +20,7 @@ from ..config.file import value_text
 from ..config.keys import load_keys
 from ..config.settings import Settings, load_settings
 from ..errors import ConfigError
+from ..routing.domains import BUILTIN, unreachable
 from .errors import CommandError
 
 
@@ -34,7 +36,8 @@ def check(options: argparse.Namespace) -> int:
     except ConfigError as exc:
         report = Examination(findings=tuple(config_findings(exc, options.file)))
     else:
-        report = examine(question(settings, memory, models, this_host()))
+        found = examine(question(settings, memory, models, this_host()))
+        report = replace(found, findings=(*routing_findings(settings), *found.findings))
     if options.json:
         print(json.dumps(report.as_json(str(options.file)), indent=2, ensure_ascii=False))
     else:
@@ -66,6 +69,33 @@ def question(
         models=models,
         host=host,
     )
+
+
+def routing_findings(settings: Settings) -> list[Finding]:
+    """Return a finding for each expert that no text reaches, and one for what nobody serves."""
+    routed, described = settings.routed_experts, settings.described_domains
+    domains = [expert.domain for expert in routed]
+    lost = set(unreachable(domains, described))
+    why = "no text is routed here: it is no domain that routing knows, and no questions describe it"
+    found = [
+        Finding(
+            "warning",
+            "domain_unreachable",
+            f"experts[{index}].domain",
+            expert.domain,
+            why,
+            f"one of {', '.join(BUILTIN)}, or domains.{expert.domain}.examples",
+        )
+        for index, expert in enumerate(settings.experts)
+        if expert in routed and expert.domain in lost
+    ]
+    unserved = [name for name in BUILTIN if name not in domains]
+    if len(set(domains)) > 1 and unserved:
+        why = "such questions go to the expert whose domain is the next likeliest"
+        found.append(
+            Finding("info", "domains_unserved", "experts", ", ".join(unserved), f"by nobody: {why}")
+        )
+    return found
 
 
 def config_findings(error: ConfigError, file: Path) -> list[Finding]:

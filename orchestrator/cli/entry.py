@@ -22,6 +22,8 @@ from .logs import LOG_FORMATS
 if TYPE_CHECKING:
     Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
+CONFIG_VARIABLES = ("LIVEMIND_CONFIG", "VLLM_CONFIG_PATH")
+"""Name the configuration; the second one is the original system's."""
 DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded.json"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LIVE_URL = "ws://127.0.0.1:8000/v1/live"
@@ -105,6 +107,9 @@ def _add_serve(commands: Commands) -> None:
     )
     serve.add_argument(
         "--log-format", choices=LOG_FORMATS, default="text", help="on stderr (%(default)s)"
+    )
+    serve.add_argument(
+        "--log-file", type=Path, metavar="FILE", help="append the log to FILE, not to stderr"
     )
     serve.add_argument(
         "--experts-log", type=Path, metavar="DIR", help="write each engine's own log to DIR"
@@ -309,12 +314,14 @@ def _parser_class() -> type[argparse.ArgumentParser]:
 
 
 def _config_option(command: argparse.ArgumentParser) -> None:
+    named = next((os.environ[name] for name in CONFIG_VARIABLES if os.environ.get(name)), None)
     command.add_argument(
         "--config",
         type=Path,
-        default=DEFAULT_CONFIG,
+        default=DEFAULT_CONFIG if named is None else Path(named),
         metavar="FILE",
-        help="configuration (default: the shipped embedded.json)",
+        help="configuration (default: the file that LIVEMIND_CONFIG or VLLM_CONFIG_PATH names, "
+        "else the shipped embedded.json)",
     )
 
 

@@ -1,4 +1,4 @@
-"""Where a server's log goes and how it looks: stderr, as text or as one JSON object a line.
+"""Where a server's log goes and how it looks: stderr or a file, as text or one JSON object a line.
 
 What is logged is decided elsewhere; prompts, keys and answers never are.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import logging
 from datetime import UTC, datetime
+from logging.handlers import WatchedFileHandler
+from pathlib import Path
 from typing import Literal
 
 LOG_FORMATS = ("text", "json")
@@ -30,9 +32,17 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False)
 
 
-def configure_logs(level: str, log_format: LogFormat) -> None:
-    """Send everything from ``level`` on to stderr in this format."""
-    handler = logging.StreamHandler()
+def configure_logs(level: str, log_format: LogFormat, file: Path | None = None) -> None:
+    """Send everything from ``level`` on to stderr, or to the end of a file, in this format.
+
+    A file that is moved away is begun anew, as log rotation expects.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    handler = (
+        logging.StreamHandler() if file is None else WatchedFileHandler(file, encoding="utf-8")
+    )
     text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter() if log_format == "json" else text)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

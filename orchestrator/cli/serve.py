@@ -39,7 +39,10 @@ logger = logging.getLogger(__name__)
 
 def serve(options: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM; return 0 after a clean stop."""
-    configure_logs(options.log_level, options.log_format)
+    try:
+        configure_logs(options.log_level, options.log_format, options.log_file)
+    except OSError as exc:
+        raise CommandError(f"--log-file: {options.log_file}: {exc.strerror}", 2) from None
     settings = with_overrides(
         load_settings(options.config), options.host, options.port, options.experts_log
     )

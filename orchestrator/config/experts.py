@@ -6,14 +6,23 @@ import re
 from collections.abc import Iterator
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from ...backends.packages import PACKAGE_PREFIX, parse_package
 from ...backends.spec import ExpertSpec
 from ...backends.zoo import catalog
 from ...kernels.vllm_plugin import operator_selection
+from ..routing.domains import domain_name
 from .problems import Problem, got, raise_problems
 
 ROUTED_MODEL = "auto"
@@ -94,8 +103,13 @@ class ExpertConfig(Section):
         "`livemind serve` or `livemind models import`), zoo:NAME (an embedded expert), or the name "
         "of a model hub.",
     )
-    domain: str = Field(
-        "general", min_length=1, max_length=64, description="What the router sends here."
+    domain: Annotated[str, AfterValidator(domain_name)] = Field(
+        "general",
+        min_length=1,
+        max_length=64,
+        description="What the router sends here: general, technical, coding, multilingual, "
+        "multimodal (with or without _expert behind it), all (everything, for a fast expert), or a "
+        "name of your own that `domains` describes.",
     )
     priority: int = Field(
         0, ge=-1000, le=1000, description="Among experts of one domain the highest is preferred."

@@ -8,7 +8,7 @@ a new tree.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ..errors import ConfigError
+from ..routing.domains import EVERY, domain_name
 from .consensus import problems as consensus_problems
 from .experts import ExpertConfig, Section
 from .file import read_json
@@ -68,6 +69,7 @@ class Settings(Section):
         return self
 
     def _expert_problems(self) -> Iterator[Problem]:
+        yield from self._domain_problems()
         first: dict[str, int] = {}
         for index, expert in enumerate(self.experts):
             earlier = first.setdefault(expert.expert_id, index)
@@ -86,6 +88,8 @@ class Settings(Section):
             if name not in first:
                 problem = got("accuracy", name, f"the id of an expert: {names}")
                 yield Problem(("consensus", "accuracy"), problem.text)
+
+    def _domain_problems(self) -> Iterator[Problem]:
         used = {expert.domain for expert in self.experts}
         measured = self.consensus.accuracy.items()
         places: list[tuple[str, ...]] = [
@@ -93,7 +97,7 @@ class Settings(Section):
             *(("consensus", "accuracy", name, domain) for name, of in measured for domain in of),
         ]
         for place in places:
-            if place[-1] not in used:
+            if domain_name(place[-1]) not in used:
                 listed = ", ".join(f'"{name}"' for name in sorted(used))
                 yield Problem(place, f"no expert has this domain, only {listed}")
 
@@ -108,6 +112,23 @@ class Settings(Section):
             need = f"<= max_loaded_experts, which is {pool.max_loaded_experts}"
             problem = got("warmup_pool_size", pool.warmup_pool_size, need)
             yield Problem(("lazy_loading", *problem.location), problem.text)
+
+    @property
+    def routed_experts(self) -> tuple[ExpertConfig, ...]:
+        """The experts that texts are routed to: all but a fast one without a domain of its own."""
+        others = {e.domain for e in self.experts if e.expert_id != self.router.fast_expert}
+        return tuple(
+            expert
+            for expert in self.experts
+            if expert.expert_id != self.router.fast_expert
+            or not others
+            or expert.domain not in {*others, EVERY}
+        )
+
+    @property
+    def described_domains(self) -> Mapping[str, DomainConfig]:
+        """``domains`` by the names that domains have here."""
+        return {domain_name(name): domain for name, domain in self.domains.items()}
 
     @property
     def default_expert(self) -> str:

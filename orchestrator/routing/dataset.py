@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from .domains import BUILTIN
+
 DATA = Path(__file__).parent / "data"
-DOMAINS = ("general", "technical", "coding", "multilingual", "multimodal")
+DOMAINS = BUILTIN
 FOREIGN_DOMAIN = "multilingual"
 """Where a text goes that is in no language of the house."""
 HOUSE_LANGUAGES = ("en", "es")

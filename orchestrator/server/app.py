@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -113,7 +113,7 @@ async def run_server(
 async def health(request: web.Request) -> web.Response:
     """Say that the process is alive: always 200. A supervisor restarts it when this fails."""
     status, experts = _status(request.app[STATE])
-    return web.json_response({"status": status, "experts": experts})
+    return web.json_response({"status": status, **_counts(experts), "experts": experts})
 
 
 async def ready(request: web.Request) -> web.Response:
@@ -124,6 +124,12 @@ async def ready(request: web.Request) -> web.Response:
     status, experts = _status(request.app[STATE])
     body = {"status": "ready" if status == "ok" else status, "experts": experts}
     return web.json_response(body, status=200 if status == "ok" else 503)
+
+
+def _counts(experts: Mapping[str, str]) -> dict[str, int]:
+    """Return how many experts there are and how many are loaded, as the original system said it."""
+    loaded = sum(state == "ready" for state in experts.values())
+    return {"models_loaded": loaded, "models_available": len(experts)}
 
 
 def _status(state: ServerState) -> tuple[str, dict[str, str]]:
@@ -148,7 +154,9 @@ async def stats(request: web.Request) -> web.Response:
         "sessions": len(state.registry),
         "requests_in_flight": len(state.in_flight),
     }
-    return web.json_response({**state.mind.stats(), "server": server})
+    status, experts = _status(state)
+    told = {"status": status, **_counts(experts), **state.mind.stats(), "server": server}
+    return web.json_response(told)
 
 
 async def prometheus(request: web.Request) -> web.Response:

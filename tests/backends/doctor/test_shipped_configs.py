@@ -10,12 +10,15 @@ import pytest
 
 import livemind
 from livemind.orchestrator.cli import entry
+from livemind.orchestrator.config.settings import load_settings
 
 CONFIGS = Path(livemind.__file__).parent / "configs"
 # What each is written for.
 MEMORY = {
     "embedded": "8GiB",
     "five_models": "128GiB",
+    "original": "192GiB",
+    "stable": "192GiB",
     "low_latency": "8GiB",
     "optimized_kv": "128GiB",
     "ultra_low_latency": "4GiB",
@@ -64,6 +67,21 @@ def test_five_models_at_128_gib_keep_two_and_swap_three(
     assert largest <= plan["budget_bytes"] == int(128 * 2**30 * 0.9)
 
 
+@pytest.mark.parametrize(
+    ("text_domain", "expert"),
+    [
+        ("general", "phi4_fast"),
+        ("technical", "mistral_balanced"),
+        ("coding", "qwen_coder"),
+        ("multimodal", "gemma3_multimodal"),
+        ("multilingual", "aya_expanse_multilingual"),
+    ],
+)
+def test_original_system_reaches_each_of_its_five_experts(text_domain: str, expert: str) -> None:
+    settings = load_settings(CONFIGS / "original.json")
+    assert {e.domain: e.expert_id for e in settings.routed_experts}[text_domain] == expert
+
+
 def test_five_models_at_96_gib_are_told_how_many_fit(
     models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -102,7 +120,8 @@ def test_remote_config_says_which_key_is_missing_here(
         f"experts[{index}].api_key_env" for index in range(3)
     }
     monkeypatch.setenv("EXPERTS_API_KEY", "x")
-    assert checked("remote", "2GiB", models, capsys)[1]["findings"] == []
+    _, report = checked("remote", "2GiB", models, capsys)
+    assert {finding["code"] for finding in report["findings"]} == {"domains_unserved"}
 
 
 def test_embedded_experts_share_a_tokenizer_and_are_checked_in_full(

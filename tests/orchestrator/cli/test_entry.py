@@ -191,6 +191,18 @@ def test_shipped_configuration_is_the_default() -> None:
     assert load_settings(entry.DEFAULT_CONFIG).experts[0].expert_id == "fast"
 
 
+@pytest.mark.parametrize("variable", ["LIVEMIND_CONFIG", "VLLM_CONFIG_PATH"])
+def test_configuration_that_the_environment_names_is_the_default(
+    variable: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(variable, str(tmp_path / "named.json"))
+    assert entry.main(["route", "hello"]) == 2
+    assert "named.json" in capsys.readouterr().err
+
+
 def test_cli_import_loads_no_model_library() -> None:
     code = (
         "import sys, livemind.orchestrator.cli as c, livemind.orchestrator.server.app\n"

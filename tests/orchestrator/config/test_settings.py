@@ -352,3 +352,34 @@ def test_settings_every_key_has_a_description_and_numbers_have_bounds() -> None:
             numeric = info.annotation in (int, float, int | None, float | None)
             bounds = [item for item in info.metadata if hasattr(item, "ge") or hasattr(item, "gt")]
             assert not numeric or bounds, where
+
+
+@pytest.mark.parametrize(
+    ("fast_domain", "routed"),
+    [("all", ["b", "c"]), ("coding", ["b", "c"]), ("general", ["a", "b", "c"])],
+    ids=["nobody's specialist", "another's domain", "its own"],
+)
+def test_fast_expert_is_routed_to_if_it_has_a_domain_of_its_own(
+    fast_domain: str, routed: list[str]
+) -> None:
+    domains = {"a": fast_domain, "b": "coding", "c": "multilingual_expert"}
+    experts = [
+        {"expert_id": name, "model_path": "zoo:fast", "domain": domain}
+        for name, domain in domains.items()
+    ]
+    settings = Settings.model_validate({"experts": experts, "router": {"fast_expert": "a"}})
+    assert [expert.expert_id for expert in settings.routed_experts] == routed
+    assert settings.experts[2].domain == "multilingual"
+
+
+def test_fast_expert_alone_is_routed_to() -> None:
+    expert = {"expert_id": "a", "model_path": "zoo:fast", "domain": "all"}
+    settings = Settings.model_validate({"experts": [expert], "router": {"fast_expert": "a"}})
+    assert settings.routed_experts == settings.experts
+
+
+def test_domains_are_described_by_their_names_of_the_original_system_too() -> None:
+    expert = {"expert_id": "a", "model_path": "zoo:fast", "domain": "multilingual"}
+    domains = {"multilingual_expert": {"examples": ["Wie spät ist es?"]}}
+    settings = Settings.model_validate({"experts": [expert], "domains": domains})
+    assert list(settings.described_domains) == ["multilingual"]

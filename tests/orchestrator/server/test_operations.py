@@ -38,7 +38,10 @@ async def test_model_is_shown_by_id_and_unknown_is_404(serve: Any) -> None:
 async def test_health_and_readiness_are_good_while_an_expert_can_answer(serve: Any) -> None:
     experts = {"fake": "ready"}
     async with serve() as doors:
-        assert await doors.ask("GET", "/health") == (200, {"status": "ok", "experts": experts})
+        assert await doors.ask("GET", "/health") == (
+            200,
+            {"status": "ok", "models_loaded": 1, "models_available": 1, "experts": experts},
+        )
         assert await doors.ask("GET", "/ready") == (200, {"status": "ready", "experts": experts})
 
 
