@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from ..backends import rendering
 from ..backends.base import Chunk, GenerationParams, Message, Priority, TokenPrompt
 from .consensus.task import question_of
+from .fairness.asker import own_salt
 from .rates import DecodeClock
 from .turn.shared import Shared
 
@@ -53,19 +54,21 @@ async def answer_alone(
                 if isinstance(prompt, str)
                 else await rendering.rendered(expert, prompt)
             )
-            if cache_salt is not None:
-                rendered = replace(rendered, cache_salt=cache_salt)
+            if (salt := own_salt(cache_salt)) is not None:
+                rendered = replace(rendered, cache_salt=salt)
             on_prompt(rendered)
             decode, now_s = DecodeClock(shared.rates[expert_id]), asyncio.get_running_loop().time
+            tokens = rendered.num_tokens + (params.max_tokens or 0)
             with shared.gate.foreground(expert.capabilities.compute_group) as delivered:
-                stream = expert.generate(
-                    rendered, params, priority=Priority.FOREGROUND, request_id=request_id
-                )
-                async with aclosing(stream):
-                    async for chunk in stream:
-                        tokens = len(chunk.token_ids)
-                        decode.saw(tokens, now_s())
-                        delivered(tokens)
-                        yield chunk
+                async with shared.places.place(expert_id, tokens):
+                    stream = expert.generate(
+                        rendered, params, priority=Priority.FOREGROUND, request_id=request_id
+                    )
+                    async with aclosing(stream):
+                        async for chunk in stream:
+                            tokens = len(chunk.token_ids)
+                            decode.saw(tokens, now_s())
+                            delivered(tokens)
+                            yield chunk
     finally:
         release()

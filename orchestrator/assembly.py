@@ -26,6 +26,7 @@ from .config.settings import Settings
 from .consensus.team import Team
 from .conversation import ConversationRules
 from .errors import ConfigError
+from .fairness.queue import Places
 from .gate import SpeculationGate
 from .options import Limits
 from .routing.domains import domain_name, unreachable
@@ -182,6 +183,7 @@ def make_shared(
         speculation.max_draft_tokens,
         speculation.slice_ms,
         make_team(settings),
+        places=Places({e.expert_id: e.max_num_seqs for e in settings.experts if e.kind == "vllm"}),
     )
 
 

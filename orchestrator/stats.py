@@ -19,6 +19,8 @@ from ..rag.encoder.worker import EmbedWorker
 from .config.settings import Settings
 from .errors import Overloaded
 from .events import ResponseDone
+from .fairness.asker import Asker, asker
+from .fairness.shares import Shares
 from .turn.shared import Shared
 
 
@@ -41,31 +43,45 @@ class TurnCounters:
     """Answers in progress, at most ``limit``, and what ended turns add up to."""
 
     def __init__(self, limit: int) -> None:
-        self.answering = 0
         self.ended: Counter[str] = Counter()
         self._limit = limit
+        self._shares = Shares(limit)
+
+    @property
+    def answering(self) -> int:
+        """Answers in progress."""
+        return self._shares.held
 
     def admit(self) -> Callable[[], None]:
         """Count an answer in; return what counts it out, once however often it is called.
 
         Raises:
-            Overloaded: as many answers are in progress as may be.
+            Overloaded: as many answers are in progress as may be, in all or of this key.
         """
-        if self.answering >= self._limit:
-            raise Overloaded(
-                f"{self._limit} answers are in progress, the limit",
-                code="too_many_turns",
-                retry_after_s=1.0,
-            )
-        self.answering += 1
+        who = asker.get()
+        owner = None if who is None else who.owner
+        self._refuse_too_many(who)
+        self._shares.take(owner)
         open_turns = [1]
 
         def release() -> None:
             if open_turns:
                 open_turns.pop()
-                self.answering -= 1
+                self._shares.give_back(owner)
 
         return release
+
+    def _refuse_too_many(self, who: Asker | None) -> None:
+        shares, most = self._shares, None if who is None else who.max_turns
+        if who is not None and most is not None and shares.of(who.owner) >= most:
+            message = f"{most} answers of this key are in progress, its limit"
+        elif shares.held >= self._limit:
+            message = f"{self._limit} answers are in progress, the limit"
+        elif who is not None and shares.full(who.owner):
+            message = f"{shares.of(who.owner)} answers of this key are in progress, its share"
+        else:
+            return
+        raise Overloaded(message, code="too_many_turns", retry_after_s=1.0)
 
     def count(self, done: ResponseDone) -> None:
         """Count a turn that has ended."""

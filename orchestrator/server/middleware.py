@@ -23,6 +23,7 @@ from ..errors import (
     Unavailable,
     from_exception,
 )
+from ..fairness.asker import Asker, asker
 from .access.door import Door
 from .state import KEY, OWNER, REQUEST_ID, SHUTTING_DOWN, STARTED, STATE
 
@@ -117,8 +118,11 @@ async def _let_in(door: Door, request: web.Request, handler: Handler) -> web.Str
     if preflight is not None:
         return preflight
     key = door.key(request)
-    if key is not None:
+    if key is None:
+        asker.set(None)
+    else:
         request[KEY], request[OWNER] = key, key.sha256
+        asker.set(Asker(key.sha256, key.name, key.max_sessions, key.max_turns))
     return await handler(request)
 
 

@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RETRIEVAL_GRACE_S = 0.05
+CHARACTERS_A_TOKEN = 4
 """How long after its deadline a retriever may still answer."""
 
 
@@ -337,9 +338,10 @@ class Engine:
                 task.guess = task.guess.after(task.begun) if task.guess is not None else None
             rates = shared.rates[action.expert] if is_continuable(task.consensus) else None
             decode, now_s = DecodeClock(rates), asyncio.get_running_loop().time
+            size = sum(len(message.content) for message in action.messages) // CHARACTERS_A_TOKEN
+            place = shared.places.place(action.expert, size + (params.max_tokens or 0))
             with shared.gate.foreground(*panel.groups) as delivered:
-                stream = write(task, panel, shared)
-                async with aclosing(stream):
+                async with place, aclosing(write(task, panel, shared)) as stream:
                     async for chunk in stream:
                         tokens = len(chunk.token_ids)
                         decode.saw(0 if task.report.drafted else tokens, now_s())

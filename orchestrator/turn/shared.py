@@ -20,6 +20,7 @@ from ..consensus.report import Report
 from ..consensus.team import Team
 from ..errors import ErrorInfo
 from ..events import ResponseDone, Status
+from ..fairness.queue import Places
 from ..gate import SpeculationGate
 from ..rates import ExpertRates
 from ..routing.estimate import RouteEstimate
@@ -111,6 +112,7 @@ class Shared:
     """What all sessions of a server share; used on one event loop.
 
     Attributes:
+        places: in front of the experts, in turn for the keys of those who ask.
         slice_ms: how long a slice of speculative prefill should take at most.
         acceptances: of the drafts of one expert (first) for another.
     """
@@ -118,6 +120,7 @@ class Shared:
     pool: Pool
     router: Router
     gate: SpeculationGate
+    places: Places = field(default_factory=Places, kw_only=True)
     retriever: Retriever | None = None
     max_draft_tokens: int = 256
     slice_ms: float = 80.0

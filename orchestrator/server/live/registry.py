@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ...errors import LiveMindError, NotFound, Unavailable
+from ...errors import LiveMindError, NotFound, Overloaded, Unavailable
 from ...events import Event
+from ...fairness.asker import asker
 from .session import LiveSession
 
 if TYPE_CHECKING:
@@ -78,10 +80,41 @@ class SessionRegistry:
     async def open(self, owner: str | None) -> LiveSession:
         """Open a session in a task of its own; ``owner`` alone finds it.
 
+        Where ``server.max_sessions`` are open the one that has been idle for longest ends, of the
+        owner with the most, if that has more than this one.
+
         Raises:
-            Overloaded: ``server.max_sessions`` are open.
+            Overloaded: there is no place, or the key has as many as it may.
             Unavailable: the server is shutting down.
         """
+        who = asker.get()
+        most = None if who is None else who.max_sessions
+        if most is not None and sum(live.owner == owner for live in self._tasks) >= most:
+            message = f"{most} sessions of this key are open, its limit"
+            raise Overloaded(message, code="too_many_sessions", retry_after_s=5.0)
+        try:
+            return await self._open(owner)
+        except Overloaded:
+            if not await self._make_room(owner):
+                raise
+            return await self._open(owner)
+
+    async def _make_room(self, owner: str | None) -> bool:
+        """End an idle session of the greediest owner; return whether there was one."""
+        counts = Counter(live.owner for live in self._tasks)
+        if owner is None or not counts:
+            return False
+        greediest, most = counts.most_common(1)[0]
+        if greediest == owner or most <= counts[owner] + 1:
+            return False
+        idle = [live for live in self._tasks if live.owner == greediest and live.idle.is_set()]
+        if not idle:
+            return False
+        reason = Overloaded("its place was needed for another key's", code="session_evicted")
+        await self.close(min(idle, key=lambda live: live.last_used_s), reason)
+        return True
+
+    async def _open(self, owner: str | None) -> LiveSession:
         if self._group is None:
             raise _shutting_down()
         opening = _Opening(owner)

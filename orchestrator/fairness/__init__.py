@@ -1,0 +1,1 @@
+"""How what there is of turns, sessions and experts is shared between those who ask."""
