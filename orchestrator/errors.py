@@ -17,7 +17,7 @@ Exception
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from msgspec import Struct, to_builtins
 
@@ -170,6 +170,7 @@ class ErrorInfo:
         status: of the HTTP answer, 400 to 599.
         message, type, param, code: of the envelope.
         retry_after_s: Retry-After in seconds, None without.
+        cause: for the operator's log alone: it may name hosts; empty where the message says it.
     """
 
     status: int
@@ -178,6 +179,7 @@ class ErrorInfo:
     param: str | None
     code: str
     retry_after_s: float | None = None
+    cause: str = field(default="", compare=False, repr=False)
 
     def envelope(self) -> dict[str, object]:
         """Return ``{"error": {message, type, param, code}}``."""
@@ -197,14 +199,25 @@ def from_exception(exc: BaseException) -> ErrorInfo:
             return ErrorInfo(400, exc.shown, "invalid_request_error", exc.param, exc.code)
         case ExpertOverloaded():
             return ErrorInfo(
-                429, exc.shown, "rate_limit_error", None, "overloaded", exc.retry_after_s
+                429,
+                exc.shown,
+                "rate_limit_error",
+                None,
+                "overloaded",
+                exc.retry_after_s,
+                exc.message,
             )
         case ExpertError():
             code = "expert_unavailable" if exc.retryable else "expert_failed"
             after_s = 1.0 if exc.retry_after_s is None else exc.retry_after_s
-            return ErrorInfo(503, exc.shown, "server_error", None, code, after_s)
+            return ErrorInfo(503, exc.shown, "server_error", None, code, after_s, exc.message)
         case _:
-            return ErrorInfo(500, "internal error", "server_error", None, "internal_error")
+            cause = type(exc).__name__
+            if isinstance(exc, OSError) and exc.strerror:
+                cause += f": {exc.strerror}"
+            return ErrorInfo(
+                500, "internal error", "server_error", None, "internal_error", cause=cause
+            )
 
 
 def to_exception(info: ErrorInfo) -> LiveMindError:

@@ -387,5 +387,11 @@ Event = (
 
 
 def to_wire(event: Event) -> dict[str, object]:
-    """Return the event as a JSON-ready object: its ``type`` first, then its fields."""
-    return {"type": event.type, **to_builtins(event)}
+    """Return the event as a JSON-ready object: its ``type`` first, then its fields.
+
+    What an error says to the operator alone is left out.
+    """
+    wire = {"type": event.type, **to_builtins(event)}
+    if isinstance(error := wire.get("error"), dict):
+        del error["cause"]
+    return wire

@@ -21,6 +21,7 @@ from ...backends.pool.pool import ExpertState
 from ...backends.pool.state import STATES
 from ..events import Event, ResponseDone
 from .consensus_metrics import ConsensusMetrics
+from .outcomes import Outcomes
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +128,7 @@ class Metrics:
             registry=self.registry,
         )
         self._consensus = ConsensusMetrics(self.registry)
+        self._outcomes = Outcomes(self.registry)
         self.sessions = Gauge("livemind_sessions", "Open live sessions", registry=self.registry)
         self.in_flight = Gauge(
             "livemind_requests_in_flight", "HTTP requests being answered", registry=self.registry
@@ -147,6 +149,10 @@ class Metrics:
         if status >= 400:
             self._tally["requests_refused" if status < 500 else "requests_failed"] += 1
 
+    def refused(self, code: str) -> None:
+        """Count a request that was refused before there was a turn."""
+        self._outcomes.refused(code)
+
     def event(self, event: Event) -> None:
         """Look at every session event; only a turn's end counts."""
         if isinstance(event, ResponseDone):
@@ -165,6 +171,7 @@ class Metrics:
         self._tally[f"turns_{done.status}"] += 1
         if done.timings.ttft_ms is not None:
             self._ttft.labels(expert).observe(done.timings.ttft_ms / 1000)
+        self._outcomes.saw(done)
         self._count_usage(expert, done.usage)
         if done.consensus is not None:
             self._consensus.saw(done.consensus)

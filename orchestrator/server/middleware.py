@@ -87,6 +87,7 @@ def entrance(door: Door) -> Middleware:
                     request.transport.abort()
                 raise ConnectionResetError("the answer broke off") from exc
             response = error_response(info)
+            state.metrics.refused(info.code)
         state.metrics.request(_route(request), request.method, response.status)
         if not response.prepared:
             response.headers["X-Request-Id"] = request[REQUEST_ID]

@@ -178,12 +178,16 @@ class BridgeClient:
 
     def _note(self, outcome: _Outcome) -> None:
         """Tell the first bridge's breaker what became of a request to it."""
+        was_open = self._breaker.open
         if outcome.alive is None:
             self._breaker.abandoned()
         elif outcome.alive:
             self._breaker.succeeded()
         else:
             self._breaker.failed()
+        if self._breaker.open != was_open:
+            state = f"is gone: {outcome.degraded}" if self._breaker.open else "is back"
+            _LOG.warning("the bridge %s %s", self._http.base_url, state)
 
     async def _unless_newer(self, exchange: _Exchange, first: bool) -> _Outcome:
         """Ask; a newer revision of the session closes the connections of the older ones."""

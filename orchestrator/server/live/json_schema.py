@@ -18,7 +18,7 @@ from msgspec import UNSET, Struct, json
 from msgspec.structs import fields
 from pydantic import TypeAdapter
 
-from ...errors import ErrorEnvelope
+from ...errors import ErrorEnvelope, ErrorInfo
 from ...events import Event
 from .answers import OwnFrame, SessionDeleted, SessionSettings, SessionStatus
 from .frames import FRAME
@@ -105,6 +105,8 @@ def _components(kinds: tuple[type, ...]) -> tuple[list[Schema], dict[str, Schema
         tag = getattr(types[name], "type", None)
         if name in {kind.__name__ for kind in kinds} and isinstance(tag, str):
             part["properties"] = {"type": {"const": tag}, **part["properties"]}
+        if types[name] is ErrorInfo:
+            del part["properties"]["cause"]
         left_out = _left_out(types[name])
         part["required"] = [key for key in part["properties"] if key not in left_out]
         part["additionalProperties"] = False
