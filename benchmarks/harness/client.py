@@ -95,32 +95,40 @@ class Client:
         Raises:
             LiveMindError: the server cannot be reached or refuses the session.
         """
-        talk = LiveTalk(self._timeout_s)
+        talk = LiveTalk(self._timeout_s, has_documents=bool(ask.documents))
         async with self._live.session(observe=talk.observe, **ask.options()) as session:
             talk.session = session
             yield talk
 
 
 class LiveTalk:
-    """One live session, turn after turn."""
+    """One live session, turn after turn; its documents are the first turn's."""
 
     session: RemoteSession
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, *, has_documents: bool) -> None:
         self._timeout_s = timeout_s
+        self._has_documents = has_documents
+        self._asked = False
         self._answer = Answer()  # of the turn that is asked
 
-    async def turn(self, text: str, keys: Sequence[Key], think_s: float) -> Answer:
+    async def turn(self, said: wire.Said) -> Answer:
         """Play the keys and commit ``think_s`` after the last. Never raises but on cancel.
 
         Without keys it is a paste: everything arrives with the commit.
         """
-        answer = self._answer = Answer()
+        if self._asked and self._has_documents:
+            self._has_documents = False
+            with suppress(LiveMindError):  # this turn reports it
+                await self.session.update(documents=[])
+        self._asked = True
+        answer, keys = Answer(), said.keys
+        self._answer = answer
         async with reported(answer):
             began = perf_counter()
             await self._type(keys, began, answer)
-            await _until(began + (keys[-1].at_s if keys else 0.0) + think_s, answer)
-            events = self.session.commit(text)
+            await _until(began + (keys[-1].at_s if keys else 0.0) + said.think_s, answer)
+            events = self.session.commit(said.text)
             try:
                 async with asyncio.timeout(self._timeout_s):
                     async for _ in events:  # ``observe`` has taken it
@@ -135,11 +143,6 @@ class LiveTalk:
         async with reported(answer):
             await self._type(keys, perf_counter(), answer)
             raise await self.session.wait_closed()
-
-    async def forget_documents(self) -> None:
-        """Attach no documents to the turns that follow."""
-        with suppress(LiveMindError):  # the next turn reports it
-            await self.session.update(documents=[])
 
     def observe(self, event: LiveEvent, at_s: float) -> None:
         """Write an event into the answer."""

@@ -20,9 +20,9 @@ from ...backends.errors import ExpertError
 from ...orchestrator.errors import LiveMindError
 from ...orchestrator.turn.prompt import render_documents
 from ..figures.answer import Answer, ArmFailure, reported
-from ..workload.typing_model import Key
 from . import wire
-from .client import Client, LiveTalk
+from .client import Client
+from .wire import Said
 
 if TYPE_CHECKING:
     from ...backends.base import Expert
@@ -30,23 +30,6 @@ if TYPE_CHECKING:
 ColdCache = Literal["cache_salt", "first_line"]
 DocumentsIn = Literal["field", "role", "text"]
 """Where a request has its documents: a field of its own, a message of LiveMind's role, the text."""
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What a user does in one turn.
-
-    Attributes:
-        keys: how the text comes into being; a door that takes only finished text does not send
-            them, but waits as long when ``paced``.
-        late_documents: stand behind the question; only the bare engine can be asked so.
-    """
-
-    text: str
-    keys: tuple[Key, ...] = ()
-    think_s: float = 0.0
-    paced: bool = False
-    late_documents: tuple[str, ...] = ()
 
 
 class Talk(Protocol):
@@ -152,51 +135,35 @@ class _ChatTalk:
         return answer
 
 
+@dataclass(frozen=True, slots=True)
 class LiveDoor:
     """LiveMind's live socket: the text is sent as it comes into being."""
 
+    client: Client
     cold_cache: ColdCache = "cache_salt"
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
-
-    @asynccontextmanager
-    async def conversation(self, ask: wire.Ask) -> AsyncGenerator[Talk, None]:
+    def conversation(self, ask: wire.Ask) -> AbstractAsyncContextManager[Talk]:
         """Open a session."""
-        async with self._client.live(ask) as talk:
-            yield _LiveTalk(talk, documents=bool(ask.documents))
+        return self.client.live(ask)
 
 
-class _LiveTalk:
-    def __init__(self, talk: LiveTalk, *, documents: bool) -> None:
-        self._talk, self._documents, self._asked = talk, documents, False
-
-    async def turn(self, said: Said) -> Answer:
-        if self._documents and self._asked:
-            self._documents = False
-            await self._talk.forget_documents()
-        self._asked = True
-        return await self._talk.turn(said.text, said.keys, said.think_s)
-
-
+@dataclass(frozen=True, slots=True)
 class BareDoor:
     """Engines of this process, without any server: the least that a request at the end can cost.
 
-    Args:
+    Attributes:
         experts: started, by the name under which they are asked.
         timeout_s: longest wait for an answer.
     """
 
+    experts: Mapping[str, Expert]
+    timeout_s: float = 60.0
     cold_cache: ColdCache = "cache_salt"
-
-    def __init__(self, experts: Mapping[str, Expert], timeout_s: float = 60.0) -> None:
-        self._experts = experts
-        self._timeout_s = timeout_s
 
     @asynccontextmanager
     async def conversation(self, ask: wire.Ask) -> AsyncGenerator[Talk, None]:
         """Open a conversation."""
-        yield _BareTalk(self._experts[ask.model], ask, self._timeout_s)
+        yield _BareTalk(self.experts[ask.model], ask, self.timeout_s)
 
 
 class _BareTalk:

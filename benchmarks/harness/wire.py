@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from ...orchestrator.client.session import LiveOptions
 from ..workload.arms import Consistency, Policy, Speculation
+from ..workload.typing_model import Key
 
 TOP_LOGPROBS = 5
 AUTO = "auto"
@@ -68,6 +69,23 @@ class Ask:
         if self.transcript:  # an option of the server that ``LiveOptions`` does not list
             return cast(LiveOptions, {**options, "input": {"kind": "transcript"}})
         return options
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a user does in one turn.
+
+    Attributes:
+        keys: how the text comes into being; a door that takes only finished text does not send
+            them, but waits as long when ``paced``.
+        late_documents: stand behind the question; only the bare engine can be asked so.
+    """
+
+    text: str
+    keys: tuple[Key, ...] = ()
+    think_s: float = 0.0
+    paced: bool = False
+    late_documents: tuple[str, ...] = ()
 
 
 def openai_body(ask: Ask, messages: Sequence[Mapping[str, str]]) -> Json:

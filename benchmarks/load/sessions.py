@@ -11,7 +11,7 @@ import asyncio
 import gc
 import random
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -21,7 +21,7 @@ from ..figures.stats import quantile
 from ..harness.client import Client
 from ..harness.doors import UNREACHABLE
 from ..harness.loop_watch import no_collection
-from ..harness.wire import Ask
+from ..harness.wire import Ask, Said
 from ..workload.conversations import FILLER, Conversation, conversation
 from ..workload.typing_model import Key, TypingModel
 from .samples import completed
@@ -184,7 +184,7 @@ class Ladder:
             self._say(None, self._done)
 
     async def _ask(
-        self, talk: Conversation, mode: Mode, keys: Sequence[Key], think_s: float
+        self, talk: Conversation, mode: Mode, keys: tuple[Key, ...], think_s: float
     ) -> Answer:
         self._salts += 1
         ask = Ask(
@@ -197,7 +197,7 @@ class Ladder:
         )
         try:
             async with self._client.live(ask) as live:
-                return await live.turn(talk.questions[0], keys, think_s)
+                return await live.turn(Said(talk.questions[0], keys, think_s))
         except UNREACHABLE as exc:
             return Answer(outcome="error", error=f"{type(exc).__name__}: {exc}")
 

@@ -20,11 +20,11 @@ from ..figures.estimates import ci95
 from ..figures.measure import distribution
 from ..figures.stats import p50, ratio
 from ..harness.client import Client
-from ..harness.doors import ChatDoor, Door, LiveDoor, Said
+from ..harness.doors import ChatDoor, Door, LiveDoor
 from ..harness.experts import RANDOM, expert_config, prepare, served
 from ..harness.server_process import running
 from ..harness.vllm_server import plain_vllm
-from ..harness.wire import Ask
+from ..harness.wire import Ask, Said
 from ..workload.conversations import FILLER, conversation
 from ..workload.typing_model import TypingModel
 from .programs import LITELLM, Absent, Installed, installed, litellm_proxy, told

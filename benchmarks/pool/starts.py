@@ -20,11 +20,11 @@ from ..figures.estimates import ci95
 from ..figures.stats import p50
 from ..harness import engines
 from ..harness.client import Client
-from ..harness.doors import ChatDoor, Door, LiveDoor, Said
+from ..harness.doors import ChatDoor, Door, LiveDoor
 from ..harness.experts import served, zoo_experts
 from ..harness.server_process import running
 from ..harness.vllm_server import plain_vllm
-from ..harness.wire import AUTO, Ask
+from ..harness.wire import AUTO, Ask, Said
 from ..workload.typing_model import TypingModel
 
 Say = Callable[[str | None, int], None]

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from ..figures.answer import Answer, reported
 from ..harness.client import Client
-from ..harness.doors import ChatDoor, Said
-from ..harness.wire import Ask
+from ..harness.doors import ChatDoor
+from ..harness.wire import Ask, Said
 from ..workload.conversations import Conversation, turn_input
 from ..workload.plan import LIVE, Case, ExpertCase
 from ..workload.typing_model import Key, cadence

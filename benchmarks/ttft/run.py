@@ -17,10 +17,10 @@ from dataclasses import replace
 from ..bench import BenchmarkFailed
 from ..figures.answer import Answer
 from ..figures.turns import BlockResult, CaseResult, Turn
-from ..harness.doors import UNREACHABLE, Door, Said
+from ..harness.doors import UNREACHABLE, Door
 from ..harness.loop_watch import no_collection
 from ..harness.targets import Targets
-from ..harness.wire import AUTO, Ask
+from ..harness.wire import AUTO, Ask, Said
 from ..workload.arms import Arm
 from ..workload.conversations import FILLER, Conversation, conversation
 from ..workload.plan import REQUEST_AT_END, Block, Case, Plan

@@ -18,10 +18,10 @@ from ..figures.answer import Answer, Json
 from ..figures.measure import distribution
 from ..harness import fake_server
 from ..harness.client import Client
-from ..harness.doors import ChatDoor, Door, LiveDoor, Said
+from ..harness.doors import ChatDoor, Door, LiveDoor
 from ..harness.loop_watch import Ticks, no_collection, watch_loop
 from ..harness.server_process import free_port, serving
-from ..harness.wire import Ask
+from ..harness.wire import Ask, Said
 from ..workload.typing_model import TypingModel
 
 TTFT_MS, ITL_MS, TOKENS = 20.0, 2.0, 8

@@ -15,10 +15,10 @@ from dataclasses import replace
 from ..figures.answer import Answer
 from ..figures.identity import Comparison, Explanation, compare
 from ..figures.turns import BlockResult, Turn, misrouted
-from ..harness.doors import UNREACHABLE, Said
+from ..harness.doors import UNREACHABLE
 from ..harness.library import Used
 from ..harness.targets import Targets
-from ..harness.wire import Ask
+from ..harness.wire import Ask, Said
 from ..workload.arms import Arm
 from ..workload.conversations import Conversation
 from ..workload.plan import Case

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from livemind.backends.base import Message
 from livemind.backends.fake import FakeExpert
-from livemind.benchmarks.harness.doors import BareDoor, History, Said
-from livemind.benchmarks.harness.wire import Ask
+from livemind.benchmarks.harness.doors import BareDoor, History
+from livemind.benchmarks.harness.wire import Ask, Said
 
 ASK = Ask("small", "salt", 4, instructions="Be brief.", documents=("a", "b"))
 SYSTEM = {"role": "system", "content": "Be brief."}
