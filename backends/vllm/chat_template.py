@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ..base import Message, ToolCall
+from ..base import Message, Role, ToolCall
 from ..errors import PromptRejected
 from ..folding import join_neighbours
 
@@ -51,6 +51,9 @@ class ChatTemplate:
     Attributes:
         knows_tools: the template has a place for tools; else they are described in the system
             message, and what they returned is told by the user.
+        leaves_system: the first system message stands where it was put. Templates drop it, refuse
+            it, or move it to the last question, where it costs the whole prefix at every turn; the
+            user says it before the first question then.
     """
 
     def __init__(self, tokenizer: Any, expert_id: str, content: Content) -> None:
@@ -58,6 +61,7 @@ class ChatTemplate:
         self._expert_id = expert_id
         self._content = content
         self.knows_tools = self._probe_tools()
+        self.leaves_system = self._probe_system()
 
     def text(self, messages: Sequence[Message], options: Mapping[str, Any], *, closed: bool) -> str:
         """Return the conversation as the model reads it, with a generation prompt where ``closed``.
@@ -73,7 +77,8 @@ class ChatTemplate:
         if not self.knows_tools:
             messages = _tools_in_words(messages, options.get("tools"))
         cause: Exception | None = None
-        for told in _forms(messages):
+        lossy: str | None = None
+        for told in _forms(messages, leaves_system=self.leaves_system):
             try:
                 text = self._apply(told, options, closed)
             except Exception as error:  # a template is a program and raises what it likes
@@ -81,8 +86,10 @@ class ChatTemplate:
                 continue
             if not _loses_instruction(told, text):
                 return text
-        if cause is None:
-            return text
+            lossy = text if lossy is None else lossy
+        if lossy is not None:
+            return lossy
+        assert cause is not None
         words = " ".join(str(cause).split())[:200]
         message = f"the model's chat template refuses this conversation: {words}"
         raise PromptRejected(self._expert_id, message, param="messages") from cause
@@ -107,6 +114,17 @@ class ChatTemplate:
             turn["tool_calls"] = [_call(call) for call in details.tool_calls]
         return turn
 
+    def _probe_system(self) -> bool:
+        """Whether a system message stands before the first question, in a talk of two turns."""
+        said = [f"{_PROBE}_{number}" for number in range(4)]
+        roles: tuple[Role, ...] = ("system", "user", "assistant", "user")
+        talk = [Message(role, text) for role, text in zip(roles, said, strict=True)]
+        try:
+            text = self._apply(talk, {}, closed=True)
+        except Exception:  # it raises what it likes
+            return False
+        return said[0] in text.partition(said[1])[0]
+
     def _probe_tools(self) -> bool:
         turns = [{"role": "user", "content": "x"}]
         try:
@@ -128,8 +146,11 @@ def _call(call: ToolCall) -> Json:
     }
 
 
-def _forms(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
+def _forms(messages: Sequence[Message], *, leaves_system: bool) -> Iterator[Sequence[Message]]:
     """Yield the conversation in the forms in which a template may take it, the given one first."""
+    if not leaves_system and messages[0].role == "system":
+        told = [replace(messages[0], role="user"), *messages[1:]]
+        messages = [*join_neighbours(told[:2]), *told[2:]]
     yield messages
     short = [_with_short_ids(message) for message in messages]
     if short != list(messages):
@@ -141,6 +162,8 @@ def _forms(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
         told = join_neighbours([_told_by_user(m, n >= first) for n, m in enumerate(short)])
         if told != joined:
             yield told
+        if told[0].role == "assistant":  # a greeting; such a template begins with the user
+            yield [Message("user", ""), *told]
 
 
 def _told_by_user(message: Message, is_told: bool) -> Message:
@@ -149,9 +172,9 @@ def _told_by_user(message: Message, is_told: bool) -> Message:
 
 
 def _loses_instruction(messages: Sequence[Message], text: str) -> bool:
-    """Whether the template drops what the system says behind the beginning."""
-    later = [m.content.strip() for m in messages[1:] if m.role == "system"]
-    return any(content not in text for content in later)
+    """Whether the template drops what the system says, or a question."""
+    said = [m.content.strip() for m in messages if m.role in ("system", "user")]
+    return any(content not in text for content in said)
 
 
 def _with_short_ids(message: Message) -> Message:

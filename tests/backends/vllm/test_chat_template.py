@@ -115,6 +115,38 @@ def test_template_that_drops_later_instructions_does_not_lose_them(told: Any) ->
     assert text.endswith("<|user|>Greet.<|end|>")
 
 
+TURN = "{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}"
+NO_SYSTEM = (
+    "{% for m in messages %}{% if m['role'] != 'system' %}" + TURN + "{% endif %}{% endfor %}"
+)
+SYSTEM_LAST = (
+    "{% if messages[0]['role'] == 'system' %}{% set system = messages[0]['content'] + '\n\n' %}"
+    "{% set messages = messages[1:] %}{% else %}{% set system = '' %}{% endif %}"
+    "{% for m in messages %}{% if loop.last and m['role'] == 'user' %}"
+    "{{ '<|user|>' + system + m['content'] + '<|end|>' }}{% else %}"
+    + TURN
+    + "{% endif %}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize("template", [NO_SYSTEM, SYSTEM_LAST, ALTERNATING])
+def test_template_that_drops_moves_or_refuses_the_system_message_is_told_it_by_the_user(
+    told: Any, template: str
+) -> None:
+    talk = [Message("system", "Be kind."), Message("user", "one")]
+    first = told(template, *talk)
+    assert first == "<|user|>Be kind.\n\none<|end|>"
+    second = told(template, *talk, Message("assistant", "yes"), Message("user", "two"))
+    assert second == f"{first}<|assistant|>yes<|end|><|user|>two<|end|>"
+    alone = told(template, Message("system", "Greet."))
+    assert alone == "<|user|>Greet.<|end|>"
+
+
+def test_template_that_begins_with_the_user_takes_a_greeting(told: Any) -> None:
+    text = told(ALTERNATING, Message("assistant", "Hello!"), Message("user", "hi"))
+    assert text == "<|user|><|end|><|assistant|>Hello!<|end|><|user|>hi<|end|>"
+
+
 def test_template_with_short_ids_gets_calls_and_results_that_belong_together(told: Any) -> None:
     text = told(SHORT_IDS, *TALK)
     first = text.removeprefix("hot?")[:9]

@@ -223,8 +223,9 @@ def test_render_questions_in_a_row_are_one_for_a_template_that_wants_turns(
     assert tokenizer.decode(whole.token_ids) == "<|user|>one\n\ntwo three"
     partial = made.render([said[0], Message("user", "two thr")], open_turn=True)
     assert whole.token_ids[: partial.num_tokens] == partial.token_ids
-    with pytest.raises(PromptRejected, match="roles must alternate"):
-        made.render([Message("assistant", "hello"), *said], open_turn=False)
+    greeted = made.render([Message("assistant", "hello"), *said], open_turn=False)
+    text = tokenizer.decode(greeted.token_ids)
+    assert text == "<|user|><|assistant|>hello<|user|>one\n\ntwo three"
 
 
 DOCS, USER, ANSWER = (
