@@ -51,6 +51,7 @@ def zoo_list(options: argparse.Namespace) -> int:
 
 def zoo_random(options: argparse.Namespace) -> int:
     """Write a random-weight model."""
+    from ...backends.zoo.families import write_family
     from ...backends.zoo.random_images import write_random_image_model
     from ...backends.zoo.random_weights import parse_parameters, write_random_model
 
@@ -60,10 +61,13 @@ def zoo_random(options: argparse.Namespace) -> int:
     try:
         if options.images:
             count = write_random_image_model(folder)
+        elif options.like is not None:
+            count = write_family(folder, options.like)
         else:
             count = write_random_model(folder, parse_parameters(options.params))
     except ValueError as exc:
-        raise CommandError(f"--params: {exc}", 2) from None
+        name = "--params" if options.like is None else "--like"
+        raise CommandError(f"{name}: {exc}", 2) from None
     except ImportError:
         raise CommandError("needs torch: install livemind with the cpu or gpu extra") from None
     print(f"{folder}: {count:,} random parameters; it knows nothing")

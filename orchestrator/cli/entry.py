@@ -258,13 +258,18 @@ def _add_zoo(commands: Commands) -> None:
     random = actions.add_parser(
         "random",
         help="write a model with random weights",
-        description="Write a Llama model with random weights, for timing, or a tiny one that takes "
-        "images, to try their way in; it knows nothing.",
-        epilog="example:\n  livemind zoo random --params 100m var/100m",
+        description="Write a Llama model with random weights, for timing, a tiny one that takes "
+        "images, to try their way in, or a tiny one of a published family, to try what an engine "
+        "does with it; it knows nothing.",
+        epilog="examples:\n  livemind zoo random --params 100m var/100m\n"
+        "  livemind zoo random --like gemma3 var/gemma3",
     )
     kind = random.add_mutually_exclusive_group(required=True)
     kind.add_argument("--params", metavar="N", help="size, for example 5m or 1b")
     kind.add_argument("--images", action="store_true", help="a tiny model that takes images")
+    kind.add_argument(
+        "--like", metavar="FAMILY", help="a tiny gemma3, qwen3, mamba2 …; a wrong name lists all"
+    )
     random.add_argument("folder", type=Path, metavar="DIR", help="folder, empty or new")
     random.set_defaults(module="config_and_zoo", function="zoo_random")
 
