@@ -84,6 +84,7 @@ if TYPE_CHECKING:
         ConversationRules as ConversationRules,
     )
     from .orchestrator.errors import (
+        BodyTooSlow as BodyTooSlow,
         ConfigError as ConfigError,
         ErrorInfo as ErrorInfo,
         Forbidden as Forbidden,

@@ -8,6 +8,7 @@ Exception
 │   ├── Unauthorized     401
 │   ├── Forbidden        403    the API key may not do this
 │   ├── NotFound         404    model, session or path
+│   ├── BodyTooSlow      408
 │   ├── PayloadTooLarge  413
 │   ├── Overloaded       429    a limit of the configuration is reached; Retry-After
 │   ├── TurnCancelled    499    the turn was cancelled; raised by the client alone
@@ -100,6 +101,14 @@ class NotFound(LiveMindError):
     code = "not_found"
 
 
+class BodyTooSlow(LiveMindError):
+    """A request's body did not come in time."""
+
+    status = 408
+    type = "invalid_request_error"
+    code = "body_too_slow"
+
+
 class PayloadTooLarge(LiveMindError):
     """A body, frame or text above the configured size."""
 
@@ -139,6 +148,7 @@ KINDS = (
     Unauthorized,
     Forbidden,
     NotFound,
+    BodyTooSlow,
     PayloadTooLarge,
     Overloaded,
     TurnCancelled,

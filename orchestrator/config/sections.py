@@ -56,6 +56,9 @@ class ServerConfig(Section):
         le=1 << 30,
         description="Largest request body or frame, bytes; images come on top.",
     )
+    body_timeout_s: float = Field(
+        30, gt=0, le=3600, description="A request whose body takes longer gets a 408, seconds."
+    )
     max_text_chars: int = Field(
         100_000, ge=1, le=10_000_000, description="Longest text of one turn, characters."
     )

@@ -15,6 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from ..images.door import ImageDoor
 from .access.door import Door
+from .http_logs import AccessLogger, server_logger
 from .live import http as live_http, socket as live
 from .live.registry import SessionRegistry
 from .metrics import Metrics
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 DRAIN_S = 3.0
 ABORT_S = 5.0
 KEEPALIVE_S = 75.0
+LINGER_S = 1.0
+"""So long what is left of a refused body is read, before its connection is closed."""
 
 
 def create_app(mind: LiveMind) -> web.Application:
@@ -100,7 +103,10 @@ async def run_server(
         handler_cancellation=True,
         keepalive_timeout=KEEPALIVE_S,
         shutdown_timeout=ABORT_S,
+        lingering_time=LINGER_S,
         access_log=access_logger if access_log else None,
+        access_log_class=AccessLogger,
+        logger=server_logger(),
     )
     await runner.setup()
     try:
@@ -113,7 +119,7 @@ async def run_server(
 async def health(request: web.Request) -> web.Response:
     """Say that the process is alive: always 200. A supervisor restarts it when this fails."""
     status, experts = _status(request.app[STATE])
-    return web.json_response({"status": status, **_counts(experts), "experts": experts})
+    return web.json_response({"status": status, **_counts(experts), **_known(request, experts)})
 
 
 async def ready(request: web.Request) -> web.Response:
@@ -122,7 +128,8 @@ async def ready(request: web.Request) -> web.Response:
     An expert that is not loaded counts: it is loaded on demand.
     """
     status, experts = _status(request.app[STATE])
-    body = {"status": "ready" if status == "ok" else status, "experts": experts}
+    known = _known(request, experts) or _counts(experts)
+    body = {"status": "ready" if status == "ok" else status, **known}
     return web.json_response(body, status=200 if status == "ok" else 503)
 
 
@@ -130,6 +137,11 @@ def _counts(experts: Mapping[str, str]) -> dict[str, int]:
     """Return how many experts there are and how many are loaded, as the original system said it."""
     loaded = sum(state == "ready" for state in experts.values())
     return {"models_loaded": loaded, "models_available": len(experts)}
+
+
+def _known(request: web.Request, experts: dict[str, str]) -> dict[str, object]:
+    """Return the experts by name for whoever may know them, else nothing."""
+    return {"experts": experts} if request.app[STATE].door.knows(request) else {}
 
 
 def _status(state: ServerState) -> tuple[str, dict[str, str]]:

@@ -13,9 +13,11 @@ import traceback
 from random import getrandbits
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 
 from ..errors import (
+    BodyTooSlow,
     ErrorInfo,
     InvalidRequest,
     NotFound,
@@ -25,7 +27,7 @@ from ..errors import (
 )
 from ..fairness.asker import Asker, asker
 from .access.door import Door
-from .state import KEY, OWNER, REQUEST_ID, SHUTTING_DOWN, STARTED, STATE
+from .state import KEY, OWNER, REQUEST_ID, SHUTTING_DOWN, STARTED, STATE, ServerState
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +79,10 @@ def entrance(door: Door) -> Middleware:
         except (ConnectionError, asyncio.CancelledError):
             state.metrics.request(_route(request), request.method, 499)
             raise
+        except (web.RequestPayloadError, HttpProcessingError):
+            message = "the body cannot be read: it is cut or not encoded as its header says"
+            response = error_response(from_exception(InvalidRequest(message, code="invalid_body")))
+            response.force_close()
         except Exception as exc:
             info = error_info(exc)
             if info.status == 500:
@@ -87,6 +93,8 @@ def entrance(door: Door) -> Middleware:
                     request.transport.abort()
                 raise ConnectionResetError("the answer broke off") from exc
             response = error_response(info)
+            if isinstance(exc, BodyTooSlow):
+                response.force_close()
             state.metrics.refused(info.code)
         state.metrics.request(_route(request), request.method, response.status)
         if not response.prepared:
@@ -104,11 +112,40 @@ async def in_flight(request: web.Request, handler: Handler) -> web.StreamRespons
         return await handler(request)
     with state.in_flight.track():
         try:
+            if request.can_read_body and not request.content.is_eof():
+                await _body(request, state)
             return await handler(request)
         except asyncio.CancelledError:
             if state.in_flight.aborted():
                 raise Unavailable(SHUTTING_DOWN, retry_after_s=1.0) from None
             raise
+
+
+async def _body(request: web.Request, state: ServerState) -> None:
+    """Wait for a body that has not come whole with its headers; handlers then find it read.
+
+    Raises:
+        BodyTooSlow: it takes longer than ``server.body_timeout_s``.
+        Unavailable: the server shuts down.
+    """
+    reading = asyncio.ensure_future(request.read())
+    stopping = asyncio.ensure_future(state.in_flight.stopping.wait())
+    limit_s = state.limits.body_timeout_s
+    try:
+        await asyncio.wait(
+            {reading, stopping}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED
+        )
+        if reading.done():
+            reading.result()
+        elif stopping.done():
+            raise Unavailable(SHUTTING_DOWN, retry_after_s=1.0)
+        else:
+            message = f"the body took longer than {limit_s:g} s (server.body_timeout_s)"
+            raise BodyTooSlow(message)
+    finally:
+        for task in (reading, stopping):
+            task.cancel()
+        await asyncio.gather(reading, stopping, return_exceptions=True)
 
 
 async def _let_in(door: Door, request: web.Request, handler: Handler) -> web.StreamResponse:

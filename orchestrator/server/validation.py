@@ -29,6 +29,7 @@ OWN_CODES = frozenset(
 )
 ENUMERATED = frozenset({"literal_error", "union_tag_invalid"})
 MAX_SHOWN = 64
+MOST_FINDINGS = 1000
 UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 
@@ -54,6 +55,9 @@ def parse(
     try:
         return adapter.validate_json(raw, context={"max_text_chars": max_text_chars})
     except ValidationError as exc:
+        if exc.error_count() > MOST_FINDINGS:  # to build them all would take seconds
+            message = f"{exc.error_count()} fields are unknown or wrong"
+            raise InvalidRequest(message, code="invalid_value") from None
         raise _translate(exc.errors(include_url=False)[0], tags) from None
 
 

@@ -76,6 +76,16 @@ class Door:
         check_scope(key, request.path)
         return key
 
+    def knows(self, request: web.Request) -> bool:
+        """Return whether a request to an open path shows a key in force, or none is needed."""
+        if not self.keys:
+            return True
+        try:
+            self.keys.bearer(request.headers.get("Authorization"))
+        except Unauthorized:
+            return False
+        return True
+
     def _shown(self, request: web.Request) -> ApiKey:
         header = request.headers.get("Authorization")
         if header is None and request.path in SOCKET_PATHS:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from livemind.backends.errors import ExpertUnavailable, PromptRejected
+from livemind.backends.errors import ExpertError, ExpertUnavailable, PromptRejected
 from livemind.backends.fake import FakeExpert
 from livemind.orchestrator.errors import ErrorInfo
 from livemind.orchestrator.events import ResponseDone, to_wire
@@ -36,7 +36,7 @@ async def test_failed_turn_is_one_line_and_one_count(
     body: Any,
     both_ways: str,
     caplog: pytest.LogCaptureFixture,
-    failure: Exception,
+    failure: ExpertError,
     code: str,
     told: str,
 ) -> None:
