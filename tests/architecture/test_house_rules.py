@@ -59,8 +59,8 @@ def test_shipped_config_is_valid(path: Path) -> None:
     load_settings(path)
 
 
-def test_embedded_config_has_fifteen_examples_of_every_specialist() -> None:
-    settings = load_settings(ROOT / "configs" / "embedded.json")
+def test_tiny_config_has_fifteen_examples_of_every_specialist() -> None:
+    settings = load_settings(ROOT / "configs" / "tiny.json")
     specialists = {e.domain for e in settings.experts if e.expert_id != settings.router.fast_expert}
     assert specialists == set(settings.domains)
     for name, domain in settings.domains.items():

@@ -22,6 +22,7 @@ NEEDED = (
     "client.py",
     "integrations/livekit.py",
     "configs/embedded.json",
+    "configs/tiny.json",
     "backends/zoo/models/technical/model.safetensors",
     "orchestrator/routing/data/model.npz",
     "rag/handbook/technical.md",

