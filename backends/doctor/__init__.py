@@ -5,6 +5,7 @@ Loads no weights, imports no torch. ``examine`` is the door; the rest of the pac
 
 from __future__ import annotations
 
+from .engine_imports import import_failures
 from .examination import Question, Subject, examine
 from .findings import Examination, ExpertFacts, Finding, MemoryPlan
 from .number_formats import Host, this_host
@@ -18,5 +19,6 @@ __all__ = [
     "Question",
     "Subject",
     "examine",
+    "import_failures",
     "this_host",
 ]

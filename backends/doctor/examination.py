@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..spec import ExpertSpec
 from .case import Case, Subject
 from .engine_tables import EngineTables, installed_engine
-from .file_checks import check_engine, check_files
+from .file_checks import check_engine, check_files, check_import
 from .findings import Examination, ExpertFacts, Finding, worst_first
 from .memory_plan import make_plan
 from .model_files import locate, read_model
@@ -19,6 +19,7 @@ from .number_checks import check_numbers
 from .number_formats import Formats, Host, Room, fit_formats
 from .pool_checks import check_drafts, check_plan, check_remote, check_shares
 from .sizes import measure
+from .template_checks import check_template
 from .use_checks import check_answers, check_context, check_memory, check_speed, weights_text
 
 __all__ = ["Question", "Subject", "examine"]
@@ -38,6 +39,7 @@ class Question:
         lazy: whether experts are loaded on demand.
         models: folder below which models are looked for by their hub names.
         host: what will compute, for ``dtype: auto`` and the KV cache; None = judged as configured.
+        imports: says of model classes why the engine cannot import them; None = nobody tries.
     """
 
     subjects: Sequence[Subject]
@@ -49,6 +51,7 @@ class Question:
     lazy: bool = True
     models: Path | None = None
     host: Host | None = None
+    imports: Callable[[Sequence[str]], Mapping[str, str]] | None = None
 
 
 def examine(question: Question, engine: EngineTables | None = None) -> Examination:
@@ -86,6 +89,7 @@ def examine(question: Question, engine: EngineTables | None = None) -> Examinati
         for case in cases
         for finding in _judge(case, formats[case.where], question.host, plan.budget_bytes)
     ]
+    findings += _not_importable(question, cases, engine)
     remote = (s for s in question.subjects if s.spec.kind == "remote")
     findings += [finding for s in remote for finding in check_remote(s, os.environ)]
     findings += check_plan(plan, lazy=question.lazy)
@@ -125,11 +129,23 @@ def _formats(question: Question) -> dict[str, Formats]:
 def _judge(case: Case, formats: Formats, host: Host | None, budget: int) -> Iterator[Finding]:
     yield from check_files(case)
     yield from check_engine(case)
+    yield from check_template(case)
     yield from check_numbers(case, formats)
     yield from check_context(case)
     yield from check_answers(case)
     yield from check_memory(case, budget)
     yield from check_speed(case, host)
+
+
+def _not_importable(
+    question: Question, cases: Sequence[Case], engine: EngineTables | None
+) -> Iterator[Finding]:
+    known = set(engine.architectures or ()) if engine is not None else set()
+    here = [name for case in cases if (name := case.architecture) in known and name is not None]
+    if question.imports is not None and here:
+        broken = question.imports(here)
+        for case in cases:
+            yield from check_import(case, broken)
 
 
 def _facts(case: Case, fast: Case | None) -> ExpertFacts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,6 +97,24 @@ def check_engine(case: Case) -> Iterator[Finding]:
             why if known else refused.message,
             f"remove {{.{key}}}" if known else "",
         )
+
+
+def check_import(case: Case, broken: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield that the engine cannot import the model's class; ``broken`` says why, by class."""
+    name, why = case.architecture, broken.get(case.architecture or "")
+    if name is None or why is None or case.engine is None:
+        return
+    change = '{.model_path}: another model; or make it {.kind} "remote" on a server that has it'
+    if "torchvision" in why:
+        change = (
+            "install the CPU build of torchvision that fits this torch, from the index that torch "
+            "came from (a CUDA build beside a CPU torch breaks transformers); or {.model_path}: "
+            "another model"
+        )
+    told = f"{name}: {case.engine.name} knows it and cannot import it here: {why}"
+    yield case.finding(
+        "error", "architecture_not_importable", "model_path", case.name, told, change
+    )
 
 
 def _architecture(case: Case) -> Iterator[Finding]:

@@ -73,7 +73,12 @@ def stored_dtype(header: Gguf) -> str:
 
 
 def run_converter(
-    gguf: Path, folder: Path, dtype: str, sampling: Mapping[str, float], report: Report
+    gguf: Path,
+    folder: Path,
+    dtype: str,
+    sampling: Mapping[str, float],
+    system: str,
+    report: Report,
 ) -> dict[str, Any]:
     """Fill a folder with the model; return what the converter says of it.
 
@@ -84,7 +89,7 @@ def run_converter(
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise ModelImportError(f"converting needs {', '.join(missing)}: install the cpu extra")
-    words = [str(gguf), str(folder), dtype, json.dumps(dict(sampling))]
+    words = [str(gguf), str(folder), dtype, json.dumps(dict(sampling)), system]
     program = [sys.executable, "-m", f"{__package__}.convert", *words]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     with subprocess.Popen(

@@ -1,11 +1,12 @@
 """GGUF → a folder in the layout of Hugging Face: the program of one conversion.
 
-    python -m livemind.backends.models.convert FILE.gguf FOLDER DTYPE SAMPLING
+    python -m livemind.backends.models.convert FILE.gguf FOLDER DTYPE SAMPLING SYSTEM
 
 A process of its own: it holds the whole model and what transformers imports. Reads the GGUF file,
 runs no code that comes with it. DTYPE is the format to store, SAMPLING a JSON object for
-generation_config.json. On standard output stands one JSON object: what was made, or ``error``;
-progress bars are on standard error.
+generation_config.json, SYSTEM the system message of conversations without one, empty = none. On
+standard output stands one JSON object: what was made, or ``error``; progress bars are on standard
+error.
 """
 
 from __future__ import annotations
@@ -35,9 +36,10 @@ _SAMPLING = {
 
 def main(words: list[str]) -> int:
     """Convert, and print what came of it; return the exit status."""
-    file, folder, dtype, sampling = Path(words[0]), Path(words[1]), words[2], json.loads(words[3])
+    file, folder, dtype, sampling, system = words
     try:
-        print(json.dumps(convert(file, folder, dtype, sampling)))
+        made = convert(Path(file), Path(folder), dtype, json.loads(sampling), system)
+        print(json.dumps(made))
     except KeyboardInterrupt:
         return 130
     except Exception as exc:
@@ -47,7 +49,9 @@ def main(words: list[str]) -> int:
     return 0
 
 
-def convert(file: Path, folder: Path, dtype: str, sampling: Mapping[str, float]) -> dict[str, Any]:
+def convert(
+    file: Path, folder: Path, dtype: str, sampling: Mapping[str, float], system: str = ""
+) -> dict[str, Any]:
     """Write config, weights, tokenizer, chat template and generation settings; return a summary.
 
     Raises:
@@ -63,6 +67,8 @@ def convert(file: Path, folder: Path, dtype: str, sampling: Mapping[str, float])
     place["config"] = AutoConfig.from_pretrained(**place)  # read once: it takes seconds
     tokenizer = AutoTokenizer.from_pretrained(**place)
     _mend_tokenizer(tokenizer, described, warnings)
+    if system and tokenizer.chat_template:
+        tokenizer.chat_template = with_system(tokenizer.chat_template, system)
     model, info = AutoModelForCausalLM.from_pretrained(
         **place,
         quantization_config=GgufConfig(dequantize=True),
@@ -88,6 +94,15 @@ def convert(file: Path, folder: Path, dtype: str, sampling: Mapping[str, float])
         "license": str(described.get("general.license", "")),
         "warnings": warnings,
     }
+
+
+def with_system(template: str, system: str) -> str:
+    """Return a chat template that begins conversations without a system message with this one."""
+    message = f"{{'role': 'system', 'content': {json.dumps(system)}}}"
+    return (
+        "{% if not messages or messages[0]['role'] != 'system' %}"
+        f"{{% set messages = [{message}] + messages %}}{{% endif %}}{template}"
+    )
 
 
 def _mend_tokenizer(tokenizer: Any, described: Mapping[str, Any], warnings: list[str]) -> None:

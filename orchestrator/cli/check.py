@@ -12,7 +12,16 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from ...backends.doctor import Examination, Finding, Host, Question, Subject, examine, this_host
+from ...backends.doctor import (
+    Examination,
+    Finding,
+    Host,
+    Question,
+    Subject,
+    examine,
+    import_failures,
+    this_host,
+)
 from ...backends.doctor.quantities import parse_size
 from ...backends.machine.memory import machine_memory
 from ..assembly import most_loaded, warm
@@ -36,7 +45,8 @@ def check(options: argparse.Namespace) -> int:
     except ConfigError as exc:
         report = Examination(findings=tuple(config_findings(exc, options.file)))
     else:
-        found = examine(question(settings, memory, models, this_host()))
+        asked = question(settings, memory, models, this_host())
+        found = examine(replace(asked, imports=import_failures))
         report = replace(found, findings=(*routing_findings(settings), *found.findings))
     if options.json:
         print(json.dumps(report.as_json(str(options.file)), indent=2, ensure_ascii=False))

@@ -229,6 +229,11 @@ def _add_models(commands: Commands) -> None:
         default="auto",
         help="of the stored weights; auto: bfloat16, or as a file of floats has them",
     )
+    bring.add_argument(
+        "--system",
+        metavar="TEXT",
+        help="system message of conversations without one, instead of the chat template's own",
+    )
     bring.set_defaults(module="models", function="models_import")
     listing = actions.add_parser(
         "list",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from livemind.backends.models import convert
-from livemind.backends.models.importer import import_model
+from livemind.backends.models.importer import Wishes, import_model
 
 from .conftest import Told, write_gguf
 
@@ -25,7 +25,7 @@ def test_converted_folder_has_the_weights_words_and_ends_of_the_file(tmp_path: P
     gguf, folder = tmp_path / "tiny.gguf", tmp_path / "tiny"
     tensors = write_gguf(gguf, described={"general.sampling.temp": 0.5})
     told = Told()
-    receipt = import_model(gguf, folder, told)
+    receipt = import_model(gguf, folder, told, Wishes(system='Be "brief".\nAlways.'))
     assert (receipt.architecture, receipt.license) == ("LlamaForCausalLM", "apache-2.0")
     assert receipt.warnings == ()
     assert "converting tensors" in told.stages
@@ -48,7 +48,10 @@ def test_converted_folder_has_the_weights_words_and_ends_of_the_file(tmp_path: P
     assert tokenizer.convert_ids_to_tokens(tokenizer.encode("\n 42")) == ["ĊĠ", "4", "2"]
     turn = [{"role": "user", "content": "hi"}]
     asked = tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
-    assert asked == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+    said = '<|im_start|>system\nBe "brief".\nAlways.<|im_end|>\n'
+    assert asked == said + "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+    told_so = [{"role": "system", "content": "No."}, *turn]
+    assert "brief" not in tokenizer.apply_chat_template(told_so, tokenize=False)
 
 
 @pytest.mark.slow
@@ -65,7 +68,7 @@ def test_converter_refuses_what_it_cannot_fill(
 ) -> None:
     gguf = tmp_path / "tiny.gguf"
     write_gguf(gguf, **changes)
-    assert convert.main([str(gguf), str(tmp_path / "tiny"), "float32", "{}"]) == 1
+    assert convert.main([str(gguf), str(tmp_path / "tiny"), "float32", "{}", ""]) == 1
     said = json.loads(capsys.readouterr().out)
     assert told in said["error"]
     assert not (tmp_path / "tiny").exists()

@@ -27,7 +27,13 @@ class Converter:
         self.error: BaseException | None = None
 
     def __call__(
-        self, gguf: Path, folder: Path, dtype: str, sampling: dict[str, float], report: Told
+        self,
+        gguf: Path,
+        folder: Path,
+        dtype: str,
+        sampling: dict[str, float],
+        system: str,
+        report: Told,
     ) -> dict[str, Any]:
         self.calls.append((gguf.name, dtype, dict(sampling)))
         (folder / "config.json").write_text("{}")
