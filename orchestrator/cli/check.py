@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def check(options: argparse.Namespace) -> int:
         report = Examination(findings=tuple(config_findings(exc, options.file)))
     else:
         asked = question(settings, memory, models, this_host())
-        found = examine(replace(asked, imports=import_failures))
+        found = examine(replace(asked, imports=_imports))
         report = replace(found, findings=(*routing_findings(settings), *found.findings))
     if options.json:
         print(json.dumps(report.as_json(str(options.file)), indent=2, ensure_ascii=False))
@@ -56,6 +57,12 @@ def check(options: argparse.Namespace) -> int:
         show(report, options.file, strict=options.strict)
     bad = report.count("error") + (report.count("warning") if options.strict else 0)
     return 1 if bad else 0
+
+
+def _imports(architectures: Sequence[str]) -> Mapping[str, str]:
+    if sys.stderr.isatty():
+        print("asking the engine for its model classes: seconds, the first time", file=sys.stderr)
+    return import_failures(architectures)
 
 
 def question(
