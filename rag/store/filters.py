@@ -1,6 +1,7 @@
 """Filters over metadata, in the form of OpenAI's vector stores.
 
-Owns their validation and their translation to parameterised SQL.
+Owns their validation and their translation to parameterised SQL. Numbers, texts and booleans are
+compared with their own kind alone: a value of another kind fits no comparison, as a missing one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,12 @@ Int64: TypeAlias = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Value: TypeAlias = Annotated[str, Field(max_length=512)] | bool | Int64 | float
 Comparison = Literal["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin"]
 
+Kind = Literal["text", "number", "boolean"]
+_JSON_TYPES: dict[Kind, str] = {
+    "text": "('text')",
+    "number": "('integer', 'real')",
+    "boolean": "('true', 'false')",
+}
 _SQL = {"eq": "=", "ne": "!=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 BUILT_IN = ("document_id", "source")
 
@@ -68,19 +75,43 @@ def keys_of(where: Filter) -> Iterator[str]:
             yield from keys_of(part)
 
 
+def by_kind(where: Compare) -> dict[Kind, list[Value]]:
+    """Return the values of a comparison by kind."""
+    found: dict[Kind, list[Value]] = {}
+    for value in where.value if isinstance(where.value, list) else [where.value]:
+        found.setdefault(kind_of(value), []).append(value)
+    return found
+
+
+def kind_of(value: Value) -> Kind:
+    """Return what a value is compared with."""
+    if isinstance(value, bool):
+        return "boolean"
+    return "text" if isinstance(value, str) else "number"
+
+
 def to_sql(where: Filter) -> tuple[str, list[object]]:
     """Return a condition over ``documents d`` and its parameters; no value is part of the text."""
     if not isinstance(where, Compare):
         parts = [to_sql(part) for part in where.filters]
         text = f" {where.type.upper()} ".join(f"({sql})" for sql, _ in parts)
         return text, [value for _, values in parts for value in values]
-    values = where.value if isinstance(where.value, list) else [where.value]
+    parts = [_compared(where, kind, values) for kind, values in by_kind(where).items()]
+    return " OR ".join(f"({sql})" for sql, _ in parts), [v for _, values in parts for v in values]
+
+
+def _compared(where: Compare, kind: Kind, values: list[Value]) -> tuple[str, list[object]]:
+    """Return the comparison with the values of one kind."""
     if where.key in BUILT_IN:
+        if kind != "text":
+            return "FALSE", []
         column, before = ("d.id" if where.key == "document_id" else "d.source"), []
     else:
-        column, before = "json_extract(d.metadata, ?)", [f'$."{where.key}"']
-    if where.type in ("in", "nin"):
-        marks = ",".join("?" * len(values))
-        negation = "NOT " if where.type == "nin" else ""
-        return f"{column} {negation}IN ({marks})", [*before, *values]
-    return f"{column} {_SQL[where.type]} ?", [*before, *values]
+        path = f'$."{where.key}"'
+        column = "json_extract(d.metadata, ?)"
+        before = [path, path]
+    is_kind = f"json_type(d.metadata, ?) IN {_JSON_TYPES[kind]} AND " if before else ""
+    marks = ",".join("?" * len(values))
+    test = {"in": f"IN ({marks})", "nin": f"NOT IN ({marks})"}
+    operator = test.get(where.type) or f"{_SQL[where.type]} ?"
+    return f"{is_kind}{column} {operator}", [*before, *values]

@@ -28,7 +28,7 @@ Opener = Callable[..., PassageStore]
 EMBEDDER = FakeEmbedder()
 
 
-def doc(name: str, text: str, **metadata: str | int) -> Document:
+def doc(name: str, text: str, **metadata: str | float) -> Document:
     chunk = Chunk(f"p_{digest(name + text, 8)}", text, 3, digest(text))
     return Document(name, name, digest(text), (chunk,), EMBEDDER.embed([text]), metadata)
 
@@ -181,6 +181,49 @@ def test_store_filter_key_that_a_document_lacks_fits_no_comparison(store: Passag
     for kind, value in (("ne", "fr"), ("nin", ["fr"])):
         where = Compare.model_validate({"type": kind, "key": "lang", "value": value})
         assert set(ids(store, store.dense(query, 9, where))) == {"a", "b"}
+
+
+KINDS: dict[str, str | float] = {
+    "text": "2019",
+    "whole": 1,
+    "real": 1.5,
+    "yes": True,
+    "no": False,
+    "word": "true",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        ("gt", 0, {"whole", "real"}),
+        ("lt", 5000, {"whole", "real"}),
+        ("gt", "1", {"text", "word"}),
+        ("eq", 1, {"whole"}),
+        ("eq", True, {"yes"}),
+        ("eq", "true", {"word"}),
+        ("ne", 1, {"real"}),
+        ("ne", True, {"no"}),
+        ("ne", "2019", {"word"}),
+        ("in", [1, "true"], {"whole", "word"}),
+        ("in", [False], {"no"}),
+        ("nin", [1], {"real"}),
+        ("nin", [1, "true"], {"real", "text"}),
+        ("nin", [True], {"no"}),
+    ],
+)
+def test_store_filter_compares_values_of_one_kind_alone(
+    store: PassageStore, kind: str, value: object, expected: set[str]
+) -> None:
+    kinds = dict(KINDS)
+    if not isinstance(store, LocalStore):  # Milvus Lite takes a boolean for a number
+        asked = {type(one) for one in (value if isinstance(value, list) else [value])}
+        left_out = ("whole", "real") if bool in asked else ("yes", "no")
+        kinds = {name: given for name, given in KINDS.items() if name not in left_out}
+    store.upsert([doc(name, f"of kind {name}", value=given) for name, given in kinds.items()])
+    where = Compare.model_validate({"type": kind, "key": "value", "value": value})
+    (query,) = EMBEDDER.embed(["kind"])
+    assert set(ids(store, store.dense(query, 9, where))) == expected
 
 
 def test_store_documents_are_listed_by_id_a_page_at_a_time(store: PassageStore) -> None:

@@ -20,11 +20,16 @@ from livemind.rag.store.milvus.filters import to_expression
             {"type": "gte", "key": "year", "value": 2024},
             'exists metadata["year"] and metadata["year"] >= 2024',
         ),
-        ({"type": "ne", "key": "document_id", "value": "a"}, 'document != "a"'),
+        (
+            {"type": "ne", "key": "document_id", "value": "a"},
+            '(document < "a" or document > "a")',
+        ),
+        ({"type": "eq", "key": "document_id", "value": 3}, 'document < ""'),
         ({"type": "in", "key": "source", "value": ["a", "b"]}, '(source == "a" or source == "b")'),
         (
             {"type": "nin", "key": "draft", "value": [True, 1.5]},
-            'exists metadata["draft"] and (metadata["draft"] != true and metadata["draft"] != 1.5)',
+            'exists metadata["draft"] and (metadata["draft"] == false'
+            ' or (metadata["draft"] < 1.5 or metadata["draft"] > 1.5))',
         ),
         (
             {
