@@ -41,6 +41,9 @@ def engine_args(spec: ExpertSpec) -> dict[str, object]:
         "max_num_seqs": spec.max_num_seqs,
         "scheduling_policy": "priority",
         "enable_prefix_caching": True,
+        # Sliding windows and state layers keep what shorter prefixes can be resumed from too;
+        # vLLM's default keeps the ends of finished prompts alone.
+        "prefix_cache_retention_interval": None,
         "disable_log_stats": True,
         "enable_log_requests": False,
     }

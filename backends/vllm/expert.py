@@ -324,6 +324,9 @@ class VllmExpert:
             image_mark=mark,
         )
         why_no_cut = self._renderer.why_no_cut
+        if why_no_cut is None and not config.cache_config.enable_prefix_caching:
+            # vLLM takes it back without a word, on a CPU for example for MLA (DeepSeek-V2).
+            why_no_cut = "its engine keeps nothing of a prompt"
         if why_no_cut is not None:
             log.warning("expert %s prepares no open turn: %s", self.expert_id, why_no_cut)
         self._capabilities = Capabilities(

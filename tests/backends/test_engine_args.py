@@ -122,6 +122,7 @@ def test_engine_args_always_has_priorities_and_prefix_caching() -> None:
     args = engine_args(spec())
     assert args["scheduling_policy"] == "priority"
     assert args["enable_prefix_caching"] is True
+    assert args["prefix_cache_retention_interval"] is None  # shorter prefixes of windows are kept
 
 
 @pytest.mark.parametrize(("cores", "threads"), [(1, "1"), (2, "1"), (4, "2"), (16, "8")])
@@ -184,6 +185,7 @@ def test_engine_args_vllm_takes_every_one_of_them(tiny_model: Path) -> None:
     assert config.cache_config.block_size == 64
     assert config.cache_config.kv_cache_memory_bytes == 2**28
     assert config.cache_config.enable_prefix_caching is True
+    assert config.cache_config.prefix_cache_retention_interval is None
     assert config.scheduler_config.max_num_seqs == 3
     assert config.scheduler_config.max_num_batched_tokens == 256
     assert config.scheduler_config.policy == "priority"
