@@ -90,11 +90,16 @@ def allow_all_sampling() -> None:
 
     vLLM refuses them beside any speculative decoding; here requests that use them simply get no
     proposals, and the runner has the processors that obey them. Entry point of the
-    ``vllm.general_plugins`` group. Idempotent; changes nothing for other speculative methods.
+    ``vllm.general_plugins`` group, which every ``vllm serve`` of the environment calls: with a vLLM
+    that looks otherwise it does nothing. Idempotent; changes nothing for other speculative methods.
     """
-    from vllm.sampling_params import SamplingParams
+    try:
+        from vllm.sampling_params import SamplingParams
 
-    original = SamplingParams._validate_spec_decode
+        original = SamplingParams._validate_spec_decode
+    except (ImportError, AttributeError) as exc:
+        log.warning("LiveMind drafts: min_p and logit_bias stay refused beside them: %s", exc)
+        return
     if getattr(original, "knows_livemind", False):
         return
 

@@ -29,7 +29,7 @@ class StoreError(Exception):
 
 
 class StoreUnavailable(StoreError):
-    """A database elsewhere does not answer, or failed; retryable."""
+    """The database does not answer or cannot write now, as on a full disk; retryable."""
 
 
 class UnknownFilterKey(StoreError):

@@ -17,7 +17,14 @@ import numpy as np
 
 from ...base import FloatArray
 from ...words import search_terms
-from ..base import Document, DocumentInfo, StoredPassage, StoreError, UnknownFilterKey
+from ..base import (
+    Document,
+    DocumentInfo,
+    StoredPassage,
+    StoreError,
+    StoreUnavailable,
+    UnknownFilterKey,
+)
 from ..filters import Filter, keys_of, to_sql
 from .words import match_expression
 
@@ -52,6 +59,14 @@ DROP TABLE words;
 INSERT INTO words(rowid, text) SELECT row, search_terms(text) FROM chunks;
 UPDATE meta SET value = '2' WHERE key = 'schema';
 """
+
+_OF_THE_DISK = (
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+)
 
 
 class Tables:
@@ -144,13 +159,21 @@ class Tables:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        self._writer.execute("BEGIN IMMEDIATE")
+        """Write in one transaction.
+
+        Raises:
+            StoreUnavailable: the disk is full, cannot be written or fails; nothing has changed.
+        """
         try:
+            self._writer.execute("BEGIN IMMEDIATE")
             yield self._writer
             self._writer.execute("COMMIT")
-        except BaseException:
+        except BaseException as exc:
             if self._writer.in_transaction:  # SQLite has ended it itself when the disk is full
                 self._writer.execute("ROLLBACK")
+            code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
+            if isinstance(exc, sqlite3.OperationalError) and code in _OF_THE_DISK:
+                raise StoreUnavailable(f"{self._file.parent.name}: nothing stored: {exc}") from exc
             raise
 
     def meta(self, key: str) -> str:

@@ -15,7 +15,7 @@ from livemind.benchmarks.retrieval.durability import document, open_store, run, 
 from livemind.rag.base import FloatArray
 from livemind.rag.documents.chunking import Chunk, digest
 from livemind.rag.encoder.fake import FakeEmbedder
-from livemind.rag.store.base import Document, StoreError
+from livemind.rag.store.base import Document, StoreError, StoreUnavailable
 from livemind.rag.store.local import store as local
 from livemind.rag.store.local.snapshot import Rows, Segment, Snapshot
 from livemind.rag.store.local.store import LocalStore
@@ -246,3 +246,15 @@ def test_local_words_of_an_older_file_are_indexed_anew(tmp_path: Path) -> None:
     assert ids(again, again.sparse("端口", 9)) == ["zh"]
     assert ids(again, again.sparse("ports", 9)) == ["en"]
     again.close()
+
+
+def test_store_on_a_full_disk_says_so_and_goes_on_once_there_is_room(store: LocalStore) -> None:
+    writer = store._tables._writer
+    pages = writer.execute("PRAGMA page_count").fetchone()[0]
+    writer.execute(f"PRAGMA max_page_count={pages}")
+    with pytest.raises(StoreUnavailable, match="full"):
+        store.upsert([doc(f"d{number}", "osprey " * 4000) for number in range(20)])
+    assert [d.id for d in store.documents("", 9)] == ["a"]
+    writer.execute("PRAGMA max_page_count=1000000")
+    store.upsert([doc("b", "osprey")])
+    assert [d.id for d in store.documents("", 9)] == ["a", "b"]
