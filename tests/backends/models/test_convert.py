@@ -18,6 +18,7 @@ pytest.importorskip("torch")
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # two processes import transformers
 def test_converted_folder_has_the_weights_words_and_ends_of_the_file(tmp_path: Path) -> None:
     from safetensors.numpy import load_file
     from transformers import AutoTokenizer
