@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         MessageDetails as MessageDetails,
         PrefillResult as PrefillResult,
         Priority as Priority,
+        StructuredOutput as StructuredOutput,
         TokenLogprob as TokenLogprob,
         TokenPrompt as TokenPrompt,
         ToolCall as ToolCall,

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 from enum import IntEnum
 from typing import Literal, Protocol
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from .drafts import DraftFeed
 from .messages import (
@@ -20,6 +20,11 @@ from .messages import (
     ToolCall as ToolCall,
     ToolCallDelta as ToolCallDelta,
     template_options as template_options,
+)
+from .sampling import (
+    GenerationParams as GenerationParams,
+    StructuredOutput as StructuredOutput,
+    ToolChoice as ToolChoice,
 )
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
@@ -32,11 +37,12 @@ class TokenPrompt(Struct, frozen=True):
     Attributes:
         token_ids: the prompt's tokens; empty when the tokenizer lives on another machine.
         messages: what was rendered, empty for a plain text prompt (``text`` is set then).
-        text: the plain prompt of ``tokenize``, else None.
+        text: the plain prompt of ``tokenize``, else None; empty for one given as tokens.
         open_turn: the prompt ends inside the last user turn and can only be prefilled.
         cache_salt: only prompts with the same salt share prefix cache blocks; None shares with all.
         images: in the order of the conversation; each has one mark in ``token_ids``, in whose place
             the engine puts as many tokens as the image takes.
+        read: thoughts or tool calls are read out of its answer, from the first token on.
         num_tokens: ``len(token_ids)``, or an estimate (characters / 4) without a local tokenizer.
     """
 
@@ -47,6 +53,7 @@ class TokenPrompt(Struct, frozen=True):
     open_turn: bool = False
     cache_salt: str | None = None
     images: tuple[Image, ...] = ()
+    read: bool = False
 
     def slice(self, num_tokens: int) -> TokenPrompt:
         """Return the first ``num_tokens`` tokens as an open prompt (local tokenizer only)."""
@@ -62,59 +69,12 @@ class Priority(IntEnum):
     SPECULATIVE = 10
 
 
-class GenerationParams(Struct, frozen=True):
-    """Sampling parameters in the names of the OpenAI API and vLLM. None means the engine's default.
-
-    Nothing is checked here: an engine refuses what it cannot do with ``PromptRejected``, which
-    names the parameter.
-
-    Attributes:
-        max_tokens: tokens to generate at most; None = up to the context limit.
-        temperature: 0 = greedy.
-        top_p, top_k, min_p: the candidates of each token: the likeliest that together have this
-            probability; so many; those of at least this share of the likeliest one's.
-        presence_penalty, frequency_penalty: -2..2, subtracted from the logits of tokens that the
-            answer has, once or per occurrence.
-        repetition_penalty: > 0; above 1 tokens that prompt or answer have become less likely.
-        seed: makes a sample repeatable, as far as the engine's arithmetic is.
-        stop: texts at which the answer ends; they are not part of it.
-        logit_bias: (token id, added to its logit).
-        logprobs: alternatives reported per token (0 = the chosen token only), None = none.
-        ignore_eos: generate ``max_tokens`` whatever the model says; for benchmarks.
-        prediction: how the answer probably reads: the draft of a request that brings no other. A
-            hint that changes no answer, so that params differing in it alone are equal.
-    """
-
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    repetition_penalty: float | None = None
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    logit_bias: tuple[tuple[int, float], ...] = ()
-    logprobs: int | None = None
-    ignore_eos: bool = False
-    prediction: str | None = None
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, GenerationParams):
-            return NotImplemented
-        return structs.astuple(self)[:-1] == structs.astuple(other)[:-1]
-
-    def __hash__(self) -> int:
-        return hash(structs.astuple(self)[:-1])
-
-
 class TokenLogprob(Struct, frozen=True):
-    """Log-probability (natural logarithm) of one generated token and of its best alternatives.
+    """Log-probability (natural logarithm) of one token and of its best alternatives.
 
     Attributes:
         token, token_id: its text, which may be half a character, and its id.
-        logprob: <= 0.
+        logprob: <= 0; NaN for the first token of a prompt, before which there is nothing.
         top: (token text, token id, logprob), best first; as many as ``logprobs`` asked for.
     """
 
@@ -277,11 +237,11 @@ class Expert(Protocol):
         """
         ...
 
-    def tokenize(self, text: str) -> TokenPrompt:
-        """Tokenize a plain prompt, as it is (``/v1/completions``). Blocks, no I/O.
+    def tokenize(self, text: str | Sequence[int]) -> TokenPrompt:
+        """Tokenize a plain prompt, as it is (``/v1/completions``); tokens are one. Blocks, no I/O.
 
         Raises:
-            PromptRejected: it does not fit ``max_model_len``.
+            PromptRejected: it does not fit ``max_model_len``, or holds tokens that there are not.
         """
         ...
 

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from ..kernels.vllm_plugin import operator_selection
+from .answer_parsers import NONE
 from .errors import ExpertUnavailable
 from .packages import package_of
 from .spec import ExpertSpec
@@ -51,6 +52,8 @@ def engine_args(spec: ExpertSpec) -> dict[str, object]:
         value = getattr(spec, name)
         if value is not None:
             args[name] = value
+    if spec.reasoning_parser not in (None, NONE):
+        args["reasoning_parser"] = spec.reasoning_parser
     if spec.images:
         args["limit_mm_per_prompt"] = {"image": MOST_IMAGES}
     if spec.verify_drafts is not False:

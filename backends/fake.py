@@ -7,10 +7,8 @@ clock works. Deterministic: the answer depends on the prompt only.
 from __future__ import annotations
 
 import asyncio
-import itertools
-import re
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 from msgspec.structs import replace
@@ -32,6 +30,15 @@ from .base import (
 )
 from .drafts import DraftCount, DraftCursor, DraftFeed
 from .errors import ExpertError, ExpertUnavailable, PromptRejected, takes_no_images
+from .fake_script import (
+    called,
+    echoed,
+    goes_on,
+    left_of,
+    pieces_of,
+    rest_of,
+    token_id_of,
+)
 
 VERIFIED_AT_ONCE = 8
 
@@ -130,7 +137,7 @@ class FakeExpert:
         """Render roles as marker words; an open turn drops the word that may still grow."""
         ids: list[int] = []
         options = template_options(messages)
-        goes_on = open_turn or _goes_on(messages, options)
+        is_open_end = open_turn or goes_on(messages, options)
         for number, message in enumerate(messages):
             if message.images and not self._capabilities.images:
                 raise takes_no_images(self.expert_id)
@@ -143,16 +150,23 @@ class FakeExpert:
                 raise PromptRejected(self.expert_id, "the open turn is not the user's")
             if open_turn and is_last and words and not message.content[-1].isspace():
                 words.pop()
-            is_open = is_last and goes_on
+            is_open = is_last and is_open_end
             words = [f"<|{message.role}|>", *words, *(() if is_open else ("<|end|>",))]
-            ids += map(_token_id, words)
-        if not goes_on and options.get("add_generation_prompt") is not False:
-            ids.append(_token_id("<|assistant|>"))
-        return self._checked(TokenPrompt(tuple(ids), len(ids), tuple(messages), None, open_turn))
+            ids += map(token_id_of, words)
+        if not is_open_end and options.get("add_generation_prompt") is not False:
+            ids.append(token_id_of("<|assistant|>"))
+        read = bool(options.get("tools"))
+        told = tuple(messages)
+        return self._checked(
+            TokenPrompt(tuple(ids), len(ids), told, open_turn=open_turn, read=read)
+        )
 
-    def tokenize(self, text: str) -> TokenPrompt:
-        """One token per word."""
-        ids = tuple(map(_token_id, text.split()))
+    def tokenize(self, text: str | Sequence[int]) -> TokenPrompt:
+        """One token per word; tokens are told as their numbers."""
+        if not isinstance(text, str):
+            words = " ".join(map(str, text))
+            return self._checked(TokenPrompt(tuple(text), len(text), text=words))
+        ids = tuple(map(token_id_of, text.split()))
         return self._checked(TokenPrompt(ids, len(ids), text=text))
 
     async def prefill(self, prompt: TokenPrompt, *, priority: Priority) -> PrefillResult:
@@ -176,13 +190,21 @@ class FakeExpert:
         if prompt.open_turn:
             raise PromptRejected(self.expert_id, "an open turn can only be prefilled")
         messages = prompt.messages or (Message("user", prompt.text or ""),)
-        pieces, reason = self._script(_rest(self.answer, messages), prompt, params)
-        ids = tuple(_token_id(piece.strip()) for piece in pieces)
+        text = rest_of(self.answer, messages)
+        tools = params.tool_choice != "none" and bool(template_options(messages).get("tools"))
+        text, calls = called(text) if tools else (text, ())
+        pieces, reason = self._script(text, prompt, params)
+        said = len(pieces)
+        if reason == "stop" and calls:
+            pieces, reason = [*pieces, *(f" {c.name or c.arguments}" for c in calls)], "tool_calls"
+        ids = tuple(token_id_of(piece.strip()) for piece in pieces)
         feed = self._feed(params, draft)
         count = DraftCount(feed)
         async with self._request(priority):
             cached = await self._compute(prompt)
             usage = Usage(len(prompt.token_ids), len(pieces), cached)
+            if params.echo and prompt.text is not None:
+                yield echoed(prompt, params)
             for begin, end in _steps(ids, feed):
                 if begin:
                     await asyncio.sleep(self.token_s)
@@ -203,11 +225,12 @@ class FakeExpert:
                     for piece, token_id in zip(pieces[begin:end], ids[begin:end], strict=True)
                 )
                 yield Chunk(
-                    "".join(pieces[begin:end]),
+                    "".join(pieces[begin : min(end, said)]),
                     ids[begin:end],
                     None if params.logprobs is None else shown,
                     reason if last else None,
                     usage if last else None,
+                    tuple(calls[max(0, begin - said) : max(0, end - said)]),
                 )
             self._remember(prompt, ids)
             if not pieces:
@@ -231,10 +254,15 @@ class FakeExpert:
     ) -> tuple[list[str], FinishReason]:
         for stop in params.stop:
             text = text.partition(stop)[0]
-        pieces: list[str] = _left(_pieces(text), prompt)
+        pieces: list[str] = left_of(pieces_of(text), prompt)
         limit = params.max_tokens
-        if self._capabilities.max_model_len is not None and limit is None:
-            limit = self._capabilities.max_model_len - len(prompt.token_ids)
+        if self._capabilities.max_model_len is not None:
+            room = self._capabilities.max_model_len - len(prompt.token_ids)
+            if limit is not None and limit > room and not params.clamp:
+                name = params.max_tokens_name
+                message = f"{name}={limit} does not fit: the context has room for {room} tokens"
+                raise PromptRejected(self.expert_id, message, param=name)
+            limit = room if limit is None else min(limit, room)
         if limit is not None and len(pieces) > limit:
             return pieces[:limit], "length"
         return pieces, "stop"
@@ -318,52 +346,3 @@ def _steps(ids: tuple[int, ...], feed: DraftFeed | None) -> Iterator[tuple[int, 
         cursor.advance(ids[begin:end])
         yield begin, end
         begin = end
-
-
-def _token_id(word: str) -> int:
-    return zlib.crc32(word.encode()) & 0x7FFFFFFF
-
-
-def _pieces(text: str) -> list[str]:
-    """Return the words, each with the white space before it; the last one with what follows."""
-    ends = [found.end() for found in re.finditer(r"\S+", text)][:-1]
-    edges = [0, *ends, len(text)]
-    return [text[begin:end] for begin, end in itertools.pairwise(edges)] if text else []
-
-
-def _rest(answer: Callable[[Sequence[Message]], str], messages: Sequence[Message]) -> str:
-    """Return the answer, without as many words as somebody has begun it with."""
-    if messages[-1].role != "assistant" or not _goes_on(messages, template_options(messages)):
-        return answer(messages)
-    words = _pieces(answer(messages[:-1]))
-    return "".join(words[len(messages[-1].content.split()) :])
-
-
-def _goes_on(messages: Sequence[Message], options: Mapping[str, object]) -> bool:
-    """Whether the answer is to continue the last message."""
-    if options.get("continue_final_message"):
-        return True
-    return messages[-1].role == "assistant" and not options.get("add_generation_prompt")
-
-
-def _left(pieces: list[str], prompt: TokenPrompt) -> list[str]:
-    """Drop what a prompt that was extended with generated tokens holds of the answer already.
-
-    That is as much of the answer's beginning as the prompt ends with, found as by Knuth, Morris and
-    Pratt, so that it is linear.
-    """
-    ids = tuple(_token_id(piece.strip()) for piece in pieces)
-    borders = [0] * len(ids)  # of each beginning: how much of it is its own end, too
-    for place in range(1, len(ids)):
-        borders[place] = _extended(borders[place - 1], ids[place], ids, borders)
-    done = 0
-    for token in prompt.token_ids[-len(ids) :] if ids else ():
-        done = _extended(done, token, ids, borders)
-    return pieces[done:]
-
-
-def _extended(done: int, token: int, ids: tuple[int, ...], borders: list[int]) -> int:
-    """Return how much of the beginning of ``ids`` stands at the end once ``token`` follows."""
-    while done and (done == len(ids) or ids[done] != token):
-        done = borders[done - 1]
-    return done + (ids[done] == token)

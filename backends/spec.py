@@ -39,6 +39,8 @@ class ExpertSpec:
         verify_drafts: drafts are verified several tokens per step; None: by a vLLM of this machine,
             not by a server. A server must have been started for it.
         images: the model takes images.
+        tool_parser, reasoning_parser: vLLM's parsers of tool calls and thoughts, ``none``; None =
+            told from the chat template, and no thoughts.
         max_tokens_default: answer length when a request names none.
         start_timeout_s: longest time a start may take.
         timeout_s: longest silence of a request: time to the first token, and between two.
@@ -68,6 +70,8 @@ class ExpertSpec:
     enforce_eager: bool = True
     verify_drafts: bool | None = None
     images: bool = False
+    tool_parser: str | None = None
+    reasoning_parser: str | None = None
     max_tokens_default: int = 512
     engine_log: str | None = None
     start_timeout_s: float = 180.0

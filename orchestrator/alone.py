@@ -9,16 +9,18 @@ from contextlib import aclosing
 from msgspec.structs import replace
 
 from ..backends import rendering
-from ..backends.base import Chunk, GenerationParams, Message, Priority, TokenPrompt
+from ..backends.base import Chunk, Expert, GenerationParams, Message, Priority, TokenPrompt
 from .consensus.task import question_of
 from .fairness.asker import own_salt
 from .rates import DecodeClock
 from .turn.shared import Shared
 
+Prompt = str | Sequence[int] | Sequence[Message]
+
 
 async def answer_alone(
     shared: Shared,
-    prompt: str | Sequence[Message],
+    prompt: Prompt,
     params: GenerationParams,
     *,
     expert_id: str | None,
@@ -31,7 +33,7 @@ async def answer_alone(
 
     Args:
         shared: of the running engine.
-        prompt: text to be continued, or a conversation to be answered.
+        prompt: text or tokens to be continued, or a conversation to be answered.
         params: sampling.
         expert_id: who answers; None = routed on the text, or on what the user said last.
         cache_salt: only prompts with the same salt share prefix cache blocks.
@@ -46,14 +48,9 @@ async def answer_alone(
     release = admit()
     try:
         if expert_id is None:
-            text = prompt if isinstance(prompt, str) else question_of(prompt)
-            expert_id = (await shared.router.estimate(text)).expert
+            expert_id = (await shared.router.estimate(_asked(prompt))).expert
         async with shared.pool.acquire(expert_id) as expert:
-            rendered = (
-                await rendering.tokenized(expert, prompt)
-                if isinstance(prompt, str)
-                else await rendering.rendered(expert, prompt)
-            )
+            rendered = await _rendered(expert, prompt)
             if (salt := own_salt(cache_salt)) is not None:
                 rendered = replace(rendered, cache_salt=salt)
             on_prompt(rendered)
@@ -72,3 +69,24 @@ async def answer_alone(
                             yield chunk
     finally:
         release()
+
+
+def _asked(prompt: Prompt) -> str:
+    """Return what the route depends on; tokens tell nothing before an expert has them."""
+    if isinstance(prompt, str):
+        return prompt
+    messages = [part for part in prompt if isinstance(part, Message)]
+    return question_of(messages)
+
+
+async def _rendered(expert: Expert, prompt: Prompt) -> TokenPrompt:
+    if isinstance(prompt, str):
+        return await rendering.tokenized(expert, prompt)
+    messages = [part for part in prompt if isinstance(part, Message)]
+    if messages:
+        return await rendering.rendered(expert, messages)
+    return expert.tokenize(_tokens(prompt))
+
+
+def _tokens(prompt: Sequence[object]) -> list[int]:
+    return [token for token in prompt if isinstance(token, int)]

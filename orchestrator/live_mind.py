@@ -24,16 +24,16 @@ from ..backends.spec import ExpertSpec
 from ..rag.base import Retriever
 from ..rag.encoder.worker import EmbedWorker
 from . import assembly
-from .alone import answer_alone
+from .alone import Prompt, answer_alone
 from .config.consensus import check
 from .config.settings import Settings, load_settings
 from .consensus.authors import policy_of
 from .consensus.options import Consensus, PolicyName
 from .errors import InvalidRequest, NotFound, Overloaded, Unavailable
 from .events import ExpertUpdated, ResponseDone
-from .options import Interrupt, Segment, SessionOptions
+from .options import Interrupt, Segment, SessionOptions, new_session_id
 from .rates import ExpertRates
-from .session import Session, new_session_id
+from .session import Session
 from .stats import (
     ExpertInfo,
     TurnCounters,
@@ -296,14 +296,14 @@ class LiveMind:
 
     def complete(
         self,
-        prompt: str | Sequence[Message],
+        prompt: Prompt,
         params: GenerationParams,
         *,
         model: str | None = None,
         cache_salt: str | None = None,
         on_prompt: Callable[[TokenPrompt], None] = lambda prompt: None,
     ) -> AsyncGenerator[Chunk, None]:
-        """Continue a plain prompt, or answer a conversation; without a model it is routed.
+        """Continue text or tokens, or answer a conversation; without a model it is routed.
 
         One expert answers, and nothing is prepared, retrieved or settled: for that is ``session``.
         Closing the iterator aborts the request. ``on_prompt`` is called with the rendered prompt.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from secrets import token_hex
 from typing import Literal
 
 from msgspec import Struct, field
@@ -95,3 +96,8 @@ def in_force(options: SessionOptions, policy: Policy) -> Policy:
         transcripts_equal=options.transcripts_equal,
         consistency=options.consistency or policy.consistency,
     )
+
+
+def new_session_id() -> str:
+    """Return an id that cannot be guessed."""
+    return f"sess_{token_hex(16)}"

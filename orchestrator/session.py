@@ -129,6 +129,11 @@ class Session:
         return self._items.messages()
 
     @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the newest prompt that was answered; 0 before it was rendered."""
+        return self._loop.record.prompt_tokens or self._loop.prompt_tokens
+
+    @property
     def options(self) -> SessionOptions:
         """The newest options; those of a turn that is being answered may be older."""
         return self._options
@@ -224,13 +229,11 @@ class Session:
         self._outbox.refuse_unread()
         self._waiting.refuse_too_many()
         self._items.settle(keep=item_id)
-        length = len(final) + sum(len(message.content) for message in follow)
-        made_room = self._items.make_room(length)
+        made_room = self._items.make_room(len(final) + sum(len(said.content) for said in follow))
         if not answering:
             self._release = self._admit()
         self._revision = revision
-        with_it = (params, tuple(images), item_id, tuple(follow))
-        commit = Commit(self.turn_id, final, revision, *with_it)
+        commit = Commit(self.turn_id, final, revision, params, (*images,), item_id, (*follow,))
         self._items.claim(item_id)
         self._turns.committed(commit.response_id, final, self._loop.now())
         if answering:
@@ -390,15 +393,9 @@ class Session:
             self._prepare(("messages",))
 
     def _context(self) -> Context:
-        options = self._in_force
-        said, text = self._items.messages(), options.template
-        return Context(options.instructions, said, options.documents, template=text)
+        options, said = self._in_force, self._items.messages()
+        return Context(options.instructions, said, options.documents, template=options.template)
 
     def _refuse_when_closed(self) -> None:
         if self._closed or not self._open:
             raise InvalidRequest("the session is not open", code="session_closed")
-
-
-def new_session_id() -> str:
-    """Return an id that cannot be guessed."""
-    return f"sess_{token_hex(16)}"

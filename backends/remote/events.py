@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from ..base import Chunk, FinishReason, TokenLogprob, Usage
+from ..base import Chunk, FinishReason, TokenLogprob, ToolCallDelta, Usage
 
 UNKNOWN_TOKEN = -1
 _FINISH: dict[str, FinishReason] = {
@@ -30,10 +30,28 @@ class BadEvent(ValueError):
     """An event is not JSON, or not of the form that OpenAI's API gives it."""
 
 
+class CalledFunction(Struct):
+    """What a piece of a tool call adds."""
+
+    name: str | None = None
+    arguments: str | None = None
+
+
+class Call(Struct):
+    """A piece of a tool call; some servers send whole calls and no index."""
+
+    index: int | None = None
+    id: str | None = None
+    function: CalledFunction | None = None
+
+
 class Delta(Struct):
-    """What a chat stream adds to the message."""
+    """What a chat stream adds to the message; thoughts have two names."""
 
     content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[Call] | None = None
 
 
 class Alternative(Struct):
@@ -56,7 +74,7 @@ class Logprobs(Struct):
 
     content: list[TokenEntry] | None = None
     tokens: list[str] | None = None
-    token_logprobs: list[float] | None = None
+    token_logprobs: list[float | None] | None = None
     top_logprobs: list[dict[str, float] | None] | None = None
 
 
@@ -130,14 +148,23 @@ def chunk_of(event: StreamEvent) -> Chunk | None:
     choice = next((c for c in event.choices or () if not c.index), _NOTHING)
     delta = choice.delta or choice.message
     text = (choice.text if delta is None else delta.content) or ""
+    thoughts = "" if delta is None else delta.reasoning_content or delta.reasoning or ""
+    told = () if delta is None else delta.tool_calls or ()
+    calls = tuple(_call(place, call) for place, call in enumerate(told))
     token_ids, reason = choice.token_ids or (), choice.finish_reason
-    if not text and not token_ids and reason is None and usage is None:
+    if not (text or thoughts or calls or token_ids) and reason is None and usage is None:
         return None
     if not text.isascii():
         text = text.encode("utf-8", "replace").decode()
     finish = None if reason is None else _FINISH.get(reason, "stop")
     logprobs = None if choice.logprobs is None else _logprobs(choice.logprobs, token_ids)
-    return Chunk(text, token_ids, logprobs, finish, usage)
+    return Chunk(text, token_ids, logprobs, finish, usage, calls, thoughts)
+
+
+def _call(place: int, call: Call) -> ToolCallDelta:
+    function = call.function or CalledFunction()
+    index = place if call.index is None else call.index
+    return ToolCallDelta(index, call.id, function.name, function.arguments or "")
 
 
 def usage_of(answer: object) -> Usage | None:
@@ -170,7 +197,10 @@ def _logprobs(told: Logprobs, token_ids: tuple[int, ...]) -> tuple[TokenLogprob,
         if not len(told.tokens) == len(told.token_logprobs) == len(tops):
             raise BadEvent("the log-probabilities of an event do not belong to its tokens")
         pairs = zip(told.tokens, told.token_logprobs, tops, strict=True)
-        rows = [(token, logprob, list((top or {}).items())) for token, logprob, top in pairs]
+        rows = [
+            (token, float("nan") if logprob is None else logprob, list((top or {}).items()))
+            for token, logprob, top in pairs
+        ]
     else:
         return None
     ids = token_ids if len(token_ids) == len(rows) else (UNKNOWN_TOKEN,) * len(rows)

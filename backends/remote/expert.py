@@ -127,10 +127,12 @@ class RemoteExpert:
         estimate = characters // CHARACTERS_PER_TOKEN + 4 * len(folded)
         return TokenPrompt((), estimate, messages=tuple(folded), open_turn=open_turn)
 
-    def tokenize(self, text: str) -> TokenPrompt:
+    def tokenize(self, text: str | Sequence[int]) -> TokenPrompt:
         """Estimate the length of a plain prompt."""
         if not text:
             raise PromptRejected(self.expert_id, "the prompt is empty", param="prompt")
+        if not isinstance(text, str):
+            return TokenPrompt(tuple(text), len(text), text="")
         return TokenPrompt((), len(text) // CHARACTERS_PER_TOKEN + 1, text=text)
 
     async def prefill(self, prompt: TokenPrompt, *, priority: Priority) -> PrefillResult:
@@ -274,8 +276,10 @@ class RemoteExpert:
 
     def _body(self, prompt: TokenPrompt, params: GenerationParams) -> dict[str, object]:
         body = request_body(self._model, prompt, params)
-        if "max_tokens" not in body and self._default_fits(prompt):
+        if "max_tokens" not in body and self._fits(prompt, self._spec.max_tokens_default):
             body["max_tokens"] = self._spec.max_tokens_default
+        if params.clamp and not self._fits(prompt, params.max_tokens or 0):
+            body.pop("max_tokens", None)  # then the server's limit is what the context leaves
         if prompt.open_turn or _goes_on(prompt):
             body |= _OPEN_TURN
         if self._capabilities.open_turn_prefill:  # vLLM
@@ -284,9 +288,9 @@ class RemoteExpert:
                 body["cache_salt"] = prompt.cache_salt
         return body
 
-    def _default_fits(self, prompt: TokenPrompt) -> bool:
+    def _fits(self, prompt: TokenPrompt, tokens: int) -> bool:
         limit = self._capabilities.max_model_len
-        return limit is None or 2 * prompt.num_tokens + self._spec.max_tokens_default <= limit
+        return limit is None or 2 * prompt.num_tokens + tokens <= limit
 
     async def _ask_all(self, path: str, timeout_s: float) -> list[object]:
         asked = (self._servers.get_json(n, path, timeout_s=timeout_s) for n in self._servers.nodes)
@@ -352,7 +356,7 @@ def _key(prompt: TokenPrompt) -> str:
     if session is not None:
         return session
     if prompt.text is not None:
-        return prompt.text[:256]
+        return prompt.text[:256] or repr(prompt.token_ids[:64])
     return next(m.content[:256] for m in prompt.messages if m.role != "template")
 
 

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import base64
+import json
 
-from ..base import GenerationParams, Image, Message, TokenPrompt, template_options
+from ..base import (
+    GenerationParams,
+    Image,
+    Message,
+    StructuredOutput,
+    TokenPrompt,
+    template_options,
+)
 
-# Fields that the API and GenerationParams call by the same name; the last three are vLLM's own and
-# a server that does not know them refuses them by name.
+# Fields that the API and GenerationParams call by the same name; from ``top_k`` on some are vLLM's
+# own and a server that does not know them refuses them by name.
 _SAME_NAMES = (
     "max_tokens",
     "temperature",
@@ -18,6 +26,9 @@ _SAME_NAMES = (
     "top_k",
     "min_p",
     "repetition_penalty",
+    "min_tokens",
+    "skip_special_tokens",
+    "parallel_tool_calls",
 )
 
 
@@ -25,10 +36,12 @@ def request_body(model: str, prompt: TokenPrompt, params: GenerationParams) -> d
     """Return the body of ``/v1/completions`` (a plain prompt) or ``/v1/chat/completions``."""
     body: dict[str, object] = {"model": model}
     if prompt.text is not None:
-        body["prompt"] = prompt.text
+        body["prompt"] = prompt.text or list(prompt.token_ids)
     else:
         body["messages"] = [_message(m) for m in prompt.messages if m.role != "template"]
         body |= template_options(prompt.messages)
+        if body.get("add_generation_prompt") is True:  # which is what every server does
+            del body["add_generation_prompt"]
     for name in _SAME_NAMES:
         value = getattr(params, name)
         if value is not None:
@@ -39,12 +52,39 @@ def request_body(model: str, prompt: TokenPrompt, params: GenerationParams) -> d
         body["logit_bias"] = {str(token): bias for token, bias in params.logit_bias}
     if params.ignore_eos:
         body["ignore_eos"] = True
+    if params.echo and prompt.text is not None:
+        body["echo"] = True
+    if params.stop_token_ids:
+        body["stop_token_ids"] = list(params.stop_token_ids)
+    if params.structured is not None:
+        body |= _form(params.structured)
+    if params.tool_choice == "named":
+        body["tool_choice"] = {"type": "function", "function": {"name": params.tool_name}}
+    elif params.tool_choice is not None:
+        body["tool_choice"] = params.tool_choice
     if params.logprobs is not None:
         if prompt.text is not None:
             body["logprobs"] = params.logprobs
         else:
             body |= {"logprobs": True, "top_logprobs": params.logprobs}
     return body
+
+
+def _form(wanted: StructuredOutput) -> dict[str, object]:
+    """Return what says how the answer has to look: OpenAI's way where it has one, else vLLM's."""
+    if wanted.json_object:
+        return {"response_format": {"type": "json_object"}}
+    if wanted.json is not None:
+        schema = {"name": "answer", "schema": json.loads(wanted.json), "strict": True}
+        return {"response_format": {"type": "json_schema", "json_schema": schema}}
+    ways: dict[str, object] = {
+        "regex": wanted.regex,
+        "choice": list(wanted.choice) or None,
+        "grammar": wanted.grammar,
+        "structural_tag": wanted.structural_tag,
+    }
+    given = {name: value for name, value in ways.items() if value is not None}
+    return {"structured_outputs": given}
 
 
 def _message(message: Message) -> dict[str, object]:

@@ -40,6 +40,27 @@ To call one, write its name and arguments as JSON within <tool_call></tool_call>
 </tool_call>"""
 
 
+RESERVED = frozenset(
+    {
+        "add_generation_prompt",
+        "chat_template",
+        "continue_final_message",
+        "conversation",
+        "max_length",
+        "messages",
+        "padding",
+        "return_assistant_tokens_mask",
+        "return_dict",
+        "return_tensors",
+        "tokenize",
+        "tokenizer_kwargs",
+        "tools",
+        "truncation",
+    }
+)
+"""Arguments of ``apply_chat_template`` that are nothing of the template's."""
+
+
 class ChatTemplate:
     """Renders for one tokenizer.
 
@@ -96,8 +117,9 @@ class ChatTemplate:
 
     def _apply(self, messages: Sequence[Message], options: Mapping[str, Any], closed: bool) -> str:
         turns = [self._turn(message) for message in messages]
+        given = template_arguments(options)
         text: str = self._tokenizer.apply_chat_template(
-            turns, tokenize=False, **{**options, "add_generation_prompt": closed}
+            turns, options.get("tools"), tokenize=False, add_generation_prompt=closed, **given
         )
         return text
 
@@ -132,6 +154,16 @@ class ChatTemplate:
         except Exception:  # it raises what it likes
             return False
         return _PROBE in text
+
+
+def template_arguments(options: Mapping[str, Any]) -> Json:
+    """Return what a template is given by name, as vLLM's server gives it: effort means thinking."""
+    given = dict(options.get("chat_template_kwargs") or {})
+    effort = options.get("reasoning_effort")
+    if effort is not None:
+        given.setdefault("enable_thinking", effort != "none")
+        given["reasoning_effort"] = effort
+    return {name: value for name, value in given.items() if name not in RESERVED}
 
 
 def _call(call: ToolCall) -> Json:

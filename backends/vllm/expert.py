@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
+
+from msgspec.structs import replace as with_fields
 
 from ..base import (
     Capabilities,
@@ -25,35 +27,25 @@ from ..base import (
     Message,
     PrefillResult,
     Priority,
-    TokenLogprob,
     TokenPrompt,
     Usage,
+    template_options,
 )
 from ..doctor.number_formats import fit_alone, tell_formats
 from ..drafts import DraftCount, DraftFeed
 from ..errors import ExpertError, ExpertTimeout, ExpertUnavailable, PromptRejected
 from ..spec import ExpertSpec
+from .answer_reader import AnswerParsers, AnswerReader, Read
 from .drafts import DRAFT, DRAFT_ID, is_ours, missing_hook
 from .errors import translate
 from .images import engine_input, image_mark
 from .prepare import prefill_lengths, verify_lengths
 from .process import EngineProcess
 from .render import Renderer
+from .sampling import check_room, echoed_text, sampling_params, token_logprobs
 
 log = logging.getLogger(__name__)
 
-# GenerationParams that vLLM's SamplingParams calls by the same name.
-_SAME_NAMES = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "presence_penalty",
-    "frequency_penalty",
-    "repetition_penalty",
-    "seed",
-    "logprobs",
-)
 _FINISH: dict[str, FinishReason] = {"stop": "stop", "repetition": "stop", "length": "length"}
 
 
@@ -70,6 +62,7 @@ class VllmExpert:
         self._process: EngineProcess | None = None
         self._engine: Any = None
         self._renderer: Renderer | None = None
+        self._parsers: AnswerParsers | None = None
         self._preparing: asyncio.Task[None] | None = None
         self._defaults: dict[str, Any] = {}
         self._capabilities = Capabilities(prefix_block_tokens=spec.block_size)
@@ -123,9 +116,11 @@ class VllmExpert:
 
     def render(self, messages: Sequence[Message], *, open_turn: bool) -> TokenPrompt:
         """See ``Expert.render``."""
-        return self._running_renderer().render(messages, open_turn=open_turn)
+        prompt = self._running_renderer().render(messages, open_turn=open_turn)
+        read = self._parsers is not None and self._parsers.reads(template_options(messages))
+        return with_fields(prompt, read=True) if read else prompt
 
-    def tokenize(self, text: str) -> TokenPrompt:
+    def tokenize(self, text: str | Sequence[int]) -> TokenPrompt:
         """See ``Expert.tokenize``."""
         return self._running_renderer().tokenize(text)
 
@@ -156,18 +151,24 @@ class VllmExpert:
         completion_tokens = 0
         feed = self._feed(params, draft)
         count = DraftCount(feed)
-        stream = self._outputs(prompt, params, priority, request_id, feed)
+        reader = self._reader(prompt, params)
+        echoes = params.echo and prompt.text is not None
+        stream = self._outputs(prompt, params, priority, request_id, feed, reader)
         async with aclosing(stream) as outputs:
             async for output in outputs:
+                if echoes:
+                    yield self._echo(prompt, params, output.prompt_logprobs)
+                    echoes = False
                 answer = output.outputs[0]
-                completion_tokens += len(answer.token_ids)
-                count.saw(answer.token_ids)
+                tokens = answer.token_ids if params.max_tokens != 0 else ()
+                completion_tokens += len(tokens)
+                count.saw(tokens)
+                read = Read(answer.text if tokens else "")
+                if reader is not None:
+                    read = reader.read(answer.text, tokens, finished=output.finished)
                 reason, usage = None, None
                 if output.finished:
-                    reason = _FINISH.get(answer.finish_reason)
-                    if reason is None:
-                        cause = f"the engine ended the request: {answer.finish_reason}"
-                        raise ExpertUnavailable(self.expert_id, cause)
+                    reason = self._reason(answer.finish_reason, reader)
                     usage = Usage(
                         len(output.prompt_token_ids or prompt.token_ids),
                         completion_tokens,
@@ -175,11 +176,13 @@ class VllmExpert:
                         *count.accepted_and_rejected(),
                     )
                 yield Chunk(
-                    answer.text,
-                    tuple(answer.token_ids),
-                    _logprobs(answer.token_ids, answer.logprobs, params.logprobs),
+                    read.text,
+                    tuple(tokens),
+                    token_logprobs(tokens, answer.logprobs if tokens else (), params.logprobs),
                     reason,
                     usage,
+                    read.tool_calls,
+                    read.reasoning,
                 )
 
     async def health(self) -> Health:
@@ -190,6 +193,26 @@ class VllmExpert:
             cause = self._process.death_cause()
             return Health(False, f"the engine died: {cause}" if cause else "the engine died")
         return Health(True)
+
+    def _reader(self, prompt: TokenPrompt, params: GenerationParams) -> AnswerReader | None:
+        """Return who reads the answer; None where its text is all that it says."""
+        try:
+            return None if self._parsers is None else self._parsers.reader(prompt, params)
+        except Exception as error:  # a tool's schema, a grammar
+            raise translate(self.expert_id, error) from error
+
+    def _reason(self, told: str | None, reader: AnswerReader | None) -> FinishReason:
+        reason = _FINISH.get(str(told))
+        if reason is None:
+            raise ExpertUnavailable(self.expert_id, f"the engine ended the request: {told}")
+        return reason if reader is None else reader.finish_reason(reason)
+
+    def _echo(self, prompt: TokenPrompt, params: GenerationParams, told: Any) -> Chunk:
+        """Return the prompt as the answer's beginning; none of its tokens counts as generated."""
+        tokenizer = self._engine.get_tokenizer()
+        ids, first = prompt.token_ids, str(tokenizer.decode([prompt.token_ids[0]]))
+        logprobs = token_logprobs(ids, told, params.logprobs, first)
+        return Chunk(echoed_text(prompt, tokenizer), (), logprobs)
 
     def _feed(self, params: GenerationParams, draft: Draft | None) -> DraftFeed | None:
         """Return what is to be verified, None if there is nothing or it cannot be."""
@@ -236,17 +259,21 @@ class VllmExpert:
         priority: Priority,
         request_id: str,
         feed: DraftFeed | None = None,
+        reader: AnswerReader | None = None,
     ) -> AsyncGenerator[Any, None]:
         """Yield vLLM's outputs of one request; abort it when closed, translate what it raises."""
         engine = self._running_engine()
         try:
             token_input = await self._input(engine, prompt)
-            sampling = self._sampling(len(token_input["prompt_token_ids"]), params)
+            sampling = self._sampling(len(token_input["prompt_token_ids"]), params, reader)
+            more = {} if reader is None else reader.engine_arguments
             known = 0
             if feed is not None:
                 known = len(feed.tokens)
                 sampling.extra_args = {DRAFT: list(feed.tokens), DRAFT_ID: request_id}
-            stream = engine.generate(token_input, sampling, request_id, priority=int(priority))
+            stream = engine.generate(
+                token_input, sampling, request_id, priority=int(priority), **more
+            )
             async with aclosing(stream), self._pushing(feed, known, request_id):
                 while True:
                     async with asyncio.timeout(self._spec.timeout_s):
@@ -278,30 +305,17 @@ class VllmExpert:
             )
         return found
 
-    def _sampling(self, prompt_tokens: int, params: GenerationParams) -> Any:
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
+    def _sampling(
+        self, prompt_tokens: int, params: GenerationParams, reader: AnswerReader | None
+    ) -> Any:
         limit = self._capabilities.max_model_len or 0
-        room = limit - prompt_tokens
-        if params.max_tokens is not None and params.max_tokens > room:
-            message = (
-                f"max_tokens={params.max_tokens} and the prompt of {prompt_tokens} tokens "
-                f"are together more than the context limit of {limit} tokens"
-            )
-            raise PromptRejected(self.expert_id, message, param="max_tokens")
-        settings = dict(self._defaults)
-        settings.update(
-            (name, value) for name in _SAME_NAMES if (value := getattr(params, name)) is not None
-        )
-        default = min(self._spec.max_tokens_default, room)
-        settings["max_tokens"] = default if params.max_tokens is None else params.max_tokens
-        return SamplingParams(
-            **settings,
-            stop=list(params.stop),
-            logit_bias=dict(params.logit_bias) or None,
-            ignore_eos=params.ignore_eos,
-            output_kind=RequestOutputKind.DELTA,
+        check_room(self.expert_id, params, prompt_tokens, limit)
+        return sampling_params(
+            params,
+            self._defaults,
+            reader,
+            room=limit - prompt_tokens,
+            max_tokens_default=self._spec.max_tokens_default,
         )
 
     def _learn_model(self) -> None:
@@ -317,8 +331,10 @@ class VllmExpert:
         mark = image_mark(config.model_config) if self._spec.images else None
         if self._spec.images and mark is None:
             raise ExpertUnavailable(self.expert_id, "images: the model takes no images")
+        tokenizer = self._engine.get_tokenizer()
+        self._parsers = AnswerParsers(self._spec, tokenizer, config.model_config)
         self._renderer = Renderer(
-            self._engine.get_tokenizer(),
+            tokenizer,
             expert_id=self.expert_id,
             max_model_len=max_model_len,
             image_mark=mark,
@@ -375,18 +391,3 @@ def _name(dtype: Any) -> str:
 def _cached_in(config: Any) -> str:
     asked = str(config.cache_config.cache_dtype)
     return _name(config.model_config.dtype) if asked == "auto" else asked
-
-
-def _logprobs(
-    token_ids: Sequence[int], entries: Sequence[Mapping[int, Any]] | None, wanted: int | None
-) -> tuple[TokenLogprob, ...] | None:
-    """Return one TokenLogprob per token, its ``wanted`` best alternatives best first."""
-    if wanted is None or entries is None:
-        return None
-    found = []
-    for token_id, candidates in zip(token_ids, entries, strict=True):
-        best = sorted(candidates.items(), key=lambda item: item[1].rank)[:wanted]
-        top = tuple((entry.decoded_token or "", other, entry.logprob) for other, entry in best)
-        chosen = candidates[token_id]
-        found.append(TokenLogprob(chosen.decoded_token or "", token_id, chosen.logprob, top))
-    return tuple(found)

@@ -91,14 +91,20 @@ class Renderer:
             TokenPrompt(
                 ids,
                 len(ids),
-                messages=tuple(messages),
+                tuple(messages),
                 open_turn=open_turn,
                 images=tuple(image for message in messages for image in message.images),
             )
         )
 
-    def tokenize(self, text: str) -> TokenPrompt:
+    def tokenize(self, text: str | Sequence[int]) -> TokenPrompt:
         """Tokenize a plain prompt, with the special tokens the tokenizer adds by itself."""
+        if not isinstance(text, str):
+            known = len(self._tokenizer)
+            if unknown := [token for token in text if not 0 <= token < known]:
+                message = f"token {unknown[0]}: the model has {known} tokens"
+                raise PromptRejected(self._expert_id, message, param="prompt")
+            return self._checked(TokenPrompt(tuple(text), len(text), text=""))
         shown = self._without_marks(text)
         ids = tuple(self._tokenizer(shown, add_special_tokens=True)["input_ids"])
         if not ids:

@@ -50,6 +50,8 @@ _ENGINE_KEYS = (
     "enforce_eager",
     "engine_log",
     "start_timeout_s",
+    "tool_parser",
+    "reasoning_parser",
 )
 
 
@@ -118,6 +120,18 @@ class ExpertConfig(Section):
         1.0, ge=0, le=1_000_000, description="Relative price; of equal experts the cheapest wins."
     )
     images: bool = Field(False, description="The model takes images.")
+    tool_parser: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9][a-z0-9_.-]*$",
+        description="vLLM's parser of the model's tool calls (hermes, mistral, llama3_json, …), or "
+        "none; null: told from the chat template.",
+    )
+    reasoning_parser: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9][a-z0-9_.-]*$",
+        description="vLLM's parser of what the model thinks before it answers (qwen3, deepseek_v3, "
+        "…); null or none: thoughts are part of the answer.",
+    )
     quantization: str | None = Field(
         None, pattern=r"^[a-z0-9][a-z0-9_-]*$", description="vLLM's quantization method."
     )

@@ -59,8 +59,19 @@ class ServerConfig(Section):
     body_timeout_s: float = Field(
         30, gt=0, le=3600, description="A request whose body takes longer gets a 408, seconds."
     )
+    max_tokens_policy: Literal["refuse", "clamp"] = Field(
+        "refuse",
+        description="An answer length that does not fit the context: refuse the request, or clamp: "
+        "take it as an upper bound, as for the model auto.",
+    )
     max_text_chars: int = Field(
         100_000, ge=1, le=10_000_000, description="Longest text of one turn, characters."
+    )
+    max_stored_responses: int = Field(
+        1024, ge=0, le=1_000_000, description="Answers of /v1/responses that are kept; 0: none."
+    )
+    max_stored_bytes: int = Field(
+        67_108_864, ge=0, le=1 << 40, description="Size of all kept answers together."
     )
     max_sessions: int = Field(
         1024, ge=1, le=1_000_000, description="Live sessions at a time; one more gets a 429."

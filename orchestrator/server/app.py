@@ -20,7 +20,9 @@ from .live import http as live_http, socket as live
 from .live.registry import SessionRegistry
 from .metrics import Metrics
 from .middleware import entrance, in_flight
-from .openai import routes
+from .openai import chat, completions, embeddings, models
+from .openai.responses import routes as responses
+from .openai.responses.store import ResponseStore
 from .realtime import socket as realtime
 from .state import OWNER, STARTED, STATE, InFlight, ServerState
 
@@ -57,15 +59,22 @@ def create_app(mind: LiveMind) -> web.Application:
         middlewares=[entrance(door), in_flight],
         client_max_size=limits.max_body_bytes,
     )
+    kept = ResponseStore(limits.max_stored_responses, limits.max_stored_bytes)
     running, images = InFlight(busy_polling=limits.busy_polling), ImageDoor(mind.settings)
-    app[STATE] = state = ServerState(mind, registry, metrics, images, running, door)
+    app[STATE] = state = ServerState(mind, registry, metrics, images, running, door, kept)
     metrics.in_flight.set_function(lambda: len(state.in_flight))
     app.add_routes(
         [
-            web.post("/v1/chat/completions", routes.chat_completions),
-            web.post("/v1/completions", routes.completions),
-            web.get("/v1/models", routes.models),
-            web.get("/v1/models/{model:.+}", routes.model),
+            web.post("/v1/chat/completions", chat.chat_completions),
+            web.post("/v1/completions", completions.completions),
+            web.post("/v1/embeddings", embeddings.embeddings),
+            web.post("/v1/responses", responses.create),
+            web.get("/v1/responses/{id}", responses.show),
+            web.delete("/v1/responses/{id}", responses.delete),
+            web.post("/v1/responses/{id}/cancel", responses.cancel),
+            web.get("/v1/responses/{id}/input_items", responses.input_items),
+            web.get("/v1/models", models.models),
+            web.get("/v1/models/{model:.+}", models.model),
             web.get("/v1/live", live.live),
             web.get("/v1/realtime", realtime.realtime),
             web.post("/v1/live/tickets", tickets),

@@ -169,7 +169,8 @@ def _http_exception(
 ) -> web.StreamResponse:
     match exc:
         case web.HTTPNotFound():
-            return error_response(from_exception(NotFound("no such path", code="unknown_path")))
+            message = f"no such path; there are {', '.join(_paths(request))}"
+            return error_response(from_exception(NotFound(message, code="unknown_path")))
         case web.HTTPMethodNotAllowed():
             allowed = ", ".join(sorted(exc.allowed_methods))
             message = f"{request.method} is not allowed here; allowed: {allowed}"
@@ -183,6 +184,12 @@ def _http_exception(
         case _:
             kind = "server_error" if exc.status >= 500 else "invalid_request_error"
             return error_response(ErrorInfo(exc.status, exc.reason, kind, None, "http_error"))
+
+
+def _paths(request: web.Request) -> list[str]:
+    """Return what is served instead, without what stands below something else."""
+    every = {resource.canonical for resource in request.app.router.resources()}
+    return sorted(path for path in every if "{" not in path)
 
 
 def _route(request: web.Request) -> str:

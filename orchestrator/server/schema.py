@@ -21,7 +21,7 @@ CacheSalt = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 StopText = Annotated[str, Field(min_length=1, max_length=256)]
-StopTexts = Annotated[list[StopText], Field(max_length=4)]
+StopTexts = Annotated[list[StopText], Field(max_length=64)]
 LogitBias = Annotated[
     dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], Annotated[float, Field(ge=-100, le=100)]],
     Field(max_length=300, json_schema_extra={"additionalProperties": False}),

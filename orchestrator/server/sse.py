@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from aiohttp import web
-from msgspec import json
+from msgspec import Struct, json
 
 from .state import REQUEST_ID
 
@@ -15,8 +15,17 @@ DONE = object()
 """The payload that ends a stream which succeeded: ``[DONE]``."""
 
 
+class Named(Struct, frozen=True):
+    """A payload whose event has a name."""
+
+    name: str
+    payload: object
+
+
 def encode(payload: object) -> bytes:
-    """Return one event: ``data:``, compact JSON, a blank line."""
+    """Return one event: its name if it has one, ``data:``, compact JSON, a blank line."""
+    if isinstance(payload, Named):
+        return b"event: %s\n" % payload.name.encode() + encode(payload.payload)
     return b"data: " + (b"[DONE]" if payload is DONE else json.encode(payload)) + b"\n\n"
 
 
@@ -82,7 +91,13 @@ class EventStream:
             ConnectionResetError: the client is gone, or did not read for ``send_timeout_s``; its
                 connection is closed.
         """
-        data = b"".join(map(encode, payloads))
+        await self._write(b"".join(map(encode, payloads)))
+
+    async def comment(self, text: str) -> None:
+        """Send a line that clients pass over. Raises as ``send``."""
+        await self._write(b": %s\n\n" % text.encode())
+
+    async def _write(self, data: bytes) -> None:
         if self._fits(data):
             await self.response.write(data)
             return

@@ -20,6 +20,7 @@ from .access.door import Door
 from .busy_polling import BusyPolling
 from .live.registry import SessionRegistry
 from .metrics import Metrics
+from .openai.responses.store import ResponseStore
 
 if TYPE_CHECKING:
     from ..live_mind import LiveMind
@@ -88,7 +89,7 @@ class InFlight:
 
 @dataclass(slots=True)
 class ServerState:
-    """The engine, the sessions, the counters, the ways in and the limits."""
+    """The engine, the sessions, the counters, the ways in, what is kept and the limits."""
 
     mind: LiveMind
     registry: SessionRegistry
@@ -96,6 +97,7 @@ class ServerState:
     images: ImageDoor
     in_flight: InFlight
     door: Door = field(default_factory=lambda: Door(ServerConfig()))
+    responses: ResponseStore = field(default_factory=ResponseStore)
     started_at: int = field(default_factory=lambda: int(time.time()))
 
     async def reload_keys(self, server: ServerConfig | None = None) -> bool:

@@ -25,7 +25,13 @@ CODES = {
     "union_tag_not_found": "missing_parameter",
 }
 OWN_CODES = frozenset(
-    {"invalid_value", "unsupported_parameter", "unsupported_content", "text_too_long"}
+    {
+        "invalid_type",
+        "invalid_value",
+        "text_too_long",
+        "unsupported_content",
+        "unsupported_parameter",
+    }
 )
 ENUMERATED = frozenset({"literal_error", "union_tag_invalid"})
 MAX_SHOWN = 64

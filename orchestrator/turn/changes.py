@@ -6,6 +6,7 @@ from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from ...backends.base import GenerationParams
+from ...backends.sampling import HINTS
 from .documents import DocumentState
 from .prompt import Context
 from .values import Action, DropDraft, Policy, Step, StopSpeculation, TurnState
@@ -31,10 +32,10 @@ class Change(Struct, frozen=True):
 
 
 def differing(a: GenerationParams, b: GenerationParams) -> tuple[str, ...]:
-    """Return the names of the parameters that differ, in their order; a prediction is none."""
+    """Return the names of the parameters that differ, in their order; hints are none."""
     others = asdict(b)
     return tuple(
-        name for name, value in asdict(a).items() if name != "prediction" and value != others[name]
+        name for name, value in asdict(a).items() if name not in HINTS and value != others[name]
     )
 
 

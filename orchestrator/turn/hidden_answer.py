@@ -127,13 +127,14 @@ class Draft:
 def continuable(params: GenerationParams, prompt: TokenPrompt) -> bool:
     """Return whether an answer cut off by tokens continues exactly as if it had not been.
 
-    Penalties count generated tokens, a seed counts draws and a stop string may span the cut: with
-    any of them the second request would differ. Without local tokens there is nothing to cut at.
+    Penalties count generated tokens, a seed counts draws and a stop string may span the cut; a
+    grammar and who reads thoughts and calls out of an answer begin at its first token. With any of
+    them the second request would differ. Without local tokens there is nothing to cut at.
     """
     penalties = params.presence_penalty or params.frequency_penalty
     repetition = params.repetition_penalty not in (None, 1.0)
-    fixed = params.seed is not None or bool(params.stop)
-    return bool(prompt.token_ids) and not (penalties or repetition or fixed)
+    fixed = params.seed is not None or bool(params.stop or params.min_tokens or params.structured)
+    return bool(prompt.token_ids) and not (penalties or repetition or fixed or prompt.read)
 
 
 def continuation(

@@ -92,6 +92,12 @@ class TurnRecord:
             self.first_delta_s = now_s
         return shows
 
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the answer's prompt; 0 before it was rendered."""
+        prompt = self.report.prompt if self.report is not None else None
+        return 0 if prompt is None else prompt.num_tokens
+
     def text(self) -> str:
         """Return what was shown of the answer."""
         return "".join(self.shown)

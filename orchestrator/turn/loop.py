@@ -56,6 +56,7 @@ class TurnLoop:
     Attributes:
         params: sampling of the turn that is being answered, or expected of the next one.
         segmented: the answer leaves in sentences too.
+        prompt_tokens: of the last turn that ended.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class TurnLoop:
         self.record = TurnRecord()
         self.params = self._draft_params = GenerationParams()
         self.segmented = False
+        self.prompt_tokens = 0
         self._sentences: Sentences | None = None
         self._items = items
         self._shared = shared
@@ -343,6 +345,7 @@ class TurnLoop:
         self.engine.drafts.guess = None
         if record.expert is not None and (cached := record.cached()):
             self.engine.prime(record.expert, cached)
+        self.prompt_tokens = record.prompt_tokens
         self.record = TurnRecord()
         self.state = replace(
             self._on_end(done),

@@ -60,6 +60,13 @@ def test_picture_of_a_turn_is_what_the_defaults_say() -> None:
     assert picture == generated("turn_clock.py", "svg"), command
 
 
+def test_page_of_openais_api_is_what_the_tables_say() -> None:
+    page = (ROOT / "docs" / "openai.md").read_text(encoding="utf-8")
+    assert page == generated("openai_page.py", "page"), (
+        "python docs/generator/openai_page.py > docs/openai.md"
+    )
+
+
 def test_python_reference_is_what_the_docstrings_say() -> None:
     page = generated("sdk.py", "page")
     assert (ROOT / "docs" / "sdk.md").read_text(encoding="utf-8") == page, (

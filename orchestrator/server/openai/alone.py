@@ -6,7 +6,7 @@ It is generated in the task of the request that reads it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from random import getrandbits
 from typing import Self
@@ -26,8 +26,16 @@ from .bodies import ChatRequest, CompletionRequest
 NO_PARAMS = GenerationParams()
 
 
-def chat_alone(state: ServerState, body: ChatRequest, request_id: str) -> AloneTurn | None:
+Params = Callable[[GenerationParams], GenerationParams]
+"""Makes a request's parameters of those that hold where it says nothing."""
+
+
+def chat_alone(
+    state: ServerState, body: ChatRequest, request_id: str, params: Params | None = None
+) -> AloneTurn | None:
     """Return the turn of a chat that one expert answers alone and at once; None: any other.
+
+    ``params``: None = as the body says.
 
     Raises:
         NotFound: unknown model.
@@ -53,16 +61,22 @@ def chat_alone(state: ServerState, body: ChatRequest, request_id: str) -> AloneT
     report = Report()
     chunks = state.mind.complete(
         build(context, body.text),
-        body.params(NO_PARAMS),
+        (params or body.params)(NO_PARAMS),
         model=expert,
         cache_salt=body.cache_salt,
         on_prompt=report.asks,
     )
-    affinity = body.user or f"{getrandbits(64):x}"
+    affinity = body.affinity or f"{getrandbits(64):x}"
     return AloneTurn(state, request_id, expert, chunks, affinity, report)
 
 
-def completion_alone(state: ServerState, body: CompletionRequest, request_id: str) -> AloneTurn:
+def completion_alone(
+    state: ServerState,
+    body: CompletionRequest,
+    request_id: str,
+    prompt: str | tuple[int, ...],
+    params: GenerationParams,
+) -> AloneTurn:
     """Return the turn of a plain prompt; without a model the default expert answers.
 
     Raises:
@@ -70,8 +84,8 @@ def completion_alone(state: ServerState, body: CompletionRequest, request_id: st
     """
     expert = state.mind.pinned(body.model) or state.mind.settings.default_expert
     report = Report()
-    chunks = state.mind.complete(body.prompt, body.params(), model=expert, on_prompt=report.asks)
-    return AloneTurn(state, request_id, expert, chunks, body.user, report)
+    chunks = state.mind.complete(prompt, params, model=expert, on_prompt=report.asks)
+    return AloneTurn(state, request_id, expert, chunks, body.affinity, report)
 
 
 class AloneTurn(AbstractAsyncContextManager["AloneTurn"]):
@@ -125,6 +139,11 @@ class AloneTurn(AbstractAsyncContextManager["AloneTurn"]):
     def done(self) -> ResponseDone | None:
         """The turn's end; None before it."""
         return None if self._opened is None else self._opened.ended
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompt; 0 before it was rendered."""
+        return 0 if self._report.prompt is None else self._report.prompt.num_tokens
 
     def __aiter__(self) -> Self:
         return self

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import isnan
 from random import getrandbits
+from secrets import randbelow, token_hex
 
 from ....backends.base import FinishReason, TokenLogprob, Usage
 from ...events import (
@@ -18,6 +21,7 @@ from ...events import (
 )
 
 Json = dict[str, object]
+PADDING = 16
 EXPLAINED = ("expert", "timings", "ledger", "degraded", "documents", "consensus")
 
 
@@ -42,6 +46,35 @@ def usage_json(usage: Usage | None, *, predicted: bool = False) -> Json | None:
             "rejected_prediction_tokens": usage.rejected_draft_tokens or 0,
         }
     return payload
+
+
+def total_usage(dones: Sequence[ResponseDone], answers_per_prompt: int = 1) -> Usage | None:
+    """Return the usage of several answers; a prompt counts once, however many answers it has.
+
+    None where an expert told nothing of one of them.
+    """
+    told = [done.usage for done in dones if done.usage is not None]
+    if len(told) < len(dones) or not told:
+        return None
+    if len(told) == 1:
+        return told[0]
+    prompts = told[::answers_per_prompt]
+    cached = [usage.cached_tokens for usage in prompts if usage.cached_tokens is not None]
+    return Usage(
+        sum(usage.prompt_tokens for usage in prompts),
+        sum(usage.completion_tokens for usage in told),
+        sum(cached) if cached else None,
+    )
+
+
+def counted(frame: Json, prompt_tokens: int, completion_tokens: int) -> Json:
+    """Return a chunk with the usage so far."""
+    return {**frame, "usage": usage_json(Usage(prompt_tokens, completion_tokens))}
+
+
+def obfuscated(frame: Json) -> Json:
+    """Return a chunk whose size does not tell how long its text is."""
+    return {**frame, "obfuscation": token_hex(PADDING)[: randbelow(2 * PADDING) + 1]}
 
 
 def timing_headers(done: ResponseDone) -> dict[str, str]:
@@ -125,41 +158,45 @@ class ChatFormat:
         model: str,
         delta: Json,
         *,
+        index: int = 0,
         finish_reason: FinishReason | None = None,
         logprobs: Sequence[TokenLogprob] | None = None,
     ) -> Json:
         """Return one ``chat.completion.chunk`` with one choice."""
-        choice: Json = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+        choice: Json = {"index": index, "delta": delta, "finish_reason": finish_reason}
         if logprobs is not None:
             choice["logprobs"] = chat_logprobs(logprobs)
         return self._frame(model, [choice])
 
-    def last_chunk(self, model: str, done: ResponseDone) -> Json:
+    def last_chunk(self, model: str, done: ResponseDone, index: int = 0) -> Json:
         """Return the chunk with the finish reason."""
-        chunk = self.chunk(model, {}, finish_reason=done.finish_reason)
+        chunk = self.chunk(model, {}, index=index, finish_reason=done.finish_reason)
         return {**chunk, **self._explanation(done)}
 
     def usage_chunk(self, model: str, usage: Usage | None) -> Json:
         """Return the chunk without choices that ends a stream with ``include_usage``."""
         return {**self._frame(model, []), "usage": usage_json(usage, predicted=self.predicted)}
 
-    def whole(self, model: str, answer: Joined, done: ResponseDone) -> Json:
-        """Return a ``chat.completion``."""
-        logprobs = answer.logprobs
-        choice = {
-            "index": 0,
-            "message": message_json(answer, done),
-            "logprobs": None if logprobs is None else chat_logprobs(logprobs),
-            "finish_reason": done.finish_reason,
-        }
+    def whole(self, model: str, answers: Sequence[tuple[Joined, ResponseDone]]) -> Json:
+        """Return a ``chat.completion`` of these answers to one conversation, at least one."""
+        choices = [
+            {
+                "index": index,
+                "message": message_json(answer, done),
+                "logprobs": None if answer.logprobs is None else chat_logprobs(answer.logprobs),
+                "finish_reason": done.finish_reason,
+            }
+            for index, (answer, done) in enumerate(answers)
+        ]
+        dones = [done for _, done in answers]
         return {
             "id": self.id,
             "object": "chat.completion",
             "created": self.created,
             "model": model,
-            "choices": [choice],
-            "usage": usage_json(done.usage, predicted=self.predicted),
-            **self._explanation(done),
+            "choices": choices,
+            "usage": usage_json(total_usage(dones, len(dones)), predicted=self.predicted),
+            **self._explanation(dones[0]),
         }
 
     def _explanation(self, done: ResponseDone) -> Json:
@@ -183,42 +220,50 @@ class ChatFormat:
 
 @dataclass(slots=True)
 class CompletionFormat:
-    """Payloads of one text completion; ``offset`` counts characters, for ``text_offset``."""
+    """Payloads of one text completion; ``offsets`` counts each answer's characters."""
 
     model: str
     include_usage: bool = False
-    offset: int = 0
+    offsets: Counter[int] = field(default_factory=Counter)
     id: str = field(default_factory=lambda: f"cmpl-{getrandbits(128):032x}")
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def payload(
+    def choice(
         self,
         text: str,
         logprobs: Sequence[TokenLogprob] | None,
         finish_reason: FinishReason | None,
+        index: int = 0,
     ) -> Json:
-        """Return a ``text_completion`` with one choice: a chunk, or the whole."""
-        choice: Json = {
-            "index": 0,
+        """Return one choice."""
+        return {
+            "index": index,
             "text": text,
-            "logprobs": None if logprobs is None else self._logprobs(logprobs),
+            "logprobs": None if logprobs is None else self._logprobs(logprobs, index),
             "finish_reason": finish_reason,
         }
-        return self._frame([choice])
+
+    def payload(self, *choices: Json) -> Json:
+        """Return a ``text_completion``: a chunk, or the whole."""
+        return self._frame([*choices])
 
     def usage_chunk(self, usage: Usage | None) -> Json:
         """Return the chunk without choices that ends a stream with ``include_usage``."""
         return {**self._frame([]), "usage": usage_json(usage)}
 
-    def _logprobs(self, logprobs: Sequence[TokenLogprob]) -> Json:
+    def _logprobs(self, logprobs: Sequence[TokenLogprob], index: int) -> Json:
         offsets = []
         for entry in logprobs:
-            offsets.append(self.offset)
-            self.offset += len(entry.token)
+            offsets.append(self.offsets[index])
+            self.offsets[index] += len(entry.token)
+        known = [not isnan(entry.logprob) for entry in logprobs]
+        tops = [{token: value for token, _, value in entry.top} for entry in logprobs]
+        told = zip(logprobs, tops, known, strict=True)
+        rows = [(e.logprob, top) if k else (None, None) for e, top, k in told]
         return {
             "tokens": [entry.token for entry in logprobs],
-            "token_logprobs": [entry.logprob for entry in logprobs],
-            "top_logprobs": [{token: value for token, _, value in entry.top} for entry in logprobs],
+            "token_logprobs": [value for value, _ in rows],
+            "top_logprobs": [top for _, top in rows],
             "text_offset": offsets,
         }
 

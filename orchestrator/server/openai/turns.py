@@ -13,9 +13,11 @@ from ....backends.base import Image
 from ...errors import ErrorInfo, LiveMindError, Unavailable
 from ...event_queue import EventQueue
 from ...events import Delta, Event, ResponseCreated, ResponseDone
+from ...session import Session
 from ..live.session import LiveSession
 from ..middleware import TurnFailed
 from ..state import ServerState
+from .alone import Params
 from .bodies import ChatRequest
 
 SESSION_HEADER = "X-LiveMind-Session"
@@ -30,17 +32,31 @@ class Turn:
         response_id: of the turn.
         receive: returns the session's next event, None at its end; it may raise what
             ``__anext__`` says.
+        session: whose turn it is; tells of the prompt.
 
     Attributes:
         expert: who answers, None until that is known.
         done: the turn's end, whatever its status; None before it.
     """
 
-    def __init__(self, response_id: str, receive: Callable[[], Awaitable[Event | None]]) -> None:
+    def __init__(
+        self,
+        response_id: str,
+        receive: Callable[[], Awaitable[Event | None]],
+        session: Session | None = None,
+    ) -> None:
         self.expert: str | None = None
         self.done: ResponseDone | None = None
         self._response_id = response_id
         self._receive = receive
+        self._session = session
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompt; 0 before it was rendered."""
+        if self.done is not None and self.done.usage is not None:
+            return self.done.usage.prompt_tokens
+        return 0 if self._session is None else self._session.prompt_tokens
 
     async def free(self) -> None:
         """Let the expert go, which a session does by itself when an answer ends."""
@@ -95,16 +111,19 @@ async def adopting_turn(
         shown, follow = body.images(images), body.follow(images)
         response_id = live.commit(body.text, None, params, shown, follow=follow)
         try:
-            yield Turn(response_id, queue.get)
+            yield Turn(response_id, queue.get, live.session)
         finally:
             await _end(live, response_id)
 
 
 @asynccontextmanager
-async def own_turn(state: ServerState, body: ChatRequest) -> AsyncIterator[Turn]:
-    """Commit the request's last message in a session that lives in the request's own task.
+async def own_turn(
+    state: ServerState, body: ChatRequest, params_of: Params | None = None
+) -> AsyncIterator[Turn]:
+    """Commit the user's last message in a session that lives in the request's own task.
 
-    Leaving the block ends the session, and with it the turn, which is counted then.
+    ``params_of``: makes the parameters of the session's; None = as the body says. Leaving the block
+    ends the session, and with it the turn, which is counted then.
 
     Raises:
         NotFound: unknown model.
@@ -122,19 +141,19 @@ async def own_turn(state: ServerState, body: ChatRequest) -> AsyncIterator[Turn]
         cache_salt=body.cache_salt,
         consensus=None if body.consensus is None else body.consensus.onto(state.mind.consensus),
         on_cold=body.on_cold,
-        affinity=body.user,
+        affinity=body.affinity,
         one_turn=True,
         template=body.template,
     )
     turn: Turn | None = None
     try:
         async with session:
-            params = body.params(session.options.params)
+            params = (params_of or body.params)(session.options.params)
             response_id = session.request_commit(
                 body.text, params=params, images=body.images(images), follow=body.follow(images)
             )
             await asyncio.sleep(0)  # the expert is asked before the answer is made ready
-            turn = Turn(response_id, session.next_event)
+            turn = Turn(response_id, session.next_event, session)
             yield turn
     finally:
         if turn is not None and turn.done is not None:

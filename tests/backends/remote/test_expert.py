@@ -21,9 +21,13 @@ from livemind.backends.base import (
     GenerationParams,
     Image,
     Message,
+    MessageDetails,
     Priority,
+    StructuredOutput,
     TokenPrompt,
+    ToolCall,
     Usage,
+    joined,
 )
 from livemind.backends.errors import (
     ExpertError,
@@ -32,10 +36,12 @@ from livemind.backends.errors import (
     ExpertUnavailable,
     PromptRejected,
 )
+from livemind.backends.messages import joined_calls
 from livemind.backends.remote import http as remote_http
 from livemind.backends.remote.affinity import affinity_key, ranked
 from livemind.backends.remote.expert import RemoteExpert
 from livemind.backends.remote.http import RemoteServers
+from livemind.backends.sampling import HINTS
 from livemind.backends.spec import ExpertSpec
 
 VirtualRun = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -297,15 +303,116 @@ def test_generate_every_parameter_reaches_the_body(virtual_run: VirtualRun) -> N
         "logit_bias": ((5, 1.0),),
         "logprobs": 2,
         "ignore_eos": True,
+        "stop_token_ids": (7, 8),
+        "min_tokens": 2,
+        "skip_special_tokens": False,
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
     }
     check(virtual_run, servers, lambda expert: answer(expert, **params))
     body = servers.asked[0][2]
-    expected = {**params, "stop": ["a", "b"], "logit_bias": {"5": 1.0}, "logprobs": True}
-    assert set(GenerationParams.__struct_fields__) - {"prediction"} == set(params)
+    expected = {
+        **params,
+        "stop": ["a", "b"],
+        "logit_bias": {"5": 1.0},
+        "logprobs": True,
+        "stop_token_ids": [7, 8],
+    }
+    elsewhere = {*HINTS, "structured", "tool_name", "echo"}
+    assert set(GenerationParams.__struct_fields__) - elsewhere == set(params)
     assert {name: body[name] for name in params} == expected
     assert body["top_logprobs"] == 2
     assert (body["model"], body["stream"]) == ("m", True)
     assert body["messages"] == [{"role": "user", "content": "Hi"}]
+
+
+STRUCTURED: dict[str, tuple[StructuredOutput, dict[str, object]]] = {
+    "object": (
+        StructuredOutput(json_object=True),
+        {"response_format": {"type": "json_object"}},
+    ),
+    "schema": (
+        StructuredOutput(json='{"type": "object"}'),
+        {
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "answer", "schema": {"type": "object"}, "strict": True},
+            }
+        },
+    ),
+    "regex": (StructuredOutput(regex="a+"), {"structured_outputs": {"regex": "a+"}}),
+    "choice": (StructuredOutput(choice=("a", "b")), {"structured_outputs": {"choice": ["a", "b"]}}),
+    "grammar": (StructuredOutput(grammar="x"), {"structured_outputs": {"grammar": "x"}}),
+}
+
+
+@pytest.mark.parametrize("name", STRUCTURED)
+def test_generate_form_of_the_answer_reaches_the_body(virtual_run: VirtualRun, name: str) -> None:
+    wanted, told = STRUCTURED[name]
+    servers = Servers(sse(delta("x"), STOPPED))
+    check(virtual_run, servers, lambda expert: answer(expert, structured=wanted))
+    assert servers.asked[0][2].items() >= told.items()
+
+
+TOOL = {"type": "function", "function": {"name": "weather"}}
+CALL = ToolCall("call_1", "weather", '{"city": "Bern"}')
+
+
+def test_generate_tools_calls_and_results_reach_the_body(virtual_run: VirtualRun) -> None:
+    servers = Servers(sse(delta("x"), STOPPED))
+    messages = [
+        Message("template", json.dumps({"tools": [TOOL], "add_generation_prompt": True})),
+        Message("user", "Hot?", details=MessageDetails(name="ann")),
+        Message("assistant", "", details=MessageDetails(tool_calls=(CALL,), reasoning="hm")),
+        Message("tool", "12", details=MessageDetails(tool_call_id="call_1")),
+    ]
+
+    async def then(expert: RemoteExpert) -> None:
+        prompt = expert.render(messages, open_turn=False)
+        await answer(expert, prompt, tool_choice="named", tool_name="weather")
+
+    check(virtual_run, servers, then)
+    body = servers.asked[0][2]
+    assert body["tools"] == [TOOL]
+    assert body["tool_choice"] == {"type": "function", "function": {"name": "weather"}}
+    assert "add_generation_prompt" not in body
+    function = {"name": "weather", "arguments": '{"city": "Bern"}'}
+    assert body["messages"] == [
+        {"role": "user", "content": "Hot?", "name": "ann"},
+        {
+            "role": "assistant",
+            "content": None,
+            "reasoning_content": "hm",
+            "tool_calls": [{"id": "call_1", "type": "function", "function": function}],
+        },
+        {"role": "tool", "content": "12", "tool_call_id": "call_1"},
+    ]
+
+
+def called(*calls: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
+    choice = {"index": 0, "delta": {"tool_calls": list(calls)}, "finish_reason": reason}
+    return {"choices": [choice]}
+
+
+def test_generate_calls_of_tools_come_in_pieces_by_index(virtual_run: VirtualRun) -> None:
+    events = (
+        {"choices": [{"delta": {"reasoning_content": "hm"}}]},
+        called({"index": 0, "id": "a", "function": {"name": "f", "arguments": ""}}),
+        called({"index": 0, "function": {"arguments": '{"x"'}}),
+        called({"index": 1, "id": "b", "function": {"name": "g", "arguments": "{}"}}),
+        called({"index": 0, "function": {"arguments": ": 1}"}}, reason="tool_calls"),
+    )
+    chunks: list[Chunk] = []
+
+    async def then(expert: RemoteExpert) -> None:
+        chunks.extend(await answer(expert))
+
+    check(virtual_run, Servers(sse(*events)), then)
+    whole = joined(chunks)
+    assert (whole.text, whole.reasoning, whole.finish_reason) == ("", "hm", "tool_calls")
+    first, second = joined_calls(whole.tool_calls)
+    assert first == ToolCall("a", "f", '{"x": 1}')
+    assert second == ToolCall("b", "g", "{}")
 
 
 def test_generate_images_are_sent_as_parts_before_the_text(virtual_run: VirtualRun) -> None:

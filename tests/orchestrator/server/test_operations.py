@@ -21,9 +21,9 @@ async def test_models_lists_every_expert_and_auto(serve: Any) -> None:
     async with serve(FakeExpert("one", max_model_len=100), FakeExpert("two")) as doors:
         _, answer = await doors.ask("GET", "/v1/models")
         assert answer["object"] == "list"
-        assert [model["id"] for model in answer["data"]] == ["one", "two", "auto"]
-        assert answer["data"][0]["max_model_len"] == 100
-        assert answer["data"][0]["state"] == "ready"
+        assert [model["id"] for model in answer["data"]] == ["auto", "one", "two"]
+        assert answer["data"][1]["max_model_len"] == 100
+        assert answer["data"][1]["state"] == "ready"
         assert all(isinstance(model["created"], int) for model in answer["data"])
 
 
@@ -72,7 +72,7 @@ async def test_readiness_ends_when_every_expert_has_failed_and_health_does_not(
 async def test_stats_join_engine_and_server(serve: Any) -> None:
     async with serve() as doors:
         await doors.chat()
-        await doors.chat(n=2)
+        await doors.chat(n=0)
         _, stats = await doors.ask("GET", "/stats")
         assert stats["turns"]["completed"] == 1
         server = stats["server"]
