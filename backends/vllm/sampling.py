@@ -74,6 +74,9 @@ def check_room(expert_id: str, params: GenerationParams, prompt_tokens: int, lim
         PromptRejected: with the name that the client gave the limit.
     """
     wanted, name = params.max_tokens, params.max_tokens_name
+    if wanted is not None and wanted < (0 if params.echo else 1):
+        message = f"{name}={wanted}: nothing can be generated"
+        raise PromptRejected(expert_id, message, param=name)
     if wanted is None or params.clamp or wanted <= limit - prompt_tokens:
         return
     message = (

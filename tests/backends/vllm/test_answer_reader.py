@@ -162,6 +162,9 @@ def test_limit_beyond_the_context_is_refused_by_the_clients_name_unless_clamped(
     assert refused.value.param == "max_output_tokens"
     check_room("e", params, 50, 100)
     check_room("e", GenerationParams(max_tokens=50, clamp=True), 60, 100)
+    check_room("e", GenerationParams(max_tokens=0, echo=True), 60, 100)
+    with pytest.raises(PromptRejected, match="max_tokens=0"):
+        check_room("e", GenerationParams(max_tokens=0), 60, 100)
 
 
 def test_first_token_of_a_prompt_has_no_probability() -> None:
