@@ -33,11 +33,10 @@ from .waiting import Commit, Update, Waiting
 class Session:
     """A live conversation; made by ``LiveMind.session`` and used as an async context manager.
 
-    Input methods take an optional ``revision``, strictly greater than every earlier one of the
-    session; without it the session counts by itself. They raise InvalidRequest, RevisionConflict or
-    PayloadTooLarge and then change nothing. ``turn_id`` says which turn a text belongs to: a
-    response id, or the number of turns committed before it; text of a turn that is committed is
-    passed over (``input_text.ignored``).
+    Input methods take an optional ``revision``, greater than every earlier one; without it the
+    session counts. They raise InvalidRequest, RevisionConflict or PayloadTooLarge and then change
+    nothing. ``turn_id`` says which turn a text belongs to: a response id, or the number of turns
+    committed before it; text of a committed turn is passed over (``input_text.ignored``).
     """
 
     def __init__(
@@ -366,8 +365,8 @@ class Session:
     def _change(self, update: Update) -> None:
         before, self._in_force = self._in_force, update.options
         fields = changed(before, update.options)
-        if update.options.params != before.params:
-            self._expected = update.options.params
+        if (params := update.options.params) != before.params:
+            self._expected = params
         if update.messages is not None and self._items.replace(update.messages):
             fields = (*fields, "messages")
         if fields:
@@ -393,8 +392,8 @@ class Session:
             self._prepare(("messages",))
 
     def _context(self) -> Context:
-        options, said = self._in_force, self._items.messages()
-        return Context(options.instructions, said, options.documents, template=options.template)
+        told, said = self._in_force, self._items.messages()
+        return Context(told.instructions, said, told.documents, template=told.template)
 
     def _refuse_when_closed(self) -> None:
         if self._closed or not self._open:

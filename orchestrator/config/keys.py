@@ -20,7 +20,7 @@ from ..errors import ConfigError
 from .experts import Section
 from .file import read_json
 from .problems import problem_lines
-from .sections import ServerConfig
+from .server import ServerConfig
 
 Scope = Literal["ask", "ingest", "operate"]
 ALL_SCOPES: tuple[Scope, ...] = get_args(Scope)

@@ -1,8 +1,8 @@
 """The one settings tree of LiveMind: what is in it and what goes together across its sections.
 
 Owns validation and ``load_settings``. The file format is in ``file.py``, the sections in
-``sections.py``, one expert in ``experts.py``. A settings tree is frozen; a change is
-a new tree.
+``sections.py`` and ``server.py``, one expert in ``experts.py``. A settings tree is frozen; a change
+is a new tree.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from .sections import (
     LazyLoadingConfig,
     RagConfig,
     RouterConfig,
-    ServerConfig,
     SpeculationConfig,
 )
+from .server import ServerConfig
 
 
 class Settings(Section):

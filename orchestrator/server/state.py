@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from ..config.keys import ApiKey, load_keys
-from ..config.sections import ServerConfig
+from ..config.server import ServerConfig
 from ..errors import ConfigError, Unauthorized, Unavailable
 from ..images.door import ImageDoor
 from .access.door import Door

@@ -14,6 +14,7 @@ from ...backends.base import Message
 from ...rag.words import count_words
 from ..words import fold
 from . import documents, partials
+from .lookahead import needs_route
 from .values import Policy, TurnState
 
 MIN_DRAFT_TOKENS = 128
@@ -29,6 +30,17 @@ MOST_LOST = 5
 def due_s(state: TurnState) -> float:
     """Return when the text will have stood for long enough to be answered in hiding."""
     return state.last_input_s + _pause_s(state)
+
+
+def paused(state: TurnState, now_s: float) -> bool:
+    """Whether the text has stood for long enough."""
+    return now_s >= due_s(state)
+
+
+def speaker_paused(state: TurnState, now_s: float) -> bool:
+    """Whether a speaker has, and where the text goes is known."""
+    spoken = state.phase == "typing" and state.input_kind == "transcript"
+    return spoken and paused(state, now_s) and not needs_route(state)
 
 
 def stands_s(state: TurnState) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from ...rag.words import count_words
+from ..events import RouteUpdated
 from ..words import fold
 from . import partials
 from .prompt import build
@@ -48,6 +49,20 @@ def answering_expert(state: TurnState) -> str | None:
 def route(state: TurnState, text: str) -> Route:
     """Return the question where this text goes."""
     return Route(text, state.context.image_count, state.policy.route_deadline_s)
+
+
+def route_event(state: TurnState) -> RouteUpdated:
+    """Return what the client may know of the newest route."""
+    assert state.route is not None
+    estimate = state.route.estimate
+    return RouteUpdated(
+        state.revision,
+        estimate.expert,
+        estimate.domain,
+        estimate.confidence,
+        estimate.alternatives,
+        state.route.stable,
+    )
 
 
 def look_ahead_at_words(state: TurnState, actions: list[Action]) -> TurnState:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from ...backends.base import Image, Message
 from ...rag.base import RetrievalResult
 from ..errors import ErrorInfo
-from ..events import RouteUpdated, Status
+from ..events import Status
 from ..routing.estimate import RouteEstimate
 from ..words import same_words
 from . import documents, drafting, lookahead
@@ -118,9 +118,9 @@ def on_route(state: TurnState, text: str, estimate: RouteEstimate, now_s: float)
     elif state.input_kind == "transcript":  # what is misheard is nothing the model was trained on
         stable = stable or (streak >= SPOKEN_STREAK and confident)
     state = replace(state, route=RouteState(estimate, text, streak, stable))
-    if _speaker_paused(state, now_s):
+    if drafting.speaker_paused(state, now_s):
         state = replace(state, route=RouteState(estimate, text, streak, stable=True))
-    actions: list[Action] = [Emit(_route_event(state))]
+    actions: list[Action] = [Emit(lookahead.route_event(state))]
     if state.phase == "resolving":
         return _try_answer(state, actions)
     lookahead.prefill(state, actions)
@@ -136,7 +136,7 @@ def on_retrieval(
     if state.phase == "resolving" and text != lookahead.query(state.text):
         return state, []
     moment: documents.Moment = "committed" if state.phase == "resolving" else "typing"
-    if moment == "typing" and text == lookahead.query(state.text) and _paused(state, now_s):
+    if moment == "typing" and text == lookahead.query(state.text) and drafting.paused(state, now_s):
         moment = "paused"
     docs = documents.observe(state.docs, text, result, ms_per_token, moment)
     state = replace(state, docs=docs)
@@ -279,7 +279,7 @@ def _maybe_draft(state: TurnState, actions: list[Action], now_s: float) -> TurnS
     if policy.mode != "draft" or state.phase != "typing" or state.context.image_count:
         return state
     if (
-        not _paused(state, now_s)
+        not drafting.paused(state, now_s)
         or lookahead.needs_route(state)
         or lookahead.needs_documents(state)
     ):
@@ -302,30 +302,12 @@ def _maybe_draft(state: TurnState, actions: list[Action], now_s: float) -> TurnS
 
 def _settle_route(state: TurnState, actions: list[Action], now_s: float) -> TurnState:
     """Take the route of what was said for the route of the turn once its speaker has paused."""
-    if state.route is None or state.route.stable or not _speaker_paused(state, now_s):
+    if state.route is None or state.route.stable or not drafting.speaker_paused(state, now_s):
         return state
     state = replace(state, route=replace(state.route, stable=True))
-    actions.append(Emit(_route_event(state)))
+    actions.append(Emit(lookahead.route_event(state)))
     lookahead.prefill(state, actions)
     return state
-
-
-def _speaker_paused(state: TurnState, now_s: float) -> bool:
-    spoken = state.phase == "typing" and state.input_kind == "transcript"
-    return spoken and _paused(state, now_s) and not lookahead.needs_route(state)
-
-
-def _route_event(state: TurnState) -> RouteUpdated:
-    assert state.route is not None
-    estimate = state.route.estimate
-    return RouteUpdated(
-        state.revision,
-        estimate.expert,
-        estimate.domain,
-        estimate.confidence,
-        estimate.alternatives,
-        state.route.stable,
-    )
 
 
 def _settle_documents(state: TurnState, actions: list[Action], now_s: float) -> TurnState:
@@ -336,7 +318,7 @@ def _settle_documents(state: TurnState, actions: list[Action], now_s: float) -> 
     """
     if not state.policy.retrieval or lookahead.needs_documents(state):
         return state
-    if _paused(state, now_s):
+    if drafting.paused(state, now_s):
         docs = documents.settle(state.docs)
     elif drafting.stands(state, now_s):
         docs = documents.settle(state.docs, SPOKEN_FREEZES)
@@ -347,10 +329,6 @@ def _settle_documents(state: TurnState, actions: list[Action], now_s: float) -> 
     state = replace(state, docs=docs)
     lookahead.prefill(state, actions)
     return state
-
-
-def _paused(state: TurnState, now_s: float) -> bool:
-    return now_s >= drafting.due_s(state)
 
 
 def _drop_draft(state: TurnState, actions: list[Action], reason: str) -> TurnState:

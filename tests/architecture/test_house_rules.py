@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ PARTS = ("orchestrator", "backends", "rag", "kernels", "benchmarks")
 SOURCES = sorted(path for part in PARTS for path in (ROOT / part).rglob("*.py"))
 CONFIGS = sorted((ROOT / "configs").glob("*.json"))
 FACE_LINES = 40
+FILE_LINES = 400
+FOLDER_FILES = 20
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc"}
 
 
@@ -38,6 +41,13 @@ def text_of(path: Path) -> str:
 
 def test_every_module_name_says_what_it_owns() -> None:
     assert not [str(path) for path in SOURCES if path.stem in NAMELESS]
+
+
+def test_every_file_is_short_and_every_folder_has_few() -> None:
+    long = [str(path) for path in SOURCES if len(text_of(path).splitlines()) > FILE_LINES]
+    folders = Counter(str(path.parent) for path in SOURCES)
+    full = [folder for folder, count in folders.items() if count > FOLDER_FILES]
+    assert (long, full) == ([], [])
 
 
 def test_every_package_face_is_short() -> None:

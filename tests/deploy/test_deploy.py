@@ -15,7 +15,7 @@ import pytest
 
 import livemind
 from livemind.orchestrator.cli import entry
-from livemind.orchestrator.config.sections import ServerConfig
+from livemind.orchestrator.config.server import ServerConfig
 from livemind.orchestrator.server.app import ABORT_S
 
 ROOT = Path(livemind.__file__).parent

@@ -13,7 +13,7 @@ from msgspec import json
 
 from ....rag.access.origins import Origins, Refusal
 from ...config.keys import ApiKey, load_keys, needs_key
-from ...config.sections import ServerConfig
+from ...config.server import ServerConfig
 from ...errors import ErrorInfo, Unauthorized
 from .keys import Keyring, check_scope
 from .sockets import TICKET_S, Tickets, key_of, ticket_of

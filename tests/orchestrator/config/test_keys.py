@@ -10,7 +10,7 @@ import pytest
 
 from livemind.orchestrator.cli import entry
 from livemind.orchestrator.config.keys import digest_of, load_keys, read_key_file
-from livemind.orchestrator.config.sections import ServerConfig
+from livemind.orchestrator.config.server import ServerConfig
 from livemind.orchestrator.config.settings import load_settings
 from livemind.orchestrator.errors import ConfigError
 
