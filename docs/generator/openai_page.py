@@ -29,8 +29,7 @@ neighbours of one role joined, later instructions said by the user, ids of calls
 `tools`, `tool_choice` (`auto`, `none`, `required`, a function, `allowed_tools`) and `parallel_tool_calls`. In this process the
 model's own chat template is given the tools and one of vLLM's parsers reads the calls (`experts[].tool_parser`; unset,
 it is told from the template's marks); `required` and a named function are forced through a grammar. A template without a place
-for tools is told of them in words, in Hermes' form. Remote experts are passed everything. A draft may hold a call; as
-with text, nothing of it leaves before the commit.
+for tools is told of them in words, in Hermes' form. Remote experts are passed everything.
 
 ## Forms
 
