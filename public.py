@@ -71,9 +71,9 @@ if TYPE_CHECKING:
         LazyLoadingConfig as LazyLoadingConfig,
         RagConfig as RagConfig,
         RouterConfig as RouterConfig,
-        ServerConfig as ServerConfig,
         SpeculationConfig as SpeculationConfig,
     )
+    from .orchestrator.config.server import ServerConfig as ServerConfig
     from .orchestrator.config.settings import (
         Settings as Settings,
         load_settings as load_settings,

@@ -69,6 +69,7 @@ _GROUPS = (
         (
             ".orchestrator.config.settings",
             ".orchestrator.config.sections",
+            ".orchestrator.config.server",
             ".orchestrator.config.experts",
         ),
     ),
