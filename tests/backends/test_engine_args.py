@@ -52,7 +52,7 @@ LATE_ENVIRONMENT: dict[str, tuple[Any, str, str | None]] = {
 ELSEWHERE = {
     *("domain", "priority", "kind", "max_tokens_default", "start_timeout_s", "timeout_s"),
     *("base_urls", "model", "api_key_env", "model_path", "verify_drafts"),
-    "kv_cache_fallback",
+    *("kv_cache_fallback", "tool_parser", "reasoning_parser"),
 }
 
 

@@ -17,7 +17,13 @@ def test_engine_that_keeps_no_prefix_prepares_no_open_turn_and_says_so(
     hf_tokenizer: Any, caplog: pytest.LogCaptureFixture, keeps: bool
 ) -> None:
     """vLLM turns prefix caching off by itself, for MLA on a CPU."""
-    model = SimpleNamespace(max_model_len=2048, dtype="torch.float32", get_diff_sampling_param=dict)
+    model = SimpleNamespace(
+        max_model_len=2048,
+        dtype="torch.float32",
+        get_diff_sampling_param=dict,
+        model="x",
+        hf_config=SimpleNamespace(model_type="deepseek_v2"),
+    )
     cache = SimpleNamespace(enable_prefix_caching=keeps, block_size=32, cache_dtype="auto")
     config = SimpleNamespace(model_config=model, cache_config=cache, speculative_config=None)
     expert = VllmExpert(ExpertSpec("mla", model_path="x"))
