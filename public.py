@@ -73,7 +73,9 @@ if TYPE_CHECKING:
         RouterConfig as RouterConfig,
         SpeculationConfig as SpeculationConfig,
     )
-    from .orchestrator.config.server import ServerConfig as ServerConfig
+    from .orchestrator.config.server import (
+        ServerConfig as ServerConfig,
+    )
     from .orchestrator.config.settings import (
         Settings as Settings,
         load_settings as load_settings,
