@@ -83,10 +83,7 @@ class GenerationRequest(Sampling):
     @model_validator(mode="before")
     @classmethod
     def _pass_over_neutral(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        known = {field.alias or name for name, field in cls.model_fields.items()}
-        return without_neutral(value, frozenset(known))
+        return without_neutral(value, cls)
 
     @model_validator(mode="after")
     def _check_request(self) -> Self:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct
+from pydantic import BaseModel
 
 from ..content import refusal
 
@@ -74,17 +75,21 @@ NEUTRAL: Mapping[str, Neutral] = {
 
 
 def without_neutral(
-    given: Mapping[str, Any],
-    implemented: frozenset[str],
-    table: Mapping[str, Neutral] = NEUTRAL,
-) -> dict[str, Any]:
+    given: Any, request: type[BaseModel], table: Mapping[str, Neutral] = NEUTRAL
+) -> Any:
     """Return a request's fields without those that ask for nothing.
 
-    ``implemented``: fields that this request has; they stay whatever they are.
+    Args:
+        given: a JSON value; one that is no object is returned as it is, for its request to refuse.
+        request: its fields stay whatever they are.
+        table: of the others.
 
     Raises:
         PydanticCustomError: a known field asks for what this server cannot do.
     """
+    if not isinstance(given, dict):
+        return given
+    implemented = {field.alias or name for name, field in request.model_fields.items()}
     kept = {}
     for name, content in given.items():
         known = table.get(name)

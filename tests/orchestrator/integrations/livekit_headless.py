@@ -38,7 +38,7 @@ class Recogniser(stt.STT):
         super().__init__(capabilities=stt.STTCapabilities(streaming=True, interim_results=True))
 
     async def _recognize_impl(self, *args: Any, **given: Any) -> stt.SpeechEvent:
-        raise NotImplementedError  # whole recordings: a recogniser that streams is not asked for it
+        raise AssertionError("a recogniser that streams is not asked for whole recordings")
 
 
 class Speaker(io.AudioOutput):

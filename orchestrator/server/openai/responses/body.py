@@ -107,10 +107,7 @@ class ResponsesRequest(Sampling):
     @model_validator(mode="before")
     @classmethod
     def _pass_over_neutral(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        known = {field.alias or name for name, field in cls.model_fields.items()}
-        return without_neutral(value, frozenset(known), {**NEUTRAL, **_OWN})
+        return without_neutral(value, cls, {**NEUTRAL, **_OWN})
 
     @model_validator(mode="after")
     def _check(self) -> Self:
