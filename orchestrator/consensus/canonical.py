@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from decimal import Context, Decimal
 
+from ...backends.base import ToolCall
 from .options import AnswerForm
 
 LONGEST_CHARS = 2000
@@ -44,6 +45,20 @@ def canonical(text: str, form: AnswerForm, labels: Sequence[str] = ()) -> str | 
         case "text":
             words = " ".join(text.casefold().split()).strip(" .!?\"'*`")
             return words or None
+
+
+def canonical_calls(calls: Sequence[ToolCall]) -> str | None:
+    """Return what calls ask for, whatever their order and that of their arguments.
+
+    None where arguments are no JSON, or too long.
+    """
+    asked = []
+    for call in calls:
+        given = canonical(call.arguments or "{}", "json")
+        if given is None:
+            return None
+        asked.append(f"{call.name}({given})")
+    return " ".join(sorted(asked))
 
 
 def _number(text: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The routed expert writes alone; with a draft it verifies several tokens per step."""
+"""One expert writes alone, the routed one; with a draft it verifies several tokens per step."""
 
 from __future__ import annotations
 
@@ -8,27 +8,31 @@ from contextlib import aclosing
 from ...backends.base import Chunk
 from ...backends.drafts import DraftFeed
 from .panel import Panel
-from .task import Task, now_s, tokens_of
+from .task import Task, now_s, request, tokens_of
 
 
 async def write_alone(
-    task: Task, panel: Panel, draft: DraftFeed | None = None
+    task: Task, panel: Panel, draft: DraftFeed | None = None, author: str | None = None
 ) -> AsyncGenerator[Chunk, None]:
-    """Pass the routed expert's answer on as it comes."""
-    expert, report = panel.experts[task.leader], task.report
+    """Pass an expert's answer on as it comes; ``author``: None = the routed one."""
+    author = author or task.leader
+    expert, report = panel.experts[author], task.report
     report.drafted = draft is not None
-    stream = expert.generate(
-        task.prompt or await task.rendered(expert),
-        task.params,
-        priority=task.priority,
-        request_id=task.request_id,
-        draft=draft,
-    )
+    if author == task.leader:
+        stream = expert.generate(
+            task.prompt or await task.rendered(expert),
+            task.params,
+            priority=task.priority,
+            request_id=task.request_id,
+            draft=draft,
+        )
+    else:
+        stream = request(task, expert, await task.rendered(expert), task.params)
     began_s = None
     async with aclosing(stream):
         async for chunk in stream:
             if began_s is None:
                 began_s = now_s()
             ended = chunk.finish_reason is not None
-            report.saw(task.leader, tokens_of(chunk), began_s, ended=ended)
+            report.saw(author, tokens_of(chunk), began_s, ended=ended)
             yield chunk

@@ -22,9 +22,10 @@ class Segment:
     """A piece of an answer that ends before white space, after a CJK mark, or with the answer.
 
     Attributes:
-        tokens: how many.
+        tokens: how many, those of its thoughts included.
         began_s, ended_s: when its first and last token came, on the loop's clock.
         finish_reason, usage: of the last segment.
+        reasoning: thoughts before its text.
     """
 
     text: str
@@ -35,6 +36,7 @@ class Segment:
     ended_s: float
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
+    reasoning: str = ""
 
     def doubt(self) -> float | None:
         """Return the largest entropy of a token's best alternatives, nats; None if not known."""
@@ -67,7 +69,7 @@ async def segments(chunks: AsyncIterator[Chunk]) -> AsyncGenerator[Segment, None
 
 
 def _ends_before(chunk: Chunk, held: list[Chunk]) -> bool:
-    tokens = sum(map(tokens_of, held))
+    tokens = sum(tokens_of(piece) for piece in held if not piece.reasoning)
     if tokens < MIN_TOKENS or not chunk.text:
         return False
     text = "".join(piece.text for piece in held)
@@ -87,4 +89,5 @@ def _joined(chunks: list[Chunk], began_s: float, ended_s: float) -> Segment:
         ended_s,
         last.finish_reason,
         last.usage,
+        "".join(chunk.reasoning for chunk in chunks),
     )

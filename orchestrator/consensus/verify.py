@@ -17,6 +17,7 @@ from ...backends.errors import ExpertError, ExpertTimeout, ExpertUnavailable
 from ..events import Settled
 from .first import write_alone
 from .jury import Jury, Verdict
+from .one_author import why_not_its_tokens, why_one_author
 from .panel import Panel
 from .report import SettledSpan
 from .segments import Segment, segments
@@ -39,14 +40,26 @@ async def write_verified(task: Task, panel: Panel, shared: Shared) -> AsyncGener
         raise panel.failure or ExpertUnavailable(task.leader, panel.absent[task.leader])
     if author is None or author == task.leader or author not in panel.experts:
         stream = write_alone(task, panel)
-    elif leader is not None and not leader.capabilities.continues:
-        report.abstained[author] = "the routed expert cannot continue another's text"
-        stream = write_alone(task, panel)
+    elif (reason := _why_alone(task, panel, author)) is not None:
+        if leader is not None:
+            report.abstained[author], author = reason, task.leader
+        stream = write_alone(task, panel, author=author)
     else:
         stream = _verified(task, panel, shared, author)
     async with aclosing(stream):
         async for chunk in stream:
             yield chunk
+
+
+def _why_alone(task: Task, panel: Panel, author: str) -> str | None:
+    """Return why the routed expert, or the author without it, has to write the whole answer."""
+    leader = panel.experts.get(task.leader)
+    if leader is not None and not leader.capabilities.continues:
+        return "the routed expert cannot continue another's text"
+    told = leader.capabilities if leader is not None else None
+    return why_one_author(task) or why_not_its_tokens(
+        task.params, panel.experts[author].capabilities, told
+    )
 
 
 async def _verified(
@@ -213,6 +226,7 @@ class _Verification:
             self._asked_for(segment.logprobs),
             segment.finish_reason,
             segment.usage,
+            reasoning=segment.reasoning,
         )
         self._task.report.settle(self._author, tokens_of(chunk))
         return chunk
@@ -235,6 +249,8 @@ class _Verification:
         params = task.params
         if params.max_tokens is not None:
             params = replace(params, max_tokens=max(1, params.max_tokens - self._tokens))
+        if params.min_tokens:
+            params = replace(params, min_tokens=max(0, params.min_tokens - self._tokens))
         stream = request(task, expert, await task.rendered(expert, *more), params)
         begun: list[Chunk] = []
 

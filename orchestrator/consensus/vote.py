@@ -1,7 +1,8 @@
 """`vote`: experts answer a closed question, and the answer with the most weight is given.
 
-Owns the count. Answers are compared in their canonical form (``canonical.py``), weighed by what
-their experts were measured to know (``team.py``) times how sure they are of this answer.
+Owns the count. Answers, or the calls that they make, are compared in their canonical form
+(``canonical.py``), weighed by what their experts were measured to know (``team.py``) times how sure
+they are of this answer.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from ...backends.base import Chunk, Expert
+from ...backends.base import Chunk, Expert, joined
 from ...backends.errors import ExpertError, ExpertUnavailable
+from ...backends.messages import joined_calls
 from ..events import Settled, Vote
-from .canonical import canonical
+from .canonical import canonical, canonical_calls
+from .one_author import why_not_its_tokens
 from .panel import Panel
 from .report import SettledSpan
 from .task import Task, helpers, now_s, request, tokens_of
@@ -86,7 +89,15 @@ async def write_voted(task: Task, panel: Panel, team: Team) -> AsyncGenerator[Ch
     report = task.report
     domain = team.domains.get(task.leader, "")
     report.abstained.update(panel.absent)
-    ballots = [Ballot(expert, team.weight(expert, domain)) for expert in panel.experts]
+    leader = panel.experts.get(task.leader)
+    spoken = leader.capabilities if leader is not None else None
+    ballots = []
+    for name, expert in panel.experts.items():
+        reason = why_not_its_tokens(task.params, expert.capabilities, spoken)
+        if reason is None:
+            ballots.append(Ballot(name, team.weight(name, domain)))
+        else:
+            report.abstained[name] = reason
     async with helpers() as start:
         voters = {
             start(_cast(ballot, task, panel.experts[ballot.expert])): ballot for ballot in ballots
@@ -143,19 +154,17 @@ async def _answer(ballot: Ballot, task: Task, expert: Expert) -> None:
                 ballot.began_s = now_s()
             chunks.append(chunk)
             task.report.saw_aside(ballot.expert, tokens_of(chunk))
-    text = "".join(chunk.text for chunk in chunks)
-    logprobs = [entry for chunk in chunks for entry in chunk.logprobs or ()]
-    last = chunks[-1]
-    ballot.answer = Chunk(
-        text,
-        tuple(token for chunk in chunks for token in chunk.token_ids),
-        None if task.params.logprobs is None else tuple(logprobs),
-        last.finish_reason,
-        last.usage,
-    )
-    ballot.vote = canonical(text, task.consensus.answer, task.consensus.labels)
+    answer = joined(chunks)
+    logprobs = answer.logprobs or ()
+    ballot.answer = replace(answer, logprobs=logprobs if task.params.logprobs is not None else None)
+    wanted: str = task.consensus.answer
+    if answer.tool_calls:
+        wanted = "JSON in the arguments of a call"
+        ballot.vote = canonical_calls(joined_calls(answer.tool_calls))
+    else:
+        ballot.vote = canonical(answer.text, task.consensus.answer, task.consensus.labels)
     if ballot.vote is None:
-        task.report.abstained[ballot.expert] = f"no {task.consensus.answer} in its answer"
+        task.report.abstained[ballot.expert] = f"no {wanted} in its answer"
         return
     sure = min((entry.logprob for entry in logprobs), default=0.0)
     ballot.weight = ballot.most * math.exp(sure)

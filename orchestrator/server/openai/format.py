@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import isnan
 from random import getrandbits
@@ -59,12 +59,19 @@ def total_usage(dones: Sequence[ResponseDone], answers_per_prompt: int = 1) -> U
     if len(told) == 1:
         return told[0]
     prompts = told[::answers_per_prompt]
-    cached = [usage.cached_tokens for usage in prompts if usage.cached_tokens is not None]
     return Usage(
         sum(usage.prompt_tokens for usage in prompts),
         sum(usage.completion_tokens for usage in told),
-        sum(cached) if cached else None,
+        _sum(usage.cached_tokens for usage in prompts),
+        _sum(usage.accepted_draft_tokens for usage in told),
+        _sum(usage.rejected_draft_tokens for usage in told),
     )
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    """Return the sum of what is known, None where nothing is."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
 
 
 def counted(frame: Json, prompt_tokens: int, completion_tokens: int) -> Json:
@@ -178,17 +185,22 @@ class ChatFormat:
         return {**self._frame(model, []), "usage": usage_json(usage, predicted=self.predicted)}
 
     def whole(self, model: str, answers: Sequence[tuple[Joined, ResponseDone]]) -> Json:
-        """Return a ``chat.completion`` of these answers to one conversation, at least one."""
+        """Return a ``chat.completion`` of these answers to one conversation, at least one.
+
+        Of several answers each choice is explained, a sole one beside its choice.
+        """
+        dones = [done for _, done in answers]
+        several = len(dones) > 1
         choices = [
             {
                 "index": index,
                 "message": message_json(answer, done),
                 "logprobs": None if answer.logprobs is None else chat_logprobs(answer.logprobs),
                 "finish_reason": done.finish_reason,
+                **(self._explanation(done) if several else {}),
             }
             for index, (answer, done) in enumerate(answers)
         ]
-        dones = [done for _, done in answers]
         return {
             "id": self.id,
             "object": "chat.completion",
@@ -196,7 +208,7 @@ class ChatFormat:
             "model": model,
             "choices": choices,
             "usage": usage_json(total_usage(dones, len(dones)), predicted=self.predicted),
-            **self._explanation(dones[0]),
+            **({} if several else self._explanation(dones[0])),
         }
 
     def _explanation(self, done: ResponseDone) -> Json:

@@ -263,3 +263,40 @@ async def test_unknown_path_is_told_what_is_served(serve: Any) -> None:
         status, answer = await doors.post("/v1/chats", {})
         assert status == 404
         assert "/v1/chat/completions" in answer["error"]["message"]
+
+
+async def test_several_answers_tell_what_became_of_the_prediction_and_how_each_came_to_be(
+    serve: Any, body: Any
+) -> None:
+    async with serve(FakeExpert("fake", drafts=True)) as doors:
+        predicted = {"type": "content", "content": "ONE TWO"}
+        request = body("one two", n=2, prediction=predicted, livemind=True)
+        _, answer = await doors.post(CHAT, request)
+        details = answer["usage"]["completion_tokens_details"]
+        assert details["accepted_prediction_tokens"] == 4
+        assert details["rejected_prediction_tokens"] == 0
+        ledgers = [choice["livemind"]["ledger"] for choice in answer["choices"]]
+        assert len(ledgers) == 2
+        assert "livemind" not in answer
+
+
+@pytest.mark.parametrize("policy", ["first", "draft", "verify", "vote"])
+@pytest.mark.parametrize("answers", [1, 2])
+async def test_consensus_with_tools_gives_calls_and_logprobs_in_every_answer(
+    serve: Any, body: Any, policy: str, answers: int
+) -> None:
+    def answer(messages: Sequence[Message]) -> str:
+        return 'let me see <tool_call>{"name": "look", "arguments": {"at": "x"}}</tool_call>'
+
+    fakes = [FakeExpert(name, answer=answer, drafts=True) for name in ("fast", "strong")]
+    tools = [{"type": "function", "function": {"name": "look"}}]
+    async with serve(*fakes, fast="fast") as doors:
+        fields = {"model": "strong", "consensus": policy, "tools": tools, "n": answers}
+        status, whole = await doors.post(CHAT, body("hm", **fields, logprobs=True))
+        assert status == 200
+        assert len(whole["choices"]) == answers
+        for choice in whole["choices"]:
+            (call,) = choice["message"]["tool_calls"]
+            assert json.loads(call["function"]["arguments"]) == {"at": "x"}
+            assert choice["finish_reason"] == "tool_calls"
+            assert len(choice["logprobs"]["content"]) >= 3
