@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from ... import kernels
+from ..server.page.site import shown as shown_page
 
 if TYPE_CHECKING:
     from ...backends.pool.pool import ExpertState
@@ -93,6 +94,8 @@ def ready_lines(mind: LiveMind, host: str, port: int, bridge: str | None) -> Ite
     default_port = (
         "" if (shown, port) == ("127.0.0.1", 8000) else f" --url ws://{shown}:{port}/v1/live"
     )
+    if shown_page(mind.settings.server):
+        yield f"  page        {base}/    type, and watch it think along"
     yield f"  live        ws://{shown}:{port}/v1/live    try: livemind chat{default_port}"
     yield f"  OpenAI API  {base}/v1    also: /health /ready /stats /metrics"
     body = json.dumps({"messages": [{"role": "user", "content": "Hello, who are you?"}]})

@@ -167,9 +167,9 @@ async def missing_bridge(
 
     host, port = address
     try:
-        settings = BridgeSettings(writable=rag.data is not None)
+        settings = BridgeSettings(writable=True)
         kept = (
-            folder_library(wanted, embedder)
+            folder_library(wanted, embedder, documents)
             if rag.data is None
             else data_library(rag.data, embedder, documents=documents)
         )

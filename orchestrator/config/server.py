@@ -42,6 +42,10 @@ class ServerConfig(Section):
         description="Origins of web pages that may use the server beside those of this machine, "
         "such as https://app.example; *: any.",
     )
+    playground: bool | None = Field(
+        None,
+        description="Serve the page at /; null: where host is an address of this machine alone.",
+    )
     max_body_bytes: int = Field(
         1_048_576,
         ge=1024,

@@ -23,6 +23,8 @@ from .middleware import entrance, in_flight
 from .openai import chat, completions, embeddings, models
 from .openai.responses import routes as responses
 from .openai.responses.store import ResponseStore
+from .page import site
+from .page.documents import DocumentDoor
 from .realtime import socket as realtime
 from .state import OWNER, STARTED, STATE, InFlight, ServerState
 
@@ -45,7 +47,8 @@ def create_app(mind: LiveMind) -> web.Application:
         ConfigError: the API keys cannot be read.
     """
     limits = mind.settings.server
-    door = Door(limits)
+    has_page = site.shown(limits)
+    door = Door(limits, site.is_open) if has_page else Door(limits)
     metrics = Metrics()
     registry = SessionRegistry(
         mind,
@@ -89,7 +92,11 @@ def create_app(mind: LiveMind) -> web.Application:
             web.get("/metrics", prometheus),
         ]
     )
-    app.cleanup_ctx.append(_sessions)
+    documents = DocumentDoor(mind.settings.rag)
+    app.add_routes(documents.routes())
+    if has_page:
+        app.add_routes(site.routes(mind.settings, needs_key=bool(door.keys)))
+    app.cleanup_ctx.extend((_sessions, documents.running))
     app.on_shutdown.append(_drain)
     app.on_response_prepare.append(door.allow_page)
     app.on_response_prepare.append(_note_start)

@@ -27,6 +27,7 @@ from ..errors import (
 )
 from ..fairness.asker import Asker, asker
 from .access.door import Door
+from .access.keys import DOCUMENTS
 from .state import KEY, OWNER, REQUEST_ID, SHUTTING_DOWN, STARTED, STATE, ServerState
 
 logger = logging.getLogger(__name__)
@@ -112,7 +113,8 @@ async def in_flight(request: web.Request, handler: Handler) -> web.StreamRespons
         return await handler(request)
     with state.in_flight.track():
         try:
-            if request.can_read_body and not request.content.is_eof():
+            waits = request.path != DOCUMENTS  # those go on to the bridge as they come
+            if waits and request.can_read_body and not request.content.is_eof():
                 await _body(request, state)
             return await handler(request)
         except asyncio.CancelledError:

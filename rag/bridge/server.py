@@ -163,20 +163,22 @@ async def serve_bridge(
 
 
 @asynccontextmanager
-async def folder_library(folder: Path, embedder: Embedder) -> AsyncIterator[Library]:
-    """Yield a library with the folder's passages as its only collection, gone afterwards.
+async def folder_library(
+    folder: Path, embedder: Embedder, documents: Callable[[], Embedder] | None = None
+) -> AsyncIterator[Library]:
+    """Yield a library with the folder's passages, gone afterwards with all that came in meanwhile.
+
+    ``documents``: see ``data_library``; the folder itself is encoded by ``embedder``.
 
     Raises:
         CorpusError: the folder cannot be read.
     """
     corpus = await asyncio.to_thread(read_corpus, folder)
     with tempfile.TemporaryDirectory(prefix="livemind-bridge-") as kept:
-        library = await asyncio.to_thread(Library.in_folder, Path(kept), embedder)
-        try:
+        async with data_library(Path(kept), embedder) as library:
             await library.add_corpus(DEFAULT, corpus)
+        async with data_library(Path(kept), embedder, documents=documents) as library:
             yield library
-        finally:
-            await library.aclose()
 
 
 @asynccontextmanager

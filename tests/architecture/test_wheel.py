@@ -25,6 +25,8 @@ NEEDED = (
     "configs/tiny.json",
     "backends/zoo/models/technical/model.safetensors",
     "orchestrator/routing/data/model.npz",
+    "orchestrator/server/page/files/index.html",
+    "orchestrator/server/page/files/main.js",
     "rag/handbook/technical.md",
     "benchmarks/data/python_docs_questions.jsonl",
 )

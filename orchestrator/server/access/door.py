@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from aiohttp import web
 from msgspec import json
@@ -39,6 +40,7 @@ class Door:
 
     Args:
         server: host, allowed hosts and origins, where its keys are.
+        is_open: whether anybody may have a path, beside ``OPEN_PATHS``.
 
     Attributes:
         keys: in force.
@@ -47,7 +49,10 @@ class Door:
         ConfigError: the keys cannot be read.
     """
 
-    def __init__(self, server: ServerConfig) -> None:
+    def __init__(
+        self, server: ServerConfig, is_open: Callable[[str], bool] = lambda path: False
+    ) -> None:
+        self._is_open = is_open
         self.keys = Keyring(load_keys(server))
         self._tickets = Tickets()
         self._rules = Origins(
@@ -70,7 +75,7 @@ class Door:
             Unauthorized: it shows none that is in force.
             Forbidden: the key may not do this.
         """
-        if not self.keys or request.path in OPEN_PATHS:
+        if not self.keys or request.path in OPEN_PATHS or self._is_open(request.path):
             return None
         key = self._shown(request)
         check_scope(key, request.path)

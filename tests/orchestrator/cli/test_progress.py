@@ -9,11 +9,12 @@ import pytest
 
 from livemind import kernels
 from livemind.orchestrator.cli.progress import ready_lines
+from livemind.orchestrator.config.server import ServerConfig
 from livemind.orchestrator.stats import ExpertInfo
 
 
-def mind_of(*experts: ExpertInfo) -> Any:
-    server = SimpleNamespace(api_keys=())
+def mind_of(*experts: ExpertInfo, **given: Any) -> Any:
+    server = ServerConfig(**given)
     return SimpleNamespace(experts=lambda: experts, settings=SimpleNamespace(server=server))
 
 
@@ -37,3 +38,13 @@ def test_ready_lines_name_the_formats_of_loaded_experts(
     assert len(said) == (told is not None)
     if told is not None:
         assert said[0].strip() == f"computing   {told}{kernels.isa()}), see /stats"
+
+
+def test_ready_lines_lead_to_the_page_where_it_is_served() -> None:
+    def told(**given: Any) -> list[str]:
+        lines = ready_lines(mind_of(**given), given["host"], 8000, None)
+        return [line.split()[1] for line in lines if line.startswith("  page")]
+
+    assert told(host="127.0.0.1") == ["http://127.0.0.1:8000/"]
+    assert told(host="0.0.0.0", playground=True) == ["http://127.0.0.1:8000/"]
+    assert told(host="0.0.0.0") == []

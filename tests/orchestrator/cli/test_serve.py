@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,27 @@ async def test_bridge_that_is_missing_is_started_over_the_corpus(tmp_path: Path)
         assert found["documents"] == 1
     with pytest.raises(OSError, match="Connect call failed"):
         await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+
+
+async def test_bridge_that_is_started_over_the_corpus_takes_documents_and_leaves_the_folder(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "notes.md").write_text("# Kestrel\n\nThe port of Kestrel is 4100.\n")
+    url, more = free_url(), {"documents": [{"id": "more.md", "text": "# Osprey\n\nAn owl."}]}
+    documents = f"{url}/v1/collections/default/documents"
+    async with mind_with(url, tmp_path) as mind:
+        async with missing_bridge(mind, FakeEmbedder()), aiohttp.ClientSession() as http:
+            bearer = {"Authorization": f"Bearer {shared_token()}"}
+            async with http.post(documents, json=more, headers=bearer) as answer:
+                assert answer.status == 200, await answer.text()
+            async with http.get(documents) as answer:
+                found = [one["id"] for one in (await answer.json())["documents"]]
+            assert found == ["more.md", "notes.md"]
+        assert os.listdir(tmp_path) == ["notes.md"]
+        async with missing_bridge(mind, FakeEmbedder()), aiohttp.ClientSession() as http:
+            async with http.get(documents) as answer:
+                again = [one["id"] for one in (await answer.json())["documents"]]
+            assert again == ["notes.md"]
 
 
 async def test_bridge_of_the_same_documents_that_answers_already_is_used(tmp_path: Path) -> None:

@@ -135,6 +135,7 @@ async def serving(
     experts_given: dict[str, dict[str, Any]] | None = None,
     images: dict[str, Any] | None = None,
     retriever: Retriever | None = None,
+    rag: dict[str, Any] | None = None,
     **server: Any,
 ) -> AsyncIterator[Doors]:
     """Serve these experts (one called ``fake`` if none is given) with these server settings."""
@@ -147,6 +148,7 @@ async def serving(
                 for name in experts
             ],
             "images": images or {},
+            "rag": rag or {},
             "lazy_loading": lazy_loading or {"enabled": False},
             "router": {"fast_expert": fast},
         }

@@ -1,0 +1,1 @@
+"""The page that a browser gets at ``/``, and the door for documents."""
