@@ -196,6 +196,34 @@ class Health(Struct, frozen=True):
     detail: str = ""
 
 
+class Tokenizer(Protocol):
+    """From text to tokens and back, for whoever counts them; no limit holds. Blocks, no I/O."""
+
+    def encode(
+        self, prompt: str | Sequence[Message], *, add_special_tokens: bool = True
+    ) -> tuple[int, ...]:
+        """Return the tokens of a text, or of a conversation with its chat template.
+
+        ``add_special_tokens``: those that the tokenizer puts around a text by itself.
+
+        Raises:
+            PromptRejected: the template refuses the conversation.
+        """
+        ...
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of tokens, special ones included.
+
+        Raises:
+            PromptRejected: there is no such token; ``param`` is ``tokens``.
+        """
+        ...
+
+    def strings(self, token_ids: Sequence[int]) -> list[str]:
+        """Return each token as the vocabulary has it; raises what ``decode`` raises."""
+        ...
+
+
 class Expert(Protocol):
     """A language model that can prefill and generate. One instance serves many tasks at once.
 
@@ -208,6 +236,11 @@ class Expert(Protocol):
     @property
     def capabilities(self) -> Capabilities:
         """Known after ``start``."""
+        ...
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """Known after ``start``; None where it is on another machine."""
         ...
 
     async def start(self) -> None:

@@ -31,6 +31,7 @@ from .base import (
 from .drafts import DraftCount, DraftCursor, DraftFeed
 from .errors import ExpertError, ExpertUnavailable, PromptRejected, takes_no_images
 from .fake_script import (
+    Words,
     called,
     echoed,
     goes_on,
@@ -99,6 +100,7 @@ class FakeExpert:
         self.starts = self.stops = self.prefilled_tokens = self.generated_tokens = 0
         self.steps = 0
         self.priorities: list[Priority] = []
+        self._words = Words(lambda said: self.render(said, open_turn=False).token_ids)
         self._alive = False
         self._blocks: set[int] = set()
         self._capabilities = Capabilities(
@@ -114,6 +116,11 @@ class FakeExpert:
     def capabilities(self) -> Capabilities:
         """Fixed at construction."""
         return self._capabilities
+
+    @property
+    def tokenizer(self) -> Words:
+        """Its tokens are known once they were encoded."""
+        return self._words
 
     async def start(self) -> None:
         """Take ``start_s``, then be alive with an empty cache, or raise ``start_error``."""

@@ -17,6 +17,7 @@ from .base import (
     ToolCallDelta,
     template_options,
 )
+from .errors import PromptRejected
 
 
 def called(text: str) -> tuple[str, tuple[ToolCallDelta, ...]]:
@@ -62,6 +63,37 @@ def left_of(pieces: list[str], prompt: TokenPrompt) -> list[str]:
     for token in prompt.token_ids[-len(ids) :] if ids else ():
         done = _extended(done, token, ids, borders)
     return pieces[done:]
+
+
+class Words:
+    """A tokenizer whose tokens are words; it knows those that it has encoded.
+
+    Args:
+        render: returns the tokens of a conversation.
+    """
+
+    def __init__(self, render: Callable[[Sequence[Message]], tuple[int, ...]]) -> None:
+        self._render = render
+        self._seen: dict[int, str] = {}
+
+    def encode(
+        self, prompt: str | Sequence[Message], *, add_special_tokens: bool = True
+    ) -> tuple[int, ...]:
+        """See ``Tokenizer.encode``."""
+        texts = [prompt] if isinstance(prompt, str) else [said.content for said in prompt]
+        words = [word for text in texts for word in text.split()]
+        self._seen |= {token_id_of(word): word for word in words}
+        return tuple(map(token_id_of, words)) if isinstance(prompt, str) else self._render(prompt)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """See ``Tokenizer.decode``."""
+        return " ".join(self.strings(token_ids))
+
+    def strings(self, token_ids: Sequence[int]) -> list[str]:
+        """See ``Tokenizer.strings``."""
+        if unknown := [token for token in token_ids if token not in self._seen]:
+            raise PromptRejected("fake", f"no token {unknown[0]}", param="tokens")
+        return [self._seen[token] for token in token_ids]
 
 
 def token_id_of(word: str) -> int:

@@ -10,10 +10,12 @@ import asyncio
 import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from .base import Expert, Message, TokenPrompt
 
 LONG_CHARS = 16_384
+T = TypeVar("T")
 
 
 @functools.cache
@@ -26,15 +28,16 @@ async def rendered(
 ) -> TokenPrompt:
     """Return ``expert.render(messages)``; raises what that raises."""
     size = sum(len(message.content) for message in messages)
-    return await _beside(size, lambda: expert.render(messages, open_turn=open_turn))
+    return await beside(size, lambda: expert.render(messages, open_turn=open_turn))
 
 
 async def tokenized(expert: Expert, text: str) -> TokenPrompt:
     """Return ``expert.tokenize(text)``; raises what that raises."""
-    return await _beside(len(text), lambda: expert.tokenize(text))
+    return await beside(len(text), lambda: expert.tokenize(text))
 
 
-async def _beside(size: int, work: Callable[[], TokenPrompt]) -> TokenPrompt:
+async def beside(size: int, work: Callable[[], T]) -> T:
+    """Return what ``work`` on a text of so many characters returns."""
     if size < LONG_CHARS:
         return work()
     return await asyncio.get_running_loop().run_in_executor(_thread(), work)

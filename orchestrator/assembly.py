@@ -61,6 +61,13 @@ def fit_experts(settings: Settings) -> dict[str, Formats]:
     return found
 
 
+def make_specs(settings: Settings, *, fit: bool) -> list[ExpertSpec]:
+    """Return the experts' settings; ``fit``: with the number formats of ``fit_experts``. Blocks."""
+    if fit:
+        return [formats.spec for formats in fit_experts(settings).values()]
+    return [expert.to_spec() for expert in settings.experts]
+
+
 def most_loaded(settings: Settings) -> int:
     """Return how many local experts may be in memory at a time."""
     lazy = settings.lazy_loading

@@ -4,7 +4,8 @@ Exception
 ├── LiveMindError               shown to users as {error: {message, type, param, code}}
 │   ├── InvalidRequest   400    a field is wrong; ``param`` names it
 │   │   ├── ConfigError         a configuration file is wrong (never on the wire)
-│   │   └── RevisionConflict 409  an older revision than the session has seen
+│   │   └── Conflict     409    not now; Retry-After
+│   │       └── RevisionConflict  an older revision than the session has seen
 │   ├── Unauthorized     401
 │   ├── Forbidden        403    the API key may not do this
 │   ├── NotFound         404    model, session or path
@@ -70,10 +71,16 @@ class ConfigError(InvalidRequest):
     code = "invalid_config"
 
 
-class RevisionConflict(InvalidRequest):
-    """An input revision that is not newer than the one the session has; the input is unchanged."""
+class Conflict(InvalidRequest):
+    """It cannot be now, because of something that ends; try again after ``retry_after_s``."""
 
     status = 409
+    code = "conflict"
+
+
+class RevisionConflict(Conflict):
+    """An input revision that is not newer than the one the session has; the input is unchanged."""
+
     code = "revision_conflict"
 
 
@@ -144,6 +151,7 @@ class Unavailable(LiveMindError):
 KINDS = (
     LiveMindError,
     InvalidRequest,
+    Conflict,
     RevisionConflict,
     Unauthorized,
     Forbidden,

@@ -131,10 +131,8 @@ class LiveMind:
             )
         if self.embed_worker is not None:
             self._stack.push_async_callback(self.embed_worker.aclose)
-        specs = [expert.to_spec() for expert in settings.experts]
-        if self._create is create_expert:
-            formats = await asyncio.to_thread(assembly.fit_experts, settings)
-            specs = [formats[spec.expert_id].spec for spec in specs]
+        real = self._create is create_expert
+        specs = await asyncio.to_thread(assembly.make_specs, settings, fit=real)
         self._specs = {spec.expert_id: spec for spec in specs}
         pool = assembly.make_pool(settings, specs, self._create, self._expert_changed)
         router = assembly.make_router(settings, self.embed_worker, pool)
@@ -154,8 +152,6 @@ class LiveMind:
         )
         for session in list(self._sessions):
             session.expert_changed(event)
-
-    # ---- sessions
 
     def session(
         self,
@@ -325,7 +321,11 @@ class LiveMind:
             on_prompt=on_prompt,
         )
 
-    # ---- what is known
+    async def loaded(self, model: str | None = None) -> Expert:
+        """Return an expert, by default the default one, loaded; raises NotFound, ExpertError."""
+        expert_id = self.pinned(model) or self.settings.default_expert
+        async with self._running().pool.acquire(expert_id) as expert:
+            return expert
 
     def experts(self) -> tuple[ExpertInfo, ...]:
         """Return every configured expert with its state."""
@@ -358,8 +358,6 @@ class LiveMind:
     def count_turn(self, done: ResponseDone) -> None:
         """Count a turn in ``stats``: those of sessions are, others are their owner's to report."""
         self._turns.count(done)
-
-    # ---- rules
 
     def _running(self) -> Shared:
         if self._shared is None or self._closing:

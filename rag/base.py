@@ -96,6 +96,19 @@ class Embedder(Protocol):
 
 
 @runtime_checkable
+class TokenEmbedder(Embedder, Protocol):
+    """An embedder whose tokens can be counted, and be given in place of a text."""
+
+    def count(self, texts: Sequence[str]) -> int:
+        """Return how many tokens are computed for these texts."""
+        ...
+
+    def text_of(self, token_ids: Sequence[int]) -> str:
+        """Return the text of tokens without special ones; ValueError names one that is none."""
+        ...
+
+
+@runtime_checkable
 class LayeredEmbedder(Embedder, Protocol):
     """An embedder that also shows a layer below its last one."""
 

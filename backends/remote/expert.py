@@ -127,6 +127,10 @@ class RemoteExpert:
         estimate = characters // CHARACTERS_PER_TOKEN + 4 * len(folded)
         return TokenPrompt((), estimate, messages=tuple(folded), open_turn=open_turn)
 
+    @property
+    def tokenizer(self) -> None:
+        """None: it is the server's."""
+
     def tokenize(self, text: str | Sequence[int]) -> TokenPrompt:
         """Estimate the length of a plain prompt."""
         if not text:

@@ -72,6 +72,11 @@ class VllmExpert:
         """Complete after ``start``."""
         return self._capabilities
 
+    @property
+    def tokenizer(self) -> Renderer:
+        """Known after ``start``."""
+        return self._running_renderer()
+
     def process_ids(self) -> tuple[int, ...]:
         """Process ids of the running engine: EngineCore first, then its workers."""
         return self._process.process_ids() if self._process is not None else ()

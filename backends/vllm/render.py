@@ -100,16 +100,36 @@ class Renderer:
     def tokenize(self, text: str | Sequence[int]) -> TokenPrompt:
         """Tokenize a plain prompt, with the special tokens the tokenizer adds by itself."""
         if not isinstance(text, str):
-            known = len(self._tokenizer)
-            if unknown := [token for token in text if not 0 <= token < known]:
-                message = f"token {unknown[0]}: the model has {known} tokens"
-                raise PromptRejected(self._expert_id, message, param="prompt")
-            return self._checked(TokenPrompt(tuple(text), len(text), text=""))
-        shown = self._without_marks(text)
-        ids = tuple(self._tokenizer(shown, add_special_tokens=True)["input_ids"])
+            return self._checked(TokenPrompt((*self._known(text, "prompt"),), len(text), text=""))
+        ids = self.encode(text)
         if not ids:
             raise PromptRejected(self._expert_id, "the prompt is empty", param="prompt")
         return self._checked(TokenPrompt(ids, len(ids), text=text))
+
+    def encode(
+        self, prompt: str | Sequence[Message], *, add_special_tokens: bool = True
+    ) -> tuple[int, ...]:
+        """See ``Tokenizer.encode``."""
+        if not isinstance(prompt, str):
+            return self._encode(self._text(prompt, open_turn=False))
+        shown = self._without_marks(prompt)
+        return tuple(self._tokenizer(shown, add_special_tokens=add_special_tokens)["input_ids"])
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """See ``Tokenizer.decode``."""
+        return str(self._tokenizer.decode(self._known(token_ids, "tokens")))
+
+    def strings(self, token_ids: Sequence[int]) -> list[str]:
+        """See ``Tokenizer.strings``."""
+        found = self._tokenizer.convert_ids_to_tokens(self._known(token_ids, "tokens"))
+        return [str(token) for token in found]
+
+    def _known(self, token_ids: Sequence[int], param: str) -> list[int]:
+        known = len(self._tokenizer)
+        if unknown := [token for token in token_ids if not 0 <= token < known]:
+            message = f"token {unknown[0]}: the model has {known} tokens"
+            raise PromptRejected(self._expert_id, message, param=param)
+        return list(token_ids)
 
     def continuation(self, text: str) -> list[int]:
         """Tokenize what an answer is expected to say, without special tokens around it."""

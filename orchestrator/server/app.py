@@ -20,7 +20,7 @@ from .live import http as live_http, socket as live
 from .live.registry import SessionRegistry
 from .metrics import Metrics
 from .middleware import entrance, in_flight
-from .openai import chat, completions, embeddings, models
+from .openai import chat, completions, embeddings, models, rerank, tokenize
 from .openai.responses import routes as responses
 from .openai.responses.store import ResponseStore
 from .page import site
@@ -71,6 +71,10 @@ def create_app(mind: LiveMind) -> web.Application:
             web.post("/v1/chat/completions", chat.chat_completions),
             web.post("/v1/completions", completions.completions),
             web.post("/v1/embeddings", embeddings.embeddings),
+            *[web.post(path, rerank.rerank) for path in ("/rerank", "/v1/rerank", "/v2/rerank")],
+            *[web.post(path, rerank.score) for path in ("/score", "/v1/score")],
+            web.post("/tokenize", tokenize.tokenize),
+            web.post("/detokenize", tokenize.detokenize),
             web.post("/v1/responses", responses.create),
             web.get("/v1/responses/{id}", responses.show),
             web.delete("/v1/responses/{id}", responses.delete),

@@ -27,7 +27,7 @@ from ..errors import (
 )
 from ..fairness.asker import Asker, asker
 from .access.door import Door
-from .access.keys import DOCUMENTS
+from .access.keys import DOCUMENTS, asks
 from .state import KEY, OWNER, REQUEST_ID, SHUTTING_DOWN, STARTED, STATE, ServerState
 
 logger = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ def entrance(door: Door) -> Middleware:
 async def in_flight(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Track requests that take time; during shutdown refuse them or end them with a clear error."""
     state = request.app[STATE]
-    if not request.path.startswith("/v1/"):
+    if not asks(request.path):
         return await handler(request)
     with state.in_flight.track():
         try:

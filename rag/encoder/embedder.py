@@ -91,6 +91,18 @@ class MiniLMEmbedder:
             vectors[batch] = self._encoder([tokens[i] for i in batch])
         return vectors
 
+    def count(self, texts: Sequence[str]) -> int:
+        """Return how many tokens are computed for these texts, special ones included."""
+        encodings = self._tokenizer.encode_batch([_readable(text) for text in texts])
+        return sum(len(encoding.ids) for encoding in encodings)
+
+    def text_of(self, token_ids: Sequence[int]) -> str:
+        """Return the text of tokens without special ones; ValueError names one that is none."""
+        known = self._tokenizer.get_vocab_size()
+        if unknown := [token for token in token_ids if not 0 <= token < known]:
+            raise ValueError(f"token {unknown[0]}: the encoder has {known} tokens")
+        return str(self._tokenizer.decode(list(token_ids)))
+
 
 def _readable(text: str) -> str:
     # The tokenizer refuses half a surrogate pair, and with it the whole batch.

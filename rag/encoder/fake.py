@@ -30,6 +30,16 @@ class FakeEmbedder:
         self.gate.set()
         self.error: Exception | None = None
 
+    def count(self, texts: Sequence[str]) -> int:
+        """Return the number of words."""
+        return sum(len(text.split()) for text in texts)
+
+    def text_of(self, token_ids: Sequence[int]) -> str:
+        """Return the tokens as numbers; a thousand are known."""
+        if unknown := [token for token in token_ids if token >= 1000]:
+            raise ValueError(f"token {unknown[0]}: the encoder has 1000 tokens")
+        return " ".join(map(str, token_ids))
+
     def embed(self, texts: Sequence[str]) -> FloatArray:
         """Return float32 (len(texts), dim), unit rows."""
         self.batches.append(tuple(texts))

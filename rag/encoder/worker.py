@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..base import Embedder, FloatArray, LayeredEmbedder
+from ..base import Embedder, FloatArray, LayeredEmbedder, TokenEmbedder
 from .embedder import EmbedderError
 
 Key = bytes
@@ -96,6 +96,11 @@ class EmbedWorker:
     def dim(self) -> int:
         """Length of a vector."""
         return self._embedder.dim
+
+    @property
+    def tokens(self) -> TokenEmbedder | None:
+        """Who counts and reads the encoder's tokens; None where it tells nothing of them."""
+        return self._embedder if isinstance(self._embedder, TokenEmbedder) else None
 
     @property
     def closed(self) -> bool:

@@ -8,6 +8,8 @@ from ...config.keys import ApiKey, Scope, digest_of
 from ...errors import Forbidden, Unauthorized
 
 DOCUMENTS = "/v1/documents"
+ASKED = frozenset({"/detokenize", "/rerank", "/score", "/tokenize"})
+"""Paths for those who ask that stand below no version, as vLLM has them."""
 
 
 class Keyring:
@@ -58,11 +60,16 @@ class Keyring:
         return key
 
 
+def asks(path: str) -> bool:
+    """Return whether a path is for those who ask, and not for those who operate the server."""
+    return path.startswith(("/v1/", "/v2/")) or path in ASKED
+
+
 def needed_scope(path: str) -> Scope:
     """Return what a key must be allowed to do to ask for a path."""
     if path == DOCUMENTS:
         return "ingest"
-    return "ask" if path.startswith("/v1/") else "operate"
+    return "ask" if asks(path) else "operate"
 
 
 def check_scope(key: ApiKey, path: str) -> None:

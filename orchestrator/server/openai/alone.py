@@ -51,16 +51,9 @@ def chat_alone(
     )
     if expert is None:
         return None
-    context = Context(
-        body.instructions,
-        body.history({}),
-        tuple(body.documents or ()),
-        follow=body.follow({}),
-        template=body.template,
-    )
     report = Report()
     chunks = state.mind.complete(
-        build(context, body.text),
+        build(context_of(body), body.text),
         (params or body.params)(NO_PARAMS),
         model=expert,
         cache_salt=body.cache_salt,
@@ -68,6 +61,17 @@ def chat_alone(
     )
     affinity = body.affinity or f"{getrandbits(64):x}"
     return AloneTurn(state, request_id, expert, chunks, affinity, report)
+
+
+def context_of(body: ChatRequest) -> Context:
+    """Return what stands around the user's last text, in a conversation without images."""
+    return Context(
+        body.instructions,
+        body.history({}),
+        tuple(body.documents or ()),
+        follow=body.follow({}),
+        template=body.template,
+    )
 
 
 def completion_alone(

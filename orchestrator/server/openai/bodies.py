@@ -321,7 +321,7 @@ class ChatRequest(GenerationRequest):
 Prompt = str | tuple[int, ...]
 
 
-def _prompts(value: Any) -> tuple[Prompt, ...]:
+def prompts_of(value: Any) -> tuple[Prompt, ...]:
     """Return the prompts of a request: a text, tokens, or a list of either.
 
     Raises:
@@ -360,7 +360,7 @@ def _is_token(value: Any) -> bool:
 class CompletionRequest(GenerationRequest):
     """``POST /v1/completions``: a prompt, or several; texts or token ids."""
 
-    prompts: Annotated[tuple[Prompt, ...], BeforeValidator(_prompts)] = Field(alias="prompt")
+    prompts: Annotated[tuple[Prompt, ...], BeforeValidator(prompts_of)] = Field(alias="prompt")
     max_tokens: int | None = Field(None, ge=0, le=INT32_MAX)
     logprobs: int | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
     echo: bool | None = None

@@ -404,3 +404,22 @@ def test_render_image_without_a_mark_is_refused(hf_tokenizer: MakeTokenizer) -> 
     renderer = Renderer(hf_tokenizer("gpt2_like"), expert_id="e", max_model_len=1000)
     with pytest.raises(PromptRejected, match="'e' takes no images"):
         renderer.render([Message("user", "a", (Image("image/png", b"x"),))], open_turn=False)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_renderer_encodes_as_it_renders_and_decodes_what_it_encoded(
+    renderer: Callable[..., Renderer], hf_tokenizer: MakeTokenizer, name: str
+) -> None:
+    made, tokenizer = renderer(name), hf_tokenizer(name)
+    said = [Message("user", "what is the answer")]
+    ids = made.encode(said)
+    assert ids == made.render(said, open_turn=False).token_ids
+    assert made.decode(ids) == tokenizer.decode(list(ids))
+    assert made.strings(ids) == tokenizer.convert_ids_to_tokens(list(ids))
+    text = "the answer " * 3000  # beyond the context, as counting has no limit
+    for special in (True, False):
+        found = made.encode(text, add_special_tokens=special)
+        assert list(found) == tokenizer(text, add_special_tokens=special)["input_ids"]
+    with pytest.raises(PromptRejected) as caught:
+        made.decode([len(tokenizer)])
+    assert caught.value.param == "tokens"

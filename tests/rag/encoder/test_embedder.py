@@ -174,3 +174,14 @@ def test_minilm_layers_are_the_vector_and_another_unit_vector_behind_it(
     middle = layers[:, embedder.dim :]
     np.testing.assert_allclose(np.linalg.norm(middle, axis=1), 1.0, rtol=0, atol=1e-5)
     assert (middle * layers[:, : embedder.dim]).sum(1).max() < 0.9
+
+
+def test_minilm_counts_what_it_computes_and_reads_its_tokens(exact: MiniLMEmbedder) -> None:
+    assert exact.count(["open the door"]) == 5
+    assert exact.count(["the port " * 500]) == 256
+    assert exact.count([]) == 0
+    ids = [2330, 1996, 2341]
+    assert exact.text_of(ids) == exact.text_of([101, *ids, 102]) == "open the door"
+    for wrong in (30_522, -1):
+        with pytest.raises(ValueError, match=str(wrong)):
+            exact.text_of([2330, wrong])

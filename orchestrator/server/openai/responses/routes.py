@@ -72,8 +72,10 @@ async def _answered(
 
 
 async def show(request: web.Request) -> web.Response:
-    """Return a response that is kept."""
-    return _json(_kept(request).payload)
+    """Return a response that is kept, or is being written."""
+    state, owner = request.app[STATE], request.get(OWNER)
+    unfinished = state.responses.unfinished(request.match_info["id"], owner)
+    return _json((unfinished or _kept(request)).payload)
 
 
 async def input_items(request: web.Request) -> web.Response:

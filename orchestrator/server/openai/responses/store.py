@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec import json
 
-from ....errors import NotFound
+from ....errors import Conflict, NotFound
 
 Json = dict[str, Any]
 
@@ -73,13 +73,23 @@ class ResponseStore:
         """Return a response of this owner.
 
         Raises:
+            Conflict: it is still being written.
             NotFound: there is none, or none any more.
         """
         kept, _ = self._kept.get(response_id, (None, 0))
+        if kept is None and self.unfinished(response_id, owner) is not None:
+            message = f"{param}: the response is still being written"
+            code = "response_in_progress"
+            raise Conflict(message, param=param, code=code, retry_after_s=1.0)
         if kept is None or kept.owner != owner:
             message = f"{param}: no such response is kept (server.max_stored_responses)"
             raise NotFound(message, param=param, code="response_not_found")
         return kept
+
+    def unfinished(self, response_id: str, owner: str | None) -> Kept | None:
+        """Return a response of this owner that is being written, as far as it is; None: none is."""
+        kept, _ = self._writing.get(response_id, (None, None))
+        return kept if kept is not None and kept.owner == owner else None
 
     def delete(self, response_id: str, owner: str | None) -> None:
         """Forget a response of this owner.

@@ -141,6 +141,8 @@ async def test_key_may_do_what_its_scopes_say(serve: Any, key_file: Path) -> Non
         for name, models, stats in (("asker", 200, 403), ("operator", 403, 200)):
             assert (await doors.ask("GET", "/v1/models", headers=bearer(name)))[0] == models
             assert (await doors.ask("GET", "/stats", headers=bearer(name)))[0] == stats
+            text, headers = {"prompt": "x"}, bearer(name)
+            assert (await doors.post("/tokenize", text, headers=headers))[0] == models
         _, answer = await doors.ask("GET", "/stats", headers=bearer("asker"))
         assert answer["error"]["code"] == "missing_scope"
         assert "'operate'" in answer["error"]["message"]

@@ -49,8 +49,10 @@ async def test_embeddings_of_fewer_dimensions_are_unit_vectors_again(serve: Any)
 
 
 WRONG: dict[str, tuple[Any, int, str | None]] = {
-    "tokens": ({"input": [1, 2]}, 400, "input"),
-    "lists of tokens": ({"input": [[1, 2]]}, 400, "input"),
+    "tokens that there are not": ({"input": [1, 20_000]}, 400, "input"),
+    "lists of tokens that there are not": ({"input": [[1], [20_000]]}, 400, "input"),
+    "no tokens": ({"input": [[]]}, 400, "input"),
+    "numbers beside texts": ({"input": ["x", 1]}, 400, "input"),
     "empty": ({"input": ""}, 400, "input"),
     "nothing": ({"input": []}, 400, "input"),
     "too many": ({"input": ["x"] * 2049}, 400, "input"),
@@ -73,3 +75,13 @@ async def test_embeddings_without_an_encoder_say_when_there_is_one(serve: Any) -
     async with serve() as doors:
         status, answer = await doors.post(PATH, {"input": "x"})
         assert (status, answer["error"]["code"]) == (404, "no_encoder")
+
+
+async def test_embeddings_take_the_encoders_tokens_and_count_what_is_computed(serve: Any) -> None:
+    async with serve(*experts()) as doors:
+        _, tokens = await doors.post(PATH, {"input": [[1, 2, 3], [7]]})
+        _, single = await doors.post(PATH, {"input": [7]})
+        _, texts = await doors.post(PATH, {"input": ["1 2 3", "7"]})
+        assert [e["embedding"] for e in tokens["data"]] == [e["embedding"] for e in texts["data"]]
+        assert single["data"][0]["embedding"] == texts["data"][1]["embedding"]
+        assert tokens["usage"] == texts["usage"] == {"prompt_tokens": 4, "total_tokens": 4}

@@ -229,6 +229,15 @@ async def test_response_that_is_written_can_be_cancelled(serve: Any) -> None:
             await response.content.readline()
             data = await response.content.readline()
             made = json.loads(data.decode().removeprefix("data: "))["response"]["id"]
+            _, unfinished = await doors.ask("GET", f"{PATH}/{made}")
+            assert unfinished["status"] == "in_progress"
+            follow = {"input": "and?", "previous_response_id": made}
+            async with doors.http.post(doors.url + PATH, json=follow) as refused:
+                assert refused.status == 409
+                assert int(refused.headers["Retry-After"]) >= 1
+                error = (await refused.json())["error"]
+                assert error["param"] == "previous_response_id"
+            assert (await doors.ask("DELETE", f"{PATH}/{made}"))[0] == 409
             status, stopped = await doors.post(f"{PATH}/{made}/cancel")
             assert (status, stopped["status"]) == (200, "cancelled")
         await doors.quiet()
