@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         PrefillResult as PrefillResult,
         Priority as Priority,
         StructuredOutput as StructuredOutput,
+        Tokenizer as Tokenizer,
         TokenLogprob as TokenLogprob,
         TokenPrompt as TokenPrompt,
         ToolCall as ToolCall,
@@ -89,6 +90,7 @@ if TYPE_CHECKING:
     from .orchestrator.errors import (
         BodyTooSlow as BodyTooSlow,
         ConfigError as ConfigError,
+        Conflict as Conflict,
         ErrorInfo as ErrorInfo,
         Forbidden as Forbidden,
         InvalidRequest as InvalidRequest,
