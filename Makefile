@@ -44,6 +44,9 @@ DEV := $(STAMPS)/dev-$(call key,requirements/dev.lock)
 # The voice frameworks want an older protobuf than vLLM: an environment of their own over this one.
 FRAMEWORKS := $(VENV)/frameworks
 LIVE := $(STAMPS)/frameworks-$(call key,requirements/frameworks.lock)
+# What drives the distribution's Chromium. Two tests of the page run in `make test` where there is one.
+BROWSER := $(STAMPS)/browser-$(call key,requirements/browser.lock)
+CHROMIUM := $(shell command -v chromium || command -v chromium-browser)
 DOCS := $(STAMPS)/docs-$(call key,requirements/docs.lock)
 # An editable install knows the packages by name: a module that comes, goes or moves needs another.
 MODULES := $(shell find *.py orchestrator backends rag kernels benchmarks -name '*.py' | sort | cksum | cut -d' ' -f1)
@@ -54,7 +57,7 @@ CXX_FILES = $(shell git ls-files '*.cc' '*.h')
 MYPY_ROOT := .cache/mypy
 MYPY_PARTS := __init__.py public.py client.py orchestrator backends rag kernels benchmarks docs tests
 
-.PHONY: help install dev serve test test-arm test-avx2 test-native test-answers test-tokenizers test-live check types bench docs lock clean
+.PHONY: help install dev serve test test-arm test-avx2 test-native test-answers test-tokenizers test-live test-browser check types bench docs lock clean
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -66,7 +69,7 @@ dev: install $(DEV) ## The tools of `test` and `check` too
 serve: install ## Serve on http://127.0.0.1:8000 (CONFIG=file for another configuration)
 	$(VENV)/bin/livemind serve --config $(CONFIG)
 
-test: dev ## All tests (PYTEST_ARGS="-k name" for some)
+test: dev $(if $(CHROMIUM),$(BROWSER)) ## All tests (PYTEST_ARGS="-k name" for some)
 	$(say) "pytest"
 	$(PYTEST) tests $(PYTEST_ARGS)
 
@@ -135,6 +138,11 @@ test-live: dev $(LIVE) ## The long runs of live input, which `test` leaves out, 
 	LIVEMIND_SERVER_PYTHON=$(abspath $(PY)) $(FRAMEWORKS)/bin/python -m pytest -m "live or not live" \
 		tests/orchestrator/integrations tests/examples $(PYTEST_ARGS)
 
+test-browser: dev $(BROWSER) ## The page in a headless Chromium (apt install chromium); pictures and figures in var/browser
+	@[ -n "$(CHROMIUM)" ] || { echo "test-browser needs Chromium: sudo apt install chromium" >&2; exit 1; }
+	$(say) "pytest, the page in $$($(CHROMIUM) --version)"
+	$(PY) -m pytest -s tests/orchestrator/server/page/browser -m "browser or not browser" $(PYTEST_ARGS)
+
 bench: install ## The quick benchmark (BENCH="name options" for another)
 	@mkdir -p var/bench
 	$(VENV)/bin/livemind bench $(BENCH)
@@ -143,7 +151,7 @@ docs: dev $(DOCS) ## The documentation as a site, into build/site
 	$(say) "mkdocs"
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
 
-lock: dev $(DOCS) ## Write requirements/*.lock from what is installed
+lock: dev $(DOCS) $(BROWSER) ## Write requirements/*.lock from what is installed
 	$(PY) requirements/lock.py
 
 clean: ## Remove .venv and everything that was built
@@ -216,6 +224,11 @@ $(DOCS): | $(DEV)
 	$(say) "tools for the site"
 	@$(PIP) install --no-deps -r requirements/docs.lock
 	@rm -f $(STAMPS)/docs-* && touch $@
+
+$(BROWSER): | $(DEV)
+	$(say) "Playwright and axe-core for the tests in a browser"
+	@$(INSTALL) -r requirements/browser.lock
+	@rm -f $(STAMPS)/browser-* && touch $@
 
 $(LIVE): requirements/frameworks.lock | $(DEV)
 	$(say) "LiveKit Agents and Pipecat, in $(FRAMEWORKS)"

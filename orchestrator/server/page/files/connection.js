@@ -17,20 +17,23 @@ export async function refusal(response) {
 
 /** Open one socket. With a key a ticket is shown, never the key: rejects with {code, message}. */
 export async function openSocket(key) {
-  const protocols = ["livemind"];
-  if (key) {
-    const answer = await fetch("/v1/live/tickets", { method: "POST", headers: authorized(key) });
-    const error = await refusal(answer);
-    if (error) throw error;
-    protocols.push(`livemind-ticket.${(await answer.json()).ticket}`);
-  }
+  const protocols = key ? ["livemind", `livemind-ticket.${await ticket(key)}`] : ["livemind"];
   const socket = new WebSocket(new URL("/v1/live", location.href.replace(/^http/, "ws")), protocols);
-  await new Promise((opened, failed) => {
-    socket.onopen = opened;
-    socket.onclose = socket.onerror = () => failed({ code: "unreachable", message: "no connection" });
+  const open = await new Promise((told) => {
+    socket.onopen = () => told(true);
+    socket.onclose = socket.onerror = () => told(false);
   });
   socket.onopen = socket.onclose = socket.onerror = null;
-  return socket;
+  if (open) return socket;
+  await ticket(key); // a browser does not tell why a socket was refused; this is refused likewise
+  throw { code: "unreachable", message: "no connection" };
+}
+
+async function ticket(key) {
+  const answer = await fetch("/v1/live/tickets", { method: "POST", headers: authorized(key) });
+  const error = await refusal(answer);
+  if (error) throw error;
+  return (await answer.json()).ticket;
 }
 
 export class Connection {

@@ -24,8 +24,10 @@ export class Documents {
       return;
     }
     const { documents } = await answer.json();
+    const running = [...this.list.querySelectorAll(".busy, .failed")];
     this.stored.clear();
-    this.list.replaceChildren(...documents.map((one) => this.#row(one.id, one.source, count(one.passages, "passage"))));
+    const rows = documents.map((one) => this.#row(one.id, one.source, count(one.passages, "passage")));
+    this.list.replaceChildren(...rows, ...running);
   }
 
   /** Store a file; resolves when its passages can be found, or it is known why not. */

@@ -96,6 +96,7 @@ export class Turn {
         return true;
       case "response.done":
         this.done = event;
+        if (event.documents) this.frozen = new Set([...event.documents.before, ...event.documents.behind]);
         this.end = at;
         this.lengths.clear();
         return true;
