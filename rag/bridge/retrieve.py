@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from ..encoder.kinds import min_score
 from ..encoder.worker import EmbedWorker
 from ..search.fusion import Found
 from ..search.library import Library
 from ..search.rerank import Reranker
 from ..search.search import Progress, Question, search
+from ..store.base import PassageStore
 from ..wire import (
     OVERLOADED,
     RetrieveAnswer,
@@ -88,9 +90,7 @@ class RetrieveRoutes:
         with self._slot():
             try:
                 async with asyncio.timeout(limit_s):
-                    await search(
-                        self._library, store, self._embed, question, progress, self._reranker
-                    )
+                    await self._search(store, question, progress)
             except TimeoutError:
                 if not progress.found:
                     why = f"nothing found within {limit_s:g} s"
@@ -126,21 +126,24 @@ class RetrieveRoutes:
         finally:
             self._active -= 1
 
+    async def _search(self, store: PassageStore, question: Question, progress: Progress) -> None:
+        embed = self._library.asks_with(store, self._embed)
+        await search(self._library, store, embed, question, progress, self._reranker)
+
     async def _retrieve(self, asked: RetrieveRequest) -> web.Response:
         began = time.perf_counter()
         progress = Progress(pending=["embed"])
         degraded: list[str] = []
         store = self._library.store(asked.collection)
+        least = min_score(store.model) if asked.min_score is None else asked.min_score
         question = Question(
-            asked.query, asked.top_k, asked.mode, asked.min_score, asked.filter, not asked.partial
+            asked.query, asked.top_k, asked.mode, least, asked.filter, not asked.partial
         )
         deadline_s = asked.deadline_ms / 1000.0
         try:
             async with self._supersession.turn(asked.session_id, asked.revision, deadline_s):
                 if self._library.read_wait_s(self._active - 1) < deadline_s:
-                    await search(
-                        self._library, store, self._embed, question, progress, self._reranker
-                    )
+                    await self._search(store, question, progress)
                 else:  # every search ends with reading its passages
                     progress.pending = [NO_TIME_TO_READ]
         except Superseded:

@@ -9,7 +9,7 @@ import asyncio
 import signal
 import tempfile
 from argparse import Namespace
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -22,11 +22,12 @@ from ..base import Embedder
 from ..documents.corpus import CorpusError, read_corpus
 from ..documents.parse_process import ParseProcess
 from ..encoder.embedder import EmbedderError, MiniLMEmbedder
+from ..encoder.kinds import MINILM, EncoderKind
 from ..encoder.process import ProcessEmbedder
 from ..encoder.worker import EmbedWorker
 from ..search.library import DEFAULT, Library
 from ..search.rerank import Reranker
-from ..store.base import StoreError
+from ..store.base import PassageStore, StoreError
 from ..store.milvus.schema import MilvusAddress, address_of
 from ..store.milvus.store import MilvusStore, collection_names
 from .api import MAX_UPSERT_BYTES, BridgeRefusal, errors_as_envelopes
@@ -95,7 +96,8 @@ def bridge_app(
         ValueError: the encoder's vectors are not as long as those of a collection.
     """
     for name in library.names:
-        if (dim := library.store(name).dim) != embed.dim:
+        store = library.store(name)
+        if store.model == embed.name and (dim := store.dim) != embed.dim:
             raise ValueError(f"{embed.name} has {embed.dim} dimensions, {name} has {dim}")
     settings = settings or BridgeSettings()
     metrics = BridgeMetrics()
@@ -114,6 +116,10 @@ def bridge_app(
     app.router.add_get("/v1/collections/{name}/documents", keeps.list)
     app.router.add_post("/v1/collections/{name}/documents", keeps.upsert)
     app.router.add_delete("/v1/collections/{name}/documents", keeps.delete)
+    app.router.add_get("/v1/jobs", keeps.jobs)
+    app.router.add_get("/v1/jobs/{id}", keeps.job)
+    app.router.add_delete("/v1/jobs/{id}", keeps.cancel)
+    app.on_shutdown.append(keeps.aclose)
     app.router.add_get("/healthz", health.healthz)
     app.router.add_get("/readyz", health.readyz)
     app.router.add_get("/metrics", health.metrics)
@@ -164,18 +170,25 @@ async def serve_bridge(
 
 @asynccontextmanager
 async def folder_library(
-    folder: Path, embedder: Embedder, documents: Callable[[], Embedder] | None = None
+    folder: Path,
+    embedder: Embedder,
+    documents: Callable[[], Embedder] | None = None,
+    passages: Embedder | None = None,
 ) -> AsyncIterator[Library]:
     """Yield a library with the folder's passages, gone afterwards with all that came in meanwhile.
 
-    ``documents``: see ``data_library``; the folder itself is encoded by ``embedder``.
+    Args:
+        folder: of ``.md`` and ``.txt`` files.
+        embedder: of questions.
+        documents: see ``data_library``.
+        passages: encodes the folder; None = ``embedder``.
 
     Raises:
         CorpusError: the folder cannot be read.
     """
     corpus = await asyncio.to_thread(read_corpus, folder)
     with tempfile.TemporaryDirectory(prefix="livemind-bridge-") as kept:
-        async with data_library(Path(kept), embedder) as library:
+        async with data_library(Path(kept), passages or embedder) as library:
             await library.add_corpus(DEFAULT, corpus)
         async with data_library(Path(kept), embedder, documents=documents) as library:
             yield library
@@ -187,22 +200,24 @@ async def data_library(
     embedder: Embedder,
     tokenizer: Path | None = None,
     documents: Callable[[], Embedder] | None = None,
+    others: Sequence[EncoderKind] = (),
 ) -> AsyncIterator[Library]:
     """Yield the collections kept in a folder, closed afterwards.
 
     Args:
         folder: made if it is not there.
-        embedder: of the passages.
+        embedder: of new collections.
         tokenizer: ``tokenizer.json`` by which passages are measured; None = by words.
         documents: returns another such encoder, in a process of its own, for documents that come
             in beside queries; None = ``embedder`` encodes them.
+        others: encoders of collections that were made with another one.
 
     Raises:
-        StoreError: the folder cannot be used.
+        StoreError: the folder cannot be used, or an encoder is not here.
     """
 
     def opened(encoder: Embedder | None) -> Library:
-        return Library.in_folder(folder, embedder, ParseProcess(tokenizer), encoder)
+        return Library.in_folder(folder, embedder, ParseProcess(tokenizer), encoder, others)
 
     async with _closed_after(opened, embedder, documents) as library:
         yield library
@@ -214,18 +229,18 @@ async def milvus_library(
     embedder: Embedder,
     tokenizer: Path | None = None,
     documents: Callable[[], Embedder] | None = None,
+    others: Sequence[EncoderKind] = (),
 ) -> AsyncIterator[Library]:
     """Yield the collections of a Milvus database, closed afterwards; see ``data_library``."""
 
     def opened(encoder: Embedder | None) -> Library:
         names = collection_names(address)
-        return Library(
-            lambda name: MilvusStore(address, name, embedder.name, embedder.dim),
-            names,
-            embedder,
-            ParseProcess(tokenizer),
-            encoder,
-        )
+        dims = {kind.name: kind.dim for kind in others}
+
+        def open_store(name: str) -> PassageStore:
+            return MilvusStore(address, name, embedder.name, embedder.dim, dims)
+
+        return Library(open_store, names, embedder, ParseProcess(tokenizer), encoder, others)
 
     async with _closed_after(opened, embedder, documents) as library:
         yield library
@@ -247,7 +262,12 @@ async def _closed_after(
         await library.aclose()
 
 
-def run_bridge(args: Namespace, say: Callable[[str], None] = print) -> int:
+def run_bridge(
+    args: Namespace,
+    say: Callable[[str], None] = print,
+    kind: EncoderKind | None = None,
+    others: Sequence[EncoderKind] = (),
+) -> int:
     """Serve until SIGINT or SIGTERM: the command ``livemind bridge serve``.
 
     Args:
@@ -255,20 +275,24 @@ def run_bridge(args: Namespace, say: Callable[[str], None] = print) -> int:
             database), ``host``, ``port``; optional ``tokenizer``, ``rerank_url`` and
             ``rerank_model``, ``token_file``, ``allowed_host`` and ``allowed_origin``.
         say: prints a line for the user.
+        kind: encoder of new collections; None = MiniLM.
+        others: encoders that stored collections may be of.
 
     Returns:
         Exit status: 0, or 1 with one line that says why it could not start.
     """
     try:
-        asyncio.run(_run(args, say))
+        load = MiniLMEmbedder
+        kind = kind or EncoderKind(MINILM.name, MINILM.dim, load, load)
+        asyncio.run(_run(_serve(args, say, kind, others)))
     except (BridgeError, CorpusError, EmbedderError, StoreError, TokenError, ValueError) as exc:
         say(f"livemind bridge: {exc}")
         return 1
     return 0
 
 
-async def _run(args: Namespace, say: Callable[[str], None]) -> None:
-    serving = asyncio.create_task(_serve(args, say))
+async def _run(work: Coroutine[None, None, None]) -> None:
+    serving = asyncio.create_task(work)
 
     def stop() -> None:
         if not serving.cancelling():  # a second signal does not cut the closing short
@@ -280,7 +304,9 @@ async def _run(args: Namespace, say: Callable[[str], None]) -> None:
         await serving
 
 
-async def _serve(args: Namespace, say: Callable[[str], None]) -> None:
+async def _serve(
+    args: Namespace, say: Callable[[str], None], kind: EncoderKind, others: Sequence[EncoderKind]
+) -> None:
     access = _access(args)
     if not is_loopback(args.host):
         kept_in = getattr(args, "token_file", None) or default_file()
@@ -288,17 +314,19 @@ async def _serve(args: Namespace, say: Callable[[str], None]) -> None:
             f"warning: {args.host} can be reached from other machines: they need the token in "
             f"{kept_in}, and send it unencrypted"
         )
-    embedder = await asyncio.to_thread(MiniLMEmbedder)
+    embedder = await asyncio.to_thread(kind.questions)
     data: Path | None = getattr(args, "data", None)
     milvus: str | None = getattr(args, "milvus", None)
     tokenizer: Path | None = getattr(args, "tokenizer", None)
     async with AsyncExitStack() as stack:
         if milvus is not None:
-            kept = milvus_library(address_of(milvus), embedder, tokenizer, MiniLMEmbedder)
+            address = address_of(milvus)
+            kept = milvus_library(address, embedder, tokenizer, kind.passages, others)
         elif data is not None:
-            kept = data_library(data, embedder, tokenizer, MiniLMEmbedder)
+            kept = data_library(data, embedder, tokenizer, kind.passages, others)
         else:
-            kept = folder_library(Path(args.corpus), embedder)
+            passages = None if kind.is_one else await asyncio.to_thread(kind.passages)
+            kept = folder_library(Path(args.corpus), embedder, passages=passages)
         library = await stack.enter_async_context(kept)
         embed = EmbedWorker(embedder)
         stack.push_async_callback(embed.aclose)

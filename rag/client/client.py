@@ -71,7 +71,7 @@ class BridgeClient:
         collection: str = "default",
         mode: Literal["dense", "sparse", "hybrid"] = "hybrid",
         top_k: int = 3,
-        min_score: float = 0.0,
+        min_score: float | None = 0.0,
         failures: int = 3,
         cool_down_s: float = 5.0,
         token: str | None = None,
@@ -87,7 +87,7 @@ class BridgeClient:
             collection: where to look.
             mode: by vectors, words, or both.
             top_k: passages to ask for, 1 to 50.
-            min_score: lowest cosine worth having, -1 to 1.
+            min_score: lowest cosine worth having, -1 to 1; None = the encoder's own threshold.
             failures: consecutive failures after which it is not asked for a while.
             cool_down_s: how long.
             token: sent with every request; a bridge of another machine wants it.

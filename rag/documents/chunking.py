@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from ..words import count_unspaced
-from .parsing import Block
+from .blocks import Block
 
 CountTokens = Callable[[str], int]
 
@@ -20,6 +20,7 @@ MAX_TOKENS = 220
 HEADING_CHARS = 200
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])(?=\S)")  # noqa: RUF001
+_UNSPACED_JOINT = re.compile(r"(?<=[。！？]) ")  # noqa: RUF001
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
@@ -98,7 +99,8 @@ def _pieces(block: Block, count: CountTokens, limit: int) -> Iterator[str]:
         return
     code = block.kind == "code"
     parts = block.text.splitlines() if code else _SENTENCE_END.split(block.text)
-    yield from _join(parts, "\n" if code else " ", count, limit)
+    for piece in _join(parts, "\n" if code else " ", count, limit):
+        yield piece if code else _UNSPACED_JOINT.sub("", piece)
 
 
 def _join(parts: Iterable[str], glue: str, count: CountTokens, limit: int) -> Iterator[str]:

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .blocks import EmptyFile, UnreadableFile
 from .chunking import chunk, digest
-from .parsing import EmptyFile, UnreadableFile, parse
+from .parsing import parse
 
 MAX_WORDS = 200
 MAX_FILE_BYTES = 2 * 1024 * 1024

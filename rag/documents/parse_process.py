@@ -11,12 +11,16 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
 
+from .blocks import UnreadableFile
 from .chunking import MAX_TOKENS, Chunk, CountTokens, chunk, estimate_tokens
-from .parsing import UnreadableFile, parse
+from .markdown import MetaValue
+from .parsing import metadata_of, parse
 
 MEMORY_BYTES = 2 * 2**30
 TIME_LIMIT_S = 30.0
@@ -48,11 +52,20 @@ def load_counter(tokenizer: Path | None) -> CountTokens:
     return count
 
 
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """The passages of a file, and what it says of itself."""
+
+    chunks: tuple[Chunk, ...]
+    metadata: Mapping[str, MetaValue]
+
+
 def parse_and_chunk(
     document_id: str, content: bytes, format_name: str, count: CountTokens, max_tokens: int
-) -> list[Chunk]:
+) -> Parsed:
     """Parse and cut in this process. Raises UnreadableFile."""
-    return chunk(document_id, parse(document_id, content, format_name), count, max_tokens)
+    chunks = chunk(document_id, parse(document_id, content, format_name), count, max_tokens)
+    return Parsed(tuple(chunks), metadata_of(content, format_name))
 
 
 class ParseProcess:
@@ -77,8 +90,8 @@ class ParseProcess:
         self._pool: ProcessPoolExecutor | None = None
         self._turn = asyncio.Lock()
 
-    async def chunks(self, document_id: str, content: bytes, format_name: str) -> list[Chunk]:
-        """Return the passages of a file.
+    async def read(self, document_id: str, content: bytes, format_name: str) -> Parsed:
+        """Return the passages of a file, and its own metadata.
 
         Raises:
             UnreadableFile: not readable, or it took more memory or time than a file may.
@@ -160,7 +173,7 @@ def _limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
 
 
-def _work(document_id: str, content: bytes, format_name: str, max_tokens: int) -> list[Chunk]:
+def _work(document_id: str, content: bytes, format_name: str, max_tokens: int) -> Parsed:
     try:
         return parse_and_chunk(document_id, content, format_name, _count, max_tokens)
     except (UnreadableFile, MemoryError):

@@ -1,7 +1,8 @@
-"""Files as blocks of text under headings: markdown, text, HTML, PDF, reStructuredText, Python.
+"""Files as blocks of text under headings, by their format.
 
-Owns reading of formats and what makes a file unreadable. Blocking and, for hostile files, slow or
-hungry: ``parse_process.py`` calls it in a process of its own.
+Owns the list of formats and what makes a file unreadable. Blocking and, for hostile files, slow or
+hungry: ``parse_process.py`` calls it in a process of its own. ``html.py``, ``markdown.py``,
+``office.py`` and ``records.py`` read what their names say, this file the rest.
 """
 
 from __future__ import annotations
@@ -9,49 +10,29 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import zip_longest
-from typing import Any, Literal
+from typing import Any
 
-Kind = Literal["text", "code"]
+from .blocks import Block, EmptyFile, UnreadableFile, squeezed
+from .html import read_html
+from .markdown import MetaValue, front_matter, read_markdown
+from .office import read_docx, read_epub
+from .records import read_csv, read_json, read_json_lines
 
 MAX_FILE_BYTES = 32 * 1024 * 1024
 MAX_PAGES = 2_000
 MAX_TEXT_CHARS = 16 * 1024 * 1024
-FORMATS = ("md", "txt", "html", "pdf", "rst", "py")
-
-_SPACE = re.compile(r"\s+")
-_HTML_SKIP = frozenset(
-    ("script", "style", "nav", "footer", "header", "form", "button", "svg", "template", "noscript")
-)
-_HTML_GROUPS = ("div", "section", "article", "main", "body", "aside", "details", "center", "figure")
-_HTML_LISTS = ("ul", "ol", "dl", "li", "dt", "dd", "table", "thead", "tbody", "tr", "td", "th")
-_HTML_LINES = ("p", "pre", "blockquote", "figcaption", "summary")
-_HTML_HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
-_HTML_BLOCKS = frozenset(_HTML_GROUPS + _HTML_LISTS + _HTML_LINES + _HTML_HEADINGS)
-
-
-class UnreadableFile(Exception):
-    """The file cannot be read as what it claims to be; the message names file, reason and limit."""
-
-
-class EmptyFile(UnreadableFile):
-    """There is no text in it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A paragraph, list item, signature or code block, below the headings that lead to it."""
-
-    headings: tuple[str, ...]
-    text: str
-    kind: Kind = "text"
+FORMATS = ("md", "txt", "html", "pdf", "rst", "py", "docx", "epub", "csv", "json", "jsonl")
+OTHER_ENDINGS = {
+    "markdown": "md", "htm": "html", "xhtml": "html", "text": "txt", "tsv": "csv",
+    "ndjson": "jsonl",
+}  # fmt: skip
+ENDINGS = (*FORMATS, *OTHER_ENDINGS)
 
 
 def format_of(name: str) -> str:
     """Return the format by the name's ending. Raises UnreadableFile for one that is not known."""
     ending = name.rpartition(".")[2].lower() if "." in name else ""
-    known = {"markdown": "md", "htm": "html", "text": "txt"}.get(ending, ending)
+    known = OTHER_ENDINGS.get(ending, ending)
     if known not in FORMATS:
         raise UnreadableFile(f"{name}: format {ending or 'unknown'!r} is none of {FORMATS}")
     return known
@@ -72,32 +53,39 @@ def parse(name: str, content: bytes, format_name: str) -> list[Block]:
         raise UnreadableFile(f"{name}: {len(content)} bytes, the limit is {MAX_FILE_BYTES}")
     if format_name not in FORMATS:
         raise UnreadableFile(f"{name}: format {format_name!r} is none of {FORMATS}")
-    if format_name == "pdf":
-        found = _pdf(name, content)
-    else:
-        readers: dict[str, Callable[[str], Iterator[Block]]] = {
-            "md": _markdown, "txt": _plain, "html": _html, "rst": _rst, "py": _python,
-        }  # fmt: skip
-        found = readers[format_name](_decode(name, content))
     blocks, chars = [], 0
-    for block in found:
-        chars += len(block.text)
-        if chars > MAX_TEXT_CHARS:
-            raise UnreadableFile(f"{name}: more than {MAX_TEXT_CHARS} characters of text")
-        if block.text.strip():
-            blocks.append(block)
+    try:
+        for block in _read(content, format_name):
+            chars += len(block.text)
+            if chars > MAX_TEXT_CHARS:
+                raise UnreadableFile(f"more than {MAX_TEXT_CHARS} characters of text")
+            if block.text.strip():
+                blocks.append(block)
+    except UnreadableFile as exc:
+        raise UnreadableFile(f"{name}: {exc}") from exc.__cause__
     if not blocks:
         raise EmptyFile(f"{name}: no text in it")
     return blocks
 
 
-def _decode(name: str, content: bytes) -> str:
+def metadata_of(content: bytes, format_name: str) -> dict[str, MetaValue]:
+    """Return what the file says of itself: Markdown's front matter; of a readable file."""
+    return front_matter(content.decode("utf-8-sig")) if format_name == "md" else {}
+
+
+def _read(content: bytes, format_name: str) -> Iterator[Block]:
+    if format_name in _BINARY:
+        return _BINARY[format_name](content)
+    return _TEXT[format_name](_decode(content))
+
+
+def _decode(content: bytes) -> str:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
-        raise UnreadableFile(f"{name}: not UTF-8 text (byte {exc.start})") from None
+        raise UnreadableFile(f"not UTF-8 text (byte {exc.start})") from None
     if "\0" in text:
-        raise UnreadableFile(f"{name}: not text (it has NUL bytes)")
+        raise UnreadableFile("not text (it has NUL bytes)")
     return text
 
 
@@ -106,95 +94,27 @@ def _plain(text: str) -> Iterator[Block]:
         yield Block((), paragraph.strip("\n").rstrip())
 
 
-def _markdown(text: str) -> Iterator[Block]:
-    from markdown_it import MarkdownIt
-
-    lines = text.splitlines()
-    path: list[tuple[int, str]] = []
-    tokens = MarkdownIt("commonmark").enable("table").parse(text)
-    for token, after in zip_longest(tokens, tokens[1:]):
-        if token.type == "heading_open" and token.level == 0 and after is not None:
-            depth = int(token.tag[1])
-            path = [entry for entry in path if entry[0] < depth] + [(depth, after.content)]
-        elif token.level == 0 and token.map is not None and token.type != "heading_open":
-            body = "\n".join(lines[token.map[0] : token.map[1]]).rstrip()
-            kind: Kind = "code" if token.type in ("fence", "code_block") else "text"
-            if token.type == "paragraph_open":
-                body = _SPACE.sub(" ", body).strip()
-            yield Block(tuple(title for _, title in path), body, kind)
-
-
-def _html(text: str) -> Iterator[Block]:
-    import lxml.html
-
-    try:
-        root = lxml.html.document_fromstring(text.encode(), parser=lxml.html.HTMLParser(
-            encoding="utf-8", no_network=True, remove_comments=True, remove_pis=True))  # fmt: skip
-    except Exception as exc:  # lxml's errors have no common base that is not SyntaxError
-        raise UnreadableFile(f"not HTML ({type(exc).__name__})") from None
-    main = root.xpath('//*[@role="main"]') or root.xpath("//main | //article") or [root]
-    yield from _HtmlWalk().walk(main[0])
-
-
-class _HtmlWalk:
-    """Depth first through the elements, with the headings passed so far."""
-
-    def __init__(self) -> None:
-        self._path: list[tuple[int, str]] = []
-
-    def walk(self, element: Any) -> Iterator[Block]:
-        """Yield the blocks of an element; text between block children is a block too."""
-        tag = element.tag
-        if not isinstance(tag, str) or tag in _HTML_SKIP:
-            return
-        if re.fullmatch("h[1-6]", tag):
-            depth = int(tag[1])
-            kept = [entry for entry in self._path if entry[0] < depth]
-            self._path = [*kept, (depth, self._words(element))]
-        elif tag == "pre":
-            yield self._block(element.text_content().strip("\n"), "code")
-        elif not any(child.tag in _HTML_BLOCKS for child in element):
-            yield self._block(self._words(element))
-        else:
-            loose = [element.text or ""]
-            for child in element:
-                if child.tag in _HTML_BLOCKS:
-                    yield self._block(_SPACE.sub(" ", "".join(loose)).strip())
-                    loose = []
-                    yield from self.walk(child)
-                elif isinstance(child.tag, str) and child.tag not in _HTML_SKIP:
-                    loose.append(child.text_content())
-                loose.append(child.tail or "")
-            yield self._block(_SPACE.sub(" ", "".join(loose)).strip())
-
-    def _words(self, element: Any) -> str:
-        return _SPACE.sub(" ", element.text_content()).strip().rstrip("¶").rstrip()
-
-    def _block(self, text: str, kind: Kind = "text") -> Block:
-        return Block(tuple(title for _, title in self._path), text, kind)
-
-
-def _pdf(name: str, content: bytes) -> Iterator[Block]:
+def _pdf(content: bytes) -> Iterator[Block]:
     from io import BytesIO
 
     from pypdf import PdfReader
 
     if not content.lstrip()[:5] == b"%PDF-":
-        raise UnreadableFile(f"{name}: not a PDF (it does not begin with %PDF-)")
+        raise UnreadableFile("not a PDF (it does not begin with %PDF-)")
     try:
         reader = PdfReader(BytesIO(content), strict=False)
         if reader.is_encrypted and not reader.decrypt(""):
-            raise UnreadableFile(f"{name}: the PDF is encrypted")
+            raise UnreadableFile("the PDF is encrypted")
         if len(reader.pages) > MAX_PAGES:
-            raise UnreadableFile(f"{name}: {len(reader.pages)} pages, the limit is {MAX_PAGES}")
+            raise UnreadableFile(f"{len(reader.pages)} pages, the limit is {MAX_PAGES}")
         pages = [page.extract_text() for page in reader.pages]
     except UnreadableFile:
         raise
     except Exception as exc:  # pypdf lets errors of every kind out when a file is damaged
-        raise UnreadableFile(f"{name}: not a readable PDF ({type(exc).__name__})") from None
+        raise UnreadableFile(f"not a readable PDF ({type(exc).__name__})") from None
     for number, page in enumerate(pages, 1):
         for block in _plain(page):
-            yield Block((f"page {number}",), _SPACE.sub(" ", block.text).strip())
+            yield Block((f"page {number}",), squeezed(block.text))
 
 
 def _rst(text: str) -> Iterator[Block]:
@@ -214,7 +134,7 @@ def _rst(text: str) -> Iterator[Block]:
             elif isinstance(child, nodes.literal_block | nodes.doctest_block):
                 yield Block(path, child.astext(), "code")
             elif isinstance(child, nodes.TextElement):
-                yield Block(path, _SPACE.sub(" ", child.astext()).strip())
+                yield Block(path, squeezed(child.astext()))
             elif not isinstance(child, nodes.system_message | nodes.Text):
                 yield from walk(child, path)
 
@@ -245,3 +165,12 @@ def _definitions(body: list[ast.stmt], lines: list[str], path: tuple[str, ...]) 
         named = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         here = (*path, node.name) if named else path  # type: ignore[attr-defined]
         yield Block(here, "\n".join(lines[first - 1 : last]), "code")
+
+
+_TEXT: dict[str, Callable[[str], Iterator[Block]]] = {
+    "md": read_markdown, "txt": _plain, "html": read_html, "rst": _rst, "py": _python,
+    "csv": read_csv, "json": read_json, "jsonl": read_json_lines,
+}  # fmt: skip
+_BINARY: dict[str, Callable[[bytes], Iterator[Block]]] = {
+    "pdf": _pdf, "docx": read_docx, "epub": read_epub,
+}  # fmt: skip

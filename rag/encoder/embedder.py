@@ -1,7 +1,7 @@
 """The sentence encoder of the router and the bridge: all-MiniLM-L6-v2 from an installed package.
 
-Owns finding, loading and calling the encoder. ``minilm.py`` holds its arithmetic,
-``worker.py`` calls it from an event loop.
+Owns finding, loading and calling the encoder. ``bert.py`` holds its arithmetic, ``minilm.py`` its
+weights; ``worker.py`` calls it from an event loop. ``e5.py`` is the encoder of other languages.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 MAX_TOKENS = 256
 MAX_CHARS = 16_384  # 256 tokens need fewer; keeps the tokenizer away from megabytes
-BATCH_TOKENS = 512  # more at a time are no faster
 
 _INSTALL = "install it with: pip install 'livemind[retrieval]'"
 
@@ -58,10 +57,10 @@ class MiniLMEmbedder:
         try:
             from tokenizers import Tokenizer
 
-            from .minilm import Encoder, uses_kernels
+            from . import bert, minilm
 
             self._tokenizer: Tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            self._encoder = Encoder.load(folder, narrow=not exact and uses_kernels())
+            self._encoder = minilm.load(folder, narrow=not exact and bert.uses_kernels())
         except ImportError as exc:
             package = (exc.name or "a library").partition(".")[0]
             raise EmbedderUnavailable(f"{self.name} needs {package}: {_INSTALL}") from exc
@@ -71,29 +70,17 @@ class MiniLMEmbedder:
         self._tokenizer.enable_truncation(MAX_TOKENS)
 
     def embed(self, texts: Sequence[str]) -> FloatArray:
-        """Return float32 (len(texts), 384), C-contiguous, rows of Euclidean length 1.
-
-        Batches texts of like length; a text's vector depends on the others by rounding only.
-        """
+        """Return float32 (len(texts), 384), C-contiguous, rows of Euclidean length 1."""
         return np.ascontiguousarray(self.embed_layers(texts)[:, : self.dim])
 
     def embed_layers(self, texts: Sequence[str]) -> FloatArray:
         """Return float32 (len(texts), 768): ``embed``, then the same of a layer in the middle."""
-        vectors = np.empty((len(texts), 2 * self.dim), np.float32)
-        encodings = self._tokenizer.encode_batch([_readable(text) for text in texts])
-        tokens = [encoding.ids for encoding in encodings]
-        order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
-        while order:
-            count = 1
-            while count < len(order) and (count + 1) * len(tokens[order[count]]) <= BATCH_TOKENS:
-                count += 1
-            batch, order = order[:count], order[count:]
-            vectors[batch] = self._encoder([tokens[i] for i in batch])
-        return vectors
+        encodings = self._tokenizer.encode_batch([readable(text[:MAX_CHARS]) for text in texts])
+        return self._encoder([encoding.ids for encoding in encodings])
 
     def count(self, texts: Sequence[str]) -> int:
         """Return how many tokens are computed for these texts, special ones included."""
-        encodings = self._tokenizer.encode_batch([_readable(text) for text in texts])
+        encodings = self._tokenizer.encode_batch([readable(text[:MAX_CHARS]) for text in texts])
         return sum(len(encoding.ids) for encoding in encodings)
 
     def text_of(self, token_ids: Sequence[int]) -> str:
@@ -104,9 +91,9 @@ class MiniLMEmbedder:
         return str(self._tokenizer.decode(list(token_ids)))
 
 
-def _readable(text: str) -> str:
-    # The tokenizer refuses half a surrogate pair, and with it the whole batch.
-    return text[:MAX_CHARS].encode("utf-8", "replace").decode()
+def readable(text: str) -> str:
+    """Return the text without halves of surrogate pairs: tokenizers refuse them, and the batch."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _model_folder() -> Path:

@@ -16,7 +16,8 @@ from typing import Protocol
 import httpx
 
 from ..client.identity import identify
-from ..documents.parsing import FORMATS, MAX_FILE_BYTES, UnreadableFile, format_of
+from ..documents.blocks import UnreadableFile
+from ..documents.parsing import ENDINGS, FORMATS, MAX_FILE_BYTES, format_of
 from ..wire import MAX_NAME_CHARS
 from .library import Incoming
 
@@ -72,7 +73,8 @@ class BridgeSink:
         ]
         try:
             path = f"/v1/collections/{name}/documents"
-            response = await self._http.post(path, json={"documents": documents})
+            waits = {"Prefer": "wait"}
+            response = await self._http.post(path, json={"documents": documents}, headers=waits)
         except httpx.TransportError as exc:
             raise IngestError(f"the bridge does not answer ({type(exc).__name__})") from None
         if response.status_code == httpx.codes.UNPROCESSABLE_ENTITY:
@@ -110,7 +112,7 @@ def find_files(folder: Path) -> list[Path]:
     for path in sorted(folder.rglob("*")):
         if any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue
-        known = path.suffix.lower().lstrip(".") in (*FORMATS, "htm", "markdown", "text")
+        known = path.suffix.lower().lstrip(".") in ENDINGS
         if known and path.is_file() and path.resolve().is_relative_to(root):
             found.append(path)
         if len(found) > MAX_FILES:

@@ -9,7 +9,7 @@ import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,9 +19,12 @@ from ..base import Embedder
 from ..documents.chunking import Chunk, digest
 from ..documents.corpus import Corpus
 from ..documents.parse_process import ParseProcess
+from ..encoder.kinds import EncoderKind
 from ..encoder.worker import EmbedWorker
 from ..store.base import Document, Metadata, PassageStore, StoreError
 from ..store.local.store import LocalStore
+from ..store.local.tables import recorded_encoder
+from .encoders import OtherEncoders, passage_worker
 from .read_pool import ReadPool
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -58,20 +61,26 @@ class Library:
         embedder: Embedder,
         parser: ParseProcess | None = None,
         documents: Embedder | None = None,
+        others: Sequence[EncoderKind] = (),
     ) -> None:
-        """Open the named collections; blocks.
+        """Open the named collections; blocks, also to load an encoder that one of them needs.
 
         Args:
             open_store: opens a collection's store, or makes it.
             names: of collections that exist.
-            embedder: of the passages.
+            embedder: of the passages of new collections.
             parser: reads documents; None = one with default limits.
             documents: encodes them in place of ``embedder``, in a thread of their own, so that no
                 query waits behind them; not closed here.
+            others: encoders of collections that are not of ``embedder``, loaded when one is opened.
         """
         self._open = open_store
-        self._stores: dict[str, PassageStore] = {name: open_store(name) for name in names}
-        self._ingest = EmbedWorker(documents or embedder, max_batch=8, max_queue=4096, cache_size=0)
+        self._model = embedder.name
+        self._others = OtherEncoders(others)
+        self._stores: dict[str, PassageStore] = {}
+        for name in names:
+            self._opened(name)
+        self._ingest = passage_worker(documents or embedder)
         self._parser = parser or ParseProcess()
         self._readers = ReadPool(READERS)
         self._scanners = ThreadPoolExecutor(READERS, "livemind-scan")
@@ -85,15 +94,25 @@ class Library:
         embedder: Embedder,
         parser: ParseProcess | None = None,
         documents: Embedder | None = None,
+        others: Sequence[EncoderKind] = (),
     ) -> Library:
-        """Open every collection of a folder; blocks. Raises StoreError."""
+        """Open every collection of a folder, each with the encoder that it records; blocks.
+
+        Raises:
+            StoreError: the folder cannot be used, or an encoder is not among these.
+            EmbedderUnavailable: one cannot be loaded.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         found = sorted(p.parent.name for p in folder.glob("*/passages.sqlite"))
 
         def open_store(name: str) -> PassageStore:
-            return LocalStore(folder / name, embedder.name, embedder.dim, embedder.embed)
+            model, dim = embedder.name, embedder.dim
+            recorded = recorded_encoder(folder / name / "passages.sqlite")
+            if recorded is not None and recorded[0] in {other.name for other in others}:
+                model, dim = recorded
+            return LocalStore(folder / name, model, dim)
 
-        return cls(open_store, found, embedder, parser, documents)
+        return cls(open_store, found, embedder, parser, documents, others)
 
     @property
     def names(self) -> list[str]:
@@ -126,7 +145,14 @@ class Library:
     def _opened(self, name: str) -> None:
         """Open a collection unless that has been done; in the one thread that writes."""
         if name not in self._stores:
-            self._stores[name] = self._open(name)
+            store = self._open(name)
+            if store.model != self._model:
+                self._others.load(store.model)
+            self._stores[name] = store
+
+    def asks_with(self, store: PassageStore, shared: EmbedWorker) -> EmbedWorker:
+        """Return what encodes questions to a collection: ``shared`` unless it is of another."""
+        return shared if store.model == shared.name else self._others.questions(store.model)
 
     async def read(self, work: Callable[[], T]) -> T:
         """Run what reads a few rows for a retrieval; dropped if not begun when cancelled."""
@@ -162,10 +188,12 @@ class Library:
             known = await self.scan(lambda: self.store(name).hashes([d.id for d in incoming]))
         hashes = await asyncio.to_thread(lambda: {d.id: _hash(d) for d in incoming})
         fresh = [d for d in incoming if known.get(d.id) != hashes[d.id]]
-        parsed = [await self._parser.chunks(d.id, d.content, d.format) for d in fresh]
+        parsed = [await self._parser.read(d.id, d.content, d.format) for d in fresh]
+        model = self._stores[name].model if name in self._stores else self._model
+        embed = self._ingest if model == self._model else self._others.passages(model)
         ready = [
-            await self._document(d, tuple(chunks), hashes[d.id])
-            for d, chunks in zip(fresh, parsed, strict=True)
+            await _document(embed, _told(d, found.metadata), found.chunks, hashes[d.id])
+            for d, found in zip(fresh, parsed, strict=True)
         ]
         store = await self.create(name)
         if ready:
@@ -180,27 +208,40 @@ class Library:
             piece = Chunk(p.id, p.text, len(p.text.split()), digest(p.text))
             by_source.setdefault(p.source, []).append(piece)
         documents = [
-            await self._document(Incoming(source, source, "md", b""), tuple(chunks), corpus.version)
+            await _document(
+                self._ingest, Incoming(source, source, "md", b""), tuple(chunks), corpus.version
+            )
             for source, chunks in by_source.items()
         ]
         store = await self.create(name)
         await self.write(lambda: store.upsert(documents))
 
-    async def _document(self, given: Incoming, chunks: tuple[Chunk, ...], hashed: str) -> Document:
-        vectors = [await asyncio.gather(*(self._ingest.embed(c.text) for c in chunks[i : i + 64]))
-                   for i in range(0, len(chunks), 64)]  # fmt: skip
-        rows = np.array([v for group in vectors for v in group], np.float32)
-        return Document(given.id, given.source, hashed, chunks, rows, given.metadata)
-
     async def aclose(self) -> None:
         """Finish writes, close the stores."""
         await self._parser.aclose()
         await self._ingest.aclose()
+        await self._others.aclose()
         await asyncio.to_thread(self._readers.shutdown)
         for pool in (self._scanners, self._searchers, self._writer):
             await asyncio.to_thread(pool.shutdown, wait=True, cancel_futures=True)
         for store in self._stores.values():
             await asyncio.to_thread(store.close)
+
+
+async def _document(
+    embed: EmbedWorker, given: Incoming, chunks: tuple[Chunk, ...], hashed: str
+) -> Document:
+    vectors = [
+        await asyncio.gather(*(embed.embed(c.text) for c in chunks[i : i + 64]))
+        for i in range(0, len(chunks), 64)
+    ]
+    rows = np.array([v for group in vectors for v in group], np.float32)
+    return Document(given.id, given.source, hashed, chunks, rows, given.metadata)
+
+
+def _told(given: Incoming, own: Metadata) -> Incoming:
+    """Return the document with what its file says of itself, where nothing else was given."""
+    return replace(given, metadata={**own, **given.metadata})
 
 
 def _hash(incoming: Incoming) -> str:

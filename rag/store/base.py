@@ -123,6 +123,11 @@ class PassageStore(Protocol):
     """Keeps the passages of one collection. Thread-safe and blocking."""
 
     @property
+    def model(self) -> str:
+        """Name of the encoder that the vectors are of."""
+        ...
+
+    @property
     def dim(self) -> int:
         """Length of the vectors."""
         ...

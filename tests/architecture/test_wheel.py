@@ -27,6 +27,7 @@ NEEDED = (
     "orchestrator/routing/data/model.npz",
     "orchestrator/server/page/files/index.html",
     "orchestrator/server/page/files/main.js",
+    "rag/encoder/data/e5_centres.npy",
     "rag/handbook/technical.md",
     "benchmarks/data/python_docs_questions.jsonl",
 )

@@ -19,8 +19,9 @@ from livemind.orchestrator.routing.reading import Reader
 from livemind.orchestrator.turn.partials import InputHabits, settled_words, whole_words
 from livemind.orchestrator.turn.sentences import Sentences
 from livemind.orchestrator.words import fold, same_words
+from livemind.rag.documents.blocks import UnreadableFile
 from livemind.rag.documents.chunking import chunk
-from livemind.rag.documents.parsing import UnreadableFile, parse
+from livemind.rag.documents.parsing import parse
 
 SHORT, LONG = 10_000, 100_000
 # Ten times the text: 10 where it is linear, 100 where it is quadratic.

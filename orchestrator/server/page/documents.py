@@ -70,6 +70,7 @@ class DocumentDoor:
                 content=_body(request) if request.can_read_body else None,
                 headers={
                     "Authorization": f"Bearer {token}",
+                    "Prefer": "wait",
                     **{name: value for name in PASSED_ON if (value := request.headers.get(name))},
                 },
             )

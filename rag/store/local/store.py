@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,8 +38,6 @@ SMALL_TAIL_ROWS = 2_000
 
 _LOG = logging.getLogger(__name__)
 
-Embed = Callable[[Sequence[str]], FloatArray]
-
 
 class LocalStore:
     """Passages in a folder of this machine; one process at a time."""
@@ -48,7 +47,6 @@ class LocalStore:
         folder: Path,
         model: str,
         dim: int,
-        embed: Embed | None = None,
         *,
         exact_below: int = EXACT_BELOW,
     ) -> None:
@@ -61,7 +59,6 @@ class LocalStore:
             folder: of this collection alone.
             model: name of the encoder; part of the collection's identity.
             dim: length of its vectors.
-            embed: makes all vectors anew when the folder's are of another encoder.
             exact_below: passages from which a graph is built.
 
         Raises:
@@ -72,7 +69,7 @@ class LocalStore:
         self._exact_below = exact_below
         self._claim = _claim(folder)
         try:
-            self._tables = Tables(folder / "passages.sqlite", model, dim, embed)
+            self._tables = Tables(folder / "passages.sqlite", model, dim)
             self._snapshot = self._load()
         except BaseException:
             self._claim.close()
@@ -85,6 +82,11 @@ class LocalStore:
         self._compacting: threading.Thread | None = None
         with self._writing:
             self._compact_if_due()
+
+    @property
+    def model(self) -> str:
+        """Name of the encoder."""
+        return self._model
 
     @property
     def dim(self) -> int:
@@ -258,6 +260,13 @@ def _live(snapshot: Snapshot) -> tuple[Rows, FloatArray]:
     parts = [(part.rows[part.alive], part.vectors[part.alive])
              for part in (snapshot.base, snapshot.tail)]  # fmt: skip
     return np.concatenate([r for r, _ in parts]), np.concatenate([v for _, v in parts])
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Hold a collection's folder for this process. Raises StoreError when another one does."""
+    with _claim(folder):
+        yield
 
 
 def _claim(folder: Path) -> IO[str]:

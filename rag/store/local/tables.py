@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +27,6 @@ from ..base import (
 )
 from ..filters import Filter, keys_of, to_sql
 from .words import match_expression
-
-Embed = Callable[[Sequence[str]], FloatArray]
 
 SCHEMA = 2
 _TABLES = """
@@ -60,6 +58,10 @@ INSERT INTO words(rowid, text) SELECT row, search_terms(text) FROM chunks;
 UPDATE meta SET value = '2' WHERE key = 'schema';
 """
 
+_REPLACEMENTS = (
+    "CREATE TABLE IF NOT EXISTS replacements (row INTEGER PRIMARY KEY, vector BLOB NOT NULL)"
+)
+
 _OF_THE_DISK = (
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_READONLY,
@@ -69,26 +71,38 @@ _OF_THE_DISK = (
 )
 
 
+def recorded_encoder(file: Path) -> tuple[str, int] | None:
+    """Return name and dimensions of the encoder that a file's vectors are of, None if unknown."""
+    if not file.exists():
+        return None
+    try:
+        with closing(sqlite3.connect(file, timeout=10.0)) as connection:
+            found = dict(connection.execute("SELECT key, value FROM meta").fetchall())
+        return str(found["model"]), int(found["dim"])
+    except (sqlite3.DatabaseError, KeyError, ValueError):  # opening it says what is wrong
+        return None
+
+
 class Tables:
     """One SQLite file. Thread-safe for readers; writes are the caller's to serialise.
 
     Attributes:
+        file: where it is.
         passage_count: how many passages there are: counting them reads the whole table.
     """
 
-    def __init__(self, file: Path, model: str, dim: int, embed: Embed | None = None) -> None:
+    def __init__(self, file: Path, model: str, dim: int) -> None:
         """Open or make it.
 
         Args:
             file: the database.
             model: name of the encoder.
             dim: length of its vectors.
-            embed: makes every vector anew if those of the file are of another encoder.
 
         Raises:
             StoreError: not one of ours, or it holds vectors of another length or encoder.
         """
-        self._file = file
+        self.file = file
         self._local = threading.local()
         self._opened: list[sqlite3.Connection] = []
         self._guard = threading.Lock()
@@ -110,33 +124,54 @@ class Tables:
             raise StoreError(f"{file.name}: schema {self.meta('schema')}, this is {SCHEMA}")
         found = (self.meta("model"), int(self.meta("dim")))
         if found != (model, dim):
-            if embed is None:
-                raise StoreError(
-                    f"{file.parent.name} holds vectors of {found[0]} ({found[1]} dimensions), "
-                    f"the encoder is {model} ({dim})"
-                )
-            self._embed_anew(model, dim, embed)
+            raise StoreError(
+                f"{file.parent.name} holds vectors of {found[0]} ({found[1]} dimensions), "
+                f"the encoder is {model} ({dim}); to make them anew: livemind bridge rebuild"
+            )
         counted = self.reader.execute("SELECT count(*) FROM vectors").fetchone()
         self.passage_count = int(counted[0])
 
-    def _embed_anew(self, model: str, dim: int, embed: Embed) -> None:
-        """Replace all vectors in one transaction."""
-        rows = self.reader.execute("SELECT row, text FROM chunks ORDER BY row").fetchall()
+    def begin_replacing(self, model: str) -> None:
+        """Make room for vectors of another encoder; those of it that are there already stay."""
         with self._writing() as writer:
-            for start in range(0, len(rows), 64):
-                batch = rows[start : start + 64]
-                vectors = embed([text for _, text in batch])
-                writer.executemany(
-                    "UPDATE vectors SET vector=? WHERE row=?",
-                    [(v.tobytes(), row) for v, (row, _) in zip(vectors, batch, strict=True)],
-                )
+            writer.execute(_REPLACEMENTS)
+            known = writer.execute("SELECT value FROM meta WHERE key='replacement'").fetchone()
+            if known != (model,):
+                writer.execute("DELETE FROM replacements")
+                writer.execute("INSERT OR REPLACE INTO meta VALUES ('replacement', ?)", (model,))
+
+    def without_replacement(self, limit: int) -> tuple[int, list[tuple[int, str]]]:
+        """Return how many passages have no new vector yet, and row and text of the first ones."""
+        missing = "FROM chunks WHERE row NOT IN (SELECT row FROM replacements)"
+        (left,) = self.reader.execute(f"SELECT count(*) {missing}").fetchone()
+        rows = self.reader.execute(f"SELECT row, text {missing} ORDER BY row LIMIT ?", (limit,))
+        return int(left), rows.fetchall()
+
+    def add_replacements(self, rows: Sequence[int], vectors: FloatArray) -> None:
+        """Store new vectors; durable on return, not searched yet."""
+        with self._writing() as writer:
+            writer.executemany(
+                "INSERT INTO replacements VALUES (?, ?)",
+                [(row, vector.tobytes()) for row, vector in zip(rows, vectors, strict=True)],
+            )
+
+    def replace_vectors(self, model: str, dim: int) -> None:
+        """Put the new vectors in place of the old ones, in one transaction."""
+        with self._writing() as writer:
+            writer.execute("DELETE FROM vectors")
+            writer.execute(
+                "INSERT INTO vectors SELECT r.row, r.vector FROM replacements r "
+                "JOIN chunks c ON c.row = r.row"
+            )
+            writer.execute("DROP TABLE replacements")
+            writer.execute("DELETE FROM meta WHERE key='replacement'")
             changed = [(model, "model"), (str(dim), "dim")]
             writer.executemany("UPDATE meta SET value=? WHERE key=?", changed)
             _next_version(writer)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self._file, timeout=10.0, isolation_level=None, check_same_thread=False
+            self.file, timeout=10.0, isolation_level=None, check_same_thread=False
         )
         connection.create_function(
             "search_terms", 1, lambda text: " ".join(search_terms(text)), deterministic=True
@@ -173,7 +208,7 @@ class Tables:
                 self._writer.execute("ROLLBACK")
             code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
             if isinstance(exc, sqlite3.OperationalError) and code in _OF_THE_DISK:
-                raise StoreUnavailable(f"{self._file.parent.name}: nothing stored: {exc}") from exc
+                raise StoreUnavailable(f"{self.file.parent.name}: nothing stored: {exc}") from exc
             raise
 
     def meta(self, key: str) -> str:

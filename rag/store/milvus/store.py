@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,14 +45,22 @@ MAX_TEXT_BYTES = 65_535
 class MilvusStore:
     """The passages of one collection. Thread-safe and blocking."""
 
-    def __init__(self, address: MilvusAddress, name: str, model: str, dim: int) -> None:
+    def __init__(
+        self,
+        address: MilvusAddress,
+        name: str,
+        model: str,
+        dim: int,
+        others: Mapping[str, int] | None = None,
+    ) -> None:
         """Open the collection, or make it.
 
         Args:
             address: of the database.
             name: of our collection.
-            model: name of the encoder; part of the collection's identity.
+            model: name of a new collection's encoder; part of its identity.
             dim: length of its vectors.
+            others: name and dimensions of encoders that it may be of as well.
 
         Raises:
             StoreUnavailable: the database does not answer.
@@ -67,9 +75,9 @@ class MilvusStore:
         self._client = address.connect()
         with _translated():
             make_collections(self._client, self._passages, self._documents, dim, address.is_lite)
-            self._identify(name)
+            self._identify(name, others or {})
 
-    def _identify(self, name: str) -> None:
+    def _identify(self, name: str, others: Mapping[str, int]) -> None:
         """Hold the encoder against the one that the collection was made with."""
         mine = {"model": self._model, "dim": self._dim}
         found = self._rows_of([IDENTITY])
@@ -79,11 +87,20 @@ class MilvusStore:
                 [_document_row(IDENTITY, "", "", "", 0, mine)],
                 timeout=TIMEOUT_S,
             )
-        elif (kept := found[IDENTITY]["metadata"]) != mine:
+        elif (kept := found[IDENTITY]["metadata"]) == mine:
+            pass
+        elif (model := kept.get("model")) in others and kept.get("dim") == others[model]:
+            self._model, self._dim = model, others[model]
+        else:
             raise StoreError(
                 f"{name} holds vectors of {kept.get('model')} ({kept.get('dim')} dimensions), "
                 f"the encoder is {self._model} ({self._dim})"
             )
+
+    @property
+    def model(self) -> str:
+        """Name of the encoder."""
+        return self._model
 
     @property
     def dim(self) -> int:

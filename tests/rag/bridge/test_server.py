@@ -27,6 +27,7 @@ from livemind.rag.bridge import server
 from livemind.rag.bridge.api import MAX_BODY_BYTES
 from livemind.rag.bridge.retrieve import NO_TIME_TO_READ, BridgeSettings
 from livemind.rag.bridge.server import BridgeError, bridge_app, run_bridge, serve_bridge
+from livemind.rag.encoder import kinds
 from livemind.rag.encoder.embedder import EmbedderUnavailable
 from livemind.rag.encoder.fake import FakeEmbedder
 from livemind.rag.encoder.worker import EmbedWorker
@@ -72,6 +73,15 @@ async def test_retrieve_question_about_an_entity_returns_its_passage_first(
     assert best["text"] == "Kestrel\nThe port of Kestrel is 361."
     assert (best["source"], best["rank"], second["rank"]) == ("handbook.md", 1, 2)
     assert best["score"] > second["score"]
+
+
+async def test_retrieve_min_score_of_null_is_the_encoders_own(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = [r["score"] for r in (await ask(http, top_k=3, min_score=-1.0)).json()["results"]]
+    monkeypatch.setattr(kinds, "MIN_SCORES", {"fake": scores[1]})
+    calibrated = (await ask(http, top_k=3, min_score=None)).json()["results"]
+    assert [r["score"] for r in calibrated] == scores[:2]
 
 
 async def test_retrieve_min_score_leaves_out_what_is_below(http: httpx.AsyncClient) -> None:

@@ -11,9 +11,10 @@ import threading
 
 import pytest
 
+from livemind.rag.documents.blocks import Block, UnreadableFile
 from livemind.rag.documents.chunking import chunk, estimate_tokens
 from livemind.rag.documents.parse_process import ParseProcess
-from livemind.rag.documents.parsing import MAX_FILE_BYTES, Block, UnreadableFile, format_of, parse
+from livemind.rag.documents.parsing import MAX_FILE_BYTES, format_of, parse
 
 
 @pytest.mark.parametrize(
@@ -93,13 +94,13 @@ def test_chunk_respects_the_limit_and_headings_and_is_stable() -> None:
 async def test_parse_process_reads_refuses_and_survives_a_file_that_takes_too_long() -> None:
     process = ParseProcess(time_limit_s=20.0)
     try:
-        (found,) = await process.chunks("a.md", b"# T\n\nhello\n", "md")
+        (found,) = (await process.read("a.md", b"# T\n\nhello\n", "md")).chunks
         assert found.text == "T\nhello"
         with pytest.raises(UnreadableFile, match="not a PDF"):
-            await process.chunks("a.pdf", b"rubbish", "pdf")
+            await process.read("a.pdf", b"rubbish", "pdf")
         process._time_limit_s = 0.0
         with pytest.raises(UnreadableFile, match="takes longer"):
-            await process.chunks("a.md", b"# T\n\nhello\n" * 1000, "md")
+            await process.read("a.md", b"# T\n\nhello\n" * 1000, "md")
     finally:
         await process.aclose()
 
@@ -117,13 +118,13 @@ async def test_parse_process_is_started_beside_the_loop_and_a_cancelled_start_le
 
     monkeypatch.setattr(ParseProcess, "_start", recorded)
     process = ParseProcess()
-    reading = asyncio.create_task(process.chunks("a.md", b"hello", "md"))
+    reading = asyncio.create_task(process.read("a.md", b"hello", "md"))
     await begun.wait()
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reading
     assert process._pool is None
-    (found,) = await process.chunks("a.md", b"hello", "md")
+    (found,) = (await process.read("a.md", b"hello", "md")).chunks
     await process.aclose()
     assert found.text == "hello"
     assert threading.main_thread() not in threads
@@ -134,7 +135,7 @@ def test_parse_process_ends_with_its_parent_even_when_that_is_killed() -> None:
         "import asyncio, os\n"
         "from livemind.rag.documents.parse_process import ParseProcess\n"
         "async def main():\n"
-        "    await ParseProcess().chunks('a', b'hi', 'txt')\n"
+        "    await ParseProcess().read('a', b'hi', 'txt')\n"
         "    os.kill(os.getpid(), 9)\n"
         "asyncio.run(main())\n"
     )

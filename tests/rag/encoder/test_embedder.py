@@ -13,8 +13,8 @@ import pytest
 
 from livemind import kernels
 from livemind.rag.encoder import embedder as module
+from livemind.rag.encoder.bert import uses_kernels
 from livemind.rag.encoder.embedder import EmbedderUnavailable, MiniLMEmbedder
-from livemind.rag.encoder.minilm import uses_kernels
 
 TEXTS = [
     "open the door",
@@ -107,7 +107,7 @@ def test_minilm_on_tiers_that_were_not_timed_is_left_to_torch(
 
 @pytest.mark.slow
 def test_minilm_vectors_equal_sentence_transformers(exact: MiniLMEmbedder, tmp_path: Path) -> None:
-    """The arithmetic of ``minilm.py`` against the library that the model was published with."""
+    """The arithmetic of ``bert.py`` against the library that the model was published with."""
     pytest.importorskip("sentence_transformers")
     code = (
         "import sys, json, numpy as np\n"
