@@ -36,7 +36,7 @@ class InputSettings(Struct, frozen=True):
 
 
 class SessionSettings(Struct, frozen=True):
-    """What a session is set to. ``documents`` is their number.
+    """What a session is set to. ``documents`` is their number, ``tools`` their names.
 
     Attributes:
         turn_id, turn: see ``SessionStatus``.
@@ -52,6 +52,7 @@ class SessionSettings(Struct, frozen=True):
     on_cold: OnCold | None
     retrieval: bool
     documents: int
+    tools: tuple[str, ...]
     consistency: Consistency | None
     input: InputSettings
     interrupt: Interrupt

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, TypeAdapter, ValidationInfo, model_validator
 
+from ....backends.base import Message, MessageDetails
+from ...errors import InvalidRequest
 from ...heard import SpokenWord
 from ...item_events import Item, new_item_id
 from ..content import refusal
+from ..messages import MAX_TOOL_CALLS
 from ..schema import INT64_MAX, check_length
 from ..strict import Strict
 from .schema import SessionConfig, TurnId
@@ -71,17 +74,45 @@ class Replace(TextFrame):
     type: Literal["input_text.replace"]
 
 
+class ToolResult(Strict):
+    """What a function returned that the last answer called."""
+
+    call_id: str = Field(min_length=1, max_length=512)
+    output: str
+
+
 class Commit(ClientFrame):
-    """``input_text.commit``: the input is final; ``text``, if given, is the final text."""
+    """``input_text.commit``: the input is final; ``text``, if given, is the final text.
+
+    ``tool_results`` stand behind it; with them the text may be empty.
+    """
 
     type: Literal["input_text.commit"]
     text: str | None = None
     revision: Revision | None = None
+    tool_results: list[ToolResult] | None = Field(None, max_length=MAX_TOOL_CALLS)
 
     @model_validator(mode="after")
     def _check(self, info: ValidationInfo) -> Self:
         check_length(info, "text", [self.text or ""])
+        check_length(info, "tool_results", [result.output for result in self.tool_results or ()])
         return self
+
+    def follow(self, said: Sequence[Message]) -> tuple[Message, ...]:
+        """Return the results as messages, given those of the conversation.
+
+        Raises:
+            InvalidRequest: one is of a call that nobody made.
+        """
+        made = {call.id for message in said for call in message.details.tool_calls}
+        for number, result in enumerate(self.tool_results or ()):
+            if result.call_id not in made:
+                place = f"tool_results[{number}].call_id"
+                raise InvalidRequest(f"{place}: no answer made this call", param=place)
+        return tuple(
+            Message("tool", result.output, details=MessageDetails(tool_call_id=result.call_id))
+            for result in self.tool_results or ()
+        )
 
 
 class Clear(ClientFrame):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec import json
 from msgspec.structs import replace
 
+from ....backends.base import GenerationParams
 from ..consensus_schema import in_force
 from ..state import ServerState
+from ..tools import chosen
 from .answers import InputSettings, SessionSettings, sampling_in_force
 from .schema import InputConfig, SessionConfig
 from .session import LiveSession
@@ -19,6 +22,9 @@ _AS_GIVEN = frozenset(
     {"instructions", "interrupt", "segment", "on_cold", "cache_salt", "consistency"}
 )
 """Fields that an option of the same name takes over as they are."""
+_OF_TOOLS = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
+_CALLING = ("tool_choice", "tool_name", "parallel_tool_calls")
+"""Parameters that say how tools are called."""
 
 
 def reconfigured(state: ServerState, live: LiveSession, config: SessionConfig) -> SessionOptions:
@@ -49,11 +55,40 @@ def reconfigured(state: ServerState, live: LiveSession, config: SessionConfig) -
         options = replace(options, documents=tuple(config.documents or ()))
     if "sampling" in given:
         sampling = config.sampling
-        params = defaults.params if sampling is None else sampling.onto(options.params)
+        params = _with_tools_of(defaults.params, options.params)
+        params = params if sampling is None else sampling.onto(options.params)
         options = replace(options, params=params)
+    if given & _OF_TOOLS:
+        options = _with_tools(options, config)
     if "input" in given:
         options = _with_input(options, config.input or InputConfig(kind="auto"))
     return options
+
+
+def _with_tools(options: SessionOptions, given: SessionConfig) -> SessionOptions:
+    """Return the options with these tools in the place of all others; how they are called too."""
+    tools, choice, name = chosen(given.tools or (), given.tool_choice)
+    template = json.decode(options.template) if options.template else {}
+    template.pop("tools", None)
+    if tools:
+        template["tools"] = [tool.told() for tool in tools]
+    params = replace(
+        options.params,
+        tool_choice=choice,
+        tool_name=name,
+        parallel_tool_calls=given.parallel_tool_calls if tools else None,
+    )
+    encoded = json.encode(template).decode() if template else None
+    return replace(options, template=encoded, params=params)
+
+
+def _with_tools_of(params: GenerationParams, others: GenerationParams) -> GenerationParams:
+    return replace(params, **{name: getattr(others, name) for name in _CALLING})
+
+
+def _tool_names(options: SessionOptions) -> tuple[str, ...]:
+    tools = json.decode(options.template).get("tools", ()) if options.template else ()
+    return tuple(tool["function"]["name"] for tool in tools)
 
 
 def _with_input(options: SessionOptions, given: InputConfig) -> SessionOptions:
@@ -78,6 +113,7 @@ def settings_of(live: LiveSession) -> SessionSettings:
         on_cold=options.on_cold,
         retrieval=options.retrieval,
         documents=len(options.documents),
+        tools=_tool_names(options),
         consistency=options.consistency,
         input=InputSettings(options.input_kind or "auto", options.transcripts_equal),
         interrupt=options.interrupted_by,

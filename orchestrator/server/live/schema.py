@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
+from msgspec import json
 from pydantic import Field, ValidationInfo, model_validator
 
 from ....backends.base import Message
@@ -15,6 +16,7 @@ from ..content import refusal
 from ..messages import MAX_MESSAGES, ChatMessage, opening_instructions, spoken
 from ..schema import INT64_MAX, MAX_DOCUMENTS, CacheSalt, Sampling, check_length, check_total
 from ..strict import Strict
+from ..tools import MAX_TOOLS, Choice, Tool, chosen
 
 TurnId = Annotated[str, Field(max_length=128)] | Annotated[int, Field(ge=0, le=INT64_MAX)]
 
@@ -44,6 +46,9 @@ class SessionConfig(Strict):
     interrupt: Interrupt | None = None
     segment: Segment | None = None
     messages: list[ChatMessage] | None = Field(None, max_length=MAX_MESSAGES)
+    tools: list[Tool] | None = Field(None, max_length=MAX_TOOLS)
+    tool_choice: Choice | None = None
+    parallel_tool_calls: bool | None = None
 
     @model_validator(mode="after")
     def _check_config(self, info: ValidationInfo) -> Self:
@@ -51,6 +56,9 @@ class SessionConfig(Strict):
             raise refusal("invalid_value", "expert", "differs from model; give one of them")
         check_length(info, "instructions", [self.instructions or ""])
         check_length(info, "documents", self.documents or [])
+        told = [tool.told() for tool in self.tools or ()]
+        check_total(info, "tools", len(json.encode(told)))
+        chosen(self.tools or (), self.tool_choice)  # refuses a choice without its tools
         messages = self.messages or []
         check_total(info, "messages", sum(message.length for message in messages))
         for number, message in enumerate(messages):

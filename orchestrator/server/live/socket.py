@@ -68,7 +68,8 @@ class LiveConnection(Connection[Frame, OwnFrame]):
                 session.clear()
             case Commit():
                 self._refuse_when_stopping()
-                self._live.commit(frame.text, frame.revision)
+                follow = frame.follow(session.items.messages())
+                self._live.commit(frame.text, frame.revision, follow=follow)
             case Cancel():
                 self._live.cancel(frame.response_id)
             case ItemCreate():

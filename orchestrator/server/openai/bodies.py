@@ -25,9 +25,9 @@ from ..content import refusal, texts_of
 from ..messages import MAX_MESSAGES, ChatMessage, is_instruction
 from ..schema import INT32_MAX, MAX_DOCUMENTS, CacheSalt, Sampling, check_length, check_total
 from ..strict import Strict
+from ..tools import MAX_TOOLS, Choice, Tool, chosen
 from .neutral import without_neutral
 from .structured import ResponseFormat, StructuredOutputs, structured
-from .tools import MAX_TOOLS, Choice, Tool, chosen
 
 MAX_TOP_LOGPROBS = 20
 MAX_ANSWERS = 128

@@ -238,7 +238,10 @@ class RealtimeConnection(Connection[Frame, events.Frame]):
         session = self._live.session
         item = session.items.proposed if frame.text is None and self._is_proposed else None
         response_id = self._live.commit(
-            frame.text, frame.revision, item_id=item.id if item is not None else None
+            frame.text,
+            frame.revision,
+            item_id=item.id if item is not None else None,
+            follow=frame.follow(session.items.messages()),
         )
         self._told.asked(response_id, None, session.options.params.max_tokens)
 

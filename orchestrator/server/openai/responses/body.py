@@ -14,10 +14,10 @@ from ...content import refusal
 from ...messages import TOLD
 from ...schema import INT32_MAX, Sampling
 from ...strict import Strict
+from ...tools import MAX_TOOLS, FunctionName
 from ...validation import parse
 from ..bodies import MAX_TOP_LOGPROBS, ChatRequest, Effort, Label, StreamOptions
 from ..neutral import NEUTRAL, Neutral, without_neutral
-from ..tools import MAX_TOOLS, FunctionName
 
 Json = dict[str, Any]
 MAX_ITEMS = 2048

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
-from ....backends.base import ToolChoice
-from ..content import refusal
-from ..strict import Strict
+from ...backends.base import ToolChoice
+from .content import refusal
+from .strict import Strict
 
 MAX_TOOLS = 256
 TOLD = frozenset({"cache_control", "defer_loading", "allowed_callers", "input_examples"})
