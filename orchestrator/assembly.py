@@ -61,11 +61,9 @@ def fit_experts(settings: Settings) -> dict[str, Formats]:
     return found
 
 
-def make_specs(settings: Settings, *, fit: bool) -> list[ExpertSpec]:
-    """Return the experts' settings; ``fit``: with the number formats of ``fit_experts``. Blocks."""
-    if fit:
-        return [formats.spec for formats in fit_experts(settings).values()]
-    return [expert.to_spec() for expert in settings.experts]
+def fitted_specs(settings: Settings) -> list[ExpertSpec]:
+    """Return the experts' settings with the number formats of ``fit_experts``. Blocks."""
+    return [formats.spec for formats in fit_experts(settings).values()]
 
 
 def most_loaded(settings: Settings) -> int:

@@ -131,8 +131,9 @@ class LiveMind:
             )
         if self.embed_worker is not None:
             self._stack.push_async_callback(self.embed_worker.aclose)
-        real = self._create is create_expert
-        specs = await asyncio.to_thread(assembly.make_specs, settings, fit=real)
+        specs = [expert.to_spec() for expert in settings.experts]
+        if self._create is create_expert:
+            specs = await asyncio.to_thread(assembly.fitted_specs, settings)
         self._specs = {spec.expert_id: spec for spec in specs}
         pool = assembly.make_pool(settings, specs, self._create, self._expert_changed)
         router = assembly.make_router(settings, self.embed_worker, pool)
