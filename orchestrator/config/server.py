@@ -44,7 +44,8 @@ class ServerConfig(Section):
     )
     playground: bool | None = Field(
         None,
-        description="Serve the page at /; null: where host is an address of this machine alone.",
+        description="Serve the page at / and the operator's view at /ops; null: where host is an "
+        "address of this machine alone.",
     )
     max_body_bytes: int = Field(
         1_048_576,

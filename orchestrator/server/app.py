@@ -93,6 +93,7 @@ def create_app(mind: LiveMind) -> web.Application:
             web.get("/health", health),
             web.get("/ready", ready),
             web.get("/stats", stats),
+            web.get("/stats/turns", turns),
             web.get("/metrics", prometheus),
         ]
     )
@@ -189,6 +190,11 @@ async def stats(request: web.Request) -> web.Response:
     status, experts = _status(state)
     told = {"status": status, **_counts(experts), **state.mind.stats(), "server": server}
     return web.json_response(told)
+
+
+async def turns(request: web.Request) -> web.Response:
+    """Return what working ahead cost and gained by hour, and the slowest turns, in numbers."""
+    return web.json_response(request.app[STATE].metrics.history.told())
 
 
 async def prometheus(request: web.Request) -> web.Response:

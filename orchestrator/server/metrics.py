@@ -22,6 +22,7 @@ from ...backends.pool.state import STATES
 from ..events import Event, ResponseDone
 from .consensus_metrics import ConsensusMetrics
 from .outcomes import Outcomes
+from .turn_history import TurnHistory
 
 logger = logging.getLogger(__name__)
 
@@ -93,10 +94,11 @@ def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
 
 
 class Metrics:
-    """Counters of one server."""
+    """Counters of one server, and the last day's turns in numbers."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.history = TurnHistory()
         self._started_s = time.monotonic()
         self._tally: Tally[str] = Tally()
         self._requests = Counter(
@@ -172,6 +174,7 @@ class Metrics:
         if done.timings.ttft_ms is not None:
             self._ttft.labels(expert).observe(done.timings.ttft_ms / 1000)
         self._outcomes.saw(done)
+        self.history.saw(done)
         self._count_usage(expert, done.usage)
         if done.consensus is not None:
             self._consensus.saw(done.consensus)

@@ -1,1 +1,1 @@
-"""The page that a browser gets at ``/``, and the door for documents."""
+"""The page that a browser gets at ``/``, the operator's at ``/ops``, and the door for documents."""

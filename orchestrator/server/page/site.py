@@ -23,7 +23,7 @@ from ...config.settings import Settings
 FOLDER = Path(__file__).with_name("files")
 PREFIX = "/page/"
 ABOUT = f"{PREFIX}about.json"
-ENTRANCES = {"/": "index.html"}
+ENTRANCES = {"/": "index.html", "/ops": "ops.html"}
 PACKED_FROM_BYTES = 512
 
 POLICY = "; ".join(

@@ -222,3 +222,23 @@ async def test_turn_is_saved_as_data_with_every_time(
         assert len(found["keys"]) == len("one two three")
         assert 0 < found["commit_ms"] <= found["first_text_ms"] <= found["end_ms"]
         assert found["done"]["status"] == "completed"
+
+
+async def test_operator_sees_experts_hours_and_slowest_turns_with_a_key_and_no_text(
+    serve: Any, new_tab: Callable[..., Any], body: Any
+) -> None:
+    async with serve(FakeExpert("one"), api_keys=["a-right-key"]) as doors:
+        bearer = {"Authorization": "Bearer a-right-key"}
+        await doors.post("/v1/chat/completions", body("a secret question"), headers=bearer)
+        tab = await new_tab()
+        await tab.page.goto(f"{doors.url}/ops")
+        await tab.page.locator("#key").fill("a-right-key")
+        await tab.page.keyboard.press("Enter")
+        await tab.page.locator("#experts th", has_text="one").wait_for()
+        assert len(await tab.texts("#hours tr")) == 1
+        assert (await tab.texts("#slowest td"))[0] == "one"
+        assert await tab.page.locator("#slowest svg").count() == 1
+        assert "secret" not in (await tab.page.content()).lower()
+        assert await tab.violations() == []
+        assert await tab.page.evaluate("sessionStorage.length + localStorage.length") == 0
+        await tab.picture("operator")
