@@ -2,7 +2,8 @@
 
 One JSON object a line: ``id`` of the utterance, ``t_ms`` since its first sample, ``text`` (the
 whole hypothesis so far), ``final``. The lines of an utterance stand together in the order of time,
-and the last one is its final transcript, which may add ``audio_ms``, ``said`` and ``voice``.
+and the last one is its final transcript, which may add ``audio_ms``, ``said`` and ``voice``, or the
+figures of its ``turn`` as ``livemind record`` writes them.
 """
 
 from __future__ import annotations
@@ -83,6 +84,7 @@ class _Line(BaseModel):
     audio_ms: float | None = Field(None, ge=0, le=MAX_MS, allow_inf_nan=False)
     said: str | None = Field(None, max_length=MAX_CHARS)
     voice: str | None = Field(None, max_length=200)
+    turn: dict[str, str | float | None] | None = Field(None, max_length=32)
 
 
 def is_recording(cadence: str) -> bool:

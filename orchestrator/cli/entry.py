@@ -79,9 +79,11 @@ def parser() -> argparse.ArgumentParser:
     _add_zoo(commands)
     _add_bridge(commands)
     _add_route(commands)
-    from .keys import add_arguments
+    from .keys import add_arguments as add_keys
+    from .record.command import add_arguments as add_record
 
-    add_arguments(commands)
+    add_keys(commands)
+    add_record(commands, _port)
     commands.add_parser(
         "bench", help="measure: livemind bench --help", description="See: livemind bench --help"
     )

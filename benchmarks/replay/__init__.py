@@ -1,0 +1,1 @@
+"""``livemind replay``: recorded turns played to a server, live and asked at the end."""

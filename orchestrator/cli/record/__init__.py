@@ -1,0 +1,1 @@
+"""``livemind record``: a proxy that writes down when people type, and what they then waited."""
