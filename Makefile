@@ -57,7 +57,7 @@ CXX_FILES = $(shell git ls-files '*.cc' '*.h')
 MYPY_ROOT := .cache/mypy
 MYPY_PARTS := __init__.py public.py client.py orchestrator backends rag kernels benchmarks docs tests
 
-.PHONY: help install dev serve test test-arm test-avx2 test-native test-answers test-tokenizers test-live test-browser check types bench docs lock clean
+.PHONY: help install dev serve demo test test-arm test-avx2 test-native test-answers test-tokenizers test-live test-browser check types bench docs lock clean
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -68,6 +68,11 @@ dev: install $(DEV) ## The tools of `test` and `check` too
 
 serve: install ## Serve on http://127.0.0.1:8000 (CONFIG=file for another configuration)
 	$(VENV)/bin/livemind serve --config $(CONFIG)
+
+# Nothing is downloaded: the experts are in the tree. Nothing is opened, either.
+demo: install ## The page with the tiny experts: open the address that it prints, type, and watch
+	$(say) "http://127.0.0.1:8000/ answers as soon as it is said to be ready below"
+	$(VENV)/bin/livemind serve --config configs/tiny.json
 
 test: dev $(if $(CHROMIUM),$(BROWSER)) ## All tests (PYTEST_ARGS="-k name" for some)
 	$(say) "pytest"
