@@ -57,7 +57,7 @@ CXX_FILES = $(shell git ls-files '*.cc' '*.h')
 MYPY_ROOT := .cache/mypy
 MYPY_PARTS := __init__.py public.py client.py orchestrator backends rag kernels benchmarks docs tests
 
-.PHONY: help install dev serve demo test test-arm test-avx2 test-native test-answers test-tokenizers test-live test-browser check types bench docs lock clean
+.PHONY: help install dev serve demo test test-arm test-avx2 test-native test-answers test-tokenizers test-families test-live test-browser check types bench docs lock clean
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -132,13 +132,17 @@ test-tokenizers: dev ## Open turns with published tokenizers, which are download
 	$(say) "pytest, published tokenizers"
 	$(PY) -m pytest tests/backends/open_turn -m live $(PYTEST_ARGS)
 
+test-families: dev ## Every published family, tiny and random, in an engine: typed live, drafted, compared
+	$(say) "pytest, families"
+	$(PY) -m pytest tests/backends/vllm/test_families.py -m "live or not live" $(PYTEST_ARGS)
+
 test-answers: install ## Does the default answer rightly? Questions with and without passages, into var/answers.json
 	@mkdir -p var
 	$(VENV)/bin/livemind bench answers --json var/answers.json
 
 test-live: dev $(LIVE) ## The long runs of live input, which `test` leaves out, and the voice frameworks
 	$(say) "pytest, live input"
-	$(PY) -m pytest tests -m live --ignore tests/backends/open_turn $(PYTEST_ARGS)
+	$(PY) -m pytest tests -m live --ignore tests/backends $(PYTEST_ARGS)
 	$(say) "pytest, LiveKit Agents and Pipecat"
 	LIVEMIND_SERVER_PYTHON=$(abspath $(PY)) $(FRAMEWORKS)/bin/python -m pytest -m "live or not live" \
 		tests/orchestrator/integrations tests/examples $(PYTEST_ARGS)

@@ -171,6 +171,7 @@ class Capabilities(Struct, frozen=True):
         images: whether messages may hold images; others are refused by ``render``.
         drafts: whether a draft is verified, several tokens per step; otherwise it is ignored.
         continues: whether an answer can be begun for it; see ``Expert.render``.
+        self_test: what it did when it was asked after its start, in words; None = it was not.
         dtype, kv_cache_dtype: number formats it computes and caches in; None = not known here.
     """
 
@@ -185,6 +186,7 @@ class Capabilities(Struct, frozen=True):
     max_tokens_default: int | None = None
     drafts: bool = False
     continues: bool = True
+    self_test: str | None = None
     dtype: str | None = None
     kv_cache_dtype: str | None = None
 

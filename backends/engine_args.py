@@ -22,11 +22,18 @@ ZOO_PREFIX = "zoo:"
 ZOO_MODELS = Path(__file__).parent / "zoo" / "models"
 
 
-def engine_args(spec: ExpertSpec) -> dict[str, object]:
+def engine_args(
+    spec: ExpertSpec, *, prefix_caching: bool = True, drafts: bool = True
+) -> dict[str, object]:
     """Return the keyword arguments for ``AsyncEngineArgs``.
 
     The KV cache takes ``kv_cache_gib``, unless ``gpu_memory_utilization`` is given: then that share
     of the memory decides, as in vLLM.
+
+    Args:
+        spec: the settings.
+        prefix_caching: whether the engine can keep prompts of this model.
+        drafts: whether it can verify several tokens of it in a step.
 
     Raises:
         ExpertUnavailable: a setting cannot be obeyed, or there is no such model.
@@ -41,7 +48,7 @@ def engine_args(spec: ExpertSpec) -> dict[str, object]:
         "kv_cache_dtype": spec.kv_cache_dtype,
         "max_num_seqs": spec.max_num_seqs,
         "scheduling_policy": "priority",
-        "enable_prefix_caching": True,
+        "enable_prefix_caching": prefix_caching,
         # Sliding windows and state layers keep what shorter prefixes can be resumed from too;
         # vLLM's default keeps the ends of finished prompts alone.
         "prefix_cache_retention_interval": None,
@@ -56,7 +63,7 @@ def engine_args(spec: ExpertSpec) -> dict[str, object]:
         args["reasoning_parser"] = spec.reasoning_parser
     if spec.images:
         args["limit_mm_per_prompt"] = {"image": MOST_IMAGES}
-    if spec.verify_drafts is not False:
+    if spec.verify_drafts is not False and drafts:
         args |= draft_arguments(spec.max_num_seqs)
     if spec.gpu_memory_utilization is not None:
         args["gpu_memory_utilization"] = spec.gpu_memory_utilization

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from msgspec import to_builtins
 
 from .. import kernels
+from ..backends.base import Capabilities
 from ..backends.machine.processor import this_processor
 from ..backends.pool.pool import Pool
 from ..backends.spec import ExpertSpec
@@ -114,7 +115,7 @@ def expert_stats(shared: Shared, specs: Mapping[str, ExpertSpec]) -> list[dict[s
         {
             **to_builtins(state),
             **number_formats(shared.pool, specs[state.expert_id]),
-            "why_no_open_turn": _why_no_open_turn(shared.pool, state.expert_id),
+            **_learned(shared.pool, state.expert_id),
             "prefill_ms_per_token": shared.rates[state.expert_id].prefill_ms_per_token,
             "decode_ms": shared.rates[state.expert_id].decode_ms,
         }
@@ -122,10 +123,11 @@ def expert_stats(shared: Shared, specs: Mapping[str, ExpertSpec]) -> list[dict[s
     ]
 
 
-def _why_no_open_turn(pool: Pool, expert_id: str) -> str | None:
-    """Return why its prompts cannot be prepared while they are written; None = they can, so far."""
+def _learned(pool: Pool, expert_id: str) -> dict[str, str | None]:
+    """Return what a loaded expert was found to do, and why its open turns are not prepared."""
     loaded = pool.ready(expert_id)
-    return loaded.capabilities.why_no_open_turn if loaded is not None else None
+    able = loaded.capabilities if loaded is not None else Capabilities()
+    return {"why_no_open_turn": able.why_no_open_turn, "self_test": able.self_test}
 
 
 def cache_stats(shared: Shared, worker: EmbedWorker | None) -> dict[str, object]:

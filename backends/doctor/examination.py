@@ -10,7 +10,7 @@ from pathlib import Path
 from ..spec import ExpertSpec
 from .case import Case, Subject
 from .engine_tables import EngineTables, installed_engine
-from .file_checks import check_engine, check_files, check_import
+from .file_checks import check_engine, check_files, check_import, check_kernels
 from .findings import Examination, ExpertFacts, Finding, worst_first
 from .memory_plan import make_plan
 from .model_files import locate, read_model
@@ -129,6 +129,7 @@ def _formats(question: Question) -> dict[str, Formats]:
 def _judge(case: Case, formats: Formats, host: Host | None, budget: int) -> Iterator[Finding]:
     yield from check_files(case)
     yield from check_engine(case)
+    yield from check_kernels(case, host)
     yield from check_template(case)
     yield from check_numbers(case, formats)
     yield from check_context(case)

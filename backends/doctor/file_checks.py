@@ -10,7 +10,9 @@ from ..engine_args import engine_args
 from ..errors import ExpertUnavailable
 from ..packages import package_of
 from .case import Case
+from .cpu_kernels import cpu_kernels, packed_refusal
 from .findings import Finding
+from .number_formats import Host
 
 
 def check_files(case: Case) -> Iterator[Finding]:
@@ -96,6 +98,32 @@ def check_engine(case: Case) -> Iterator[Finding]:
             value,
             why if known else refused.message,
             f"remove {{.{key}}}" if known else "",
+        )
+
+
+def check_kernels(case: Case, host: Host | None) -> Iterator[Finding]:
+    """Yield what the engine's kernels for CPUs cannot do with this model, ``host``'s processor."""
+    if case.engine is None or not case.engine.is_cpu or case.files is None:
+        return
+    able, name = cpu_kernels(case.config), case.name
+    other = '{.model_path}: another model; or serve it elsewhere and use {.kind} "remote"'
+    refusal = able.refusal or (packed_refusal(case.config, host.processor) if host else "")
+    if refusal:
+        yield case.finding("error", "kernel_missing", "model_path", name, refusal, other)
+        return
+    if able.bfloat16_only and case.sizes.dtype != "bfloat16":
+        change = '{.dtype}: "bfloat16"'
+        yield case.finding(
+            "error", "dtype_model", "dtype", case.sizes.dtype, able.only_bfloat16, change
+        )
+    if not able.prefix_caching:
+        why = f"{able.name}: on a CPU nothing of a prompt is kept, so none is prepared early"
+        change = "{.model_path}: another model, where a head start matters"
+        yield case.finding("warning", "prefix_caching", "model_path", name, why, change)
+    if not able.drafts and case.spec.verify_drafts:
+        why = f"{able.name}: on a CPU vLLM verifies no drafts of them rightly; none will be"
+        yield case.finding(
+            "warning", "drafts", "verify_drafts", True, why, "remove {.verify_drafts}"
         )
 
 

@@ -61,6 +61,8 @@ def _methods(case: Case, stored: str | None, asked: str | None) -> Iterator[Find
             sorted(engine.quantizations & {"awq", "gptq", "fp8", "compressed-tensors"})
         )
         change = f"{{.{key}}}: weights it can read (safetensors, unquantized or {known})"
+        if stored == "gguf":
+            change = f"livemind models import {case.name}, and its folder as {{.model_path}}"
         yield case.finding("error", "quantization_unsupported", key, value, why, change)
         return
     if asked is None:

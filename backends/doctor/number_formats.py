@@ -19,6 +19,7 @@ from ..machine.processor import Processor, this_processor
 from ..machine.speeds import Speeds, known_speeds, measured_speeds
 from ..spec import ExpertSpec
 from .case import Case
+from .cpu_kernels import cpu_kernels
 from .engine_tables import EngineTables, installed_engine
 from .memory_plan import heaviest
 from .model_files import locate, read_sizes
@@ -173,6 +174,8 @@ def _with_kv_cache(spec: ExpertSpec, case: Case | None, processor: Processor) ->
         return Formats(spec)
     shape = None if case is None else case.shape
     why = processor.kv_cache_refusal(None if shape is None else shape.head_dim)
+    if why is None and case is not None and cpu_kernels(case.config).name == "MLA":
+        why = "vLLM's MLA caches in the model's own format alone on a CPU"
     if why is None:
         return Formats(spec)
     if not spec.kv_cache_fallback:
@@ -188,6 +191,8 @@ def _fastest_first(case: Case, host: Host) -> list[str]:
 
 
 def _candidates(case: Case) -> list[str]:
+    if cpu_kernels(case.config).bfloat16_only:
+        return ["bfloat16"]
     names = _CANDIDATES[stored_dtype(case.config) or "bfloat16"]
     return [name for name in names if name != "float16" or not case.refuses_float16]
 

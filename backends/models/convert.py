@@ -87,6 +87,8 @@ def convert(
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
     if not tokenizer.chat_template:
         warnings.append("no chat template: a base model, which only /v1/completions can ask")
+        if system:
+            warnings.append("the system message has no place: there is no chat template")
     return {
         "architecture": str(config["architectures"][0]),
         "parameters": sum(weights.numel() for weights in model.parameters()),

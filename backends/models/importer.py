@@ -40,14 +40,21 @@ class Wishes:
         sha256: what the GGUF file must have, in hex; a known package has one anyway.
         dtype: of the stored weights: bfloat16, float16, float32, or ``auto``: bfloat16, and as the
             file's own matrices are where they are floats.
-        system: system message of conversations without one, written into the chat template; a known
-            package has one, empty = the template's own.
+        system: system message of conversations without one, written into the chat template; empty =
+            the template's own, None = that of a known package, else the template's own.
     """
 
     file: str | None = None
     sha256: str | None = None
     dtype: str = "auto"
-    system: str = ""
+    system: str | None = None
+
+    def differs(self, made: Receipt) -> str:
+        """Return what is wished otherwise than an earlier import did it; empty = nothing."""
+        wished = (("dtype", self.dtype), ("system", self.system), ("file", self.file))
+        stored = {"dtype": made.dtype, "system": made.system, "file": made.gguf}
+        kept = (None, "auto")
+        return ", ".join(name for name, value in wished if value not in (*kept, stored[name]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,9 @@ def import_model(
 ) -> Receipt:
     """Make a folder that vLLM loads; where it was made from the same source before, do nothing.
 
+    Where another file, number format or system message is wished than it was made with, it is made
+    anew in its place; what is not wished for is left as it is.
+
     Blocks for as long as it takes: seconds for a small model, minutes for a large one.
 
     Args:
@@ -85,7 +95,11 @@ def import_model(
     name = source.model_path if isinstance(source, Package) else source.name
     with _only_one(folder, report):
         done = _done(folder, name, wishes.sha256)
-        if done is not None and (isinstance(source, Package) or source.suffix == ".whl"):
+        differs = "" if done is None else wishes.differs(done)
+        if differs:
+            report.stage(f"{folder.name} was imported with another {differs}: importing it anew")
+        pinned = isinstance(source, Package) or source.suffix == ".whl"
+        if done is not None and not differs and pinned:
             return done
         if isinstance(source, Package):
             if source in ENCODERS:
@@ -99,9 +113,10 @@ def import_model(
         sha256 = file_sha256(source, report.progress)
         _must_be(name, sha256, wishes.sha256)
         if done is not None:
-            if done.gguf_sha256 == sha256:
+            if done.gguf_sha256 != sha256:
+                raise ModelImportError(f"{folder}: holds another {name}; give another folder")
+            if not differs:
                 return done
-            raise ModelImportError(f"{folder}: holds another {name}; give another folder")
         return _convert(_Work(source, sha256, name), folder, report, wishes)
 
 
@@ -117,8 +132,8 @@ def _from_package(package: Package, folder: Path, report: Report, wishes: Wishes
     sampling: Mapping[str, float] = {}
     if known is not None:
         sampling = known.sampling
-        sha256, system = wishes.sha256 or known.gguf_sha256, wishes.system or known.system
-        wishes = replace(wishes, sha256=sha256, system=system)
+        system = known.system if wishes.system is None else wishes.system
+        wishes = replace(wishes, sha256=wishes.sha256 or known.gguf_sha256, system=system)
     return _from_wheels(found, package.model_path, licence, sampling, folder, report, wishes)
 
 
@@ -184,12 +199,13 @@ def _from_wheels(
 def _convert(work: _Work, folder: Path, report: Report, wishes: Wishes) -> Receipt:
     header = checked_header(work.gguf)
     dtype = stored_dtype(header) if wishes.dtype == "auto" else wishes.dtype
+    system = wishes.system or ""
     elements = sum(tensor.elements for tensor in header.tensors)
     _room_for(elements * ELEMENT_BYTES[dtype], folder.parent)
     enough_memory(elements, dtype, work.gguf.name)
     with _made_whole(folder) as partial:
         report.stage(f"converting {elements / 1e6:,.0f} M parameters to {dtype}")
-        made = run_converter(work.gguf, partial, dtype, work.sampling, wishes.system, report)
+        made = run_converter(work.gguf, partial, dtype, work.sampling, system, report)
         for name, text in work.legal:
             (partial / "license").mkdir(exist_ok=True)
             (partial / "license" / name).write_bytes(text)
@@ -202,7 +218,7 @@ def _convert(work: _Work, folder: Path, report: Report, wishes: Wishes) -> Recei
             architecture=str(made["architecture"]),
             parameters=int(made["parameters"]),
             dtype=dtype,
-            system=wishes.system,
+            system=system,
             made_with={name: importlib.metadata.version(name) for name in NEEDED},
             warnings=tuple(made["warnings"]),
             files=checksums(partial),

@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -36,16 +35,19 @@ from ..drafts import DraftCount, DraftFeed
 from ..errors import ExpertError, ExpertTimeout, ExpertUnavailable, PromptRejected
 from ..spec import ExpertSpec
 from .answer_reader import AnswerParsers, AnswerReader, Read
-from .drafts import DRAFT, DRAFT_ID, is_ours, missing_hook
+from .drafts import DRAFT, DRAFT_ID, is_ours
 from .errors import translate
 from .images import engine_input, image_mark
+from .learned import after_self_test, capabilities_of, that_this_vllm_obeys
 from .prepare import prefill_lengths, verify_lengths
 from .process import EngineProcess
 from .render import Renderer
 from .sampling import check_room, echoed_text, sampling_params, token_logprobs
+from .self_test import self_test
 
 log = logging.getLogger(__name__)
 
+_SELF_TEST_TEXT = " ".join(f"{number} is a number." for number in range(400))
 _FINISH: dict[str, FinishReason] = {"stop": "stop", "repetition": "stop", "length": "length"}
 
 
@@ -90,7 +92,7 @@ class VllmExpert:
             cause = f"kv_cache_dtype {formats.asked_kv_cache}: {formats.kv_cache_why}"
             raise ExpertUnavailable(self.expert_id, cause)
         tell_formats(formats)
-        self._process = EngineProcess(_that_this_vllm_obeys(formats.spec))
+        self._process = EngineProcess(that_this_vllm_obeys(formats.spec))
         try:
             await self._process.start()
             self._engine = self._process.engine
@@ -99,11 +101,22 @@ class VllmExpert:
             await self.prefill(first_token, priority=Priority.FOREGROUND)
             if self._capabilities.drafts:
                 await verify_lengths(self, first_token)
-        except BaseException:
+            await self._learn_by_asking()
+        except BaseException as error:
+            cause = self._process.death_cause() if isinstance(error, ExpertUnavailable) else ""
             await self.stop()
+            if cause and isinstance(error, ExpertUnavailable) and cause not in error.message:
+                raise ExpertUnavailable(self.expert_id, f"{error.message}: {cause}") from error
             raise
         name = f"prepare-{self.expert_id}"
         self._preparing = asyncio.create_task(self._prepare_lengths(), name=name)
+
+    async def _learn_by_asking(self) -> None:
+        """Let a self-test decide what speculation may do with this engine."""
+        tokens = self._running_renderer().continuation(_SELF_TEST_TEXT)
+        found = await self_test(self, tokens)
+        if found is not None:
+            self._capabilities = after_self_test(self._capabilities, found, self.expert_id)
 
     async def _prepare_lengths(self) -> None:
         with suppress(ExpertError):  # whoever asks it next is told what is wrong with it
@@ -325,11 +338,9 @@ class VllmExpert:
 
     def _learn_model(self) -> None:
         config = self._engine.vllm_config
-        max_model_len = config.model_config.max_model_len
         self._defaults = config.model_config.get_diff_sampling_param()
         self._defaults.pop("max_tokens", None)
-        drafts = is_ours(config.speculative_config)
-        if drafts:
+        if is_ours(config.speculative_config):
             # vLLM refuses min_p and logit_bias beside speculative decoding. Here a request with
             # them gets no proposals, and drafts.py gives the engine what obeys them.
             self._engine.input_processor.speculative_config = None
@@ -341,26 +352,11 @@ class VllmExpert:
         self._renderer = Renderer(
             tokenizer,
             expert_id=self.expert_id,
-            max_model_len=max_model_len,
+            max_model_len=config.model_config.max_model_len,
             image_mark=mark,
         )
-        why_no_cut = self._renderer.why_no_cut
-        if why_no_cut is None and not config.cache_config.enable_prefix_caching:
-            # vLLM takes it back without a word, on a CPU for example for MLA (DeepSeek-V2).
-            why_no_cut = "its engine keeps nothing of a prompt"
-        if why_no_cut is not None:
-            log.warning("expert %s prepares no open turn: %s", self.expert_id, why_no_cut)
-        self._capabilities = Capabilities(
-            tokenizer_id=self._renderer.tokenizer_id,
-            open_turn_prefill=why_no_cut is None,
-            why_no_open_turn=why_no_cut,
-            max_model_len=max_model_len,
-            prefix_block_tokens=config.cache_config.block_size,
-            max_tokens_default=self._spec.max_tokens_default,
-            images=mark is not None,
-            drafts=drafts,
-            dtype=_name(config.model_config.dtype),
-            kv_cache_dtype=_cached_in(config),
+        self._capabilities = capabilities_of(
+            config, self._renderer, self._spec, images=mark is not None
         )
 
     def _setting(self, params: GenerationParams, name: str) -> Any:
@@ -376,23 +372,3 @@ class VllmExpert:
         if self._renderer is None:
             raise ExpertUnavailable(self.expert_id, "the engine has not been started")
         return self._renderer
-
-
-def _that_this_vllm_obeys(spec: ExpertSpec) -> ExpertSpec:
-    """Return the spec, without the verification of drafts where this vLLM has no hooks for it."""
-    if spec.verify_drafts is False:
-        return spec
-    missing = missing_hook()
-    if missing is None:
-        return spec
-    log.warning("expert %s verifies no drafts: this vLLM lacks %s", spec.expert_id, missing)
-    return replace(spec, verify_drafts=False)
-
-
-def _name(dtype: Any) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _cached_in(config: Any) -> str:
-    asked = str(config.cache_config.cache_dtype)
-    return _name(config.model_config.dtype) if asked == "auto" else asked

@@ -28,7 +28,6 @@ from types import SimpleNamespace
 from typing import Any
 
 from ..engine_args import (
-    engine_args,
     engine_environment,
     engine_log_level,
     late_environment,
@@ -36,6 +35,7 @@ from ..engine_args import (
 )
 from ..errors import ExpertUnavailable
 from ..spec import ExpertSpec
+from .configured import engine_config
 from .fork_server import ForkServer, launched_by
 
 _SHARED_MEMORY = Path("/dev/shm")
@@ -128,20 +128,16 @@ class EngineProcess:
         if self._stopping.is_set():
             raise self._unavailable("stopped before it started")
         self._folder = Path(tempfile.mkdtemp(prefix="livemind-engine-"))
-        arguments = engine_args(self._spec)
         with contextlib.suppress(OSError):
             self._log_start = self._log_path.stat().st_size
         _prepare_this_process(self._spec)
         if importlib.util.find_spec("vllm") is None:
             raise self._unavailable("vLLM is not installed: install livemind[cpu] or livemind[gpu]")
-        from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
         from vllm.v1.executor import Executor
 
-        config = AsyncEngineArgs(**arguments).create_engine_config()  # takes seconds of imports
+        config = engine_config(self._spec)
         on_cpu = config.device_config.device_type == "cpu"
-        if on_cpu and self._spec.cpu_cores is None:
-            _compute_in_the_core(config)
         resource_tracker.ensure_running()
         if self._stopping.is_set():
             raise self._unavailable("stopped while starting")
@@ -319,17 +315,6 @@ def _logging_in_the_engine(config: Any, spec: ExpertSpec) -> Iterator[None]:
         yield
     finally:
         async_llm.configure_logging_if_needed = configure
-
-
-def _compute_in_the_core(config: Any) -> None:
-    """Let the EngineCore compute instead of a Worker process of its own.
-
-    vLLM's CPU platform insists on a Worker because it binds OpenMP threads when it starts one; the
-    launcher has set their number before that, and without ``cpu_cores`` nothing is bound. The
-    Worker would cost its imports at each start, their memory, and a core on which the EngineCore
-    spins for its results.
-    """
-    config.parallel_config.distributed_executor_backend = "uni"
 
 
 def _tell(

@@ -34,8 +34,8 @@ _WINDOW: Final = {"sliding_window": 128}
 _LINEAR: Final = {
     "linear_num_value_heads": 4,
     "linear_num_key_heads": 2,
-    "linear_key_head_dim": 32,
-    "linear_value_head_dim": 32,
+    "linear_key_head_dim": 128,  # vLLM's kernel for CPUs has no smaller ones
+    "linear_value_head_dim": 128,
     "linear_conv_kernel_dim": 4,
     "full_attention_interval": 4,
 }
@@ -74,11 +74,11 @@ FAMILIES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
         {
             "num_key_value_heads": 4,
             "q_lora_rank": 64,
-            "kv_lora_rank": 64,
+            "kv_lora_rank": 512,  # together 576 numbers: the one size of vLLM's kernel for CPUs
+            "qk_rope_head_dim": 64,
             "qk_nope_head_dim": 32,
-            "qk_rope_head_dim": 16,
             "v_head_dim": 32,
-            "head_dim": 16,
+            "head_dim": 64,
             "n_routed_experts": 4,
             "num_experts_per_tok": 2,
             "n_shared_experts": 1,

@@ -48,7 +48,8 @@ def check(options: argparse.Namespace) -> int:
     else:
         asked = question(settings, memory, models, this_host())
         found = examine(replace(asked, imports=_imports))
-        report = replace(found, findings=(*routing_findings(settings), *found.findings))
+        ran = _ran(settings, quiet=options.json) if options.run else []
+        report = replace(found, findings=(*ran, *routing_findings(settings), *found.findings))
     if options.json:
         print(json.dumps(report.as_json(str(options.file)), indent=2, ensure_ascii=False))
     else:
@@ -57,6 +58,14 @@ def check(options: argparse.Namespace) -> int:
         show(report, options.file, strict=options.strict)
     bad = report.count("error") + (report.count("warning") if options.strict else 0)
     return 1 if bad else 0
+
+
+def _ran(settings: Settings, *, quiet: bool) -> list[Finding]:
+    from rich.console import Console
+
+    from .check_run import run_findings
+
+    return run_findings(settings, None if quiet else Console(stderr=True))
 
 
 def _imports(architectures: Sequence[str]) -> Mapping[str, str]:

@@ -129,7 +129,8 @@ def _add_check(commands: Commands) -> None:
         "file alone.",
         epilog="exit code: 0 fine, 1 errors (with --strict also warnings), 2 wrong usage\n\n"
         "examples:\n  livemind check\n  livemind check my.json --strict\n"
-        "  livemind check five_models.json --memory 128GiB --models ~/models --json",
+        "  livemind check five_models.json --memory 128GiB --models ~/models --json\n"
+        "  livemind check my.json --run",
     )
     check.add_argument("file", type=Path, metavar="CONFIG", nargs="?", default=DEFAULT_CONFIG)
     check.add_argument(
@@ -139,6 +140,12 @@ def _add_check(commands: Commands) -> None:
     )
     check.add_argument(
         "--models", type=Path, metavar="DIR", help="also look here for models by their hub names"
+    )
+    check.add_argument(
+        "--run",
+        action="store_true",
+        help="also start each local expert, one after another, and say what its engine really does "
+        "with prefixes and drafts",
     )
     check.add_argument("--strict", action="store_true", help="warnings count as errors")
     check.add_argument("--json", action="store_true", help="print the report as JSON")

@@ -80,7 +80,7 @@ def models_import(options: argparse.Namespace) -> int:
     folder: Path | None = options.to
     if folder is None:
         folder = source.folder if isinstance(source, Package) else models_root() / source.stem
-    wishes = Wishes(options.file, options.sha256, options.dtype, options.system or "")
+    wishes = Wishes(options.file, options.sha256, options.dtype, options.system)
     console = Console(soft_wrap=True, highlight=False)
     earlier = read_receipt(folder.absolute())
     receipt = bring(source, folder.absolute(), console, wishes)

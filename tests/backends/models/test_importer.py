@@ -89,6 +89,35 @@ def test_import_done_before_converts_nothing(
     assert len(converter.calls) == 2
 
 
+@pytest.mark.parametrize(
+    ("wishes", "said"),
+    [
+        (Wishes(dtype="float16"), "another dtype"),
+        (Wishes(system="Be brief."), "another system"),
+        (Wishes(dtype="bfloat16", system="Be brief."), "another dtype, system"),
+    ],
+)
+def test_import_wished_otherwise_than_before_is_made_anew_and_kept(
+    converter: Converter, gguf: Path, tmp_path: Path, wishes: Wishes, said: str
+) -> None:
+    folder, told = tmp_path / "tiny", Told()
+    import_model(gguf, folder, Told())
+    receipt = import_model(gguf, folder, told, wishes)
+    assert any(said in stage for stage in told.stages)
+    assert len(converter.calls) == 2
+    assert wishes.dtype in ("auto", receipt.dtype)
+    assert wishes.system in (None, receipt.system)
+    assert import_model(gguf, folder, Told(), wishes) == receipt
+    assert import_model(gguf, folder, Told()) == receipt  # nothing is wished otherwise
+    assert len(converter.calls) == 2
+    bare = import_model(gguf, folder, Told(), Wishes(system=""))
+    assert (bare.system, len(converter.calls)) == ("", 2 + bool(receipt.system))
+    write_gguf(gguf, described={"another.one": 1})
+    with pytest.raises(ModelImportError, match="holds another"):
+        import_model(gguf, folder, Told(), Wishes(dtype="float16"))
+    assert read_receipt(folder) == bare
+
+
 @pytest.mark.parametrize("error", [ModelImportError("no"), KeyboardInterrupt(), MemoryError()])
 def test_import_that_fails_leaves_no_folder(
     converter: Converter, gguf: Path, tmp_path: Path, error: BaseException

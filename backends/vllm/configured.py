@@ -1,0 +1,52 @@
+"""vLLM's configuration of one engine: what was asked for, less what its kernels cannot do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..doctor.cpu_kernels import cpu_kernels
+from ..engine_args import engine_args
+from ..errors import ExpertUnavailable
+from ..spec import ExpertSpec
+
+
+def engine_config(spec: ExpertSpec) -> Any:
+    """Return a ``VllmConfig``; takes seconds, most of them imports.
+
+    Raises:
+        ExpertUnavailable: a setting cannot be obeyed, or the model cannot be run on this device.
+        Exception: whatever vLLM raises at a model it cannot read.
+    """
+    config = _made(engine_args(spec))
+    if config.device_config.device_type != "cpu":
+        return config
+    model = config.model_config
+    able = cpu_kernels(model.hf_config.to_dict(), model.has_inner_state)
+    if able.refusal:
+        raise ExpertUnavailable(spec.expert_id, able.refusal)
+    if able.bfloat16_only and "bfloat16" not in str(model.dtype):
+        cause = f"dtype {spec.dtype}: {able.only_bfloat16}"
+        raise ExpertUnavailable(spec.expert_id, cause)
+    if not able.prefix_caching or not able.drafts:
+        less = engine_args(spec, prefix_caching=able.prefix_caching, drafts=able.drafts)
+        config = _made(less)
+    if spec.cpu_cores is None:
+        _compute_in_the_core(config)
+    return config
+
+
+def _made(arguments: dict[str, object]) -> Any:
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    return AsyncEngineArgs(**arguments).create_engine_config()
+
+
+def _compute_in_the_core(config: Any) -> None:
+    """Let the EngineCore compute instead of a Worker process of its own.
+
+    vLLM's CPU platform insists on a Worker because it binds OpenMP threads when it starts one; the
+    launcher has set their number before that, and without ``cpu_cores`` nothing is bound. The
+    Worker would cost its imports at each start, their memory, and a core on which the EngineCore
+    spins for its results.
+    """
+    config.parallel_config.distributed_executor_backend = "uni"
