@@ -22,12 +22,13 @@ from livemind.backends.zoo.families import FAMILIES, write_family
 pytest.importorskip("vllm")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-ALWAYS = ("gemma3", "deepseek-v2", "granite-hybrid")  # sliding windows, MLA, state layers
+ALWAYS = ("smollm2", "gemma3", "granite-hybrid")  # one of many, sliding windows, state layers
 KEEPS_NOTHING = {"deepseek-v2", "mamba2", "granite-hybrid"}
 NO_DRAFTS = {*KEEPS_NOTHING, "qwen3-next"}
 BFLOAT16 = {"qwen3-next"}
 LONG_BLOCKS = {"qwen3-next"}
-TIE = 0.002
+# So near are logprobs (natural logarithm) where greedy answers may part.
+TIE = {"float32": 0.002, "bfloat16": 0.1}
 TEXTS, PIECES, ANSWER = 20, 7, 16
 LEXICON = ("the", "a", "port", "machine", "second", "floor", "who", "owns", "which", "near", "red")
 GREEDY = GenerationParams(max_tokens=ANSWER, temperature=0.0, ignore_eos=True, logprobs=1)
@@ -57,7 +58,8 @@ async def _compare(expert: VllmExpert, name: str) -> None:
         assert able.drafts is (name not in NO_DRAFTS)
         assert able.self_test is not None
         for number in range(TEXTS):
-            await _compare_text(expert, random.Random(number), 700 if name in LONG_BLOCKS else 200)
+            length = 700 if name in LONG_BLOCKS else 200
+            await _compare_text(expert, random.Random(number), length)
     finally:
         await expert.stop()
 
@@ -74,7 +76,8 @@ async def _compare_text(expert: VllmExpert, rng: random.Random, length: int) -> 
             await expert.prefill(opened, priority=Priority.SPECULATIVE)
     live = await _answer(expert, final)
     whole = await _answer(expert, _salted(final))
-    assert _same(live, whole)
+    tie = TIE[str(able.dtype)]
+    assert _same(live, whole, tie)
     reusable = (final.num_tokens - 1) // able.prefix_block_tokens * able.prefix_block_tokens
     assert live.cached >= 0.9 * reusable * able.open_turn_prefill
     assert (live.cached > 0) is able.open_turn_prefill
@@ -83,8 +86,8 @@ async def _compare_text(expert: VllmExpert, rng: random.Random, length: int) -> 
     said = [told.token_id for told in whole.tokens]
     right = await _answer(expert, final, said)
     half = await _answer(expert, final, [*said[: ANSWER // 2], *reversed(said[: ANSWER // 2])])
-    assert _same(right, whole)
-    assert _same(half, whole)
+    assert _same(right, whole, tie)
+    assert _same(half, whole, tie)
     assert right.accepted >= 0.9 * (ANSWER - 1)
 
 
@@ -112,11 +115,11 @@ async def _answer(
     return Answer(tokens, cached, accepted)
 
 
-def _same(one: Answer, other: Answer) -> bool:
+def _same(one: Answer, other: Answer, tie: float) -> bool:
     """Whether two answers agree, up to a tie: a step over several tokens rounds differently."""
     for a, b in zip(one.tokens, other.tokens, strict=True):
         if a.token_id != b.token_id:
-            return abs(a.logprob - b.logprob) < TIE
+            return abs(a.logprob - b.logprob) < tie
     return True
 
 
