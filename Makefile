@@ -132,9 +132,10 @@ test-tokenizers: dev ## Open turns with published tokenizers, which are download
 	$(say) "pytest, published tokenizers"
 	$(PY) -m pytest tests/backends/open_turn -m live $(PYTEST_ARGS)
 
-test-families: dev ## Every published family, tiny and random, in an engine: typed live, drafted, compared
+test-families: dev ## Published families, tiny and random, in engines: typed live, drafted, compared; the doctor proven right
 	$(say) "pytest, families"
-	$(PY) -m pytest tests/backends/vllm/test_families.py -m "live or not live" $(PYTEST_ARGS)
+	$(PY) -m pytest tests/backends/vllm/test_families.py tests/backends/doctor/test_verdicts.py \
+		-m "live or not live" $(PYTEST_ARGS)
 
 test-answers: install ## Does the default answer rightly? Questions with and without passages, into var/answers.json
 	@mkdir -p var
