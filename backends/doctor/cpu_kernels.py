@@ -27,6 +27,7 @@ class CpuKernels:
     Attributes:
         prefix_caching: a prompt that begins like an earlier one is computed from there on.
         drafts: several tokens a step give what one a step gives.
+        together: requests that are computed in one step get the answers that they get alone.
         bfloat16_only: it is computed in no other format.
         refusal: why it cannot be run at all; empty where it can.
         name: of what it is that limits it; empty where nothing does.
@@ -34,6 +35,7 @@ class CpuKernels:
 
     prefix_caching: bool = True
     drafts: bool = True
+    together: bool = True
     bfloat16_only: bool = False
     refusal: str = ""
     name: str = ""
@@ -64,9 +66,9 @@ def cpu_kernels(config: Mapping[str, Any], has_state: bool | None = None) -> Cpu
         refusal = ""
         if latent != MLA_LATENT:
             refusal = f"MLA with {latent} cached numbers a token: its kernel has {MLA_LATENT} alone"
-        # A step over several tokens gives another answer than one token a step. Whether prefixes
-        # are kept is vLLM's own decision: it does with AMX alone.
-        return CpuKernels(drafts=False, refusal=refusal, name="MLA")
+        # A step over several tokens, of one request or of two, gives other answers than one token
+        # a step. Whether prefixes are kept is vLLM's own decision: it does with AMX alone.
+        return CpuKernels(drafts=False, together=False, refusal=refusal, name="MLA")
     return CpuKernels()
 
 

@@ -120,6 +120,9 @@ def check_kernels(case: Case, host: Host | None) -> Iterator[Finding]:
         why = f"{able.name}: on a CPU nothing of a prompt is kept, so none is prepared early"
         change = "{.model_path}: another model, where a head start matters"
         yield case.finding("warning", "prefix_caching", "model_path", name, why, change)
+    if not able.together and case.spec.max_num_seqs > 1:
+        why = f"{able.name}: on a CPU vLLM answers two requests in a step wrongly; one at a time"
+        yield case.finding("warning", "concurrency", "max_num_seqs", case.spec.max_num_seqs, why)
     if not able.drafts and case.spec.verify_drafts:
         why = f"{able.name}: on a CPU vLLM verifies no drafts of them rightly; none will be"
         yield case.finding(

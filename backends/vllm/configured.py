@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ..doctor.cpu_kernels import cpu_kernels
@@ -27,7 +28,9 @@ def engine_config(spec: ExpertSpec) -> Any:
     if able.bfloat16_only and "bfloat16" not in str(model.dtype):
         cause = f"dtype {spec.dtype}: {able.only_bfloat16}"
         raise ExpertUnavailable(spec.expert_id, cause)
-    if not able.prefix_caching or not able.drafts:
+    if not able.together:
+        spec = replace(spec, max_num_seqs=1)
+    if not (able.prefix_caching and able.drafts and able.together):
         less = engine_args(spec, prefix_caching=able.prefix_caching, drafts=able.drafts)
         config = _made(less)
     if spec.cpu_cores is None:

@@ -42,6 +42,7 @@ def test_kernels_of_a_family_are_told_from_its_configuration(
     found = cpu_kernels(config)
     assert (found.prefix_caching, found.drafts, found.bfloat16_only) == able
     assert (found.name == "") is (able == EVERYTHING)
+    assert found.together is (config["model_type"] != "deepseek_v2")
     assert not found.refusal
 
 
