@@ -97,7 +97,7 @@ def create_app(mind: LiveMind) -> web.Application:
             web.get("/metrics", prometheus),
         ]
     )
-    documents = DocumentDoor(mind.settings.rag)
+    documents = DocumentDoor(mind.settings.rag, limits.body_timeout_s)
     app.add_routes(documents.routes())
     if has_page:
         app.add_routes(site.routes(mind.settings, needs_key=bool(door.keys)))

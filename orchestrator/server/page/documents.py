@@ -6,6 +6,7 @@ which documents there may be, how large and how slow they may come is the bridge
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import httpx
@@ -14,7 +15,7 @@ from aiohttp import web
 from ....rag.access.token import TokenError, shared_token
 from ....rag.client.identity import identify
 from ...config.sections import RagConfig
-from ...errors import InvalidRequest, Unavailable
+from ...errors import BodyTooSlow, InvalidRequest, Unavailable
 from ..access.keys import DOCUMENTS
 
 CONNECT_S = 5.0
@@ -24,10 +25,16 @@ PASSED_BACK = ("Retry-After",)
 
 
 class DocumentDoor:
-    """Passes requests on to ``rag.bridge_url``, after it has proved to be the gateway's bridge."""
+    """Passes requests on to ``rag.bridge_url``, after it has proved to be the gateway's bridge.
 
-    def __init__(self, rag: RagConfig) -> None:
+    Args:
+        rag: where the bridge is.
+        body_timeout_s: a client that sends nothing of its body for this long is refused.
+    """
+
+    def __init__(self, rag: RagConfig, body_timeout_s: float) -> None:
         self._rag = rag
+        self._body_timeout_s = body_timeout_s
         self._http: httpx.AsyncClient | None = None
 
     def routes(self) -> list[web.RouteDef]:
@@ -55,6 +62,7 @@ class DocumentDoor:
 
         Raises:
             InvalidRequest: no retrieval is configured.
+            BodyTooSlow: the body does not come.
             Unavailable: the bridge does not answer, or does not prove to be the gateway's.
         """
         if not self._rag.enabled:
@@ -67,7 +75,7 @@ class DocumentDoor:
                 request.method,
                 f"/v1/collections/{self._rag.collection}/documents",
                 params=dict(request.query),
-                content=_body(request) if request.can_read_body else None,
+                content=_body(request, self._body_timeout_s) if request.can_read_body else None,
                 headers={
                     "Authorization": f"Bearer {token}",
                     "Prefer": "wait",
@@ -94,8 +102,18 @@ class DocumentDoor:
         return token
 
 
-async def _body(request: web.Request) -> AsyncIterator[bytes]:
-    async for piece in request.content.iter_chunked(CHUNK_BYTES):
+async def _body(request: web.Request, limit_s: float) -> AsyncIterator[bytes]:
+    """Yield the body as it comes. Raises BodyTooSlow: nothing of it came for ``limit_s``."""
+    pieces = aiter(request.content.iter_chunked(CHUNK_BYTES))
+    while True:
+        try:
+            async with asyncio.timeout(limit_s):
+                piece = await anext(pieces, None)
+        except TimeoutError:
+            message = f"nothing of the body came for {limit_s:g} s (server.body_timeout_s)"
+            raise BodyTooSlow(message) from None
+        if piece is None:
+            return
         yield piece
 
 

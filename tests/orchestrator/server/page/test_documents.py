@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -165,3 +166,20 @@ async def test_bridge_that_is_gone_is_said(serve: Any, dead_url: str) -> None:
         status, answer = await doors.post(PATH, NOTE)
         assert (status, answer["error"]["code"]) == (503, "unavailable")
         assert "rag.bridge_url" in answer["error"]["message"]
+
+
+async def test_body_that_stops_coming_is_refused_and_frees_the_bridge(
+    serve: Any, bridge: str
+) -> None:
+    async with serve(rag=rag(bridge), body_timeout_s=0.2) as doors:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", int(doors.url.rpartition(":")[2])
+        )
+        head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        writer.write(f'{head}Content-Length: 1000\r\n\r\n{{"documents": ['.encode())
+        async with asyncio.timeout(10):
+            answer = await reader.read()
+        writer.close()
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"server.body_timeout_s" in answer
+        assert (await doors.post(PATH, NOTE))[0] == 200
