@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 QUESTION = "What is the port of Kestrel?"
-SIZE = {"width": 1160, "height": 740}
+WIDTH, HEIGHT = 1160, 740
 COLOURS = 96
 KEY_MS = 110
 PAUSE_MS = 1_200
@@ -76,7 +76,7 @@ def _film(url: str, question: str) -> list[tuple[bytes, float]]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         for _ in range(2):  # the first time experts are loaded and measured
-            page = browser.new_page(viewport=SIZE)
+            page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
             page.goto(url)
             page.wait_for_selector('#link[data-state="open"]')
             pictures = _ask(page, question)
@@ -103,7 +103,7 @@ def _ask(page: Page, question: str) -> list[tuple[bytes, float]]:
     page.wait_for_timeout(2 * PAUSE_MS)
     page.get_by_role("button", name="Ask the same at once, cold").click()
     page.wait_for_selector(".race")
-    page.mouse.move(SIZE["width"] - 5, SIZE["height"] - 5)
+    page.mouse.move(WIDTH - 5, HEIGHT - 5)
     page.wait_for_timeout(PAUSE_MS)
     devtools.send("Page.stopScreencast")
     return sorted(pictures, key=lambda picture: picture[1])  # an old one may come late
