@@ -14,6 +14,7 @@ BENCHES = {
     "answers": ("answers.bench", "right answers: everyday, pasted passages; typed = sent at end"),
     "routing": ("routing.bench", "routes on partial input: right, calibrated, early, fast"),
     "retrieval": ("retrieval.bench", "recall on Python's documentation, how early, how fast"),
+    "languages": ("languages.bench", "is the right passage found, in twelve languages"),
     "consensus": ("consensus.bench", "several experts against one: right answers, times, costs"),
     "load": ("load.bench", "where the wait bends under load; what the gateway costs; peers"),
     "pool": ("pool.bench", "experts on demand: random load, killed engines, starts, typing"),

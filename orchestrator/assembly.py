@@ -31,6 +31,7 @@ from .gate import SpeculationGate
 from .options import Limits
 from .routing.domains import domain_name, unreachable
 from .routing.model import RouteModel, load_model
+from .routing.novelty import Novelty, load_novelty
 from .routing.router import Router, TextEmbedding
 from .routing.selection import Candidate
 from .turn.shared import Shared
@@ -115,7 +116,7 @@ def make_router(
     With a ``pool`` the load of the experts breaks ties.
     """
     candidates = [
-        Candidate(e.expert_id, e.domain, e.priority, e.cost, e.max_model_len, e.images)
+        Candidate(e.expert_id, e.domain, e.priority, e.cost, e.max_model_len, e.images, e.languages)
         for e in settings.routed_experts
     ]
     described = settings.described_domains
@@ -135,6 +136,8 @@ def make_router(
         model=_trained_model(getattr(embedding, "name", None)),
         own=frozenset(name for name, domain in described.items() if not domain.builtin),
         languages=settings.router.languages,
+        novelty=_novelty(getattr(embedding, "name", None)),
+        default_below=settings.router.default_below,
         switch_price_per_s=settings.router.switch_price_per_s,
         load=load,
         cache_size=settings.router.cache_size,
@@ -151,6 +154,16 @@ def _trained_model(encoder: str | None) -> RouteModel | None:
         log.warning("routing by examples alone: the trained classifier: %s", type(exc).__name__)
         return None
     return model if model.encoder == encoder else None
+
+
+def _novelty(encoder: str | None) -> Novelty | None:
+    """Return what tells noise from questions if it was fitted on this encoder's vectors."""
+    try:
+        novelty = load_novelty()
+    except (OSError, ValueError, KeyError) as exc:
+        log.warning("noise is routed like questions: %s", type(exc).__name__)
+        return None
+    return novelty if novelty.encoder == encoder else None
 
 
 def embeds(settings: Settings) -> bool:

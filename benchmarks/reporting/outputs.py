@@ -28,6 +28,7 @@ CHARTS = {
     "load": ("charts.load", "turns"),
     "routing": ("charts.routing", "cases"),
     "retrieval": ("charts.retrieval", "cases"),
+    "languages": ("charts.languages", "cases"),
     "consensus": ("charts.consensus", "turns"),
     "kernels": ("charts.kernels", "cases"),
     "vllm-plugin": ("charts.kernels", "cases"),

@@ -113,6 +113,13 @@ class ExpertConfig(Section):
         "multimodal (with or without _expert behind it), all (everything, for a fast expert), or a "
         "name of your own that `domains` describes.",
     )
+    languages: tuple[Annotated[str, Field(pattern="^[a-z]{2,3}$")], ...] | None = Field(
+        None,
+        min_length=1,
+        max_length=100,
+        description="ISO 639-1 codes that it reads: text that is surely in another language goes "
+        "to an expert that reads it; null: router.languages, for multilingual any.",
+    )
     priority: int = Field(
         0, ge=-1000, le=1000, description="Among experts of one domain the highest is preferred."
     )
@@ -290,7 +297,7 @@ class ExpertConfig(Section):
 
     def to_spec(self) -> ExpertSpec:
         """Return the settings as the expert factory takes them, embedded models as folders."""
-        values = self.model_dump(exclude={"cost"})  # of interest to the router alone
+        values = self.model_dump(exclude={"cost", "languages"})  # of interest to the router alone
         if self.engine_log is not None:
             values["engine_log"] = str(self.engine_log)
         if self.model_path is not None and self.model_path.startswith(ZOO_PREFIX):

@@ -159,7 +159,15 @@ class RouterConfig(Section):
         ("en", "es"),
         min_length=1,
         max_length=100,
-        description="ISO 639-1 codes that every domain reads; other text goes to multilingual.",
+        description="ISO 639-1 codes that experts without `languages` of their own read; text that "
+        "is surely in another goes to multilingual, or to an expert that reads it.",
+    )
+    default_below: float = Field(
+        0.35,
+        ge=0,
+        le=1,
+        description="Score below which a text means nothing and goes to the default expert: random "
+        "letters and the like; 0 = never (docs/routing.md).",
     )
     switch_price_per_s: float = Field(
         0.1,

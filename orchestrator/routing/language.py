@@ -7,7 +7,7 @@ Owns the identifier (py3langid: naive Bayes over byte n-grams, its model inside 
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,19 @@ class Language:
 UNKNOWN = Language(None, 0.0)
 
 
+def ranked(text: str) -> Mapping[str, float]:
+    """Return the log-likelihood of each language, best first; empty where nothing can be said.
+
+    Args:
+        text: any; its first MAX_CHARS characters count.
+    """
+    head = text[:MAX_CHARS]
+    identifier = _identifier()
+    if identifier is None or not any(letter.isalpha() for letter in head):
+        return {}
+    return {code: float(score) for code, score in identifier.rank(head)}
+
+
 def identify(text: str, house: Collection[str]) -> Language:
     """Return the language of ``text`` and how far it is from the languages of the house.
 
@@ -42,16 +55,19 @@ def identify(text: str, house: Collection[str]) -> Language:
         text: any; its first MAX_CHARS characters count.
         house: ISO 639-1 codes, not empty.
     """
-    head = text[:MAX_CHARS]
-    identifier = _identifier()
-    if identifier is None or not any(letter.isalpha() for letter in head):
+    return held_against(ranked(text), house)
+
+
+def held_against(scores: Mapping[str, float], house: Collection[str]) -> Language:
+    """Return the same of what ``ranked`` returned."""
+    if not scores:
         return UNKNOWN
-    ranked: list[tuple[str, float]] = identifier.rank(head)
-    inside = max((score for code, score in ranked if code in house), default=None)
-    outside = max((score for code, score in ranked if code not in house), default=None)
+    best = next(iter(scores))
+    inside = max((score for code, score in scores.items() if code in house), default=None)
+    outside = max((score for code, score in scores.items() if code not in house), default=None)
     if inside is None or outside is None:
-        return Language(ranked[0][0], 0.0)
-    return Language(ranked[0][0], float(outside - inside))
+        return Language(best, 0.0)
+    return Language(best, outside - inside)
 
 
 @functools.cache

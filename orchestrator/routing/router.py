@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -21,8 +21,10 @@ from ...rag.base import FloatArray
 from ...rag.encoder.worker import EmbedQueueFull
 from .dataset import FOREIGN_DOMAIN, HOUSE_LANGUAGES
 from .estimate import RouteEstimate
-from .language import identify
+from .language import held_against, identify, ranked
 from .model import RouteModel
+from .novelty import Novelty
+from .prose import prose
 from .reading import HEAD, TAIL, Reader, Reading
 from .scorer import DomainScorer
 from .selection import NO_CONTEXT, Candidate, Ranked, Reasons, RouteContext, Selection, among
@@ -31,6 +33,8 @@ from .signals import HARD_LANGUAGE_NATS, SURE, estimated_tokens, spread
 log = logging.getLogger(__name__)
 
 LEAST_COSINE = 0.15
+FAMILIAR_COSINE = 0.5
+"""To the configuration's own examples; from here on a text is no noise, however it looks."""
 AT_A_TIME = 64
 
 
@@ -46,7 +50,21 @@ class TextEmbedding(Protocol):
         ...
 
 
-Judgement = tuple[Ranked, float | None, Reasons]
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a text says, whoever asks.
+
+    Attributes:
+        ranked: probabilities of the domains; empty: like nothing that is known.
+        final: P(final route = this one), None = not known.
+        reasons: for people.
+        unable: experts that do not read its language, while others do.
+    """
+
+    ranked: Ranked
+    final: float | None
+    reasons: Reasons
+    unable: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +89,10 @@ class Router:
         default_expert: for what belongs nowhere.
         model: the trained classifier; None = nearest examples alone.
         own: domains that do not share the built-in domain of the same name.
-        languages: ISO 639-1 codes that every domain reads; a text in another goes to the domain
-            ``multilingual`` if there is one.
+        languages: ISO 639-1 codes that candidates without languages of their own read, but for
+            those of the domain ``multilingual``, which read any.
+        novelty: tells texts that mean nothing; None = nothing does.
+        default_below: score of ``novelty`` below which a text goes to ``default_expert``.
         switch_price_per_s: probability that a switch within a conversation must gain for each
             second of prefill that it costs.
         load: current load of an expert, 0 = idle; breaks ties.
@@ -89,6 +109,8 @@ class Router:
         model: RouteModel | None = None,
         own: frozenset[str] = frozenset(),
         languages: Sequence[str] = HOUSE_LANGUAGES,
+        novelty: Novelty | None = None,
+        default_below: float = 0.0,
         switch_price_per_s: float = 0.1,
         load: Callable[[str], float] = lambda expert_id: 0.0,
         cache_size: int = 20_000,
@@ -106,7 +128,11 @@ class Router:
         self._default = default_expert
         self._model = model
         self._own = own
-        self._languages = tuple(languages)
+        self._languages = frozenset(languages)
+        self._candidates = tuple(candidates)
+        self._known_languages = self._languages.union(*(c.languages or () for c in candidates))
+        self._novelty = novelty
+        self._default_below = default_below
         self._read = Reader({*self._domains, *(c.expert_id for c in candidates)})
         self._scorer: DomainScorer | None = None
         self._warned = False
@@ -161,11 +187,11 @@ class Router:
         domains = {candidate.domain for candidate in able}
         if reading.wordless or self._scorer is None or self._embedding is None:
             return self._selection.fallback(able, context, reasons)
-        if len(domains) == 1:
+        if len(domains) == 1 and not any(candidate.languages for candidate in able):
             [domain] = domains
             return self._selection.decide([(1.0, domain)], 1.0, able, context, reasons)
         try:
-            ranked, final, why = await self._judge(self._scorer, self._embedding, reading, key)
+            judged = await self._judge(self._scorer, self._embedding, reading, key)
         except EmbedQueueFull:
             self._failed += 1
             return self._selection.fallback(
@@ -177,15 +203,17 @@ class Router:
             return self._selection.fallback(
                 able, context, (*reasons, "the sentence encoder failed")
             )
-        ranked = among(ranked, domains)
-        if not ranked:
-            return self._selection.fallback(able, context, (*reasons, *why))
-        return self._selection.decide(ranked, final, able, context, (*reasons, *why))
+        able = [c for c in able if c.expert_id not in judged.unable] or able
+        found = among(judged.ranked, {candidate.domain for candidate in able})
+        reasons = (*reasons, *judged.reasons)
+        if not found:
+            return self._selection.fallback(able, context, reasons)
+        return self._selection.decide(found, judged.final, able, context, reasons)
 
     async def _judge(
         self, scorer: DomainScorer, embedding: TextEmbedding, reading: Reading, key: bytes
     ) -> Judgement:
-        """Return (probability, domain) best first, P(final) and reasons; empty: like nothing."""
+        """Return what is known of the text, from the cache if it was judged before."""
         if (known := self._cache.get(key)) is not None:
             self._hits += 1
             self._cache.move_to_end(key)
@@ -201,24 +229,55 @@ class Router:
     async def _rank(
         self, scorer: DomainScorer, embedding: TextEmbedding, reading: Reading
     ) -> Judgement:
-        language = identify(reading.text, self._languages)
-        foreign = language.margin >= HARD_LANGUAGE_NATS and FOREIGN_DOMAIN in scorer.domains
-        if foreign and FOREIGN_DOMAIN not in self._own:
-            at = scorer.domains.index(FOREIGN_DOMAIN)
-            chances = spread(len(scorer.domains), at, SURE)
-            ranked = sorted(zip(chances, scorer.domains, strict=True), key=lambda p: (-p[0], p[1]))
-            return ranked, SURE, (f"language: {language.code}",)
+        scores = ranked(prose(reading.text))
+        unable = self._unable(scores)
+        reasons: Reasons = ("language: " + next(iter(scores)),) if unable else ()
+        left = {c.domain for c in self._candidates if c.expert_id not in unable}
+        if unable and len(left) == 1 and left <= {*scorer.domains}:
+            [domain] = left
+            chances = spread(len(scorer.domains), scorer.domains.index(domain), SURE)
+            found = sorted(zip(chances, scorer.domains, strict=True), key=lambda p: (-p[0], p[1]))
+            return Judgement(found, SURE, reasons, unable)
         layers = await embedding.embed_layers(reading.text)
         if not np.isfinite(layers).all():
             raise ValueError("a vector that is not finite")
         near = scorer.nearest(layers)
         if near is not None and near < LEAST_COSINE:
-            return [], None, ("like no example",)
-        ranked = scorer(layers, reading.text, language.margin)
+            return Judgement([], None, (*reasons, "like no example"), unable)
+        if self._means_nothing(layers, reading.text, near, scores):
+            return Judgement([], None, (*reasons, "means nothing"), unable)
+        margin = held_against(ranked(reading.text), self._known_languages).margin
+        found = scorer(layers, reading.text, margin)
         final = None
         if self._model is not None:
-            final = self._model.final_probability([p for p, _ in ranked], reading.text)
-        return ranked, final, ()
+            final = self._model.final_probability([p for p, _ in found], reading.text)
+        return Judgement(found, final, reasons, unable)
+
+    def _unable(self, scores: Mapping[str, float]) -> frozenset[str]:
+        """Return the experts that surely do not read a text of these languages' likelihoods.
+
+        None of them where nobody reads it: then its language says nothing.
+        """
+        foreign = []
+        for candidate in self._candidates:
+            languages: Collection[str] | None = candidate.languages
+            if languages is None:
+                if candidate.domain == FOREIGN_DOMAIN and FOREIGN_DOMAIN not in self._own:
+                    continue
+                languages = self._languages
+            if held_against(scores, languages).margin >= HARD_LANGUAGE_NATS:
+                foreign.append(candidate.expert_id)
+        return frozenset(foreign if len(foreign) < len(self._candidates) else ())
+
+    def _means_nothing(
+        self, layers: FloatArray, text: str, near: float | None, scores: Mapping[str, float]
+    ) -> bool:
+        """Return whether a text is noise: like no question, like no example, in no language."""
+        if self._novelty is None or (near is not None and near >= FAMILIAR_COSINE):
+            return False
+        if held_against(scores, self._known_languages).margin >= HARD_LANGUAGE_NATS:
+            return False
+        return self._novelty.meaning(layers, text) < self._default_below
 
     def _degrade(self, reason: str) -> None:
         if not self._warned:

@@ -28,6 +28,7 @@ class Candidate:
         cost: then the cheapest, then the least loaded.
         max_model_len: tokens of prompt and answer; None = unknown, taken to fit.
         images: whether it takes images.
+        languages: ISO 639-1 codes that it reads; None = what the router is told of all.
     """
 
     expert_id: str
@@ -36,6 +37,7 @@ class Candidate:
     cost: float = 1.0
     max_model_len: int | None = None
     images: bool = False
+    languages: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,7 @@ def fit_final(logits: Floats, asked: Texts) -> Final:
         lasted.append(bool(best[at] == best[last[at]]))
         ranks.append(last[at] == at)
     open_ = ~np.array(ranks)
-    weights = _logistic(np.array(rows)[open_], np.array(lasted)[open_], asked.weights[open_])
+    weights = logistic(np.array(rows)[open_], np.array(lasted)[open_], asked.weights[open_])
     found = 1 / (1 + np.exp(-np.clip(np.array(rows) @ weights, -30, 30)))
     threshold = _threshold(found, np.array(lasted), asked.prompt)
     return {"final": tuple(float(w) for w in weights), "stable_at": threshold}
@@ -140,15 +140,17 @@ def _own_episode(
     return cosines, judged
 
 
-def _logistic(rows: Floats, right: npt.NDArray[np.bool_], weights: Floats) -> Floats:
-    """Return the weights of a logistic regression (Newton's method, slight ridge)."""
+def logistic(
+    rows: Floats, right: npt.NDArray[np.bool_], weights: Floats, ridge: float = 1e-3
+) -> Floats:
+    """Return the weights of a logistic regression (Newton's method)."""
     found = np.zeros(rows.shape[1])
     scale = weights / weights.mean()
     for _ in range(30):
         chance = 1 / (1 + np.exp(-np.clip(rows @ found, -30, 30)))
-        slope = rows.T @ (scale * (right - chance)) - 1e-3 * found
+        slope = rows.T @ (scale * (right - chance)) - ridge * found
         bend = (rows * (scale * chance * (1 - chance))[:, None]).T @ rows
-        found = found + np.linalg.solve(bend + 1e-3 * np.eye(len(found)), slope)
+        found = found + np.linalg.solve(bend + ridge * np.eye(len(found)), slope)
     return found
 
 

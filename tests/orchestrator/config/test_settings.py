@@ -282,7 +282,7 @@ def test_to_spec_every_field_reaches_the_factory() -> None:
         "timeout_s": 8.0,
     }
     assert ExpertConfig(**values).to_spec() == ExpertSpec(**values)
-    routing_alone = {"cost"}
+    routing_alone = {"cost", "languages"}
     assert set(ExpertConfig.model_fields) - routing_alone == set(ExpertSpec.__dataclass_fields__)
 
 

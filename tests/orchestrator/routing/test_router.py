@@ -310,3 +310,54 @@ async def test_second_estimate_from_the_cache_gives_the_same_reasons() -> None:
     assert first.reasons == ("control characters ignored",)
     assert await router.estimate("\x01east") == first
     assert router.stats().hits == 1
+
+
+READERS = (
+    Candidate("english", "coding", 1, languages=("en",)),
+    Candidate("russian", "coding", 0, languages=("ru",)),
+    Candidate("poet", "general", 0),
+)
+
+
+class Anywhere:
+    """Gives every text a direction between the two domains, nearer to coding."""
+
+    async def embed(self, text: str) -> FloatArray:
+        vector = np.array((0.0, 1.0) if text == "north" else (1.0, 0.1), np.float32)
+        return vector / np.float32(np.linalg.norm(vector))
+
+    embed_layers = embed
+
+
+@pytest.mark.parametrize(
+    ("text", "expert"),
+    [
+        ("How do I reverse a list in this language?", "english"),
+        ("Как развернуть список в этом языке программирования?", "russian"),
+        ("What is wrong here? `имя = список[::-1]`", "english"),
+        ('Why does it print "Как развернуть список в этом языке" twice?', "english"),
+        ("Wie drehe ich eine Liste in dieser Sprache um, und warum?", "english"),  # nobody reads it
+    ],
+)
+async def test_text_goes_to_an_expert_of_the_domain_that_reads_its_language(
+    text: str, expert: str
+) -> None:
+    pytest.importorskip("py3langid")
+    examples = {"coding": ["east"], "general": ["north"]}
+    router = Router(Anywhere(), examples, READERS, "poet", languages=("en",))
+    await router.start()
+    assert (await router.estimate(text)).expert == expert
+    assert (await router.estimate(text)).expert == expert  # from the cache
+
+
+async def test_text_in_a_language_of_one_expert_alone_goes_there_surely() -> None:
+    pytest.importorskip("py3langid")
+    candidates = (
+        Candidate("english", "coding", 1, languages=("en",)),
+        Candidate("poet", "general", 0, languages=("en", "ru")),
+    )
+    router = Router(Anywhere(), {"coding": ["east"], "general": ["north"]}, candidates, "english")
+    await router.start()
+    estimate = await router.estimate("Как развернуть список в этом языке программирования?")
+    assert estimate.expert == "poet"
+    assert "language: ru" in estimate.reasons
