@@ -12,6 +12,7 @@ VENV ?= .venv
 CONFIG ?= configs/embedded.json
 BENCH ?= ttft --quick --json var/bench/ttft.json
 PYTEST_ARGS ?=
+PROGRAMS ?=
 # Processes that share the tests, file by file: a file's fixtures, engines above all, start once.
 JOBS ?= 2
 
@@ -47,6 +48,10 @@ LIVE := $(STAMPS)/frameworks-$(call key,requirements/frameworks.lock)
 # What drives the distribution's Chromium. Two tests of the page run in `make test` where there is one.
 BROWSER := $(STAMPS)/browser-$(call key,requirements/browser.lock)
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser)
+# Clients of OpenAI's API, by the version of the openai package that they take.
+CLIENTS := $(STAMPS)/clients-$(call key,requirements/clients.lock)
+CLIENTS2 := $(STAMPS)/clients_openai2-$(call key,requirements/clients_openai2.lock)
+NPM := $(STAMPS)/npm-$(call key,tests/clients/package-lock.json)
 DOCS := $(STAMPS)/docs-$(call key,requirements/docs.lock)
 # An editable install knows the packages by name: a module that comes, goes or moves needs another.
 MODULES := $(shell find *.py orchestrator backends rag kernels benchmarks -name '*.py' | sort | cksum | cut -d' ' -f1)
@@ -57,7 +62,7 @@ CXX_FILES = $(shell git ls-files '*.cc' '*.h')
 MYPY_ROOT := .cache/mypy
 MYPY_PARTS := __init__.py public.py client.py orchestrator backends rag kernels benchmarks docs tests
 
-.PHONY: help install dev serve demo test test-arm test-avx2 test-native test-answers test-tokenizers test-families test-live test-browser check types bench docs lock clean
+.PHONY: help install dev serve demo test test-arm test-avx2 test-native test-answers test-clients test-tokenizers test-families test-live test-browser check types bench docs lock clean
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -140,6 +145,11 @@ test-families: dev ## Published families, tiny and random, in engines: typed liv
 test-answers: install ## Does the default answer rightly? Questions with and without passages, into var/answers.json
 	@mkdir -p var
 	$(VENV)/bin/livemind bench answers --json var/answers.json
+
+test-clients: dev $(CLIENTS) $(CLIENTS2) $(NPM) ## Every client's program against the default model; writes docs/clients.md (PROGRAMS="names" for some)
+	$(say) "client programs"
+	@failed=0; $(PY) tests/clients/run.py --config $(CONFIG) $(PROGRAMS) || failed=$$?; \
+		$(PY) docs/generator/clients_page.py > docs/clients.md; exit $$failed
 
 test-live: dev $(LIVE) ## The long runs of live input, which `test` leaves out, and the voice frameworks
 	$(say) "pytest, live input"
@@ -239,6 +249,19 @@ $(BROWSER): | $(DEV)
 	$(say) "Playwright and axe-core for the tests in a browser"
 	@$(INSTALL) -r requirements/browser.lock
 	@rm -f $(STAMPS)/browser-* && touch $@
+
+$(CLIENTS) $(CLIENTS2): $(STAMPS)/%: | $(DEV)
+	$(say) "clients of OpenAI's API, in $(VENV)/$(firstword $(subst -, ,$*))"
+	@$(PY) -m venv --clear $(VENV)/$(firstword $(subst -, ,$*))
+	@$(VENV)/$(firstword $(subst -, ,$*))/bin/python -m pip --disable-pip-version-check -qq \
+		install --no-deps -r requirements/$(firstword $(subst -, ,$*)).lock
+	@rm -f $(STAMPS)/$(firstword $(subst -, ,$*))-* && touch $@
+
+$(NPM): tests/clients/package-lock.json | $(DEV)
+	$(say) "clients of npm, in tests/clients/node_modules"
+	@command -v npm >/dev/null || { echo "test-clients needs Node.js 20 and npm" >&2; exit 1; }
+	@cd tests/clients && npm ci --ignore-scripts --no-audit --no-fund --silent
+	@rm -f $(STAMPS)/npm-* && touch $@
 
 $(LIVE): requirements/frameworks.lock | $(DEV)
 	$(say) "LiveKit Agents and Pipecat, in $(FRAMEWORKS)"

