@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 
 const CHECKS = ["plain", "stream", "tools", "structured", "responses", "embeddings"];
 const LIMIT_MS = 240_000;
-const MOST_SHOWN = 600;
+const MOST_SHOWN = 240;
 
 function installed(name) {
   const file = new URL(`node_modules/${name}/package.json`, import.meta.url);

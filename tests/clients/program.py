@@ -19,7 +19,7 @@ from typing import Any
 
 CHECKS = ("plain", "stream", "tools", "structured", "responses", "embeddings")
 LIMIT_S = 240.0
-MOST_SHOWN = 600
+MOST_SHOWN = 240
 
 
 async def check(function: Any, url: str, model: str) -> str:
