@@ -129,41 +129,51 @@ LIMIT_S = (
 ANSWER_S = 0.5  # the fake's own time for a prompt and three letters
 
 
-@settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(
-    final=st.sampled_from(FINALS),
-    seeds=st.lists(st.integers(0, 2**32), min_size=3, max_size=3, unique=True),
-    kind=st.sampled_from([None, "typed", "transcript"]),
-)
+QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+KINDS = st.sampled_from([None, "typed", "transcript"])
+
+
+def histories(count: int) -> st.SearchStrategy[list[int]]:
+    """Return that many different sequences of partials, by their seeds."""
+    return st.lists(st.integers(0, 2**32), min_size=count, max_size=count, unique=True)
+
+
+async def check_same_prompt(live: SimpleNamespace, final: str, seeds: list[int], kind: Any) -> None:
+    """Play one commit behind each sequence of partials and compare what the expert was asked."""
+    played = [await turn(live, seed, final, kind, "final", False) for seed in seeds]
+    # a commit that joined a partial query which then failed may have no time for another
+    prompts = {prompt for prompt, done, _ in played if not done.degraded}
+    assert len(prompts) <= 1
+    for _, done, took_s in played:
+        assert done.status == "completed", done
+        assert done.documents.final == (not done.degraded)
+        assert took_s <= LIMIT_S + ANSWER_S + SLACK_S
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=QUIET)
+@given(final=st.sampled_from(FINALS), seeds=histories(3), kind=KINDS)
 def test_same_commit_after_any_partials_gives_the_same_prompt_in_time(
     virtual_run: Any, live: SimpleNamespace, final: str, seeds: list[int], kind: Any
 ) -> None:
-    async def main() -> None:
-        played = [await turn(live, seed, final, kind, "final", False) for seed in seeds]
-        # a commit that joined a partial query which then failed may have no time for another
-        prompts = {prompt for prompt, done, _ in played if not done.degraded}
-        assert len(prompts) <= 1
-        for _, done, took_s in played:
-            assert done.status == "completed", done
-            assert done.documents.final == (not done.degraded)
-            assert took_s <= LIMIT_S + ANSWER_S + SLACK_S
-
-    virtual_run(main())
+    virtual_run(check_same_prompt(live, final, seeds, kind))
 
 
-@settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@pytest.mark.live
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@settings(max_examples=500, deadline=None, suppress_health_check=QUIET)
+@given(final=st.sampled_from(FINALS), seeds=histories(20), kind=KINDS)
+def test_same_commit_after_twenty_histories_each_gives_the_same_prompt_in_time(
+    virtual_run: Any, live: SimpleNamespace, final: str, seeds: list[int], kind: Any
+) -> None:
+    virtual_run(check_same_prompt(live, final, seeds, kind))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=QUIET)
 @given(
     final=st.sampled_from(FINALS),
     seed=st.integers(0, 2**32),
-    kind=st.sampled_from([None, "typed", "transcript"]),
+    kind=KINDS,
     consistency=st.sampled_from(["final", "early"]),
 )
 def test_commit_whose_retrieval_fails_ends_in_time_and_says_what_it_lacks(
