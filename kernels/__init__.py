@@ -16,7 +16,7 @@ from .names import KERNELS
 
 if TYPE_CHECKING:
     from .encoder import *  # noqa: F403
-    from .q4 import *  # noqa: F403
+    from .quantized import *  # noqa: F403
     from .reference import *  # noqa: F403
 
 __all__ = ["KERNELS", "Isa", "implementation", "isa", "tiers"]

@@ -17,6 +17,7 @@ from .reference import (
     matmul as matmul,
     pairwise_cosine as pairwise_cosine,
     q4_linear as q4_linear,
+    q8_linear as q8_linear,
     quantize_rows as quantize_rows,
     rms_norm as rms_norm,
     rope as rope,

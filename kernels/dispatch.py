@@ -60,10 +60,10 @@ def find(name: str) -> object:
     """
     if name in KERNELS:
         return getattr(implementation(), name)
-    if name in ("Q4Weight", "pack_q4", "quantize_q4"):
-        from . import q4
+    if name in ("Q4Weight", "Q8Weight", "pack_q4", "pack_q8", "quantize_q4", "quantize_q8"):
+        from . import quantized
 
-        return getattr(q4, name)
+        return getattr(quantized, name)
     if name in ("EncoderLayer", "pack_columns"):
         from . import encoder
 

@@ -16,6 +16,7 @@ KERNELS = (
     "matmul",
     "pairwise_cosine",
     "q4_linear",
+    "q8_linear",
     "quantize_rows",
     "rms_norm",
     "rope",

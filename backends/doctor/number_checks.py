@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ...kernels import dispatch
+from ...kernels.vllm_plugin.operator_selection import PACKING
 from .case import Case
 from .findings import Finding
 from .number_formats import Formats
@@ -53,13 +55,15 @@ def _family(method: str) -> str:
 def _methods(case: Case, stored: str | None, asked: str | None) -> Iterator[Finding]:
     engine = case.engine
     method = asked or stored
-    if engine and engine.quantizations and method and method not in engine.quantizations:
+    if asked in PACKING and stored is None:
+        yield from _packing(case, str(asked))
+        return
+    names = engine.quantizations | set(PACKING) if engine and engine.quantizations else None
+    if engine and names and method and method not in names:
         key = "quantization" if asked else "model_path"
         value = asked or case.name
         why = f'{engine.name} has no quantization method "{method}"'
-        known = ", ".join(
-            sorted(engine.quantizations & {"awq", "gptq", "fp8", "compressed-tensors"})
-        )
+        known = ", ".join(sorted(names & {"awq", "gptq", "fp8", "compressed-tensors"}))
         change = f"{{.{key}}}: weights it can read (safetensors, unquantized or {known})"
         if stored == "gguf":
             change = f"livemind models import {case.name}, and its folder as {{.model_path}}"
@@ -75,6 +79,18 @@ def _methods(case: Case, stored: str | None, asked: str | None) -> Iterator[Find
         why = f'the weights are quantized with "{stored}", by their config.json'
         change = f'{{.quantization}}: "{stored}", or remove it: vLLM reads it from the model'
         yield case.finding("error", "quantization_mismatch", "quantization", asked, why, change)
+
+
+def _packing(case: Case, asked: str) -> Iterator[Finding]:
+    """Yield why dense weights cannot be packed by our kernels."""
+    why = ""
+    if case.engine is not None and not case.engine.is_cpu:
+        why = "weights are packed for the CPU's kernels, and this vLLM computes on a GPU"
+    elif dispatch.isa() == "numpy":
+        why = "the kernels that compute with packed weights are not compiled (docs/kernels.md)"
+    if why:
+        change = "remove {.quantization}, or {.model_path}: a model that is stored quantized"
+        yield case.finding("error", "quantization_unsupported", "quantization", asked, why, change)
 
 
 def _method_dtype(case: Case, method: str, is_stored: bool) -> Iterator[Finding]:

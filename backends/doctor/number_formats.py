@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ...kernels.vllm_plugin.operator_selection import PACKING
 from ..engine_args import model_location
 from ..errors import ExpertUnavailable
 from ..machine.memory import machine_memory
@@ -135,7 +136,8 @@ def fit_formats(
     sizes = {name: case.sizes.total or 0 for name, case in cases.items()}
     for name in sorted(cases, key=lambda name: name not in room.warm):
         case = cases[name]
-        if case.spec.dtype != "auto" or case.stored_quantization or case.spec.quantization:
+        others = case.stored_quantization or case.spec.quantization not in (None, *PACKING)
+        if case.spec.dtype != "auto" or others:
             continue  # the engine computes packed weights in the formats that their method has
         for dtype in _fastest_first(case, host):
             tried = _measured(case, replace(case.spec, dtype=dtype), room)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from ...kernels.vllm_plugin.operator_selection import PACKING
 from ..engine_args import engine_threads, usable_cores
 from ..machine.speeds import PROMPT_TOKENS
 from .case import Case
@@ -137,7 +138,8 @@ def weights_text(case: Case) -> str:
     stored = case.stored_quantization or case.spec.quantization
     about = "about " if sizes.weights_estimated else ""
     if sizes.parameters is None or stored:
-        return f"{about}{shown} of weights" + (f', packed by "{stored}"' if stored else "")
+        how = f', {"to be " if stored in PACKING else ""}packed by "{stored}"' if stored else ""
+        return f"{about}{shown} of weights{how}"
     unit, count = ("billion", 1e9) if sizes.parameters >= 1e8 else ("million", 1e6)
     return (
         f"{about}{sizes.parameters / count:.2f} {unit} parameters x {sizes.element_bytes} bytes "

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...kernels import q4 as packing, reference
+from ...kernels import quantized as packing, reference
 from .case import Arm, Case
 
 HIDDEN, INNER = 2048, 6144  # of a model with 1.7 billion parameters

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ...kernels.q4 import q4_codes
+from ...kernels.quantized import quantized_codes
 from ..harness.experts import cache_folder
 
 GROUP = 128
@@ -68,7 +68,7 @@ def quantize_model(folder: Path, group: int) -> None:
         if not name.endswith("_proj.weight"):
             tensors[name] = tensor
             continue
-        codes, scales, zeros = q4_codes(tensor.float().numpy(), group)
+        codes, scales, zeros = quantized_codes(tensor.float().numpy(), group, 4)
         prefix = name.removesuffix(".weight")
         tensors[f"{prefix}.qweight"] = torch.from_numpy(_packed(codes.T))
         tensors[f"{prefix}.qzeros"] = torch.from_numpy(_packed(np.rint(zeros.T).astype(np.uint8)))

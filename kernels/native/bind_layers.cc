@@ -106,12 +106,15 @@ void Rope(const py::object& x_like, const py::object& positions_like,
   });
 }
 
-// `weight` is a kernels.q4.Q4Weight: codes, scales, offsets, outputs, group.
-py::object Q4Linear(const py::object& x_like, const py::object& weight, const py::object& bias_like,
-                    const py::object& out_like) {
+// `weight` is one of kernels/quantized.py: codes, scales, offsets, outputs, group.
+template <int kBits>
+py::object PackedLinear(const py::object& x_like, const py::object& weight,
+                        const py::object& bias_like, const py::object& out_like) {
   const Tensor x = Input("x", x_like, kFloats, 2, 2);
-  if (!py::hasattr(weight, "codes") || !py::hasattr(weight, "offsets")) {
-    throw py::type_error("weight must be a Q4Weight, got " + TypeName(weight));
+  if (!py::hasattr(weight, "codes") || !py::hasattr(weight, "bits") ||
+      Integer("weight.bits", weight.attr("bits")) != kBits) {
+    throw py::type_error("weight must be a Q" + std::to_string(kBits) + "Weight, got " +
+                         TypeName(weight));
   }
   const py::object codes_like = weight.attr("codes"), scales_like = weight.attr("scales"),
                    offsets_like = weight.attr("offsets");
@@ -127,7 +130,7 @@ py::object Q4Linear(const py::object& x_like, const py::object& weight, const py
                           ": a whole number of groups of 8 or more is needed");
   }
   const std::int64_t blocks = (n + 15) / 16;
-  RequireShape(codes, {blocks, k / 8, 64});
+  RequireShape(codes, {blocks, k * kBits / 32, 64});
   RequireShape(scales, {blocks, k / group, 16});
   RequireShape(offsets, {blocks, k / group, 16});
   for (const Tensor* part : {&codes, &scales, &offsets}) {
@@ -156,19 +159,20 @@ py::object Q4Linear(const py::object& x_like, const py::object& weight, const py
       for (; row < last; ++row) {
         const char* at = static_cast<const char*>(x.data) +
                          static_cast<std::ptrdiff_t>(row) * x.stride() * x.ItemSize();
-        Active().q4_quantize(x.type(), at, Size(k), Size(group), x_codes + row * Size(k),
-                             x_scales + row * groups, x_sums + row * groups);
+        Active().packed_quantize(x.type(), at, Size(k), Size(group), x_codes + row * Size(k),
+                                 x_scales + row * groups, x_sums + row * groups);
       }
     });
-    const Q4 packed{codes.As<std::uint8_t>(),
-                    scales.As<float>(),
-                    offsets.As<float>(),
-                    Size(n),
-                    Size(k),
-                    Size(group)};
+    const Packed packed{codes.As<std::uint8_t>(),
+                        scales.As<float>(),
+                        offsets.As<float>(),
+                        Size(n),
+                        Size(k),
+                        Size(group),
+                        kBits};
     Split(parts, Size(blocks), [&](std::size_t, std::size_t first, std::size_t last) {
-      Active().q4_multiply(packed, x_codes, x_scales, x_sums, m, bias.As<float>(), x.type(),
-                           {out.data, out.stride()}, first, last);
+      Active().packed_multiply(packed, x_codes, x_scales, x_sums, m, bias.As<float>(), x.type(),
+                               {out.data, out.stride()}, first, last);
     });
   });
   return result;
@@ -319,7 +323,9 @@ void BindLayers(py::module_& module) {
              arg("epsilon") = 1e-6);
   module.def("swiglu", &Swiglu, arg("x"), arg("out") = none);
   module.def("rope", &Rope, arg("x"), arg("positions"), arg("cos_sin"), arg("interleaved") = false);
-  module.def("q4_linear", &Q4Linear, arg("x"), arg("weight"), arg("bias") = none,
+  module.def("q4_linear", &PackedLinear<4>, arg("x"), arg("weight"), arg("bias") = none,
+             arg("out") = none);
+  module.def("q8_linear", &PackedLinear<8>, arg("x"), arg("weight"), arg("bias") = none,
              arg("out") = none);
   module.def("fp8_encode", &Fp8Encode, arg("x"), arg("format") = "e4m3", arg("scale") = 1.0,
              arg("out") = none);

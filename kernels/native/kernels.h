@@ -36,12 +36,13 @@ struct Neighbour {
   std::int64_t row;
 };
 
-// Q4 weights packed by PackQ4 (q4.h): blocks of 16 outputs, groups of `group` inputs.
-struct Q4 {
-  const std::uint8_t* codes;  // (n16 / 16, k / 8, 64)
+// Weights packed by kernels/quantized.py: blocks of 16 outputs, groups of `group` inputs.
+struct Packed {
+  const std::uint8_t* codes;  // (n16 / 16, k * bits / 32, 64)
   const float* scales;        // (n16 / 16, k / group, 16)
   const float* offsets;       // same: scale * zero point
   std::size_t n, k, group;    // n16 = n rounded up to 16; group divides k, 8 divides group
+  int bits;                   // 4 or 8
 };
 
 struct Attention {
@@ -97,12 +98,12 @@ struct Kernels {
                const std::int64_t* positions, const float* cos_sin, std::size_t tokens,
                std::size_t heads, std::size_t rotary, bool neox);
 
-  // Q4 linear: x (m, k) quantised by q4_quantize, output columns [16 * first, 16 * last)
-  void (*q4_quantize)(Type type, const void* x, std::size_t k, std::size_t group,
-                      std::int8_t* codes, float* scales, float* sums);
-  void (*q4_multiply)(const Q4& weight, const std::int8_t* codes, const float* scales,
-                      const float* sums, std::size_t m, const float* bias, Type type,
-                      Rows<void> out, std::size_t first, std::size_t last);
+  // packed linear: x (m, k) quantised by packed_quantize, output columns [16 * first, 16 * last)
+  void (*packed_quantize)(Type type, const void* x, std::size_t k, std::size_t group,
+                          std::int8_t* codes, float* scales, float* sums);
+  void (*packed_multiply)(const Packed& weight, const std::int8_t* codes, const float* scales,
+                          const float* sums, std::size_t m, const float* bias, Type type,
+                          Rows<void> out, std::size_t first, std::size_t last);
 
   void (*fp8_encode)(Type type, Float8 format, const void* x, std::uint8_t* out, std::size_t n,
                      float inverse_scale);

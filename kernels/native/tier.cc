@@ -35,7 +35,7 @@
 #include "sampling.inl.h"
 #include "divergence.inl.h"
 #include "similarity.inl.h"
-#include "q4.inl.h"
+#include "packed.inl.h"
 #include "fp8.inl.h"
 #include "gemm.inl.h"
 #include "attention.inl.h"
@@ -53,7 +53,7 @@ extern const Kernels kTable;
 const Kernels kTable = {
     LM_NAME(LM_TIER), kW,           Filter,    Softmax,   Entropy, Kl,           Js,
     PrepareQuery,     Dots,         DotsI8,    DotsF64,   RmsNorm, Swiglu,       Rope,
-    Q4Quantize,       Q4Multiply,   Fp8Encode, Fp8Decode, Gemm,    AttentionRun, EncoderLayerRun,
+    Quantize,         PackedLinear, Fp8Encode, Fp8Decode, Gemm,    AttentionRun, EncoderLayerRun,
     ReadAll,          MultiplyAdds,
 };
 

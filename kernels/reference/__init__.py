@@ -11,7 +11,7 @@ about 20 microseconds of work; all are safe to call from several threads on diff
 
 from .dense import attention, fp8_decode, fp8_encode, matmul
 from .encoder import encoder_layer
-from .layers import fused_add_rms_norm, q4_linear, rms_norm, rope, swiglu
+from .layers import fused_add_rms_norm, q4_linear, q8_linear, rms_norm, rope, swiglu
 from .logits import (
     apply_penalties,
     entropy,
@@ -26,8 +26,8 @@ from .similarity import cosine_top_k, pairwise_cosine, quantize_rows
 __all__ = [
     "apply_penalties", "attention", "cosine_top_k", "encoder_layer", "entropy", "filter_logits",
     "fp8_decode", "fp8_encode", "fused_add_rms_norm", "js_divergence", "kl_divergence",
-    "log_softmax", "matmul", "pairwise_cosine", "q4_linear", "quantize_rows", "rms_norm", "rope",
-    "softmax", "swiglu",
+    "log_softmax", "matmul", "pairwise_cosine", "q4_linear", "q8_linear", "quantize_rows",
+    "rms_norm", "rope", "softmax", "swiglu",
 ]  # fmt: skip
 
 

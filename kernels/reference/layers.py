@@ -20,7 +20,7 @@ from ..arrays import (
     to_float32,
     write,
 )
-from ..q4 import Q4Weight
+from ..quantized import Q4Weight, Q8Weight
 
 Result = npt.NDArray[Any]
 
@@ -150,9 +150,29 @@ def q4_linear(
         TypeError: an argument has another type.
         ValueError: wrong shape, or memory in common with ``out``.
     """
+    return _packed_linear(x, weight, Q4Weight, bias, out)
+
+
+def q8_linear(
+    x: Array, weight: Q8Weight, bias: Array | None = None, out: Array | None = None
+) -> Result:
+    """Return x times the transposed 8-bit weight, plus bias.
+
+    Args, Returns, Raises: as ``q4_linear``, of a weight that ``pack_q8`` or ``quantize_q8`` made.
+    """
+    return _packed_linear(x, weight, Q8Weight, bias, out)
+
+
+def _packed_linear(
+    x: Array,
+    weight: Q4Weight | Q8Weight,
+    kind: type[Q4Weight] | type[Q8Weight],
+    bias: Array | None,
+    out: Array | None,
+) -> Result:
     given = read("x", x, FLOATS, 2)
-    if not isinstance(weight, Q4Weight):
-        raise TypeError(f"weight must be a Q4Weight, got {type(weight).__name__}")
+    if not isinstance(weight, kind):
+        raise TypeError(f"weight must be a {kind.__name__}, got {type(weight).__name__}")
     rows, inputs = given.array.shape
     if inputs != weight.inputs:
         raise ValueError(

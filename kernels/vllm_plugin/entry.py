@@ -1,6 +1,6 @@
-"""What vLLM calls: puts the chosen operators in place, says so, and never raises.
+"""What vLLM calls: offers our quantization methods, puts the chosen operators in place, says so.
 
-Only in processes that compute: vLLM's front end loads its plugins as well.
+Never raises. Operators only in processes that compute: vLLM's front end loads its plugins as well.
 """
 
 from __future__ import annotations
@@ -19,12 +19,17 @@ _registered = False
 
 
 def register() -> None:
-    """Put the chosen operators in place and log one line that says so. Idempotent."""
+    """Do both, and log one line of the operators. Idempotent."""
     global _registered
-    if _registered or _in_front_end():
+    if _registered:
         return
-    _registered = True
+    computes = _registered = not _in_front_end()
     try:
+        from .quantization import install as offer_quantization
+
+        offer_quantization()
+        if not computes:
+            return
         names = chosen(os.environ.get(VARIABLE, ""))
         if not names:
             log.info("LiveMind kernels: off")
@@ -33,7 +38,7 @@ def register() -> None:
 
         log.info("LiveMind kernels%s", install(names))
     except Different as reason:
-        log.info("LiveMind kernels: none, %s", reason)
+        log.log(logging.INFO if computes else logging.DEBUG, "LiveMind kernels: none, %s", reason)
     except Exception as error:
         log.warning("LiveMind kernels: none, %s", " ".join(str(error).split()))
 

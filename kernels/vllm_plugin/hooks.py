@@ -10,13 +10,36 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, TypeVar
 
+from .. import dispatch
+
 log = logging.getLogger("vllm.livemind_kernels")
+
+KNOWN_VERSION = (0, 32)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Different(Exception):
     """This vLLM is not the one that an operator was written for; the message says in what."""
+
+
+def require_known_vllm() -> None:
+    """Check that this process's vLLM is one that we know, on a CPU with compiled kernels.
+
+    Raises:
+        Different: it is not; the message says in what.
+    """
+    import vllm
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cpu():
+        raise Different("vLLM does not compute on the CPU")
+    if dispatch.isa() == "numpy":
+        raise Different("the compiled kernels are not installed")
+    version = tuple(int(part) for part in vllm.__version__.split(".")[:2])
+    if version != KNOWN_VERSION:
+        known = ".".join(map(str, KNOWN_VERSION))
+        raise Different(f"written for vLLM {known}, this is {vllm.__version__}")
 
 
 def attribute(home: Any, name: str, parameters: Sequence[str]) -> Any:

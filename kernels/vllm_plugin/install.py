@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import vllm
-from vllm.platforms import current_platform
-
 from .. import dispatch
 from . import norms, penalties, q4_linear, sampling
-from .hooks import Different
-
-KNOWN_VERSION = (0, 32)
+from .hooks import require_known_vllm
 
 INSTALLERS: dict[str, Callable[[], None]] = {
     "sampling": sampling.install,
@@ -26,16 +21,9 @@ def install(names: Sequence[str]) -> str:
     """Install these operators; return what is active, and why the others are not.
 
     Raises:
-        Different: none can be.
+        Different: none can be, see ``require_known_vllm``.
     """
-    if not current_platform.is_cpu():
-        raise Different("vLLM does not compute on the CPU")
-    if dispatch.isa() == "numpy":
-        raise Different("the compiled kernels are not installed")
-    version = tuple(int(part) for part in vllm.__version__.split(".")[:2])
-    if version != KNOWN_VERSION:
-        known = ".".join(map(str, KNOWN_VERSION))
-        raise Different(f"written for vLLM {known}, this is {vllm.__version__}")
+    require_known_vllm()
     active, without = [], []
     for name in names:
         try:

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 VARIABLE = "LIVEMIND_VLLM_KERNELS"
 """Empty or ``on``: all operators; ``off``: none; else names, separated by commas."""
 
+PACKING = {"q4": 4, "q8": 8}
+"""Quantization methods of ours, which pack dense weights at load → bits of a linear layer's."""
+
 OPERATORS = ("sampling", "penalties", "q4_linear", "rms_norm", "fused_add_rms_norm")
 """sampling: top-k, top-p and min-p; q4_linear: layers with AWQ or GPTQ weights of 4 bits."""
 

@@ -8,11 +8,11 @@ import torch
 from vllm.model_executor.kernels.linear import mixed_precision
 from vllm.scalar_type import scalar_types
 
-from ... import kernels
-from ..q4 import Q4Weight, pack_q4
+from ..quantized import Q4Weight, pack_q4
 from .dense_linear import DenseLinearKernel, vllm_has_operator
 from .hooks import Different, say_once
 from .packed_layer import unpacked
+from .packed_operators import define
 
 _TYPES = (torch.bfloat16, torch.float16, torch.float32)
 _LARGEST_GROUP = 65536
@@ -105,46 +105,5 @@ def install() -> None:
     known = getattr(linear, "_POSSIBLE_KERNELS", {}).get(PlatformEnum.CPU)
     if not isinstance(known, list):
         raise Different("its list of kernels for CPUs is elsewhere")
-    _define()
+    define()
     known[:0] = [LiveMindQ4LinearKernel, DenseLinearKernel]
-
-
-_library: Any = None
-
-
-def _define() -> None:
-    """Make the kernel an operator of torch, which a compiled graph calls without looking inside."""
-    global _library
-    _library = torch.library.Library("livemind", "FRAGMENT")  # type: ignore[no-untyped-call]
-    _library.define(
-        "q4_linear(Tensor x, Tensor codes, Tensor scales, Tensor offsets, Tensor? bias, "
-        "int outputs, int group) -> Tensor"
-    )
-
-    def shaped(
-        x: torch.Tensor,
-        codes: torch.Tensor,
-        scales: torch.Tensor,
-        offsets: torch.Tensor,
-        bias: torch.Tensor | None,
-        outputs: int,
-        group: int,
-    ) -> torch.Tensor:
-        return x.new_empty(x.shape[0], outputs)
-
-    def compute(
-        x: torch.Tensor,
-        codes: torch.Tensor,
-        scales: torch.Tensor,
-        offsets: torch.Tensor,
-        bias: torch.Tensor | None,
-        outputs: int,
-        group: int,
-    ) -> torch.Tensor:
-        out = x.new_empty(x.shape[0], outputs)
-        weight = Q4Weight(codes, scales, offsets, outputs, group)  # type: ignore[arg-type]
-        kernels.q4_linear(x, weight, None if bias is None else bias.float(), out)
-        return out
-
-    _library.impl("q4_linear", compute, "CPU")
-    _library._register_fake("q4_linear", shaped)

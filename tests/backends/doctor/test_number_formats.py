@@ -116,6 +116,14 @@ def _total(one: ExpertSpec, dtype: str) -> int:
     return need
 
 
+@pytest.mark.parametrize(("processor", "dtype"), [(NARROW, "float32"), (WIDE, "bfloat16")])
+def test_fit_weights_that_are_packed_at_load_compute_in_the_fastest_format(
+    tmp_path: Path, processor: Processor, dtype: str
+) -> None:
+    model = spec(small(tmp_path, "bfloat16"), quantization="q4")
+    assert fit_formats([model], host(processor), ENOUGH)["bfloat16"].spec.dtype == dtype
+
+
 def test_fit_packed_weights_stay_with_their_method(models: Path) -> None:
     awq = spec(models / "Qwen2.5-Coder-7B-Instruct-AWQ")
     assert fit_formats([awq], host(NARROW), ENOUGH)[awq.expert_id].spec.dtype == "auto"

@@ -296,14 +296,15 @@ void TestRows(const Kernels& k, Random& random) {
   }
 }
 
-void TestQ4(const Kernels& k, Random& random) {
+void TestPacked(const Kernels& k, Random& random, int bits) {
+  const std::size_t bytes = static_cast<std::size_t>(bits) * 2;  // of 16 outputs for one input
   const std::size_t shapes[][3] = {{1, 8, 8}, {16, 32, 16}, {17, 48, 24}, {40, 256, 128}};
   for (const auto& shape : shapes) {
     const std::size_t n = shape[0], inputs = shape[1], group = shape[2];
     const std::size_t blocks = (n + 15) / 16, groups = inputs / group, m = 9;
-    Buffer<std::uint8_t> codes(blocks * inputs * 8);
+    Buffer<std::uint8_t> codes(blocks * inputs * bytes);
     Buffer<float> scales(blocks * groups * 16), offsets(blocks * groups * 16);
-    for (std::size_t i = 0; i < blocks * inputs * 8; ++i) {
+    for (std::size_t i = 0; i < blocks * inputs * bytes; ++i) {
       codes[i] = static_cast<std::uint8_t>(random.Next());
     }
     for (std::size_t i = 0; i < blocks * groups * 16; ++i) {
@@ -319,23 +320,25 @@ void TestQ4(const Kernels& k, Random& random) {
     Buffer<std::int8_t> x_codes(m * inputs);
     Buffer<float> x_scales(m * groups), x_sums(m * groups);
     for (std::size_t row = 0; row < m; ++row) {
-      k.q4_quantize(Type::kF32, x.data + row * inputs, inputs, group, x_codes.data + row * inputs,
-                    x_scales.data + row * groups, x_sums.data + row * groups);
+      k.packed_quantize(Type::kF32, x.data + row * inputs, inputs, group,
+                        x_codes.data + row * inputs, x_scales.data + row * groups,
+                        x_sums.data + row * groups);
     }
-    k.q4_multiply({codes.data, scales.data, offsets.data, n, inputs, group}, x_codes.data,
-                  x_scales.data, x_sums.data, m, bias.data, Type::kF32,
-                  {out.data, static_cast<std::ptrdiff_t>(n)}, 0, blocks);
+    k.packed_multiply({codes.data, scales.data, offsets.data, n, inputs, group, bits}, x_codes.data,
+                      x_scales.data, x_sums.data, m, bias.data, Type::kF32,
+                      {out.data, static_cast<std::ptrdiff_t>(n)}, 0, blocks);
     for (std::size_t row = 0; row < m; ++row) {
       for (std::size_t o = 0; o < n; ++o) {
         double exact = bias[o], size = std::fabs(exact);
         for (std::size_t i = 0; i < inputs; ++i) {
-          const std::uint8_t pair = codes[o / 16 * inputs * 8 + i / 8 * 64 + o % 16 * 4 + i % 4];
+          const std::size_t load = i / (32 / static_cast<std::size_t>(bits)) * 64;
+          const std::uint8_t byte = codes[o / 16 * inputs * bytes + load + o % 16 * 4 + i % 4];
           const std::size_t at = (o / 16 * groups + i / group) * 16 + o % 16;
-          const double code = i % 8 < 4 ? pair & 15 : pair >> 4;
+          const double code = bits == 8 ? byte : i % 8 < 4 ? byte & 15 : byte >> 4;
           exact += (code * scales[at] - offsets[at]) * x[row * inputs + i];
           size += (code * scales[at] + offsets[at]) * std::fabs(x[row * inputs + i]);
         }
-        Near("q4", n, out[row * n + o], exact, 4e-7 * size);
+        Near("packed", n, out[row * n + o], exact, 4e-7 * size);
       }
     }
   }
@@ -566,7 +569,8 @@ int main(int argc, char** argv) {
     TestFilter(kernels, random);
     TestSimilarity(kernels, random);
     TestRows(kernels, random);
-    TestQ4(kernels, random);
+    TestPacked(kernels, random, 4);
+    TestPacked(kernels, random, 8);
     TestDense(kernels, random);
     TestEncoder(kernels, random);
     TestFp8(kernels);

@@ -312,7 +312,7 @@ def test_q4_linear_other_layers_are_left_to_vllm(kernel: Any, change: dict[str, 
 @pytest.mark.parametrize(
     ("home", "name", "value"),
     [
-        (install, "KNOWN_VERSION", (0, 31)),
+        (hooks, "KNOWN_VERSION", (0, 31)),
         (dispatch, "isa", lambda: "numpy"),
     ],
 )

@@ -1,8 +1,9 @@
-// Linear layers with 4-bit weights and 8-bit activations; included by tier.cc.
+// Linear layers with weights of 4 or 8 bits and 8-bit activations; included by tier.cc.
 //
-// A block holds 16 outputs. For every 8 inputs it has 64 bytes: byte 4 * output + j carries input j
-// in its low and input 4 + j in its high nibble, so that one load feeds two instructions that
-// multiply and add four neighbouring bytes per 32-bit lane.
+// A block holds 16 outputs. With 4 bits it has 64 bytes for every 8 inputs: byte 4 * output + j
+// carries input j in its low and input 4 + j in its high nibble, so that one load feeds two
+// instructions that multiply and add four neighbouring bytes per 32-bit lane. With 8 bits it has 64
+// bytes for every 4 inputs: byte 4 * output + j carries input j.
 
 namespace livemind {
 namespace LM_TIER {
@@ -43,8 +44,8 @@ void QuantizeRow(const void* data, size_t k, size_t group, int8_t* codes, float*
   }
 }
 
-void Q4Quantize(Type type, const void* x, size_t k, size_t group, int8_t* codes, float* scales,
-                float* sums) {
+void Quantize(Type type, const void* x, size_t k, size_t group, int8_t* codes, float* scales,
+              float* sums) {
 #define LM_CALL(t) QuantizeRow<t>(x, k, group, codes, scales, sums)
   LM_BY_TYPE(type, LM_CALL)
 #undef LM_CALL
@@ -165,12 +166,103 @@ LM_INLINE void GroupSums(const uint8_t* codes, const int8_t* x, size_t x_stride,
   }
 }
 
-template <Type kType, size_t kM>
-void Q4Tile(const Q4& w, const int8_t* codes, const float* scales, const float* sums,
-            const float* bias, Rows<void> out, size_t block) {
+// The same for weights of 8 bits, which as unsigned bytes are too large for products of signed ones
+// in 16 bits: each nibble by itself, the high one sixteenfold.
+template <size_t kM>
+LM_INLINE void GroupSums8(const uint8_t* codes, const int8_t* x, size_t x_stride, size_t group,
+                          Q (&sums)[kM][kParts]) {
+  size_t i = 0;
+#if LM_VNNI
+  if (kM == 1) {  // independent sums, as above
+    Q second{};
+    for (; i + 8 <= group; i += 8, codes += 128) {
+      int32_t bytes[2];
+      __builtin_memcpy(bytes, x + i, 8);
+      sums[0][0] = MultiplyAdd(sums[0][0], _mm512_loadu_si512(codes), _mm512_set1_epi32(bytes[0]));
+      second = MultiplyAdd(second, _mm512_loadu_si512(codes + 64), _mm512_set1_epi32(bytes[1]));
+    }
+    sums[0][0] = _mm512_add_epi32(sums[0][0], second);
+  }
+#endif
+  for (; i < group; i += 4, codes += 64) {
+#if LM_VNNI
+    const __m512i w = _mm512_loadu_si512(codes);
+    for (size_t m = 0; m < kM; ++m) {
+      int32_t a;
+      __builtin_memcpy(&a, x + m * x_stride + i, 4);
+      sums[m][0] = MultiplyAdd(sums[m][0], w, _mm512_set1_epi32(a));
+    }
+#elif LM_AVX512
+    const __m512i w = _mm512_loadu_si512(codes), nibble = _mm512_set1_epi8(15);
+    const __m512i low = _mm512_and_si512(w, nibble);
+    const __m512i high = _mm512_and_si512(_mm512_srli_epi16(w, 4), nibble);
+    for (size_t m = 0; m < kM; ++m) {
+      int32_t a;
+      __builtin_memcpy(&a, x + m * x_stride + i, 4);
+      const __m512i bytes = _mm512_set1_epi32(a);
+      const __m512i upper =
+          _mm512_madd_epi16(_mm512_maddubs_epi16(high, bytes), _mm512_set1_epi16(16));
+      sums[m][0] = MultiplyAdd(_mm512_add_epi32(sums[m][0], upper), low, bytes);
+    }
+#elif LM_AVX2
+    const __m256i nibble = _mm256_set1_epi8(15);
+    for (size_t part = 0; part < kParts; ++part) {
+      const __m256i w = _mm256_loadu_si256((const __m256i*)(codes + 32 * part));
+      const __m256i low = _mm256_and_si256(w, nibble);
+      const __m256i high = _mm256_and_si256(_mm256_srli_epi16(w, 4), nibble);
+      for (size_t m = 0; m < kM; ++m) {
+        int32_t a;
+        __builtin_memcpy(&a, x + m * x_stride + i, 4);
+        const __m256i bytes = _mm256_set1_epi32(a);
+        const __m256i upper =
+            _mm256_madd_epi16(_mm256_maddubs_epi16(high, bytes), _mm256_set1_epi16(16));
+        sums[m][part] = MultiplyAdd(_mm256_add_epi32(sums[m][part], upper), low, bytes);
+      }
+    }
+#elif LM_NEON
+    const uint8x16_t nibble = vdupq_n_u8(15);
+    for (size_t part = 0; part < kParts; ++part) {
+      const uint8x16_t w = vld1q_u8(codes + 16 * part);
+      const int8x16_t low = vreinterpretq_s8_u8(vandq_u8(w, nibble));
+      const int8x16_t high = vreinterpretq_s8_u8(vshrq_n_u8(w, 4));
+      for (size_t m = 0; m < kM; ++m) {
+        int32_t a;
+        __builtin_memcpy(&a, x + m * x_stride + i, 4);
+        const int8x16_t bytes = vreinterpretq_s8_s32(vdupq_n_s32(a));
+#if LM_DOTPROD
+        const int32x4_t upper = vshlq_n_s32(vdotq_s32(vdupq_n_s32(0), high, bytes), 4);
+        sums[m][part] = vaddq_s32(vdotq_s32(sums[m][part], low, bytes), upper);
+#else
+        // 17 * 15 * 127 fits 16 bits
+        const int16x8_t first =
+            vaddq_s16(vmull_s8(vget_low_s8(low), vget_low_s8(bytes)),
+                      vshlq_n_s16(vmull_s8(vget_low_s8(high), vget_low_s8(bytes)), 4));
+        const int16x8_t second =
+            vaddq_s16(vmull_s8(vget_high_s8(low), vget_high_s8(bytes)),
+                      vshlq_n_s16(vmull_s8(vget_high_s8(high), vget_high_s8(bytes)), 4));
+        sums[m][part] =
+            vaddq_s32(sums[m][part], vpaddq_s32(vpaddlq_s16(first), vpaddlq_s16(second)));
+#endif
+      }
+    }
+#else
+    for (size_t output = 0; output < 16; ++output) {
+      for (size_t j = 0; j < 4; ++j) {
+        const int32_t code = codes[4 * output + j];
+        for (size_t m = 0; m < kM; ++m) sums[m][output] += code * x[m * x_stride + i + j];
+      }
+    }
+#endif
+  }
+}
+
+template <Type kType, int kBits, size_t kM>
+void PackedTile(const Packed& w, const int8_t* codes, const float* scales, const float* sums,
+                const float* bias, Rows<void> out, size_t block) {
   typedef typename Element<kType>::Stored S;
   const size_t groups = w.k / w.group;
-  const uint8_t* weights = w.codes + block * (w.k / 8) * 64;
+  constexpr size_t kPerLoad = 32 / kBits;  // inputs whose codes lie in 64 bytes
+  const uint8_t* weights = w.codes + block * (w.k / kPerLoad) * 64;
   const float* weight_scales = w.scales + block * groups * 16;
   const float* weight_offsets = w.offsets + block * groups * 16;
   F totals[kM][kParts] = {};
@@ -178,7 +270,12 @@ void Q4Tile(const Q4& w, const int8_t* codes, const float* scales, const float* 
     __builtin_prefetch(weight_scales + (g + 2) * 16);
     __builtin_prefetch(weight_offsets + (g + 2) * 16);
     Q group_sums[kM][kParts] = {};
-    GroupSums<kM>(weights + g * (w.group / 8) * 64, codes + g * w.group, w.k, w.group, group_sums);
+    const uint8_t* group_codes = weights + g * (w.group / kPerLoad) * 64;
+    if constexpr (kBits == 4) {
+      GroupSums<kM>(group_codes, codes + g * w.group, w.k, w.group, group_sums);
+    } else {
+      GroupSums8<kM>(group_codes, codes + g * w.group, w.k, w.group, group_sums);
+    }
     for (size_t part = 0; part < kParts; ++part) {
       const F scale = Load(weight_scales + g * 16 + part * kW);
       const F offset = Load(weight_offsets + g * 16 + part * kW);
@@ -202,30 +299,33 @@ void Q4Tile(const Q4& w, const int8_t* codes, const float* scales, const float* 
   }
 }
 
-template <Type kType>
-void Q4Blocks(const Q4& w, const int8_t* codes, const float* scales, const float* sums, size_t m,
-              const float* bias, Rows<void> out, size_t first, size_t last) {
+template <Type kType, int kBits>
+void PackedBlocks(const Packed& w, const int8_t* codes, const float* scales, const float* sums,
+                  size_t m, const float* bias, Rows<void> out, size_t first, size_t last) {
   typedef typename Element<kType>::Stored S;
   const size_t groups = w.k / w.group;
   constexpr size_t kTile = LM_AVX512 ? 8 : 4;
   for (size_t block = first; block < last; ++block) {
     size_t row = 0;
     for (; row + kTile <= m; row += kTile) {
-      Q4Tile<kType, kTile>(w, codes + row * w.k, scales + row * groups, sums + row * groups, bias,
-                           {static_cast<S*>(out.data) + (ptrdiff_t)row * out.stride, out.stride},
-                           block);
+      PackedTile<kType, kBits, kTile>(
+          w, codes + row * w.k, scales + row * groups, sums + row * groups, bias,
+          {static_cast<S*>(out.data) + (ptrdiff_t)row * out.stride, out.stride}, block);
     }
     for (; row < m; ++row) {
-      Q4Tile<kType, 1>(w, codes + row * w.k, scales + row * groups, sums + row * groups, bias,
-                       {static_cast<S*>(out.data) + (ptrdiff_t)row * out.stride, out.stride},
-                       block);
+      PackedTile<kType, kBits, 1>(
+          w, codes + row * w.k, scales + row * groups, sums + row * groups, bias,
+          {static_cast<S*>(out.data) + (ptrdiff_t)row * out.stride, out.stride}, block);
     }
   }
 }
 
-void Q4Multiply(const Q4& weight, const int8_t* codes, const float* scales, const float* sums,
-                size_t m, const float* bias, Type type, Rows<void> out, size_t first, size_t last) {
-#define LM_CALL(t) Q4Blocks<t>(weight, codes, scales, sums, m, bias, out, first, last)
+void PackedLinear(const Packed& weight, const int8_t* codes, const float* scales, const float* sums,
+                  size_t m, const float* bias, Type type, Rows<void> out, size_t first,
+                  size_t last) {
+#define LM_CALL(t)                                                                              \
+  weight.bits == 4 ? PackedBlocks<t, 4>(weight, codes, scales, sums, m, bias, out, first, last) \
+                   : PackedBlocks<t, 8>(weight, codes, scales, sums, m, bias, out, first, last)
   LM_BY_TYPE(type, LM_CALL)
 #undef LM_CALL
 }
