@@ -7,10 +7,13 @@ may run. Decides nothing about what to speculate on.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -52,19 +55,19 @@ class SpeculationGate:
             A function to call with the number of tokens each time the stream delivers some.
         """
         states = [self._groups[group] for group in groups]
-        for state in states:
-            state.foreground += 1
-            state.tokens_since_slice = 0
-        for state in states:
-            while state.guests:
-                state.guests.pop()()
 
         def delivered(tokens: int) -> None:
             for state in states:
                 state.tokens_since_slice += tokens
                 state.changed.set()
 
+        for state in states:
+            state.foreground += 1
+            state.tokens_since_slice = 0
         try:
+            for state in states:
+                while state.guests:
+                    _ask_to_leave(state.guests.pop())
             yield delivered
         finally:
             for state in states:
@@ -75,7 +78,8 @@ class SpeculationGate:
     def guest(self, group: str, yield_now: Callable[[], object]) -> Iterator[None]:
         """Run something longer than a slice while the group is quiet.
 
-        ``yield_now`` is called, once, as soon as foreground work arrives; it must not block.
+        ``yield_now`` is called, once, as soon as foreground work arrives; it must not block. What
+        it raises is logged: it keeps nobody who is waited for.
         """
         state = self._groups[group]
         state.guests.add(yield_now)
@@ -97,3 +101,10 @@ class SpeculationGate:
                 await state.changed.wait()
             state.tokens_since_slice = 0
             yield self._busy_slice_tokens if state.foreground else self._slice_tokens
+
+
+def _ask_to_leave(yield_now: Callable[[], object]) -> None:
+    try:
+        yield_now()
+    except Exception as error:
+        log.error("a guest did not leave: %s", type(error).__name__)

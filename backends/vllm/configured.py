@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,20 @@ from ..doctor.cpu_kernels import cpu_kernels
 from ..engine_args import engine_args
 from ..errors import ExpertUnavailable
 from ..spec import ExpertSpec
+from .drafts import missing_hook
+
+log = logging.getLogger(__name__)
+
+
+def that_this_vllm_obeys(spec: ExpertSpec) -> ExpertSpec:
+    """Return the spec, without the verification of drafts where this vLLM has no hooks for it."""
+    if spec.verify_drafts is False:
+        return spec
+    missing = missing_hook()
+    if missing is None:
+        return spec
+    log.warning("expert %s verifies no drafts: this vLLM lacks %s", spec.expert_id, missing)
+    return replace(spec, verify_drafts=False)
 
 
 def engine_config(spec: ExpertSpec) -> Any:

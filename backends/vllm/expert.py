@@ -38,7 +38,7 @@ from .answer_reader import AnswerParsers, AnswerReader, Read
 from .drafts import DRAFT, DRAFT_ID, is_ours
 from .errors import translate
 from .images import engine_input, image_mark
-from .learned import after_self_test, capabilities_of, that_this_vllm_obeys
+from .learned import after_self_test, capabilities_of
 from .prepare import prefill_lengths, verify_lengths
 from .process import EngineProcess
 from .render import Renderer
@@ -92,7 +92,7 @@ class VllmExpert:
             cause = f"kv_cache_dtype {formats.asked_kv_cache}: {formats.kv_cache_why}"
             raise ExpertUnavailable(self.expert_id, cause)
         tell_formats(formats)
-        self._process = EngineProcess(that_this_vllm_obeys(formats.spec))
+        self._process = EngineProcess(formats.spec)
         try:
             await self._process.start()
             self._engine = self._process.engine

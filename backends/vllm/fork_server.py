@@ -160,11 +160,12 @@ def launched_by(folder: Path, settings: Mapping[str, Any]) -> Iterator[None]:
     if not os.access(program, os.X_OK):
         raise OSError("the temporary folder allows no programs: set TMPDIR")
     with _EXECUTABLE:
+        before = os.fsdecode(spawn.get_executable())
         multiprocessing.set_executable(str(program))
         try:
             yield
         finally:
-            multiprocessing.set_executable(sys.executable)
+            multiprocessing.set_executable(before)
 
 
 class _ForkedProcess(process.BaseProcess):

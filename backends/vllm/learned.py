@@ -5,7 +5,6 @@ Pure but for the log: the requests are ``self_test.py``'s, the engine is ``exper
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from typing import Any
 
@@ -13,24 +12,13 @@ from msgspec.structs import replace
 
 from ..base import Capabilities
 from ..spec import ExpertSpec
-from .drafts import is_ours, missing_hook
+from .drafts import is_ours
 from .render import Renderer
 from .self_test import SelfTest
 
 log = logging.getLogger(__name__)
 
 _KEEPS_NOTHING = "its engine keeps nothing of a prompt"
-
-
-def that_this_vllm_obeys(spec: ExpertSpec) -> ExpertSpec:
-    """Return the spec, without the verification of drafts where this vLLM has no hooks for it."""
-    if spec.verify_drafts is False:
-        return spec
-    missing = missing_hook()
-    if missing is None:
-        return spec
-    log.warning("expert %s verifies no drafts: this vLLM lacks %s", spec.expert_id, missing)
-    return dataclasses.replace(spec, verify_drafts=False)
 
 
 def capabilities_of(

@@ -21,6 +21,7 @@ import shutil
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -35,8 +36,11 @@ from ..engine_args import (
 )
 from ..errors import ExpertUnavailable
 from ..spec import ExpertSpec
-from .configured import engine_config
+from .configured import engine_config, that_this_vllm_obeys
 from .fork_server import ForkServer, launched_by
+from .own_half import QUIET, keep_log, own_environment
+
+log = logging.getLogger(__name__)
 
 _SHARED_MEMORY = Path("/dev/shm")
 _ONE_START_AT_A_TIME = threading.Lock()
@@ -114,10 +118,11 @@ class EngineProcess:
 
     def _run(self, loop: asyncio.AbstractEventLoop, built: asyncio.Future[None]) -> None:
         try:
-            with _ONE_START_AT_A_TIME:
+            with _ONE_START_AT_A_TIME, own_environment():
                 _running.add(self)
                 self._build()
         except BaseException as error:  # the waiting coroutine gets it, whatever it is
+            _let_go(error)
             _tell(loop, built, error)
         else:
             _tell(loop, built, None)
@@ -130,9 +135,10 @@ class EngineProcess:
         self._folder = Path(tempfile.mkdtemp(prefix="livemind-engine-"))
         with contextlib.suppress(OSError):
             self._log_start = self._log_path.stat().st_size
-        _prepare_this_process(self._spec)
+        keep_log(self._spec.engine_log)
         if importlib.util.find_spec("vllm") is None:
             raise self._unavailable("vLLM is not installed: install livemind[cpu] or livemind[gpu]")
+        self._spec = that_this_vllm_obeys(self._spec)
         from vllm.v1.engine.async_llm import AsyncLLM
         from vllm.v1.executor import Executor
 
@@ -233,28 +239,6 @@ def one_line(text: str) -> str:
     return flat if len(flat) <= _LONGEST_CAUSE else flat[: _LONGEST_CAUSE - 1] + "…"
 
 
-def _prepare_this_process(spec: ExpertSpec) -> None:
-    """Keep vLLM's half in this process silent, or in the engine's log; before vLLM is imported."""
-    for name in ("VLLM_NO_USAGE_STATS", "DO_NOT_TRACK"):
-        os.environ[name] = "1"
-    os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
-    os.environ.setdefault("VLLM_CONFIGURE_LOGGING", "0")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    if os.environ["VLLM_CONFIGURE_LOGGING"] != "0":
-        return
-    vllm_logger = logging.getLogger("vllm")
-    vllm_logger.propagate = False
-    if spec.engine_log is None:
-        vllm_logger.addHandler(logging.NullHandler())
-        return
-    path = str(Path(spec.engine_log).absolute())
-    if path not in (getattr(handler, "baseFilename", "") for handler in vllm_logger.handlers):
-        handler = logging.FileHandler(path, encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-        vllm_logger.addHandler(handler)
-        vllm_logger.setLevel(logging.INFO)
-
-
 _fork_server: ForkServer | None = None
 _running: set[EngineProcess] = set()
 
@@ -305,7 +289,7 @@ def _logging_in_the_engine(config: Any, spec: ExpertSpec) -> Iterator[None]:
     from vllm.v1.engine import async_llm
 
     configure = getattr(async_llm, "configure_logging_if_needed", None)
-    if configure is None or os.environ["VLLM_CONFIGURE_LOGGING"] != "0":
+    if configure is None or os.environ[QUIET] != "0":
         yield
         return
     config.logging_config.configure_logging = True
@@ -315,6 +299,13 @@ def _logging_in_the_engine(config: Any, spec: ExpertSpec) -> Iterator[None]:
         yield
     finally:
         async_llm.configure_logging_if_needed = configure
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Free what the frames of a failed start hold: half an engine, with its sockets and threads."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _tell(

@@ -46,3 +46,6 @@ def configure_logs(level: str, log_format: LogFormat, file: Path | None = None) 
     text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter() if log_format == "json" else text)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    vllm = logging.getLogger("vllm")  # its half in this process belongs into an engine's log
+    vllm.propagate = False
+    vllm.setLevel(logging.INFO)

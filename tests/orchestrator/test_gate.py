@@ -185,3 +185,22 @@ async def test_tokens_of_an_earlier_stream_admit_no_slice_before_a_new_one(
         await settle()
         assert taken == []
     await task
+
+
+async def test_guest_that_raises_keeps_neither_foreground_work_nor_later_guests_out(
+    gate: SpeculationGate, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: list[str] = []
+
+    def raises() -> None:
+        raise RuntimeError("does not leave")
+
+    with gate.guest("g", raises), gate.guest("h", lambda: asked.append("h")):
+        with gate.foreground("g", "h"):
+            assert gate.busy("g")
+        assert asked == ["h"]
+        assert caplog.messages == ["a guest did not leave: RuntimeError"]
+    assert not gate.busy("g", "h")
+    taken: list[int] = []
+    await asyncio.wait_for(take(gate, taken), 5)
+    assert taken == [QUIET]

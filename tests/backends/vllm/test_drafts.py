@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from livemind.backends.spec import ExpertSpec
-from livemind.backends.vllm import draft_runner, drafts, learned
+from livemind.backends.vllm import configured, draft_runner, drafts
 from livemind.backends.vllm.drafts import (
     DRAFT,
     DRAFT_ID,
@@ -173,10 +173,10 @@ def test_expert_on_a_vllm_without_hooks_starts_without_drafts_and_says_so(
     pytest.importorskip("vllm")
     assert missing_hook() is None
     spec = ExpertSpec("e", model_path="m")
-    assert learned.that_this_vllm_obeys(spec) is spec
+    assert configured.that_this_vllm_obeys(spec) is spec
     monkeypatch.delattr("vllm.v1.spec_decode.custom_class_proposer.create_custom_proposer")
     with caplog.at_level(logging.WARNING):
-        assert learned.that_this_vllm_obeys(spec).verify_drafts is False
+        assert configured.that_this_vllm_obeys(spec).verify_drafts is False
     assert len(caplog.messages) == 1
     assert "create_custom_proposer" in caplog.messages[0]
 
