@@ -285,4 +285,10 @@ def make_limits(settings: Settings) -> Limits:
     rules = ConversationRules(
         talk.max_items, talk.max_chars, talk.overflow, talk.keep_share, talk.characters_per_s
     )
-    return Limits(server.max_text_chars, server.max_queued_events, server.turn_timeout_s, rules)
+    return Limits(
+        server.max_text_chars,
+        server.max_queued_events,
+        server.max_queued_bytes,
+        server.turn_timeout_s,
+        rules,
+    )

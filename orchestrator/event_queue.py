@@ -49,30 +49,39 @@ NEEDED_EVENTS = (
     ConversationTrimmed,
 )
 MAX_STATUS_EVENTS = 64
+MAX_BYTES = 8_388_608
 
 T = TypeVar("T")
 
 
 class EventQueue(Generic[T]):
-    """First in, first out; ``put`` from anywhere on the loop, read by one task at a time."""
+    """First in, first out; ``put`` from anywhere on the loop, read by one task at a time.
 
-    def __init__(self, limit: int) -> None:
+    Args:
+        limit: so many items may wait.
+        max_bytes: so large may the texts in them be, all together.
+    """
+
+    def __init__(self, limit: int, max_bytes: int = MAX_BYTES) -> None:
         self._limit = limit
+        self._max_bytes = max_bytes
+        self._bytes = 0
         self._items: deque[T] = deque()
         self._changed = asyncio.Event()
         self._closed = False
         self._reason: LiveMindError | None = None
 
     def put(self, item: T) -> bool:
-        """Queue an item; return False if it is refused: the reader is ``limit`` items behind.
+        """Queue an item; return False if it is refused: the reader is a limit behind.
 
         A closed queue drops it.
         """
         behind = len(self._items)
         if self._closed or (isinstance(item, STATUS_EVENTS) and behind >= MAX_STATUS_EVENTS):
             return True
-        if behind >= self._limit and not isinstance(item, NEEDED_EVENTS):
+        if self.full and not isinstance(item, NEEDED_EVENTS):
             return False
+        self._bytes += _bytes_of(item)
         self._items.append(item)
         self._changed.set()
         return True
@@ -80,17 +89,19 @@ class EventQueue(Generic[T]):
     def put_or_close(self, item: T) -> None:
         """Queue an item; if it is refused, drop what waits and close with Overloaded."""
         if not self.put(item):
-            message = f"the client reads too slowly: more than {self._limit} events waiting"
+            what = f"{self._limit} events or {self._max_bytes} bytes"
+            message = f"the client reads too slowly: more than {what} waiting"
             self._items.clear()
+            self._bytes = 0
             self.close(Overloaded(message, code="slow_client"))
 
     @property
     def full(self) -> bool:
-        """Whether the reader is ``limit`` items behind."""
-        return len(self._items) >= self._limit
+        """Whether the reader is a limit behind."""
+        return len(self._items) >= self._limit or self._bytes >= self._max_bytes
 
     def refuse_unread(self) -> None:
-        """Refuse to do more for a reader that is ``limit`` items behind.
+        """Refuse to do more for a reader that is a limit behind.
 
         Raises:
             Overloaded: it is.
@@ -117,9 +128,19 @@ class EventQueue(Generic[T]):
                 return None
             self._changed.clear()
             await self._changed.wait()
-        return self._items.popleft()
+        item = self._items.popleft()
+        self._bytes -= _bytes_of(item)
+        return item
 
     async def read(self) -> AsyncGenerator[T, None]:
         """Yield items in order until the queue is closed and empty; raises as ``get``."""
         while (item := await self.get()) is not None:
             yield item
+
+
+def _bytes_of(item: object) -> int:
+    """Return how large the text of an item is at most, 0 for one that has none."""
+    text = getattr(item, "delta", None) or getattr(item, "text", None)
+    if not isinstance(text, str):
+        return 0
+    return len(text) if text.isascii() else 4 * len(text)

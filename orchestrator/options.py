@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from ..backends.base import GenerationParams
 from .consensus.options import Consensus
 from .conversation import ConversationRules
+from .event_queue import MAX_BYTES
 from .turn.changes import differing
 from .turn.documents import Consistency
 from .turn.partials import InputKind
@@ -72,6 +73,7 @@ class Limits(Struct, frozen=True):
 
     max_text_chars: int = 100_000
     max_queued_events: int = 2048
+    max_queued_bytes: int = MAX_BYTES
     turn_timeout_s: float = 300.0
     conversation: ConversationRules = field(default_factory=ConversationRules)
 

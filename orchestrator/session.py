@@ -68,7 +68,7 @@ class Session:
         self._next_id = f"resp_{token_hex(12)}"
         self._turns = CommittedTurns()
         self._waiting = Waiting()
-        self._outbox = Outbox(limits.max_queued_events)
+        self._outbox = Outbox(limits.max_queued_events, limits.max_queued_bytes)
         self._items = SessionItems(
             limits.conversation,
             history,

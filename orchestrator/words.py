@@ -6,11 +6,14 @@ text. Every function is linear in the text.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from msgspec import Struct
 
 MARKS = ".,;:?!…\"'“”‘’«»()[]{}¿¡、。，！？"  # noqa: RUF001
 
 
+@lru_cache(maxsize=16)  # one text is asked about several times in a row, and may be long
 def fold(text: str) -> str:
     """Return the words alone: no case, no marks at their edges, single blanks between them."""
     return " ".join(filter(None, (word.strip(MARKS) for word in text.casefold().split())))

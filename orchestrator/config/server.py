@@ -82,6 +82,12 @@ class ServerConfig(Section):
         le=1_000_000,
         description="Events of a session that wait for a slow client; then it is cut.",
     )
+    max_queued_bytes: int = Field(
+        8_388_608,
+        ge=65_536,
+        le=1 << 40,
+        description="Text of a session that waits for a slow client, bytes; then it is cut.",
+    )
     send_timeout_s: float = Field(
         10, gt=0, le=600, description="A client that takes no data for this long is cut, seconds."
     )

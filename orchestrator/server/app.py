@@ -13,13 +13,15 @@ from aiohttp import web
 from aiohttp.log import access_logger
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from ...rag.access.http_server import HttpRunner
+from ..errors import ErrorInfo
 from ..images.door import ImageDoor
 from .access.door import Door
-from .http_logs import AccessLogger, server_logger
+from .http_logs import AccessLogger
 from .live import http as live_http, socket as live
 from .live.registry import SessionRegistry
 from .metrics import Metrics
-from .middleware import entrance, in_flight
+from .middleware import entrance, error_response, in_flight
 from .openai import chat, completions, embeddings, models, rerank, tokenize
 from .openai.responses import routes as responses
 from .openai.responses.store import ResponseStore
@@ -119,15 +121,16 @@ async def run_server(
     Raises:
         OSError: the socket cannot listen.
     """
-    runner = web.AppRunner(
+    runner = HttpRunner(
         app,
+        envelope=_envelope,
+        name="livemind.http",
         handler_cancellation=True,
         keepalive_timeout=KEEPALIVE_S,
         shutdown_timeout=ABORT_S,
         lingering_time=LINGER_S,
         access_log=access_logger if access_log else None,
         access_log_class=AccessLogger,
-        logger=server_logger(),
     )
     await runner.setup()
     try:
@@ -135,6 +138,11 @@ async def run_server(
         yield runner
     finally:
         await runner.cleanup()
+
+
+def _envelope(status: int, code: str, message: str) -> web.Response:
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    return error_response(ErrorInfo(status, message, kind, None, code))
 
 
 async def health(request: web.Request) -> web.Response:

@@ -24,6 +24,8 @@ KEYSTROKE = 2
 LONGEST_INTERVAL_S = 2.0
 REMEMBERED = 16
 SETTLED_SHARE = 0.8
+LOOKED_AT = 4096
+"""Characters behind the first difference; a change of more is a text replaced as a whole."""
 
 
 class InputHabits(Struct, frozen=True):
@@ -67,15 +69,16 @@ class InputHabits(Struct, frozen=True):
     def after(self, before: str, now: str, interval_s: float) -> InputHabits:
         """Return what is known once the text has changed from ``before`` to ``now``."""
         old, new = from_first_difference(before.rstrip(), now.rstrip())
-        if not before.strip() or not now.strip() or fold(old.text) == fold(new.text):
+        was_said, is_said = fold(old.text[:LOOKED_AT]), fold(new.text[:LOOKED_AT])
+        if not before.strip() or not now.strip() or was_said == is_said:
             return self
         votes = max(-MOST_VOTES, min(MOST_VOTES, self.votes + _vote(old, new)))
         intervals_s = self.intervals_s
         if interval_s <= LONGEST_INTERVAL_S:
             intervals_s = (*intervals_s, interval_s)[-REMEMBERED:]
-        changed = units(fold(old.text))
+        changed = units(was_said)
         kept = 0
-        for was, is_ in zip(changed, units(fold(new.text)), strict=False):
+        for was, is_ in zip(changed, units(is_said), strict=False):
             if was != is_:
                 break
             kept += 1

@@ -110,9 +110,9 @@ class Origins:
             return False
         if is_loopback(name) or name in self._hosts:
             return True
-        if "." not in name and ":" not in name:  # of a local network: no site has such a name
-            return True
-        if self._any_address and _is_address(name):  # no name points to it: nobody can rebind one
+        # Where others may come in: addresses, to which nobody can point a name, and names without a
+        # dot, which no site has: containers and services call each other so.
+        if self._any_address and ("." not in name or _is_address(name)):
             return True
         return any(h.startswith("*.") and name.endswith(h[1:]) for h in self._hosts)
 

@@ -17,7 +17,7 @@ from ..documents.blocks import UnreadableFile
 from ..encoder.embedder import EmbedderError
 from ..encoder.worker import EmbedQueueFull
 from ..search.library import UnknownCollection
-from ..store.base import StoreError, StoreUnavailable, UnknownFilterKey
+from ..store.base import StoreError, StoreReadOnly, StoreUnavailable, UnknownFilterKey
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_UPSERT_BYTES = 48 * 1024 * 1024
@@ -128,6 +128,8 @@ async def errors_as_envelopes(request: web.Request, handler: Handler) -> web.Str
         return BridgeRefusal(422, "unreadable_document", str(exc), param="documents").response()
     except StoreUnavailable as exc:
         return BridgeRefusal(503, "store_unavailable", str(exc), retry_after_s=1).response()
+    except StoreReadOnly as exc:
+        return BridgeRefusal(403, "read_only", str(exc)).response()
     except StoreError as exc:
         return BridgeRefusal(400, "store_refused", str(exc)).response()
     except EmbedQueueFull as exc:

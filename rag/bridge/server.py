@@ -16,6 +16,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from ..access.http_server import HttpRunner
 from ..access.origins import is_loopback
 from ..access.token import TokenError, default_file, shared_token
 from ..base import Embedder
@@ -154,7 +155,14 @@ async def serve_bridge(
     # A client that goes away cancels its handler, which drops a text that still waits.
     access = Access(host) if access is None else access
     app = bridge_app(library, embed, settings, reranker, access)
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
+    runner = HttpRunner(
+        app,
+        envelope=lambda status, code, told: BridgeRefusal(status, code, told).response(),
+        name="livemind.bridge.http",
+        access_log=None,
+        handler_cancellation=True,
+        shutdown_timeout=1.0,
+    )
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port)

@@ -102,7 +102,10 @@ class Library:
             StoreError: the folder cannot be used, or an encoder is not among these.
             EmbedderUnavailable: one cannot be loaded.
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise StoreError(f"{folder}: {exc.strerror}") from exc
         found = sorted(p.parent.name for p in folder.glob("*/passages.sqlite"))
 
         def open_store(name: str) -> PassageStore:

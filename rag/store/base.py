@@ -32,6 +32,10 @@ class StoreUnavailable(StoreError):
     """The database does not answer or cannot write now, as on a full disk; retryable."""
 
 
+class StoreReadOnly(StoreError):
+    """The store can be searched and not be written."""
+
+
 class UnknownFilterKey(StoreError):
     """A filter names a metadata key that no document of the collection has."""
 

@@ -30,6 +30,7 @@ from ...events import Event
 from ..middleware import log_failure
 from ..state import OWNER, SHUTTING_DOWN, STATE, ServerState
 from ..validation import event_id_of
+from .masking import ClientSocket
 from .session import LiveSession
 
 logger = logging.getLogger(__name__)
@@ -83,7 +84,10 @@ class Connection(ABC, Generic[FrameT, OwnT]):
         self._live = session
         self._socket = socket
         self._transport = transport
-        self._queue: EventQueue[Event | OwnT] = EventQueue(state.limits.max_queued_events)
+        limits = state.limits
+        self._queue: EventQueue[Event | OwnT] = EventQueue(
+            limits.max_queued_events, limits.max_queued_bytes
+        )
 
     # ---- the protocol
 
@@ -241,7 +245,7 @@ async def serve(
         protocols: WebSocket subprotocols that a client may name.
     """
     state = request.app[STATE]
-    socket = web.WebSocketResponse(
+    socket = ClientSocket(
         heartbeat=HEARTBEAT_S,
         timeout=CLOSE_TIMEOUT_S,
         max_msg_size=state.limits.max_body_bytes,

@@ -105,7 +105,9 @@ async def adopting_turn(
         Overloaded: a limit is reached.
     """
     _adopt(state, live, body, images)
-    queue: EventQueue[Event] = EventQueue(state.limits.max_queued_events)
+    queue: EventQueue[Event] = EventQueue(
+        state.limits.max_queued_events, state.limits.max_queued_bytes
+    )
     with live.listen(queue):
         params = body.params(live.session.options.params)
         shown, follow = body.images(images), body.follow(images)

@@ -6,11 +6,12 @@ when it is durable in SQLite and visible to searches.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,6 +25,7 @@ from ..base import (
     Scored,
     StoredPassage,
     StoreError,
+    StoreReadOnly,
     StoreStats,
     checked,
 )
@@ -35,6 +37,8 @@ from .tables import Tables
 DEAD_SHARE = 0.25
 TAIL_ROWS = 10_000
 SMALL_TAIL_ROWS = 2_000
+
+_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 _LOG = logging.getLogger(__name__)
 
@@ -53,7 +57,7 @@ class LocalStore:
         """Open the folder, or make it. Blocks: about 10 s for a million passages.
 
         A missing, torn or foreign graph file is no error: searches are exact until it is rebuilt
-        in the background.
+        in the background. A folder that this process may not write is served for reading.
 
         Args:
             folder: of this collection alone.
@@ -64,15 +68,15 @@ class LocalStore:
         Raises:
             StoreError: in use by another process, not usable, or of another encoder.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._model, self._dim = folder, model, dim
         self._exact_below = exact_below
-        self._claim = _claim(folder)
+        self._claim, self._read_only = _claim(folder)
         try:
-            self._tables = Tables(folder / "passages.sqlite", model, dim)
+            file = folder / "passages.sqlite"
+            self._tables = Tables(file, model, dim, read_only=self._read_only)
             self._snapshot = self._load()
         except BaseException:
-            self._claim.close()
+            self._let_go()
             raise
         self._version = self._tables.meta("version")
         self._writing = threading.Lock()
@@ -102,7 +106,7 @@ class LocalStore:
         """Store or replace documents in one transaction; durable and searchable on return."""
         documents = checked(documents, self._dim)
         with self._writing:
-            self._refuse_when_closed()
+            self._refuse_writing()
             removed, added = self._tables.upsert(documents)
             vectors = np.concatenate(
                 [np.asarray(document.vectors, np.float32) for document in documents]
@@ -113,7 +117,7 @@ class LocalStore:
     def delete(self, ids: Sequence[str]) -> int:
         """Remove documents in one transaction; durable and invisible on return."""
         with self._writing:
-            self._refuse_when_closed()
+            self._refuse_writing()
             count, removed = self._tables.delete(ids)
             none = np.empty(0, np.int64)
             self._apply(removed, none, np.empty((0, self._dim), np.float32))
@@ -185,11 +189,17 @@ class LocalStore:
         with self._writing:
             self._closed = True
             self._tables.close()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._claim is not None:
             self._claim.close()
 
-    def _refuse_when_closed(self) -> None:
+    def _refuse_writing(self) -> None:
         if self._closed:
             raise StoreError("the store is closed")
+        if self._read_only:
+            raise StoreReadOnly(f"{self._folder.name}: its folder cannot be written")
 
     def _load(self) -> Snapshot:
         rows, vectors = self._tables.vectors(self._dim)
@@ -240,7 +250,8 @@ class LocalStore:
             grow = seen.graph is not None and saved.exists() and seen.base.alive.all()
             onto = (saved, seen.base.rows) if grow else None
             graph = graph_files.build(rows, vectors, self._stop, onto)
-            graph_files.save(self._folder, graph, self._model, rows)
+            if not self._read_only:
+                graph_files.save(self._folder, graph, self._model, rows)
         base = Segment.of(rows, vectors)
         with self._writing:
             now = self._snapshot
@@ -264,25 +275,51 @@ def _live(snapshot: Snapshot) -> tuple[Rows, FloatArray]:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Hold a collection's folder for this process. Raises StoreError when another one does."""
-    with _claim(folder):
+    """Hold a collection's folder for this process.
+
+    Raises:
+        StoreError: another one does, or it cannot be written.
+    """
+    handle, read_only = _claim(folder)
+    try:
+        if read_only:
+            raise StoreReadOnly(f"{folder.name}: its folder cannot be written")
         yield
+    finally:
+        if handle is not None:
+            handle.close()
 
 
-def _claim(folder: Path) -> IO[str]:
-    """Hold the folder for this process until the file is closed (or the process ends)."""
-    handle = (folder / "in-use").open("a+")
+def _claim(folder: Path) -> tuple[IO[str] | None, bool]:
+    """Hold the folder for this process until the file is closed, or the process ends.
+
+    Returns:
+        The file, and whether the folder can only be read; no file where such a folder has none.
+    """
+    file, read_only = folder / "in-use", False
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = file.open("a+")
+    except OSError as exc:
+        if exc.errno not in _NOT_WRITABLE or not folder.is_dir():
+            raise StoreError(f"collection {folder.name}: {exc.strerror}") from exc
+        _LOG.warning("collection %s is served for reading: %s", folder.name, exc.strerror)
+        read_only = True
+        try:
+            handle = file.open()
+        except OSError:
+            return None, True
     try:
         import fcntl
 
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if read_only else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except ImportError:  # not a POSIX system: SQLite alone guards the truth
         pass
     except OSError:
         handle.close()
         raise StoreError(f"collection {folder.name}: another process uses it") from None
-    handle.seek(0)
-    handle.truncate()
-    handle.write(str(os.getpid()))
-    handle.flush()
-    return handle
+    if not read_only:
+        handle.truncate(0)
+        with suppress(OSError):  # a full disk: who uses it is for people to read
+            os.write(handle.fileno(), str(os.getpid()).encode())
+    return handle, read_only

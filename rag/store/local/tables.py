@@ -10,7 +10,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from ..base import (
     UnknownFilterKey,
 )
 from ..filters import Filter, keys_of, to_sql
+from .spare import Spare
 from .words import match_expression
 
 SCHEMA = 2
@@ -62,6 +63,8 @@ _REPLACEMENTS = (
     "CREATE TABLE IF NOT EXISTS replacements (row INTEGER PRIMARY KEY, vector BLOB NOT NULL)"
 )
 
+# Of a file in a folder that cannot be written, where SQLite could not make its files beside it.
+_UNCHANGING = "?mode=ro&immutable=1"
 _OF_THE_DISK = (
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_READONLY,
@@ -75,12 +78,15 @@ def recorded_encoder(file: Path) -> tuple[str, int] | None:
     """Return name and dimensions of the encoder that a file's vectors are of, None if unknown."""
     if not file.exists():
         return None
-    try:
-        with closing(sqlite3.connect(file, timeout=10.0)) as connection:
-            found = dict(connection.execute("SELECT key, value FROM meta").fetchall())
-        return str(found["model"]), int(found["dim"])
-    except (sqlite3.DatabaseError, KeyError, ValueError):  # opening it says what is wrong
-        return None
+    for how in ("", _UNCHANGING):
+        try:
+            address = file.absolute().as_uri() + how
+            with closing(sqlite3.connect(address, timeout=10.0, uri=True)) as connection:
+                found = dict(connection.execute("SELECT key, value FROM meta").fetchall())
+            return str(found["model"]), int(found["dim"])
+        except (sqlite3.DatabaseError, KeyError, ValueError):  # opening it says what is wrong
+            continue
+    return None
 
 
 class Tables:
@@ -91,33 +97,30 @@ class Tables:
         passage_count: how many passages there are: counting them reads the whole table.
     """
 
-    def __init__(self, file: Path, model: str, dim: int) -> None:
+    def __init__(self, file: Path, model: str, dim: int, *, read_only: bool = False) -> None:
         """Open or make it.
 
         Args:
             file: the database.
             model: name of the encoder.
             dim: length of its vectors.
+            read_only: the folder cannot be written, and nobody else writes it.
 
         Raises:
             StoreError: not one of ours, or it holds vectors of another length or encoder.
         """
+        self._read_only = read_only
+        if read_only:
+            _refuse_unmerged(file)
         self.file = file
         self._local = threading.local()
         self._opened: list[sqlite3.Connection] = []
         self._guard = threading.Lock()
+        self._spare = Spare(file.with_name("spare"), reserve=not read_only)
         try:
             self._writer = self._connect()
-            with self._writing() as writer:
-                known = writer.execute("SELECT name FROM sqlite_master WHERE name='meta'")
-                if known.fetchone() is None:
-                    for statement in _statements(_TABLES + _WORDS):
-                        writer.execute(statement)
-                    first = {"schema": SCHEMA, "model": model, "dim": dim, "version": 0}
-                    writer.executemany("INSERT INTO meta VALUES (?, ?)", first.items())
-                elif self.meta("schema") == "1":
-                    for statement in _statements(_FROM_SCHEMA_1):
-                        writer.execute(statement)
+            if not read_only:
+                self._make_tables(model, dim)
         except sqlite3.DatabaseError as exc:
             raise StoreError(f"{file.name}: not a usable database ({exc})") from exc
         if self.meta("schema") != str(SCHEMA):
@@ -130,6 +133,18 @@ class Tables:
             )
         counted = self.reader.execute("SELECT count(*) FROM vectors").fetchone()
         self.passage_count = int(counted[0])
+
+    def _make_tables(self, model: str, dim: int) -> None:
+        with self._writing() as writer:
+            known = writer.execute("SELECT name FROM sqlite_master WHERE name='meta'")
+            if known.fetchone() is None:
+                for statement in _statements(_TABLES + _WORDS):
+                    writer.execute(statement)
+                first = {"schema": SCHEMA, "model": model, "dim": dim, "version": 0}
+                writer.executemany("INSERT INTO meta VALUES (?, ?)", first.items())
+            elif self.meta("schema") == "1":
+                for statement in _statements(_FROM_SCHEMA_1):
+                    writer.execute(statement)
 
     def begin_replacing(self, model: str) -> None:
         """Make room for vectors of another encoder; those of it that are there already stay."""
@@ -170,14 +185,20 @@ class Tables:
             _next_version(writer)
 
     def _connect(self) -> sqlite3.Connection:
+        how = _UNCHANGING if self._read_only else ""
         connection = sqlite3.connect(
-            self.file, timeout=10.0, isolation_level=None, check_same_thread=False
+            self.file.absolute().as_uri() + how,
+            timeout=10.0,
+            isolation_level=None,
+            check_same_thread=False,
+            uri=True,
         )
         connection.create_function(
             "search_terms", 1, lambda text: " ".join(search_terms(text)), deterministic=True
         )
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
+        if not self._read_only:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA mmap_size=1073741824")
         connection.execute("PRAGMA cache_size=-65536")
         with self._guard:
@@ -240,7 +261,24 @@ class Tables:
         return removed, added
 
     def delete(self, ids: Sequence[str]) -> tuple[int, list[int]]:
-        """Remove documents in one transaction; returns how many and their rows."""
+        """Remove documents in one transaction; returns how many and their rows.
+
+        That needs room too: on a full disk the spare file gives it.
+        """
+        try:
+            return self._delete(ids)
+        except StoreUnavailable:
+            if not self._spare.give_up():
+                raise
+        try:
+            return self._delete(ids)
+        finally:
+            # what was deleted is room within the file, and the log need not keep it any more
+            with suppress(sqlite3.OperationalError):
+                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._spare.reserve()
+
+    def _delete(self, ids: Sequence[str]) -> tuple[int, list[int]]:
         rows: list[int] = []
         count = 0
         with self._writing() as writer:
@@ -345,6 +383,16 @@ class Tables:
             for connection in self._opened:
                 connection.close()
             self._opened.clear()
+
+
+def _refuse_unmerged(file: Path) -> None:
+    """Refuse a database whose last writes stand beside it: that is merged by writing."""
+    with suppress(OSError):
+        if file.with_name(f"{file.name}-wal").stat().st_size:
+            raise StoreError(
+                f"{file.parent.name} cannot be written and was not closed: its last writes wait in "
+                f"{file.name}-wal; open it once where it can be written"
+            )
 
 
 def _next_version(writer: sqlite3.Connection) -> None:

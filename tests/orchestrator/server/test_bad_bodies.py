@@ -75,6 +75,22 @@ async def test_body_that_is_not_encoded_as_said_is_refused(serve: Any, body: byt
         assert (await doors.chat())[0] == 200
 
 
+async def test_body_in_an_unknown_encoding_gets_the_envelope(serve: Any) -> None:
+    async with serve() as doors:
+        reader, writer = await opened(doors)
+        writer.write(head(doors, 4, "Content-Encoding: zstd\r\n") + b"\x28\xb5\x2f\xfd")
+        async with asyncio.timeout(10):
+            answer = await reader.read()
+        writer.close()
+        assert answer.split()[1] == b"415"
+        error = json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
+        assert (error["code"], error["type"]) == (
+            "unsupported_content_encoding",
+            "invalid_request_error",
+        )
+        assert (await doors.chat())[0] == 200
+
+
 async def test_body_with_very_many_unknown_fields_is_refused_at_once(serve: Any, body: Any) -> None:
     async with serve(max_body_bytes=4_000_000) as doors:
         fields = {f"unknown_{number}": 1 for number in range(85_000)}
@@ -91,8 +107,11 @@ async def test_nonsense_is_logged_in_one_line(serve: Any, caplog: pytest.LogCapt
         reader, writer = await opened(doors)
         writer.write(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n")
         async with asyncio.timeout(10):
-            assert b" 400 " in await reader.readline()
+            answer = await reader.read()
         writer.close()
+        assert answer.startswith(b"HTTP/1.")
+        assert b" 400 " in answer.splitlines()[0]
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "invalid_http"
         assert "Traceback" not in caplog.text
 
 

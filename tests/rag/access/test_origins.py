@@ -50,8 +50,12 @@ def test_host_that_is_listed_or_an_address_of_an_open_server_is_answered() -> No
     assert refused(Origins("gpu-7.lan"), Host="gpu-7.lan:8000") == ""
 
 
-def test_host_without_a_dot_is_of_the_local_network_and_answered() -> None:
-    assert refused(Origins("127.0.0.1"), Host="livemind:8000") == ""
+def test_host_without_a_dot_is_answered_where_others_may_come_in_and_not_on_a_laptop() -> None:
+    for bound in ("0.0.0.0", "::", "192.168.1.7", "livemind"):
+        assert refused(Origins(bound), Host="livemind:8000") == "", bound
+    for bound in ("127.0.0.1", "::1", "localhost"):
+        assert refused(Origins(bound), Host="livemind:8000") == "host_not_allowed", bound
+    assert refused(Origins("127.0.0.1", ["livemind"]), Host="livemind:8000") == ""
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import sqlite3
+import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +21,7 @@ from livemind.benchmarks.retrieval.durability import document, open_store, run, 
 from livemind.rag.base import FloatArray
 from livemind.rag.documents.chunking import Chunk, digest
 from livemind.rag.encoder.fake import FakeEmbedder
-from livemind.rag.store.base import Document, StoreError, StoreUnavailable
+from livemind.rag.store.base import Document, StoreError, StoreReadOnly, StoreUnavailable
 from livemind.rag.store.local import store as local
 from livemind.rag.store.local.snapshot import Rows, Segment, Snapshot
 from livemind.rag.store.local.store import LocalStore
@@ -254,3 +260,98 @@ def test_store_on_a_full_disk_says_so_and_goes_on_once_there_is_room(store: Loca
     writer.execute("PRAGMA max_page_count=1000000")
     store.upsert([doc("b", "osprey")])
     assert [d.id for d in store.documents("", 9)] == ["a", "b"]
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Path]:
+    """A disk of 8 MiB; only whoever may mount one has it."""
+    folder = Path(tempfile.mkdtemp())
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        folder.rmdir()
+        pytest.skip("cannot mount a small disk here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    folder.rmdir()
+
+
+def test_store_on_a_full_disk_deletes_and_has_room_again(small_disk: Path) -> None:
+    store = LocalStore(small_disk / "c", "fake", 64)
+    stored, marks = 0, "." * 30_000  # large, and nothing to look up
+
+    def fill() -> None:
+        nonlocal stored
+        while True:
+            store.upsert([doc(f"d{stored}", f"osprey{stored} {marks}")])
+            stored += 1
+
+    with pytest.raises(StoreUnavailable, match="full"):
+        fill()
+    with (small_disk / "of-others").open("wb", buffering=0) as rest, suppress(OSError):
+        while rest.write(bytes(1024)):
+            pass
+    with pytest.raises(StoreUnavailable, match="full"):
+        store.upsert([doc("no", f"kestrel {marks}")])
+    for number in range(stored // 2):
+        assert store.delete([f"d{number}"]) == 1
+    store.upsert([doc("new", f"kestrel {marks}")])
+    assert ids(store, store.sparse("kestrel", 9)) == ["new"]
+    left = stored - stored // 2 + 1
+    store.close()
+    again = LocalStore(small_disk / "c", "fake", 64)
+    assert again.stats().documents == left
+    again.close()
+
+
+@pytest.fixture
+def frozen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A closed store whose folder takes no file that would be written, as on a read-only disk."""
+    folder = tmp_path / "c"
+    store = LocalStore(folder, "fake", 64, exact_below=10)
+    store.upsert([doc(f"d{number}", f"the port of kestrel{number}") for number in range(40)])
+    store.close()
+    opened = Path.open
+
+    def read_only(path: Path, mode: str = "r", *rest: Any, **more: Any) -> Any:
+        if folder in path.parents and set(mode) & set("wax+"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return opened(path, mode, *rest, **more)
+
+    monkeypatch.setattr(Path, "open", read_only)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, tuple[int, int]]:
+    return {
+        file.name: ((told := file.stat()).st_mtime_ns, told.st_size) for file in folder.iterdir()
+    }
+
+
+def test_store_in_a_folder_that_cannot_be_written_is_searched_and_left_as_it_is(
+    frozen: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = contents(frozen)
+    stores = [LocalStore(frozen, "fake", 64, exact_below=10) for _ in range(2)]
+    for store in stores:
+        assert ids(store, store.sparse("kestrel7", 9)) == ["d7"]
+        assert ids(store, store.dense(EMBEDDER.embed(["the port of kestrel7"])[0], 1)) == ["d7"]
+        with pytest.raises(StoreReadOnly, match="cannot be written"):
+            store.upsert([doc("b", "osprey")])
+        with pytest.raises(StoreReadOnly):
+            store.delete(["d7"])
+        store.close()
+    assert contents(frozen) == before
+    assert "served for reading" in caplog.text
+
+
+def test_store_that_cannot_be_written_and_was_not_closed_says_what_to_do(frozen: Path) -> None:
+    with open(frozen / "passages.sqlite-wal", "wb") as log:
+        log.write(b"log")
+    with pytest.raises(StoreError, match="open it once where it can be written"):
+        LocalStore(frozen, "fake", 64)
+
+
+def test_store_in_a_folder_that_cannot_be_made_names_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="collection c: Not a directory"):
+        LocalStore(tmp_path / "file" / "c", "fake", 64)
