@@ -56,7 +56,7 @@ async def _ask(url: str, clients: int, rounds: int, deadline_ms: float) -> list[
 async def _post(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: bytes
 ) -> Answered:
-    head = f"POST /v1/retrieve HTTP/1.1\r\nHost: bridge\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST /v1/retrieve HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
     began = time.perf_counter()
     writer.write(head.encode() + body)
     lines = (await reader.readuntil(b"\r\n\r\n")).decode().lower().split("\r\n")

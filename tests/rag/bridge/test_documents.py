@@ -314,7 +314,7 @@ async def test_upsert_slow_uploads_are_cut_off_and_hold_no_write_back(
     slow = []
     for _ in range(MAX_WRITES):
         reader, writer = await asyncio.open_connection(address.host, address.port)
-        head = f"POST {DOCUMENTS} HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n"
+        head = f"POST {DOCUMENTS} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n\r\n"
         writer.write(head.encode() + b'{"documents": [')
         slow.append((reader, writer))
     body = {"documents": [{"id": "c.md", "text": "falcon nest"}]}
