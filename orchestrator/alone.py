@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 
 from msgspec.structs import replace
 
 from ..backends import rendering
 from ..backends.base import Chunk, Expert, GenerationParams, Message, Priority, TokenPrompt
-from .consensus.task import question_of
+from .consensus.task import question_of, tokens_of
 from .fairness.asker import own_salt
 from .rates import DecodeClock
 from .turn.shared import Shared
@@ -55,18 +55,22 @@ async def answer_alone(
                 rendered = replace(rendered, cache_salt=salt)
             on_prompt(rendered)
             decode, now_s = DecodeClock(shared.rates[expert_id]), asyncio.get_running_loop().time
-            tokens = rendered.num_tokens + (params.max_tokens or 0)
-            with shared.gate.foreground(expert.capabilities.compute_group) as delivered:
-                async with shared.places.place(expert_id, tokens):
-                    stream = expert.generate(
-                        rendered, params, priority=Priority.FOREGROUND, request_id=request_id
-                    )
-                    async with aclosing(stream):
-                        async for chunk in stream:
-                            tokens = len(chunk.token_ids)
-                            decode.saw(tokens, now_s())
-                            delivered(tokens)
-                            yield chunk
+            group, gate = expert.capabilities.compute_group, shared.gate
+            place = shared.places.place(expert_id, rendered.num_tokens, params.max_tokens or 0)
+            async with AsyncExitStack() as stack:
+                delivered = stack.enter_context(gate.foreground(group))
+                with gate.kept_out(group):
+                    used = await stack.enter_async_context(place)
+                stream = expert.generate(
+                    rendered, params, priority=Priority.FOREGROUND, request_id=request_id
+                )
+                async with aclosing(stream):
+                    async for chunk in stream:
+                        tokens = len(chunk.token_ids)
+                        decode.saw(tokens, now_s())
+                        delivered(tokens)
+                        used(tokens_of(chunk))
+                        yield chunk
     finally:
         release()
 

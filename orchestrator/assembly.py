@@ -26,7 +26,7 @@ from .config.settings import Settings
 from .consensus.team import Team
 from .conversation import ConversationRules
 from .errors import ConfigError
-from .fairness.queue import Places
+from .fairness.places import Places
 from .gate import SpeculationGate
 from .options import Limits
 from .routing.domains import domain_name, unreachable
@@ -201,7 +201,7 @@ def make_shared(
         speculation.max_draft_tokens,
         speculation.slice_ms,
         make_team(settings),
-        places=Places({e.expert_id: e.max_num_seqs for e in settings.experts if e.kind == "vllm"}),
+        places=make_places(settings),
     )
 
 
@@ -226,6 +226,17 @@ def make_bridge_client(settings: Settings) -> BridgeClient | None:
         top_k=rag.top_k,
         min_score=rag.min_score,
     )
+
+
+def make_places(settings: Settings) -> Places:
+    """Return the queues in front of the experts; a remote one's is as long as it is said to be."""
+    server = settings.server
+    slots = {
+        expert.expert_id: expert.max_num_seqs * max(1, len(expert.base_urls))
+        for expert in settings.experts
+        if expert.kind == "vllm" or "max_num_seqs" in expert.model_fields_set
+    }
+    return Places(slots, most=server.max_concurrent_turns, wait_s=server.turn_wait_s)
 
 
 def make_gate(settings: Settings) -> SpeculationGate:

@@ -13,14 +13,18 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
+from .fairness.asker import asker
+from .fairness.queue import NOBODY, FairQueue
+
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class _Group:
     foreground: int = 0
+    kept_out: int = 0
     tokens_since_slice: int = 0
-    place: asyncio.Lock = field(default_factory=asyncio.Lock)
+    place: FairQueue = field(default_factory=lambda: FairQueue(1))
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     guests: set[Callable[[], object]] = field(default_factory=set)
 
@@ -75,6 +79,19 @@ class SpeculationGate:
                 state.changed.set()
 
     @contextmanager
+    def kept_out(self, *groups: str) -> Iterator[None]:
+        """Mark foreground work that waits to begin: no slice starts in these groups meanwhile."""
+        states = [self._groups[group] for group in groups]
+        for state in states:
+            state.kept_out += 1
+        try:
+            yield
+        finally:
+            for state in states:
+                state.kept_out -= 1
+                state.changed.set()
+
+    @contextmanager
     def guest(self, group: str, yield_now: Callable[[], object]) -> Iterator[None]:
         """Run something longer than a slice while the group is quiet.
 
@@ -92,11 +109,16 @@ class SpeculationGate:
     async def slice(self, group: str) -> AsyncIterator[int]:
         """Wait for the group's one guest place; yield how many tokens may be computed in it.
 
-        Waits as long as foreground tokens are due first. Cancellable at any point.
+        Keys have it in turn, however many sessions each has. Waits as long as foreground tokens are
+        due first. Cancellable at any point.
         """
-        state = self._groups[group]
-        async with state.place:
-            while state.tokens_since_slice < self._tokens_between_slices * state.foreground:
+        state, who = self._groups[group], asker.get()
+        owner = NOBODY if who is None else who.owner
+        async with state.place.slot(owner, self._slice_tokens):
+            while (
+                state.kept_out
+                or state.tokens_since_slice < self._tokens_between_slices * state.foreground
+            ):
                 state.changed.clear()
                 await state.changed.wait()
             state.tokens_since_slice = 0

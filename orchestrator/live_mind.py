@@ -12,7 +12,6 @@ import weakref
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from msgspec.structs import replace
@@ -83,7 +82,7 @@ class LiveMind:
         self._given_retriever = retriever
         self._on_expert = on_expert
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
-        self._turns = TurnCounters(settings.server.max_concurrent_turns)
+        self._turns = TurnCounters(settings.server)
         self._completions = 0
         self._closing = False
         self._stack = AsyncExitStack()
@@ -112,12 +111,7 @@ class LiveMind:
             raise
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         """Stop the experts; sessions must have been closed before."""
         self._closing = True
         await self._stack.aclose()
@@ -350,11 +344,16 @@ class LiveMind:
         return {
             "sessions": len(self._sessions),
             "answering": self._turns.answering,
+            "waiting": self.waiting(),
             "turns": dict(self._turns.ended),
             "processor": processor_stats(),
             "experts": expert_stats(shared, self._specs),
             **cache_stats(shared, self.embed_worker),
         }
+
+    def waiting(self) -> int:
+        """Return how many answers wait to begin."""
+        return 0 if self._shared is None else self._shared.places.waiting
 
     def count_turn(self, done: ResponseDone) -> None:
         """Count a turn in ``stats``: those of sessions are, others are their owner's to report."""

@@ -17,6 +17,7 @@ from ..backends.machine.processor import this_processor
 from ..backends.pool.pool import Pool
 from ..backends.spec import ExpertSpec
 from ..rag.encoder.worker import EmbedWorker
+from .config.server import ServerConfig
 from .config.settings import Settings
 from .errors import Overloaded
 from .events import ResponseDone
@@ -41,23 +42,23 @@ class ExpertInfo:
 
 
 class TurnCounters:
-    """Answers in progress, at most ``limit``, and what ended turns add up to."""
+    """Answers in progress and waiting, bounded by ``server``, and what ended turns add up to."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, server: ServerConfig) -> None:
         self.ended: Counter[str] = Counter()
-        self._limit = limit
-        self._shares = Shares(limit)
+        self._limit = server.max_concurrent_turns + server.max_waiting_turns
+        self._shares = Shares(self._limit)
 
     @property
     def answering(self) -> int:
-        """Answers in progress."""
+        """Answers in progress, those that wait included."""
         return self._shares.held
 
     def admit(self) -> Callable[[], None]:
         """Count an answer in; return what counts it out, once however often it is called.
 
         Raises:
-            Overloaded: as many answers are in progress as may be, in all or of this key.
+            Overloaded: as many answers are in progress and wait as may, in all or of this key.
         """
         who = asker.get()
         owner = None if who is None else who.owner
@@ -73,13 +74,13 @@ class TurnCounters:
         return release
 
     def _refuse_too_many(self, who: Asker | None) -> None:
-        shares, most = self._shares, None if who is None else who.max_turns
-        if who is not None and most is not None and shares.of(who.owner) >= most:
-            message = f"{most} answers of this key are in progress, its limit"
-        elif shares.held >= self._limit:
-            message = f"{self._limit} answers are in progress, the limit"
+        shares = self._shares
+        if shares.held >= self._limit:
+            message = f"{self._limit} answers are in progress or wait, the limit"
         elif who is not None and shares.full(who.owner):
-            message = f"{shares.of(who.owner)} answers of this key are in progress, its share"
+            message = (
+                f"{shares.of(who.owner)} answers of this key are in progress or wait, its share"
+            )
         else:
             return
         raise Overloaded(message, code="too_many_turns", retry_after_s=1.0)

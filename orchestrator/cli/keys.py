@@ -29,6 +29,8 @@ def add(options: argparse.Namespace) -> int:
         "scopes": options.scope or ALL_SCOPES,
         "max_sessions": options.max_sessions,
         "max_turns": options.max_turns,
+        "tokens_per_minute": options.tokens_per_minute,
+        "speculated_tokens_per_minute": options.speculated_tokens_per_minute,
         "expires": options.expires,
     }
     try:
@@ -45,10 +47,17 @@ def show(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("name", "scopes", "sessions", "turns", "expires", box=None)
+    heads = ("sessions", "turns", "tokens/min", "speculated/min")
+    table = Table("name", "scopes", *heads, "expires", box=None)
     for key in read_key_file(options.file):
         expires = "never" if key.expires is None else key.expires.isoformat()
-        limits = ("-" if n is None else str(n) for n in (key.max_sessions, key.max_turns))
+        given = (
+            key.max_sessions,
+            key.max_turns,
+            key.tokens_per_minute,
+            key.speculated_tokens_per_minute,
+        )
+        limits = ("-" if number is None else str(number) for number in given)
         table.add_row(key.name, " ".join(key.scopes), *limits, expires)
     Console().print(table)
     return 0
@@ -105,6 +114,13 @@ def add_arguments(commands: Any) -> None:
     )
     add_.add_argument("--max-sessions", type=int, metavar="N", help="live sessions at a time")
     add_.add_argument("--max-turns", type=int, metavar="N", help="answers in progress")
+    add_.add_argument("--tokens-per-minute", type=int, metavar="N", help="of prompts and answers")
+    add_.add_argument(
+        "--speculated-tokens-per-minute",
+        type=int,
+        metavar="N",
+        help="computed before they are asked for",
+    )
     add_.add_argument("--expires", metavar="TIME", help="ISO 8601, UTC unless it says otherwise")
     list_ = actions.add_parser(
         "list",

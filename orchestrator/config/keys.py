@@ -44,7 +44,22 @@ class ApiKey(BaseModel):
         None, ge=1, le=1_000_000, description="Live sessions at a time; null: the server's limit."
     )
     max_turns: int | None = Field(
-        None, ge=1, le=100_000, description="Answers in progress; null: the server's limit."
+        None,
+        ge=1,
+        le=100_000,
+        description="Answers in progress, others wait; null: the server's limit.",
+    )
+    tokens_per_minute: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000_000,
+        description="Tokens of prompts and answers; what is over waits; null: any number.",
+    )
+    speculated_tokens_per_minute: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000_000,
+        description="Tokens computed before they are asked for; null: any number.",
     )
     expires: datetime | None = Field(
         None, description="When it stops to count, ISO 8601 with its offset; null: never."

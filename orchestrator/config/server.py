@@ -92,7 +92,13 @@ class ServerConfig(Section):
         10, gt=0, le=600, description="A client that takes no data for this long is cut, seconds."
     )
     max_concurrent_turns: int = Field(
-        64, ge=1, le=100_000, description="Answers in progress; one more gets a 429."
+        64, ge=1, le=100_000, description="Answers in progress; one more waits."
+    )
+    max_waiting_turns: int = Field(
+        256, ge=0, le=100_000, description="Answers that wait to begin; one more gets a 429."
+    )
+    turn_wait_s: float = Field(
+        30, gt=0, le=3600, description="An answer that has waited this long gets a 429, seconds."
     )
     turn_timeout_s: float = Field(300, gt=0, le=86_400, description="Longest turn, seconds.")
     drain_timeout_s: float = Field(

@@ -15,13 +15,17 @@ class Asker(Struct, frozen=True):
     Attributes:
         owner: what stands for the key, fit to be compared, not to be shown.
         name: of the key, for logs and metrics.
-        max_sessions, max_turns: its own limits; None = the server's.
+        max_sessions, max_turns: its own limits at a time; None = the server's.
+        tokens_per_minute, speculated_tokens_per_minute: of prompts and answers, and of what is
+            computed before it is asked for; None = any number.
     """
 
     owner: str
     name: str
     max_sessions: int | None = None
     max_turns: int | None = None
+    tokens_per_minute: int | None = None
+    speculated_tokens_per_minute: int | None = None
 
 
 asker: ContextVar[Asker | None] = ContextVar("livemind_asker", default=None)

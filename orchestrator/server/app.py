@@ -58,6 +58,7 @@ def create_app(mind: LiveMind) -> web.Application:
         observe=metrics.event,
     )
     metrics.sessions.set_function(lambda: len(registry))
+    metrics.waiting.set_function(mind.waiting)
     metrics.watch_routing(mind.cache_stats)
     metrics.watch_experts(mind.expert_states)
     app = web.Application(

@@ -132,6 +132,9 @@ class Metrics:
         self._consensus = ConsensusMetrics(self.registry)
         self._outcomes = Outcomes(self.registry)
         self.sessions = Gauge("livemind_sessions", "Open live sessions", registry=self.registry)
+        self.waiting = Gauge(
+            "livemind_turns_waiting", "Answers that wait to begin", registry=self.registry
+        )
         self.in_flight = Gauge(
             "livemind_requests_in_flight", "HTTP requests being answered", registry=self.registry
         )

@@ -162,7 +162,16 @@ async def _let_in(door: Door, request: web.Request, handler: Handler) -> web.Str
         asker.set(None)
     else:
         request[KEY], request[OWNER] = key, key.sha256
-        asker.set(Asker(key.sha256, key.name, key.max_sessions, key.max_turns))
+        asker.set(
+            Asker(
+                key.sha256,
+                key.name,
+                key.max_sessions,
+                key.max_turns,
+                key.tokens_per_minute,
+                key.speculated_tokens_per_minute,
+            )
+        )
     return await handler(request)
 
 

@@ -141,6 +141,9 @@ class Drafter:
             if shared.gate.busy(*panel.groups):
                 self._lose(draft, "foreground work came first")
                 return
+            if not shared.places.may_speculate():
+                self._lose(draft, "the key's speculation of this minute is spent")
+                return
             await self._write(draft, task, panel)
         if self._is_adopted(draft):
             self._listener.answer_ended("completed", None)
@@ -179,6 +182,7 @@ class Drafter:
                         self._deliver(draft, chunk)
                         continue
                     self._keep(draft, chunk)
+                    shared.places.speculated(tokens_of(chunk))
                     if draft.status == "running" and draft.tokens >= shared.max_draft_tokens:
                         stand_aside("draft limit reached")
                         return

@@ -11,7 +11,7 @@ import contextvars
 import dataclasses
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import ExitStack, aclosing
+from contextlib import AsyncExitStack, ExitStack, aclosing
 from functools import partial
 from typing import TypeVar
 
@@ -24,8 +24,8 @@ from ...rag.base import RetrievalResult, Retriever
 from ..consensus.authors import convened, is_continuable, write
 from ..consensus.options import Consensus
 from ..consensus.report import Report
-from ..consensus.task import CommitClock, Task
-from ..errors import ErrorInfo, from_exception
+from ..consensus.task import CommitClock, Task, tokens_of
+from ..errors import ErrorInfo, LiveMindError, from_exception
 from ..events import Status
 from ..rates import DecodeClock
 from ..routing.estimate import RouteEstimate
@@ -308,7 +308,7 @@ class Engine:
         try:
             await self._generate_answer(action, params, request_id, draft)
         except Exception as error:
-            if not isinstance(error, ExpertError):
+            if not isinstance(error, ExpertError | LiveMindError):
                 log.error("an answer failed: %s", type(error).__name__)
             self._listener.answer_ended("failed", from_exception(error))
         else:
@@ -339,13 +339,17 @@ class Engine:
             rates = shared.rates[action.expert] if is_continuable(task.consensus) else None
             decode, now_s = DecodeClock(rates), asyncio.get_running_loop().time
             size = sum(len(message.content) for message in action.messages) // CHARACTERS_A_TOKEN
-            place = shared.places.place(action.expert, size + (params.max_tokens or 0))
-            with shared.gate.foreground(*panel.groups) as delivered:
-                async with place, aclosing(write(task, panel, shared)) as stream:
+            place = shared.places.place(action.expert, size, params.max_tokens or 0)
+            async with AsyncExitStack() as stack:
+                delivered = stack.enter_context(shared.gate.foreground(*panel.groups))
+                with shared.gate.kept_out(*panel.groups):
+                    used = await stack.enter_async_context(place)
+                async with aclosing(write(task, panel, shared)) as stream:
                     async for chunk in stream:
                         tokens = len(chunk.token_ids)
                         decode.saw(0 if task.report.drafted else tokens, now_s())
                         delivered(tokens)
+                        used(tokens_of(chunk))
                         if draft is not None and chunk.usage is not None:
                             chunk = structs.replace(chunk, usage=joined_usage(draft, chunk.usage))
                         self._listener.answer_chunk(chunk)

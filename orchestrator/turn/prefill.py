@@ -78,7 +78,7 @@ class ExpertPrefill:
             log.error("prefill on %s failed: %s", self.expert, type(error).__name__)
 
     async def _towards(self, target: Prefill, report: Report) -> bool:
-        """Work on a target until it is ready or replaced; False when the expert is not loaded."""
+        """Work on a target until it is ready or replaced; False when it cannot be for now."""
         expert = self._shared.pool.ready(self.expert)
         if expert is None:
             self._shared.pool.wake(self.expert)
@@ -110,11 +110,11 @@ class ExpertPrefill:
     async def _slice(
         self, expert: Expert, prompt: TokenPrompt, ready: int, total: int
     ) -> PrefillResult | None:
-        """Compute one slice; None when the expert was unloaded meanwhile."""
+        """Compute one slice; None when the expert was unloaded, or its key may not, meanwhile."""
         shared = self._shared
         block, group = expert.capabilities.prefix_block_tokens, expert.capabilities.compute_group
         async with shared.gate.slice(group) as tokens:
-            if shared.pool.ready(self.expert) is not expert:
+            if shared.pool.ready(self.expert) is not expert or not shared.places.may_speculate():
                 return None
             tokens = min(tokens, shared.rates[self.expert].tokens_within(shared.slice_ms))
             end = min(total, ready + max(block, tokens // block * block))
@@ -126,6 +126,7 @@ class ExpertPrefill:
             finally:
                 self._in_flight = 0
         self._ready = prompt.token_ids[:end]
+        shared.places.speculated(result.computed)
         if quiet and not shared.gate.busy(group):
             shared.rates[self.expert].saw_prefill(result)
         return result
@@ -134,13 +135,14 @@ class ExpertPrefill:
         self, prompt: TokenPrompt, target: Prefill, expert: Expert, report: Report
     ) -> bool:
         """Without local tokens the server is sent the text as it is."""
-        if target.budget_tokens < prompt.num_tokens:
+        if target.budget_tokens < prompt.num_tokens or not self._shared.places.may_speculate():
             return True
         async with (
             self._shared.gate.slice(expert.capabilities.compute_group),
             self._shared.pool.acquire(self.expert),
         ):
             result = await expert.prefill(prompt, priority=Priority.SPECULATIVE)
+        self._shared.places.speculated(result.computed)
         total, computed = prompt.num_tokens, Computed((), result.computed)
         report(self.expert, target.revision, total, total, computed)
         return True

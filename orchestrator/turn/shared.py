@@ -20,7 +20,7 @@ from ..consensus.report import Report
 from ..consensus.team import Team
 from ..errors import ErrorInfo
 from ..events import ResponseDone, Status
-from ..fairness.queue import Places
+from ..fairness.places import Places
 from ..gate import SpeculationGate
 from ..rates import ExpertRates
 from ..routing.estimate import RouteEstimate

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from typing import Any
 
 import pytest
 
+from livemind.orchestrator.fairness.asker import Asker, asker
 from livemind.orchestrator.gate import SpeculationGate
 
 QUIET, BUSY, BETWEEN = 256, 64, 3
@@ -204,3 +207,41 @@ async def test_guest_that_raises_keeps_neither_foreground_work_nor_later_guests_
     taken: list[int] = []
     await asyncio.wait_for(take(gate, taken), 5)
     assert taken == [QUIET]
+
+
+async def test_no_slice_starts_while_foreground_work_waits_to_begin(gate: SpeculationGate) -> None:
+    taken: list[int] = []
+    with gate.foreground("g") as delivered:
+        delivered(100 * BETWEEN)
+        with gate.kept_out("g"):
+            task = asyncio.ensure_future(take(gate, taken))
+            delivered(100 * BETWEEN)
+            await settle()
+            assert taken == []
+        await settle()
+        assert taken == [BUSY]
+        await task
+
+
+def test_slices_go_round_the_keys_however_many_sessions_each_has(virtual_run: Any) -> None:
+    async def main() -> None:
+        gate, slices = SpeculationGate(QUIET, BUSY, BETWEEN), Counter[str]()
+
+        async def session(owner: str) -> None:
+            asker.set(Asker(owner, owner))
+            while True:
+                async with gate.slice("g"):
+                    await asyncio.sleep(0.1)
+                    slices[owner] += 1
+
+        tasks = [asyncio.create_task(session("many")) for _ in range(19)]
+        tasks.append(asyncio.create_task(session("one")))
+        await asyncio.sleep(100)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert slices.total() > 900
+        # a key with one session asks again only when its slice is over, and so misses its next turn
+        assert slices["one"] > 0.15 * slices["many"]
+
+    virtual_run(main())

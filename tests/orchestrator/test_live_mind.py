@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -22,6 +23,8 @@ from livemind.rag.encoder.embedder import EmbedderUnavailable
 from livemind.rag.encoder.fake import FakeEmbedder
 
 TWO = ("poet", "coder")
+
+ONE_TURN = {"max_concurrent_turns": 1, "max_waiting_turns": 0}
 
 
 def settings(*names: str, **sections: Any) -> Settings:
@@ -117,7 +120,7 @@ async def test_session_over_the_limit_is_refused_until_one_closes(minds: Minds) 
 
 async def test_turn_over_the_limit_is_refused_until_one_ends(minds: Minds) -> None:
     async with (
-        minds.open(settings("poet", server={"max_concurrent_turns": 1})) as mind,
+        minds.open(settings("poet", server=ONE_TURN)) as mind,
         mind.session() as first,
         mind.session() as second,
     ):
@@ -130,9 +133,44 @@ async def test_turn_over_the_limit_is_refused_until_one_ends(minds: Minds) -> No
         assert done_of([event async for event in second.commit("two")]).status == "completed"
 
 
+async def test_turn_over_the_limit_waits_until_one_ends_or_it_has_waited_too_long(
+    minds: Minds,
+) -> None:
+    server = {"max_concurrent_turns": 1, "turn_wait_s": 0.05}
+    async with (
+        minds.open(settings("poet", server=server)) as mind,
+        mind.session() as first,
+        mind.session() as second,
+    ):
+        minds.experts["poet"].ttft_s = 3600
+        answer = first.commit("one")
+        while (await anext(answer)).type != "response.created":
+            pass
+        done = done_of([event async for event in second.commit("two")])
+        assert done.error is not None
+        assert (done.status, done.error.status, done.error.code) == (
+            "failed",
+            429,
+            "too_many_turns",
+        )
+        assert "server.turn_wait_s" in done.error.message
+        later = asyncio.ensure_future(everything(second.commit("three")))
+        await asyncio.sleep(0.01)
+        assert mind.stats()["waiting"] == 1
+        minds.experts["poet"].ttft_s = 0
+        first.cancel()
+        assert [event async for event in answer][-1].type == "response.done"
+        assert done_of(await later).status == "completed"
+        assert mind.stats()["waiting"] == 0
+
+
+async def everything(events: AsyncIterator[Event]) -> list[Event]:
+    return [event async for event in events]
+
+
 async def test_refused_turn_leaves_the_session_as_it_was(minds: Minds) -> None:
     async with (
-        minds.open(settings("poet", server={"max_concurrent_turns": 1})) as mind,
+        minds.open(settings("poet", server=ONE_TURN)) as mind,
         mind.session() as first,
         mind.session() as second,
     ):
@@ -144,7 +182,7 @@ async def test_refused_turn_leaves_the_session_as_it_was(minds: Minds) -> None:
 
 
 async def test_raw_completion_counts_as_a_turn_until_closed(minds: Minds) -> None:
-    async with minds.open(settings("poet", server={"max_concurrent_turns": 1})) as mind:
+    async with minds.open(settings("poet", server=ONE_TURN)) as mind:
         stream = mind.complete("one two", GenerationParams())
         await anext(stream)
         with pytest.raises(Overloaded):

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from livemind.orchestrator.fairness.asker import Asker, asker, own_salt
-from livemind.orchestrator.fairness.queue import QUANTUM_TOKENS, FairQueue, Places
+from livemind.orchestrator.fairness.places import Places
+from livemind.orchestrator.fairness.queue import FairQueue
 from livemind.orchestrator.fairness.shares import Shares
 
 VirtualRun = Callable[[Coroutine[Any, Any, Any]], Any]
 SERVICE_S = 1.0
+TOKENS = 1024
 
 
 async def client(
@@ -23,7 +25,7 @@ async def client(
 ) -> None:
     loop = asyncio.get_running_loop()
     while loop.time() < until_s:
-        async with queue.slot(owner, QUANTUM_TOKENS):
+        async with queue.slot(owner, TOKENS):
             await asyncio.sleep(SERVICE_S)
             served[owner] += from_s < loop.time() <= until_s
 

@@ -20,8 +20,11 @@ def slow() -> FakeExpert:
     return FakeExpert("fake", answer=lambda messages: "one two three", token_s=0.02)
 
 
-async def test_key_that_floods_takes_no_turn_from_another(serve: Any, body: Any) -> None:
-    async with serve(slow(), api_keys=["flood", "quiet"], max_concurrent_turns=8) as doors:
+async def test_key_that_floods_takes_no_turn_from_another_and_waits_itself(
+    serve: Any, body: Any
+) -> None:
+    limits = {"max_concurrent_turns": 8, "max_waiting_turns": 120}
+    async with serve(slow(), api_keys=["flood", "quiet"], **limits) as doors:
         stop = asyncio.Event()
         refused = 0
 
@@ -40,9 +43,44 @@ async def test_key_that_floods_takes_no_turn_from_another(serve: Any, body: Any)
                 status, answer = await doors.post(CHAT, body(), headers=bearer("quiet"))
                 assert status == 200, answer
             stop.set()
-        assert refused
+        assert not refused
         await doors.quiet()
         assert doors.mind.stats()["answering"] == 0
+
+
+async def test_key_whose_requests_fill_the_queue_is_refused_and_others_are_not(
+    serve: Any, body: Any
+) -> None:
+    limits = {"max_concurrent_turns": 2, "max_waiting_turns": 14}
+    async with serve(slow(), api_keys=["flood", "quiet"], **limits) as doors:
+        asked = [
+            asyncio.create_task(doors.post(CHAT, body(), headers=bearer("flood")))
+            for _ in range(40)
+        ]
+        await asyncio.sleep(0.1)
+        assert (await doors.post(CHAT, body(), headers=bearer("quiet")))[0] == 200
+        statuses = [status for status, _ in await asyncio.gather(*asked)]
+        assert set(statuses) == {200, 429}
+        _, answer = await doors.post(CHAT, body(), headers=bearer("flood"))
+        assert "error" not in answer
+
+
+async def test_key_over_its_tokens_a_minute_waits_and_is_told_how_long(
+    serve: Any, body: Any, tmp_path: Any
+) -> None:
+    key = "a key of this test"
+    kept = {"keys": [{"name": "small", "sha256": digest_of(key), "tokens_per_minute": 60}]}
+    file = tmp_path / "keys.json"
+    await asyncio.to_thread(file.write_text, json.dumps(kept))
+    async with serve(api_keys_file=file, turn_wait_s=0.1) as doors:
+        text = "word " * 300
+        assert (await doors.post(CHAT, body(text), headers=bearer(key)))[0] == 200
+        url = doors.url + CHAT
+        async with doors.http.post(url, json=body(text), headers=bearer(key)) as response:
+            told = (await response.json())["error"]
+            assert (response.status, told["code"]) == (429, "tokens_per_minute_exceeded")
+            assert 100 < int(response.headers["Retry-After"]) < 600
+        assert doors.mind.stats()["waiting"] == 0
 
 
 async def test_idle_session_of_the_greediest_key_makes_room(serve: Any) -> None:
@@ -95,5 +133,15 @@ async def test_key_with_limits_keeps_them(serve: Any, tmp_path: Any, body: Any) 
         status, answer = await doors.post("/v1/live/sessions", headers=bearer(key))
         assert (status, answer["error"]["code"]) == (429, "too_many_sessions")
         asked = [doors.post(CHAT, body(), headers=bearer(key)) for _ in range(3)]
+        running = []
+
+        async def watch() -> None:
+            while True:
+                running.append(doors.experts["fake"].running)
+                await asyncio.sleep(0.005)
+
+        watching = asyncio.create_task(watch())
         statuses = sorted(status for status, _ in await asyncio.gather(*asked))
-        assert statuses == [200, 429, 429]
+        watching.cancel()
+        assert max(running) == 1
+        assert statuses == [200, 200, 200]

@@ -134,7 +134,7 @@ def bare(block: str) -> object:
 
 async def test_refused_request_is_no_turn(serve: Any) -> None:
     expert = FakeExpert("fake", token_s=3600)
-    async with serve(expert, max_concurrent_turns=1) as doors:
+    async with serve(expert, max_concurrent_turns=1, max_waiting_turns=0) as doors:
         asked = asyncio.create_task(doors.chat())
         await eventually(lambda: expert.running == 1)
         status, _ = await doors.chat()

@@ -307,7 +307,7 @@ async def test_chat_sessions_are_gone_after_the_answer(serve: Any) -> None:
 
 async def test_chat_over_the_turn_limit_is_429_with_retry_after(serve: Any, body: Any) -> None:
     expert = FakeExpert("fake", token_s=3600)
-    async with serve(expert, max_concurrent_turns=1) as doors:
+    async with serve(expert, max_concurrent_turns=1, max_waiting_turns=0) as doors:
         url = doors.url + "/v1/chat/completions"
         async with doors.http.post(url, json=body("a b", stream=True)) as first:
             await first.content.readany()

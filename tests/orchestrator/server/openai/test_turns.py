@@ -103,7 +103,7 @@ def test_two_hundred_requests_behind_streams_just_closed_are_all_taken(
     config = {
         "experts": [{"expert_id": "fake", "model_path": "fake"}],
         "lazy_loading": {"enabled": False},
-        "server": {"max_concurrent_turns": 1},
+        "server": {"max_concurrent_turns": 1, "max_waiting_turns": 0},
     }
 
     async def main() -> None:
