@@ -1,4 +1,4 @@
-"""A file that holds some room on the disk, to be given up when there is none left.
+"""What a disk does not give: room, of which a file holds some in reserve, and leave to write.
 
 Deleting is the remedy for a full disk, and a database needs room to write down what was deleted.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
+
+from ..base import StoreError
 
 SPARE_BYTES = 2 * 1024 * 1024
 
@@ -46,3 +48,13 @@ def _allocate(file: int) -> None:
         os.posix_fallocate(file, 0, SPARE_BYTES)
     else:
         os.write(file, bytes(SPARE_BYTES))
+
+
+def refuse_unmerged(file: Path) -> None:
+    """Refuse a database whose last writes stand beside it: that is merged by writing."""
+    with suppress(OSError):
+        if file.with_name(f"{file.name}-wal").stat().st_size:
+            raise StoreError(
+                f"{file.parent.name} cannot be written and was not closed: its last writes wait in "
+                f"{file.name}-wal; open it once where it can be written"
+            )

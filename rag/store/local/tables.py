@@ -26,7 +26,7 @@ from ..base import (
     UnknownFilterKey,
 )
 from ..filters import Filter, keys_of, to_sql
-from .spare import Spare
+from .spare import Spare, refuse_unmerged
 from .words import match_expression
 
 SCHEMA = 2
@@ -111,7 +111,7 @@ class Tables:
         """
         self._read_only = read_only
         if read_only:
-            _refuse_unmerged(file)
+            refuse_unmerged(file)
         self.file = file
         self._local = threading.local()
         self._opened: list[sqlite3.Connection] = []
@@ -383,16 +383,6 @@ class Tables:
             for connection in self._opened:
                 connection.close()
             self._opened.clear()
-
-
-def _refuse_unmerged(file: Path) -> None:
-    """Refuse a database whose last writes stand beside it: that is merged by writing."""
-    with suppress(OSError):
-        if file.with_name(f"{file.name}-wal").stat().st_size:
-            raise StoreError(
-                f"{file.parent.name} cannot be written and was not closed: its last writes wait in "
-                f"{file.name}-wal; open it once where it can be written"
-            )
 
 
 def _next_version(writer: sqlite3.Connection) -> None:
