@@ -150,6 +150,7 @@ test-clients: dev $(CLIENTS) $(CLIENTS2) $(NPM) ## Every client's program agains
 	$(say) "client programs"
 	@failed=0; $(PY) tests/clients/run.py --config $(CONFIG) $(PROGRAMS) || failed=$$?; \
 		$(PY) docs/generator/clients_page.py > docs/clients.md; exit $$failed
+
 HOSTILE_ROUNDS ?= 12
 test-hostile: dev ## Misbehaving servers, frames and keys, ten minutes of them; `test` has a short part
 	$(say) "pytest, misuse"
