@@ -20,7 +20,14 @@ from .number_formats import Formats, Host, Room, fit_formats
 from .pool_checks import check_drafts, check_plan, check_remote, check_shares
 from .sizes import measure
 from .template_checks import check_template
-from .use_checks import check_answers, check_context, check_memory, check_speed, weights_text
+from .use_checks import (
+    check_answers,
+    check_context,
+    check_memory,
+    check_packing,
+    check_speed,
+    weights_text,
+)
 
 __all__ = ["Question", "Subject", "examine"]
 
@@ -136,6 +143,7 @@ def _judge(case: Case, formats: Formats, host: Host | None, budget: int) -> Iter
     yield from check_answers(case)
     yield from check_memory(case, budget)
     yield from check_speed(case, host)
+    yield from check_packing(case, host)
 
 
 def _not_importable(

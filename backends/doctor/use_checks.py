@@ -10,7 +10,7 @@ from ..engine_args import engine_threads, usable_cores
 from ..machine.speeds import PROMPT_TOKENS
 from .case import Case
 from .findings import Finding
-from .number_formats import Host
+from .number_formats import WORTH, Host
 from .quantities import GIB, gib
 
 
@@ -125,6 +125,28 @@ def check_speed(case: Case, host: Host | None) -> Iterator[Finding]:
     change = f"{{.timeout_s}}: {2 * took_s:.0f}, or {{.model_path}}: a smaller model"
     limit = f"{case.spec.timeout_s:g}"
     yield case.finding("warning", "prefill_slow", "timeout_s", limit, why, change)
+
+
+def check_packing(case: Case, host: Host | None) -> Iterator[Finding]:
+    """Yield what packing dense weights at load would buy, by the measured products."""
+    if host is None or not host.on_cpu or case.files is None or case.sizes.parameters is None:
+        return
+    if case.stored_quantization or case.spec.quantization:
+        return
+    dtype, speeds = case.sizes.dtype, host.speeds
+    gains = [
+        f"{name} {speeds.decode_ns[dtype] / speeds.decode_ns[name]:.1f} times as fast for each "
+        f"token of an answer and {speeds.prefill_ns[dtype] / speeds.prefill_ns[name]:.1f} times "
+        "for a prompt"
+        for name in PACKING
+        if {name, dtype} <= speeds.decode_ns.keys() and speeds.times(dtype, name) >= WORTH
+    ]
+    if gains:
+        why = (
+            f"weights packed at load would be multiplied faster than {dtype} (measured): "
+            f"{'; '.join(gains)}. Answers change a little (docs/experts.md)"
+        )
+        yield case.finding("info", "packing_faster", "quantization", "none", why)
 
 
 def weights_text(case: Case) -> str:

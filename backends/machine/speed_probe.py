@@ -4,9 +4,11 @@
 
 Prints ``{format: [nanoseconds per multiplication with many rows, with one]}``. The first is what a
 prefill does, the second, over weights that no cache holds, a decode step. By torch, because vLLM's
-dense layers are torch's wherever oneDNN has no product of the format.
+dense layers are torch's wherever oneDNN has no product of the format; packed weights (q4, q8) by
+our kernels, where they are compiled.
 """
 
+import functools
 import json
 import time
 from collections.abc import Callable
@@ -14,13 +16,14 @@ from collections.abc import Callable
 FORMATS = ("float32", "bfloat16", "float16")
 # Weights (outputs, inputs) and rows.
 PREFILL, DECODE = ((1536, 576), 256), ((8192, 4096), 1)
+GROUP = 32  # as in kernels/vllm_plugin/packed_layers.py
 LONGEST_S, MOST_TURNS = 0.12, 7
 
 
 def main() -> None:
     """Measure and print."""
     found = {name: [per_product_ns(name, *case) for case in (PREFILL, DECODE)] for name in FORMATS}
-    print(json.dumps(found))
+    print(json.dumps(found | packed()))
 
 
 def per_product_ns(name: str, shape: tuple[int, int], rows: int) -> float:
@@ -32,6 +35,26 @@ def per_product_ns(name: str, shape: tuple[int, int], rows: int) -> float:
     with torch.inference_mode():
         best_s = fastest_s(lambda: torch.nn.functional.linear(x, weight))
     return best_s / (weight.numel() * rows) * 1e9
+
+
+def packed() -> dict[str, list[float]]:
+    """Return the nanoseconds of one multiplication with packed weights, by their method."""
+    import numpy as np
+
+    from livemind import kernels
+
+    if kernels.isa() == "numpy":
+        return {}
+    found: dict[str, list[float]] = {}
+    for name, pack in (("q4", kernels.pack_q4), ("q8", kernels.pack_q8)):
+        linear = getattr(kernels, f"{name}_linear")
+        for (outputs, inputs), rows in (PREFILL, DECODE):
+            codes = np.ones((outputs, inputs), np.uint8)
+            weight = pack(codes, np.ones((outputs, inputs // GROUP), np.float32))
+            x = np.ones((rows, inputs), np.float32)
+            best_s = fastest_s(functools.partial(linear, x, weight))
+            found.setdefault(name, []).append(best_s / (codes.size * rows) * 1e9)
+    return found
 
 
 def fastest_s(call: Callable[[], object]) -> float:

@@ -19,6 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from ...kernels import dispatch
 from .processor import Processor
 
 log = logging.getLogger(__name__)
@@ -42,11 +43,16 @@ class Speeds:
         source: ``probe``, or ``flags`` where nothing has been measured.
         prefill_ns: format → nanoseconds of one multiplication in a prefill on one thread; empty
             where nothing has been measured.
+        decode_ns: the same in a decode step.
+
+    Measured formats include ``q4`` and ``q8``, weights packed for our kernels, where these are
+    compiled.
     """
 
     costs: Mapping[str, float]
     source: Literal["probe", "flags"]
     prefill_ns: Mapping[str, float] = field(default_factory=dict)
+    decode_ns: Mapping[str, float] = field(default_factory=dict)
 
     def times(self, slow: str, fast: str) -> float:
         """Return how many times as long a turn takes in one format as in another."""
@@ -119,7 +125,10 @@ def _measured(found: object) -> Speeds | None:
     )
     if not whole:
         return None
-    return Speeds(costs, "probe", {str(name): float(both[0]) for name, both in found.items()})
+    prefill, decode = (
+        {str(name): float(both[which]) for name, both in found.items()} for which in (0, 1)
+    )
+    return Speeds(costs, "probe", prefill, decode)
 
 
 def _file() -> Path:
@@ -152,10 +161,11 @@ def _keep(key: str, measured: object) -> None:
 
 
 def _key(processor: Processor) -> str:
-    """Return what a measurement depends on: another processor, torch or limit is another one."""
+    """Return what a measurement depends on: another processor, torch, tier or limit is another."""
     limits = [os.environ.get(name, "") for name in ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")]
     sets = " ".join(processor.instruction_sets)
-    return " | ".join([processor.model, sets, f"torch {_torch()}", *filter(None, limits)])
+    computed_by = [f"torch {_torch()}", f"kernels {dispatch.isa()}"]
+    return " | ".join([processor.model, sets, *computed_by, *filter(None, limits)])
 
 
 def _torch() -> str | None:

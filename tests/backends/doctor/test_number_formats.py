@@ -244,3 +244,29 @@ def test_check_prefill_that_outlasts_the_timeout_is_a_warning(
     if told is not None:
         assert told in found[0].why
         assert found[0].where == "experts[0].timeout_s"
+
+
+@pytest.mark.parametrize(
+    ("decode_ns", "settings", "told"),
+    [
+        ({"float32": 0.2, "q8": 0.05, "q4": 0.02}, {}, ["q4 10.0 times", "q8 4.0 times"]),
+        ({"float32": 0.2, "q8": 0.19, "q4": 0.02}, {}, ["q4 10.0 times"]),
+        ({"float32": 0.2, "q8": 0.05, "q4": 0.02}, {"quantization": "q4"}, []),
+        ({"float32": 0.2}, {}, []),
+    ],
+    ids=["both", "one is not worth it", "packed already", "not compiled"],
+)
+def test_check_says_what_packed_weights_would_buy(
+    tmp_path: Path, decode_ns: dict[str, float], settings: dict[str, Any], told: list[str]
+) -> None:
+    prefill_ns = dict.fromkeys(decode_ns, 0.02)
+    costs = dict(expected(NARROW).costs) | decode_ns
+    speeds = Speeds(costs, "probe", prefill_ns, decode_ns)
+    model = spec(small(tmp_path, "float32"), dtype="float32", **settings)
+    question = Question(
+        [Subject("experts[0]", model)], 512 * GIB, host=Host(NARROW, speeds, ENGINE)
+    )
+    found = [f.why for f in examine(question, ENGINE).findings if f.code == "packing_faster"]
+    assert len(found) == bool(told)
+    assert all(text in found[0] for text in told)
+    assert not found or found[0].count(" times as fast") == len(told)
