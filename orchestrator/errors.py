@@ -241,10 +241,13 @@ def from_exception(exc: BaseException) -> ErrorInfo:
 def to_exception(info: ErrorInfo) -> LiveMindError:
     """Return the exception that a server's error stands for, with the server's own words.
 
-    A status without a class of its own is an InvalidRequest below 500, else a bare LiveMindError.
+    The class is that of its status and code, else the first of its status. A status without a class
+    is an InvalidRequest below 500, else a bare LiveMindError.
     """
-    kinds = {kind.status: kind for kind in KINDS}
-    kind = kinds.get(info.status, InvalidRequest if info.status < 500 else LiveMindError)
+    of_status = [kind for kind in KINDS if kind.status == info.status]
+    other = InvalidRequest if info.status < 500 else LiveMindError
+    first = next(iter(of_status), other)
+    kind = next((kind for kind in of_status if kind.code == info.code), first)
     exc = kind(info.message, param=info.param, code=info.code, retry_after_s=info.retry_after_s)
     exc.status, exc.type = info.status, info.type
     return exc

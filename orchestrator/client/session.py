@@ -46,6 +46,8 @@ class LiveOptions(TypedDict, total=False):
         messages: the conversation so far, as in chat completions; docs/conversations.md.
         interrupt: what stops a running answer: a ``commit``, or new ``input`` already.
         segment: ``sentence`` = answers leave in sentences too.
+        tools, tool_choice, parallel_tool_calls: functions that the expert may call, in the form of
+            chat completions.
     """
 
     model: str | None
@@ -62,6 +64,9 @@ class LiveOptions(TypedDict, total=False):
     messages: Sequence[Mapping[str, object]] | None
     interrupt: Literal["commit", "input"] | None
     segment: Literal["sentence"] | None
+    tools: Sequence[Mapping[str, object]] | None
+    tool_choice: str | Mapping[str, object] | None
+    parallel_tool_calls: bool | None
 
 
 class RemoteSession:

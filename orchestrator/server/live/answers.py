@@ -38,6 +38,8 @@ class InputSettings(Struct, frozen=True):
 class SessionSettings(Struct, frozen=True):
     """What a session is set to. ``documents`` is their number, ``tools`` their names.
 
+    What was added since 0.1.0 has a default: a client understands servers that do not send it.
+
     Attributes:
         turn_id, turn: see ``SessionStatus``.
     """
@@ -52,12 +54,12 @@ class SessionSettings(Struct, frozen=True):
     on_cold: OnCold | None
     retrieval: bool
     documents: int
-    tools: tuple[str, ...]
     consistency: Consistency | None
     input: InputSettings
     interrupt: Interrupt
     segment: Segment | None
     sampling: SamplingInForce
+    tools: tuple[str, ...] = ()
 
 
 class SessionCreated(Struct, frozen=True, tag_field="type", tag="session.created"):

@@ -53,6 +53,9 @@ class SlowDisk:
     def store(self, name: str) -> Store:
         return Store()
 
+    def asks_with(self, store: Store, shared: T) -> T:
+        return shared
+
     async def read(self, work: Callable[[], T]) -> T:
         async with self._readers:
             await asyncio.sleep(self._read_s)
