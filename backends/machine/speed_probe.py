@@ -1,6 +1,6 @@
 """A program of one second: how long products of each number format take on this processor.
 
-    OMP_NUM_THREADS=1 python speed_probe.py
+    OMP_NUM_THREADS=1 python -m livemind.backends.machine.speed_probe
 
 Prints ``{format: [nanoseconds per multiplication with many rows, with one]}``. The first is what a
 prefill does, the second, over weights that no cache holds, a decode step. By torch, because vLLM's
@@ -41,7 +41,7 @@ def packed() -> dict[str, list[float]]:
     """Return the nanoseconds of one multiplication with packed weights, by their method."""
     import numpy as np
 
-    from livemind import kernels
+    from ... import kernels
 
     if kernels.isa() == "numpy":
         return {}

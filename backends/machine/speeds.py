@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 PROMPT_TOKENS, ANSWER_TOKENS = 1500, 64
 """The turn by which formats are compared."""
-_PROBE = Path(__file__).parent / "speed_probe.py"
+_PROBE = f"{__package__}.speed_probe"
 _PROBE_TIMEOUT_S = 60.0
 _one_probe = threading.Lock()
 _EMULATED = 4.0
@@ -101,7 +101,7 @@ def _run() -> object:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     try:
         done = subprocess.run(
-            [sys.executable, "-P", str(_PROBE)],
+            [sys.executable, "-P", "-m", _PROBE],
             capture_output=True, text=True, timeout=_PROBE_TIMEOUT_S, env=environment, check=True,
         )  # fmt: skip
         return json.loads(done.stdout)
