@@ -169,23 +169,33 @@ class RemoteSession:
         """Forget the input; raises as ``append``."""
         self.replace("")
 
-    def commit(self, text: str | None = None) -> LiveAnswer:
+    def commit(
+        self, text: str | None = None, *, tool_results: Mapping[str, str] | None = None
+    ) -> LiveAnswer:
         """Declare the input final and return its answer; it is asked for at once.
 
         A newer commit ends an answer that is running; its last event says so.
 
         Args:
             text: the final text, None = the input as it is.
+            tool_results: call id → what the function returned, of calls that the last answer made
+                (``ResponseDone.tool_calls``); with them the text may be empty.
 
         Raises:
-            InvalidRequest: the text is not valid Unicode.
+            InvalidRequest: the text or a result is not valid Unicode.
             LiveMindError: why the session ended.
         """
         self._check()
         final = self._text if text is None else text
         revision = self._revision + 1
         event_id = f"commit-{revision}"
-        frame = {"type": COMMIT, "text": final, "revision": revision, "event_id": event_id}
+        frame: dict[str, object] = {
+            "type": COMMIT, "text": final, "revision": revision, "event_id": event_id
+        }  # fmt: skip
+        if tool_results:
+            frame["tool_results"] = [
+                {"call_id": call_id, "output": output} for call_id, output in tool_results.items()
+            ]
         answer = LiveAnswer(event_id, final, self._cancel, self._timeout_s)
         self._send(frame, answer)
         self._answers.append(answer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +28,7 @@ from livemind import (
     Unauthorized,
     Unavailable,
 )
+from livemind.backends.base import Message
 from livemind.backends.errors import ExpertUnavailable
 from livemind.backends.fake import FakeExpert
 from livemind.client import LiveEvent
@@ -366,6 +367,33 @@ async def test_refused_commit_leaves_the_input_and_the_session(serve: Any) -> No
             assert session.text == "x" * 21
             session.replace("fine")
             assert (await read(session))[0] == "FINE"
+
+
+async def test_result_of_a_call_is_committed_and_one_of_no_call_is_refused(serve: Any) -> None:
+    call = '<tool_call>{"name": "look", "arguments": {}}</tool_call>'
+
+    def look(messages: Sequence[Message]) -> str:
+        last = messages[-1]
+        return f"it is {last.content}" if last.role == "tool" else call
+
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+    async with (
+        serve(FakeExpert("fake", answer=look)) as doors,
+        LiveClient(doors.url) as client,
+        client.session(tools=[tool]) as session,
+    ):
+        _, done = await read(session, "what is it?")
+        (made,) = done.tool_calls
+        with pytest.raises(InvalidRequest, match="no answer made this call") as refused:
+            async for _ in session.commit(tool_results={"another": "a cow"}):
+                pass
+        assert refused.value.param == "tool_results[0].call_id"
+        said = [
+            event.delta
+            async for event in session.commit(tool_results={made.id: "a horse"})
+            if isinstance(event, ResponseTextDelta)
+        ]
+    assert "".join(said) == "it is a horse"
 
 
 async def test_refused_option_is_an_error_and_changes_nothing(serve: Any) -> None:
