@@ -131,17 +131,31 @@ PROGRAM = """
 import sys
 from vllm import LLM, SamplingParams
 
-model = sys.argv[1]
+method, model = sys.argv[1:]
+engine = LLM(
+    model, quantization=None if method == "dense" else method, dtype="float32", enforce_eager=True,
+    max_model_len=256, kv_cache_memory_bytes=2**25, max_num_seqs=2,
+)
 question = [{"role": "user", "content": "What is the port of Kestrel?"}]
 greedy = SamplingParams(max_tokens=24, temperature=0.0)
-for method in (None, "q8", "q4"):
-    engine = LLM(
-        model, quantization=method, dtype="float32", enforce_eager=True, max_model_len=256,
-        kv_cache_memory_bytes=2**25, max_num_seqs=2,
-    )
-    [answer] = engine.chat([question], greedy, use_tqdm=False)
-    print("tokens", *answer.outputs[0].token_ids)
+[answer] = engine.chat([question], greedy, use_tqdm=False)
+print("tokens", *answer.outputs[0].token_ids)
 """
+
+
+def answered(method: str) -> list[str]:
+    """Return the tokens of an engine's answer, in a process of its own."""
+    environment = {
+        **os.environ,
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "TORCHDYNAMO_DISABLE": "1",
+    }
+    words = [sys.executable, "-c", PROGRAM, method, str(MODELS / "general")]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr[-2000:]
+    [tokens] = [line for line in done.stdout.splitlines() if line.startswith("tokens ")]
+    return tokens.split()[1:]
 
 
 @pytest.mark.live
@@ -149,18 +163,6 @@ for method in (None, "q8", "q4"):
 @pytest.mark.timeout(300)
 def test_engines_with_packed_weights_begin_as_the_dense_one() -> None:
     """Through vLLM's own settings, loader and sampler, with the plugin as it is installed."""
-    environment = {
-        **os.environ,
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "TORCHDYNAMO_DISABLE": "1",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(MODELS / "general")],
-        env=environment, capture_output=True, text=True, timeout=280,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    dense, *packed = [
-        line.split()[1:] for line in done.stdout.splitlines() if line.startswith("tokens ")
-    ]
-    assert [len(tokens) > 4 and tokens[:4] == dense[:4] for tokens in packed] == [True, True]
+    dense, *packed = map(answered, ("dense", "q8", "q4"))
+    assert len(dense) > 4
+    assert [tokens[:4] for tokens in packed] == [dense[:4]] * 2
