@@ -8,7 +8,8 @@ async with LiveClient() as client, client.session() as session:
 from .orchestrator.client.answer import LiveAnswer
 from .orchestrator.client.client import LiveClient
 from .orchestrator.client.events import CompletionChunk, LiveEvent, ServedModel, UnknownEvent
-from .orchestrator.client.session import LiveOptions, RemoteSession
+from .orchestrator.client.options import LiveOptions
+from .orchestrator.client.session import RemoteSession
 from .orchestrator.server.consensus_schema import ConsensusInForce
 from .orchestrator.server.live.answers import (
     DraftStatus,

@@ -57,8 +57,10 @@ if TYPE_CHECKING:
         ServedModel as ServedModel,
         UnknownEvent as UnknownEvent,
     )
-    from .orchestrator.client.session import (
+    from .orchestrator.client.options import (
         LiveOptions as LiveOptions,
+    )
+    from .orchestrator.client.session import (
         RemoteSession as RemoteSession,
     )
     from .orchestrator.config.experts import (

@@ -23,7 +23,7 @@ from rich.table import Table
 
 from ...client import LiveClient
 from ...orchestrator.cli.entry import DEFAULT_CONFIG
-from ...orchestrator.client.session import LiveOptions
+from ...orchestrator.client.options import LiveOptions
 from ...orchestrator.events import ResponseDone, ResponseTextDelta
 from ..bench import Display, add_common, display, scratch, some_of
 from ..figures.answer import Json, Number

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from ...orchestrator.client.session import LiveOptions
+from ...orchestrator.client.options import LiveOptions
 from ..workload.arms import Consistency, Policy, Speculation
 from ..workload.typing_model import Key
 

@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Literal
 
 from ...orchestrator.client.client import LiveClient
-from ...orchestrator.client.session import LiveOptions
+from ...orchestrator.client.options import LiveOptions
 from ...orchestrator.errors import LiveMindError
 from ...orchestrator.events import ResponseDone, ResponseTextDelta
 from ..workload.recordings import Utterance

@@ -52,6 +52,7 @@ _GROUPS = (
         (
             ".orchestrator.client.client",
             ".orchestrator.client.session",
+            ".orchestrator.client.options",
             ".orchestrator.client.answer",
             ".orchestrator.client.events",
             ".orchestrator.server.live.answers",

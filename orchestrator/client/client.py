@@ -16,8 +16,9 @@ from ..errors import ErrorBody, InvalidRequest, Unavailable
 from ..server.live.answers import SessionDeleted, SessionStatus
 from .endpoint import LOST, Endpoint, header
 from .events import CompletionChunk, LiveEvent, ServedModel, decode, exception
+from .options import LiveOptions
 from .retry import repeated, was_not_taken
-from .session import LiveOptions, RemoteSession
+from .session import RemoteSession
 
 T = TypeVar("T")
 SESSIONS = "/v1/live/sessions"

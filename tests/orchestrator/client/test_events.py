@@ -16,7 +16,7 @@ from livemind.orchestrator.client.events import (
     decode_event,
     exception_of,
 )
-from livemind.orchestrator.client.session import LiveOptions
+from livemind.orchestrator.client.options import LiveOptions
 from livemind.orchestrator.errors import (
     KINDS,
     ErrorInfo,
