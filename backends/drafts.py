@@ -69,6 +69,50 @@ class DraftFeed:
         return self.tokens[known:]
 
 
+class ProposalPace:
+    """How much to propose, by how much of it came true, and whether it still pays.
+
+    Attributes:
+        length: tokens of the next proposal.
+        mistakes: proposals wrong from their beginning, less those right to their end.
+    """
+
+    def __init__(self, length: int = FIRST_LENGTH) -> None:
+        self.length = length
+        self.mistakes = 0
+        self._proposed: Sequence[int] = ()
+        self._gained = 0
+        self._cost_steps = 0.0
+
+    def may_propose(self, answered: int) -> bool:
+        """Whether proposals have cost little enough so far, for an answer of so many tokens."""
+        return self._cost_steps <= self._gained + ALLOWED_LOSS_STEPS + ALLOWED_LOSS * answered
+
+    def propose(self, tokens: Sequence[int]) -> list[int]:
+        """Keep what is proposed for the next step, and return it."""
+        self._proposed = tokens
+        return list(tokens)
+
+    def learn(self, tokens: Sequence[int]) -> None:
+        """Tell what the answer continued with: what the step yielded."""
+        if not self._proposed or not tokens:
+            return
+        proposed, self._proposed = self._proposed, ()
+        right = 0
+        for drafted, token in zip(proposed, tokens, strict=False):
+            if drafted != token:
+                break
+            right += 1
+        self._gained += right
+        self._cost_steps += PROPOSAL_COST_STEPS + TOKEN_COST_STEPS * len(proposed)
+        if right == len(proposed):
+            self.length *= 2
+            self.mistakes = max(0, self.mistakes - 1)
+        else:
+            self.length = max(SHORTEST_LENGTH, right + 1)
+            self.mistakes += not right
+
+
 class DraftCursor:
     """Follows an answer along its draft, token by token.
 
@@ -89,11 +133,7 @@ class DraftCursor:
         self._at: int | None = 0  # index of the drafted token that should come next
         self._left_at = 0  # where in the draft the answer left it
         self._followed = 0  # tokens since the place in the draft was found
-        self._proposed: list[int] = []
-        self._length = FIRST_LENGTH
-        self._mistakes = 0  # proposals wrong from their beginning, less those right to their end
-        self._gained = 0
-        self._cost_steps = 0.0
+        self._pace = ProposalPace()
 
     def __len__(self) -> int:
         return len(self._draft)
@@ -106,8 +146,7 @@ class DraftCursor:
 
     def advance(self, tokens: Sequence[int]) -> None:
         """Tell what the answer continues with: what one engine step yielded."""
-        if self._proposed and tokens:
-            self._learn(tokens)
+        self._pace.learn(tokens)
         for token in tokens:
             self._output.append(token)
             if self._at is None:
@@ -121,35 +160,16 @@ class DraftCursor:
 
     def propose(self, most: int) -> list[int]:
         """Return the tokens to verify in the next step, at most ``most``; normally call once."""
-        self._proposed = []
-        allowed_steps = self._gained + ALLOWED_LOSS_STEPS + ALLOWED_LOSS * len(self._output)
-        if self._at is not None and self._cost_steps <= allowed_steps:
-            length, left = self._length, len(self._draft) - self._at
-            if left <= length + length // 2:  # another step for so few would be one too many
-                length = left
-            self._proposed = self._draft[self._at : self._at + min(most, length)]
-        return self._proposed
-
-    def _learn(self, tokens: Sequence[int]) -> None:
-        """Adapt the length of the proposals to how much of the last one was right."""
-        proposed, self._proposed = self._proposed, []
-        right = 0
-        for drafted, token in zip(proposed, tokens, strict=False):
-            if drafted != token:
-                break
-            right += 1
-        self._gained += right
-        self._cost_steps += PROPOSAL_COST_STEPS + TOKEN_COST_STEPS * len(proposed)
-        if right == len(proposed):
-            self._length *= 2
-            self._mistakes = max(0, self._mistakes - 1)
-        else:
-            self._length = max(SHORTEST_LENGTH, right + 1)
-            self._mistakes += not right
+        if self._at is None or not self._pace.may_propose(len(self._output)):
+            return self._pace.propose(())
+        length, left = self._pace.length, len(self._draft) - self._at
+        if left <= length + length // 2:  # another step for so few would be one too many
+            length = left
+        return self._pace.propose(self._draft[self._at : self._at + min(most, length)])
 
     def _leave(self, at: int) -> None:
         """Go on behind the drafted token that another one stands for, or look for the place."""
-        replaced = self._followed > 0 and not self._mistakes and at < len(self._draft)
+        replaced = self._followed > 0 and not self._pace.mistakes and at < len(self._draft)
         if self._followed:
             self._left_at = at
         self._at = at + 1 if replaced else None
@@ -157,7 +177,7 @@ class DraftCursor:
 
     def _find_again(self) -> None:
         """Continue after the next place in the draft that ends as the answer does now."""
-        size = min(max(SHORTEST_MATCH, 1 + self._mistakes), LONGEST_MATCH, len(self._output))
+        size = min(max(SHORTEST_MATCH, 1 + self._pace.mistakes), LONGEST_MATCH, len(self._output))
         tail, draft = self._output[-size:], self._draft
         first = max(self._left_at + 1, size)
         for end in range(first, min(len(draft), self._left_at + SEARCH_TOKENS) + 1):

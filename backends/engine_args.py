@@ -64,7 +64,7 @@ def engine_args(
     if spec.images:
         args["limit_mm_per_prompt"] = {"image": MOST_IMAGES}
     if spec.verify_drafts is not False and drafts:
-        args |= draft_arguments(spec.max_num_seqs)
+        args |= draft_arguments(spec.max_num_seqs, lookup=spec.prompt_lookup)
     if spec.gpu_memory_utilization is not None:
         args["gpu_memory_utilization"] = spec.gpu_memory_utilization
     else:

@@ -39,6 +39,7 @@ class ExpertSpec:
             they serve, and the environment variable that holds the key.
         verify_drafts: drafts are verified several tokens per step; None: by a vLLM of this machine,
             not by a server. A server must have been started for it.
+        prompt_lookup: with it, an answer without a draft is drafted from its own prompt.
         images: the model takes images.
         tool_parser, reasoning_parser: vLLM's parsers of tool calls and thoughts, ``none``; None =
             told from the chat template, and no thoughts.
@@ -70,6 +71,7 @@ class ExpertSpec:
     cpu_cores: str | None = None
     enforce_eager: bool = True
     verify_drafts: bool | None = None
+    prompt_lookup: bool = True
     images: bool = False
     tool_parser: str | None = None
     reasoning_parser: str | None = None

@@ -2,7 +2,8 @@
 
 ``DraftProposer`` is the "custom_class" proposer: it takes a request's draft from its
 ``SamplingParams.extra_args`` and proposes the next tokens of it, which the engine verifies in one
-step; with no draft it proposes nothing and a step is a plain step. ``DraftWorker`` is the worker
+step; with no draft it proposes nothing and a step is a plain step. ``LookupProposer`` proposes then
+what followed the last tokens earlier in the prompt or the answer. ``DraftWorker`` is the worker
 extension: it hands the model runner to the proposer and takes what is drafted later.
 
 A ``vllm serve`` verifies drafts when it is started with ``server_arguments`` and LiveMind is
@@ -19,6 +20,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..drafts import DraftCursor
+from ..prompt_lookup import PromptLookup
 from .draft_runner import prepare
 
 log = logging.getLogger(__name__)
@@ -36,16 +38,18 @@ STEP_POSITIONS = 48
 MOST_EARLY_PUSHES = 256
 
 
-def engine_arguments(max_num_seqs: int) -> dict[str, object]:
+def engine_arguments(max_num_seqs: int, *, lookup: bool = False) -> dict[str, object]:
     """Return vLLM's engine arguments that let requests bring drafts.
 
-    The schedule by batch size is constant. It is given because vLLM otherwise pads a request whose
-    whole prompt is cached with guesses of its own.
+    With ``lookup`` those without one get drafts out of their prompt. The schedule by batch size is
+    constant. It is given because vLLM otherwise pads a request whose whole prompt is cached with
+    guesses of its own.
     """
+    proposer = LookupProposer if lookup else DraftProposer
     return {
         "speculative_config": {
             "method": "custom_class",
-            "model": f"{__name__}.{DraftProposer.__name__}",
+            "model": f"{__name__}.{proposer.__name__}",
             "num_speculative_tokens": MOST_TOKENS,
             "num_speculative_tokens_per_batch_size": [[1, max_num_seqs, MOST_TOKENS]],
         },
@@ -114,7 +118,7 @@ def allow_all_sampling() -> None:
 def is_ours(speculative_config: Any) -> bool:
     """Whether an engine's speculative decoding is the verification of drafts."""
     model = getattr(speculative_config, "model", None)
-    return bool(model == f"{__name__}.{DraftProposer.__name__}")
+    return model in {f"{__name__}.{one.__name__}" for one in (DraftProposer, LookupProposer)}
 
 
 class DraftProposer:
@@ -125,6 +129,8 @@ class DraftProposer:
     Args:
         vllm_config: vLLM's, of the engine.
     """
+
+    looks_up = False
 
     def __init__(self, vllm_config: Any) -> None:
         self._most = int(vllm_config.speculative_config.num_speculative_tokens)
@@ -188,7 +194,7 @@ class DraftProposer:
         for index, sampled in enumerate(sampled_token_ids):
             if not sampled:
                 continue  # its prompt is not finished
-            followed = self._follow(req_ids[index], requests)
+            followed = self._follow(req_ids[index], requests, token_ids_cpu[index])
             if followed is not None:
                 length = int(num_tokens_no_spec[index])
                 answered = token_ids_cpu[index, followed.known : length].tolist()
@@ -207,13 +213,17 @@ class DraftProposer:
         while len(self._early) > MOST_EARLY_PUSHES:
             self._early.popitem(last=False)
 
-    def _follow(self, req_id: str, requests: Any) -> _Followed | None:
+    def _follow(self, req_id: str, requests: Any, token_ids: Any) -> _Followed | None:
         if req_id not in self._followed:
             request = requests[req_id]
-            extra = getattr(request.sampling_params, "extra_args", None) or {}
+            params = request.sampling_params
+            extra = getattr(params, "extra_args", None) or {}
+            looks_up = self.looks_up and not _reproducible(params)
             followed = None
-            if DRAFT in extra and not _biased(request.sampling_params):
-                followed = _Followed(request, extra[DRAFT], str(extra.get(DRAFT_ID, "")))
+            if (DRAFT in extra or looks_up) and not _biased(params):
+                prompt = token_ids[: request.num_prompt_tokens].tolist() if looks_up else None
+                draft_id = str(extra.get(DRAFT_ID, ""))
+                followed = _Followed(request, extra.get(DRAFT, []), draft_id, prompt)
                 if followed.draft_id:
                     self._by_draft_id[followed.draft_id] = followed
                     followed.cursor.extend(self._early.pop(followed.draft_id, ()))
@@ -227,10 +237,18 @@ class DraftProposer:
                 self._by_draft_id.pop(followed.draft_id, None)
 
 
+class LookupProposer(DraftProposer):
+    """Takes the draft of a request that brought none, or left its own, from its prompt."""
+
+    looks_up = True
+
+
 class _Followed:
     """One request with its draft; ``known`` counts the tokens that the cursor has seen."""
 
-    def __init__(self, request: Any, draft: object, draft_id: str) -> None:
+    def __init__(
+        self, request: Any, draft: object, draft_id: str, prompt: Sequence[int] | None
+    ) -> None:
         self.known = int(request.num_prompt_tokens)
         self.draft_id = draft_id
         params = request.sampling_params
@@ -238,17 +256,26 @@ class _Followed:
         self._last = None if limit is None else self.known + int(limit)
         self._ends: frozenset[int] = frozenset(getattr(params, "all_stop_token_ids", ()))
         self.cursor = DraftCursor(_token_ids(draft))
+        self._lookup = None if prompt is None else PromptLookup(prompt)
 
     def step(self, answered: Sequence[int], most: int) -> list[int]:
         self.known += len(answered)
         self.cursor.advance(answered)
+        if self._lookup is not None:
+            self._lookup.advance(answered)
         if self._last is not None:  # one more token comes from the step itself
             most = min(most, self._last - self.known - 1)
-        proposal = self.cursor.propose(max(0, most))
+        proposal = self._propose(max(0, most))
         # A step finds the token behind what it verifies by itself: an end is not worth a position.
         if proposal and proposal[-1] in self._ends:
-            proposal = self.cursor.propose(len(proposal) - 1)
+            proposal = self._propose(len(proposal) - 1)
         return _filled_up(proposal, most)
+
+    def _propose(self, most: int) -> list[int]:
+        proposal = self.cursor.propose(most)
+        if proposal or self._lookup is None:
+            return proposal
+        return self._lookup.propose(most)
 
 
 class DraftWorker:
@@ -292,6 +319,14 @@ def _token_ids(draft: object) -> list[int]:
         log.warning("a request's %s is not a list of token ids: ignored", DRAFT)
         return []
     return draft
+
+
+def _reproducible(params: Any) -> bool:
+    """Whether the same request must take the same steps whatever runs beside it.
+
+    A seed's random numbers are spent by the step; log-probabilities are rounded by its width.
+    """
+    return params.seed is not None or params.logprobs is not None
 
 
 def _biased(params: Any) -> bool:

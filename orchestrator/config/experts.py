@@ -48,6 +48,7 @@ _ENGINE_KEYS = (
     "max_num_batched_tokens",
     "cpu_cores",
     "enforce_eager",
+    "prompt_lookup",
     "engine_log",
     "start_timeout_s",
     "tool_parser",
@@ -203,6 +204,11 @@ class ExpertConfig(Section):
         None,
         description="Verify drafted answers several tokens per step; null: a vllm expert does, a "
         "remote one does not (its server must be started for it).",
+    )
+    prompt_lookup: bool = Field(
+        True,
+        description="Where drafts are verified: an answer that brings none is drafted from its own "
+        "prompt where it quotes it. Not with a seed or log-probabilities.",
     )
     max_tokens_default: int = Field(
         512, ge=1, le=1_000_000, description="Answer length if a request names none, tokens."

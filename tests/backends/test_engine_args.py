@@ -51,7 +51,7 @@ LATE_ENVIRONMENT: dict[str, tuple[Any, str, str | None]] = {
 # used by others: the router, the registry, the expert itself, the remote expert
 ELSEWHERE = {
     *("domain", "priority", "kind", "max_tokens_default", "start_timeout_s", "timeout_s"),
-    *("base_urls", "model", "api_key_env", "model_path", "verify_drafts"),
+    *("base_urls", "model", "api_key_env", "model_path", "verify_drafts", "prompt_lookup"),
     *("kv_cache_fallback", "tool_parser", "reasoning_parser"),
 }
 
@@ -116,6 +116,13 @@ def test_engine_args_drafts_are_verified_unless_switched_off() -> None:
     assert not {"speculative_config", "worker_extension_cls"} & set(
         engine_args(spec(verify_drafts=False))
     )
+
+
+@pytest.mark.parametrize(("lookup", "proposer"), [(True, "Lookup"), (False, "Draft")])
+def test_engine_args_prompt_lookup_chooses_the_proposer(lookup: bool, proposer: str) -> None:
+    speculation = engine_args(spec(prompt_lookup=lookup))["speculative_config"]
+    assert isinstance(speculation, dict)
+    assert speculation["model"].endswith(f".{proposer}Proposer")
 
 
 def test_engine_args_always_has_priorities_and_prefix_caching() -> None:

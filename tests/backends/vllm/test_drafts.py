@@ -16,6 +16,7 @@ from livemind.backends.vllm.drafts import (
     DRAFT_ID,
     DraftProposer,
     DraftWorker,
+    LookupProposer,
     allow_all_sampling,
     engine_arguments,
     missing_hook,
@@ -28,7 +29,9 @@ CONTEXT = 64
 class Engine:
     """A model runner's bookkeeping: requests in a batch, their tokens, and the proposer."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, proposer: type[DraftProposer] = DraftProposer
+    ) -> None:
         monkeypatch.setattr(drafts, "prepare", lambda runner, most: None)
         self.requests: dict[str, Any] = {}
         self.input_batch = SimpleNamespace(req_ids=[])
@@ -37,13 +40,14 @@ class Engine:
         self.tokens = np.zeros((128, CONTEXT), np.int32)
         self.lengths = np.full(128, PROMPT, np.int64)
         config = SimpleNamespace(num_speculative_tokens=15)
-        self.drafter = DraftProposer(SimpleNamespace(speculative_config=config))
+        self.drafter = proposer(SimpleNamespace(speculative_config=config))
         self.worker = DraftWorker()
         self.worker.model_runner = self
 
     def add(self, name: str, draft: object = None, **sampling: Any) -> None:
         extra = None if draft is None else {DRAFT: draft, DRAFT_ID: name}
         values = {"min_p": 0.0, "logit_bias": None, "max_tokens": 32, "extra_args": extra}
+        values |= {"seed": None, "logprobs": None}
         params = SimpleNamespace(**values | sampling)
         self.requests[name] = SimpleNamespace(sampling_params=params, num_prompt_tokens=PROMPT)
         self.input_batch.req_ids.append(name)
@@ -68,6 +72,23 @@ def test_propose_continues_each_draft_and_nothing_else(engine: Engine) -> None:
     assert engine.worker.model_runner is engine
     assert engine.step([10], [10], []) == [[], [11, 12, 13], []]
     assert engine.step([11], [11, 12, 99], []) == [[], [], []]
+
+
+def test_propose_without_a_draft_looks_up_the_prompt_unless_it_must_be_reproducible(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = Engine(monkeypatch, LookupProposer)
+    engine.add("plain")
+    engine.add("seeded", seed=1)
+    engine.add("explained", logprobs=2)
+    engine.add("drafted", [8, 9])
+    engine.add("biased", min_p=0.1)
+    engine.tokens[:, :PROMPT] = [5, 6, 7]
+    assert engine.step(*[[5]] * 5) == [[], [], [], [], []]
+    assert engine.step(*[[6]] * 5) == [[], [], [], [], []]
+    # 5 6 7 stands in the prompt, and 5 6 7 5 6 follows; the draft is none of it and left aside.
+    looked_up = [5, 6, 7]
+    assert engine.step(*[[7]] * 5) == [looked_up, [], [], looked_up, []]
 
 
 @pytest.mark.parametrize("sampling", [{"min_p": 0.1}, {"logit_bias": {7: 1.0}}], ids=str)
