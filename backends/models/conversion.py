@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Final, Protocol
 
@@ -23,6 +24,27 @@ from .errors import ModelImportError
 ELEMENT_BYTES: Final = {"bfloat16": 2, "float16": 2, "float32": 4}
 NEEDED: Final = ("torch", "transformers", "accelerate", "gguf")
 _BAR = re.compile(r"\|\s*(\d+)/(\d+)\s*\[")
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """How one file is converted.
+
+    Attributes:
+        dtype: of the stored weights.
+        sampling: what generation_config.json says where the file itself says nothing.
+        system: system message of conversations without one, empty = the chat template's own.
+        adapter: folder of a checked LoRA adapter that is added to the weights, empty = none.
+    """
+
+    dtype: str
+    sampling: Mapping[str, float]
+    system: str = ""
+    adapter: str = ""
+
+    def as_json(self) -> str:
+        """Return it as the converter reads it: the keywords of ``convert.convert``."""
+        return json.dumps({**asdict(self), "sampling": dict(self.sampling)})
 
 
 class Report(Protocol):
@@ -72,14 +94,7 @@ def stored_dtype(header: Gguf) -> str:
     return {"F16": "float16", "F32": "float32"}.get(largest.dtype, "bfloat16")
 
 
-def run_converter(
-    gguf: Path,
-    folder: Path,
-    dtype: str,
-    sampling: Mapping[str, float],
-    system: str,
-    report: Report,
-) -> dict[str, Any]:
+def run_converter(gguf: Path, folder: Path, how: Conversion, report: Report) -> dict[str, Any]:
     """Fill a folder with the model; return what the converter says of it.
 
     Raises:
@@ -89,7 +104,7 @@ def run_converter(
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise ModelImportError(f"converting needs {', '.join(missing)}: install the cpu extra")
-    words = [str(gguf), str(folder), dtype, json.dumps(dict(sampling)), system]
+    words = [str(gguf), str(folder), how.as_json()]
     program = [sys.executable, "-m", f"{__package__}.convert", *words]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     with subprocess.Popen(

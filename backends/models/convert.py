@@ -1,12 +1,10 @@
 """GGUF → a folder in the layout of Hugging Face: the program of one conversion.
 
-    python -m livemind.backends.models.convert FILE.gguf FOLDER DTYPE SAMPLING SYSTEM
+    python -m livemind.backends.models.convert FILE.gguf FOLDER HOW
 
 A process of its own: it holds the whole model and what transformers imports. Reads the GGUF file,
-runs no code that comes with it. DTYPE is the format to store, SAMPLING a JSON object for
-generation_config.json, SYSTEM the system message of conversations without one, empty = none. On
-standard output stands one JSON object: what was made, or ``error``; progress bars are on standard
-error.
+runs no code that comes with it. HOW is a JSON object, see ``conversion.Conversion``. On standard
+output stands one JSON object: what was made, or ``error``; progress bars are on standard error.
 """
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..doctor.gguf_header import read_gguf
+from .adapter import merge, read_adapter
 
 # Split rules (`tokenizer.ggml.pre`) by which every digit stands alone and the rest is split as
 # GPT-2 does; transformers reads these files as GPT-2's own.
@@ -36,9 +35,9 @@ _SAMPLING = {
 
 def main(words: list[str]) -> int:
     """Convert, and print what came of it; return the exit status."""
-    file, folder, dtype, sampling, system = words
+    file, folder, how = words
     try:
-        made = convert(Path(file), Path(folder), dtype, json.loads(sampling), system)
+        made = convert(Path(file), Path(folder), **json.loads(how))
         print(json.dumps(made))
     except KeyboardInterrupt:
         return 130
@@ -50,11 +49,17 @@ def main(words: list[str]) -> int:
 
 
 def convert(
-    file: Path, folder: Path, dtype: str, sampling: Mapping[str, float], system: str = ""
+    file: Path,
+    folder: Path,
+    dtype: str,
+    sampling: Mapping[str, float],
+    system: str = "",
+    adapter: str = "",
 ) -> dict[str, Any]:
     """Write config, weights, tokenizer, chat template and generation settings; return a summary.
 
     Raises:
+        ModelImportError: the adapter belongs to another model.
         ValueError: the file lacks tensors of its architecture.
         Exception: whatever transformers raises at an architecture or tokenizer it does not know.
     """
@@ -79,6 +84,8 @@ def convert(
     if missing:
         shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
         raise ValueError(f"the file lacks {len(missing)} tensors of its architecture: {shown}")
+    if adapter:
+        merge(model, read_adapter(Path(adapter)))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     _write_generation(folder, tokenizer, described, sampling)

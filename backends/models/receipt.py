@@ -29,6 +29,7 @@ class Receipt:
         parameters: number of them.
         dtype: of the stored weights.
         system: system message that the chat template was given for conversations without one.
+        adapter_sha256: of the weights of the LoRA adapter that was added, empty if none.
         made_with: versions of what converted it.
         warnings: what was found and is not as it should be.
         files: name → {"sha256", "bytes"}.
@@ -43,6 +44,7 @@ class Receipt:
     dtype: str
     made_with: Mapping[str, str]
     system: str = ""
+    adapter_sha256: str = ""
     warnings: tuple[str, ...] = ()
     files: Mapping[str, Mapping[str, str | int]] = field(default_factory=dict)
 

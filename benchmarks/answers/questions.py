@@ -10,8 +10,8 @@ from pathlib import Path
 from ..bench import BenchmarkFailed
 
 QUESTIONS = Path(__file__).parents[1] / "data" / "answers.jsonl"
-_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-ZÁÉÍÓÚÑ¿¡])")
-SETS = ("everyday", "passage", "passage_es")
+_SENTENCE = re.compile(r"(?<!\bDr\.)(?<!\bMr\.)(?<!\bMs\.)(?<=[.!?])\s+(?=[A-ZÁÉÍÓÚÑ¿¡])")
+SETS = ("everyday", "passage", "passage_unseen", "passage_es")
 
 
 @dataclass(frozen=True, slots=True)

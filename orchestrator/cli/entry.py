@@ -243,6 +243,12 @@ def _add_models(commands: Commands) -> None:
         metavar="TEXT",
         help="system message of conversations without one, instead of the chat template's own",
     )
+    bring.add_argument(
+        "--adapter",
+        metavar="DIR",
+        help="LoRA adapter in PEFT's form that is added to the weights; none: not even that of a "
+        "known package",
+    )
     bring.set_defaults(module="models", function="models_import")
     listing = actions.add_parser(
         "list",

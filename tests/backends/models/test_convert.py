@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 from livemind.backends.models import convert
+from livemind.backends.models.adapter import WEIGHTS
+from livemind.backends.models.conversion import Conversion
 from livemind.backends.models.importer import Wishes, import_model
 
-from .conftest import Told, write_gguf
+from .conftest import Told, write_adapter, write_gguf
 
 pytest.importorskip("torch")
+LORA = "base_model.model.model.layers.0.mlp.down_proj"
 
 
 @pytest.mark.slow
@@ -26,14 +29,23 @@ def test_converted_folder_has_the_weights_words_and_ends_of_the_file(tmp_path: P
     gguf, folder = tmp_path / "tiny.gguf", tmp_path / "tiny"
     tensors = write_gguf(gguf, described={"general.sampling.temp": 0.5})
     told = Told()
-    receipt = import_model(gguf, folder, told, Wishes(system='Be "brief".\nAlways.'))
+    adapter = write_adapter(tmp_path / "adapter")
+    wishes = Wishes(system='Be "brief".\nAlways.', adapter=str(adapter))
+    receipt = import_model(gguf, folder, told, wishes)
     assert (receipt.architecture, receipt.license) == ("LlamaForCausalLM", "apache-2.0")
     assert receipt.warnings == ()
     assert "converting tensors" in told.stages
     assert told.done[-1] == len(tensors)
     weights = load_file(folder / "model.safetensors")
+    up, down = (load_file(adapter / WEIGHTS)[f"{LORA}.lora_{which}.weight"] for which in "BA")
+    np.testing.assert_allclose(
+        weights["model.layers.0.mlp.down_proj.weight"],
+        tensors["blk.0.ffn_down.weight"] + 6 / 2 * up @ down,
+        rtol=1e-5,
+        atol=1e-5,
+    )
     np.testing.assert_array_equal(
-        weights["model.layers.0.mlp.down_proj.weight"], tensors["blk.0.ffn_down.weight"]
+        weights["model.layers.0.mlp.up_proj.weight"], tensors["blk.0.ffn_up.weight"]
     )
     np.testing.assert_array_equal(
         weights["model.embed_tokens.weight"], tensors["token_embd.weight"]
@@ -69,7 +81,8 @@ def test_converter_refuses_what_it_cannot_fill(
 ) -> None:
     gguf = tmp_path / "tiny.gguf"
     write_gguf(gguf, **changes)
-    assert convert.main([str(gguf), str(tmp_path / "tiny"), "float32", "{}", ""]) == 1
+    how = Conversion("float32", {}).as_json()
+    assert convert.main([str(gguf), str(tmp_path / "tiny"), how]) == 1
     said = json.loads(capsys.readouterr().out)
     assert told in said["error"]
     assert not (tmp_path / "tiny").exists()

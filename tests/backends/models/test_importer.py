@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 
 from livemind.backends.models import importer, wheels
+from livemind.backends.models.adapter import READING, WEIGHTS
+from livemind.backends.models.conversion import Conversion
 from livemind.backends.models.errors import ModelImportError
 from livemind.backends.models.importer import Wishes, import_model
-from livemind.backends.models.known import KnownEncoder
-from livemind.backends.models.receipt import NAME, checksums, read_receipt
+from livemind.backends.models.known import DEFAULT_MODEL, KnownEncoder
+from livemind.backends.models.receipt import NAME, checksums, file_sha256, read_receipt
 from livemind.backends.packages import Package
 
-from .conftest import Told, write_gguf, write_wheel
+from .conftest import Told, write_adapter, write_gguf, write_wheel
 
 PACKAGE = Package("tiny-model", "1.0")
 
@@ -28,16 +30,8 @@ class Converter:
         self.calls: list[tuple[str, str, dict[str, float]]] = []
         self.error: BaseException | None = None
 
-    def __call__(
-        self,
-        gguf: Path,
-        folder: Path,
-        dtype: str,
-        sampling: dict[str, float],
-        system: str,
-        report: Told,
-    ) -> dict[str, Any]:
-        self.calls.append((gguf.name, dtype, dict(sampling)))
+    def __call__(self, gguf: Path, folder: Path, how: Conversion, report: Told) -> dict[str, Any]:
+        self.calls.append((gguf.name, how.dtype, dict(how.sampling)))
         (folder / "config.json").write_text("{}")
         if self.error is not None:
             raise self.error
@@ -116,6 +110,28 @@ def test_import_wished_otherwise_than_before_is_made_anew_and_kept(
     with pytest.raises(ModelImportError, match="holds another"):
         import_model(gguf, folder, Told(), Wishes(dtype="float16"))
     assert read_receipt(folder) == bare
+
+
+def test_import_with_an_adapter_than_without_is_made_anew(
+    converter: Converter, gguf: Path, tmp_path: Path
+) -> None:
+    folder, adapter = tmp_path / "tiny", write_adapter(tmp_path / "adapter")
+    assert import_model(gguf, folder, Told()).adapter_sha256 == ""
+    wishes, told = Wishes(adapter=str(adapter)), Told()
+    receipt = import_model(gguf, folder, told, wishes)
+    assert receipt.adapter_sha256 == file_sha256(adapter / WEIGHTS)
+    assert any("another adapter" in stage for stage in told.stages)
+    assert import_model(gguf, folder, Told(), wishes) == receipt
+    assert len(converter.calls) == 2
+    assert import_model(gguf, folder, Told(), Wishes(adapter="")).adapter_sha256 == ""
+
+
+def test_known_package_has_its_adapter_unless_another_is_wished(tmp_path: Path) -> None:
+    package, file = DEFAULT_MODEL.package, tmp_path / "m.gguf"
+    assert Wishes().of(package).adapter == str(READING)
+    assert Wishes(adapter="").of(package).adapter == ""
+    assert Wishes(adapter="a").of(package).adapter == "a"
+    assert Wishes().of(file).adapter is None
 
 
 @pytest.mark.parametrize("error", [ModelImportError("no"), KeyboardInterrupt(), MemoryError()])

@@ -15,9 +15,10 @@ from livemind.benchmarks.answers.threshold import measure, passages
 from livemind.benchmarks.bench import BenchmarkFailed
 
 
-def test_questions_are_ten_of_each_set_and_passages_hold_their_answers() -> None:
+def test_questions_are_ten_or_twenty_of_each_set_and_passages_hold_their_answers() -> None:
     questions = load_questions()
-    assert Counter(one.part for one in questions) == dict.fromkeys(SETS, 10)
+    expected = dict.fromkeys(SETS, 10) | {"passage_unseen": 20}
+    assert Counter(one.part for one in questions) == expected
     for one in questions:
         if one.passage:
             held = [one.is_right(part) for part in re.split(r"(?<=[.:]) ", one.passage)]
@@ -34,6 +35,7 @@ def test_questions_are_ten_of_each_set_and_passages_hold_their_answers() -> None
         ("It is four. Not 45.", False),
         ("145 days", False),
         ("Inés.", True),
+        ("Dr. Ibsen has 45.", True),
         ("", False),
     ],
 )

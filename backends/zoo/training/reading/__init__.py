@@ -1,0 +1,1 @@
+"""How the adapter of the default expert was trained: answers from a text that is given."""
