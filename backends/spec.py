@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 ExpertKind = Literal["vllm", "remote"]
+RouterName = Literal[
+    "ray-serve-llm", "vllm-production-stack", "llm-d", "dynamo", "aibrix", "sglang"
+]
+"""Routers whose headers are known; see ``remote/routers.py``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,9 @@ class ExpertSpec:
         engine_log: file for the engine's own log; None = no log.
         base_urls, model, api_key_env: a remote expert's servers (without ``/v1``), the model name
             they serve, and the environment variable that holds the key.
+        router: what stands at the base URLs in front of engines; None = nothing that is known.
+        session_headers, token_headers: headers that carry the conversation's key, and those of
+            answers that are sent back with the next request; None = as ``router`` has them.
         verify_drafts: drafts are verified several tokens per step; None: by a vLLM of this machine,
             not by a server. A server must have been started for it.
         prompt_lookup: with it, an answer without a draft is drafted from its own prompt.
@@ -63,6 +70,9 @@ class ExpertSpec:
     base_urls: tuple[str, ...] = ()
     model: str | None = None
     api_key_env: str | None = None
+    router: RouterName | None = None
+    session_headers: tuple[str, ...] | None = None
+    token_headers: tuple[str, ...] | None = None
     kv_cache_gib: float = 0.5
     kv_cache_dtype: str = "auto"
     kv_cache_fallback: bool = True

@@ -17,6 +17,7 @@ BENCHES = {
     "languages": ("languages.bench", "is the right passage found, in twelve languages"),
     "consensus": ("consensus.bench", "several experts against one: right answers, times, costs"),
     "load": ("load.bench", "where the wait bends under load; what the gateway costs; peers"),
+    "placement": ("placement.bench", "where requests go in a fleet: cached tokens, queues"),
     "pool": ("pool.bench", "experts on demand: random load, killed engines, starts, typing"),
     "report": ("reporting.report_bench", "page and plots from reports written before"),
     "compare": ("reporting.compare_bench", "two runs side by side, with intervals"),

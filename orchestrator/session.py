@@ -15,7 +15,6 @@ from msgspec.structs import replace
 from ..backends.base import GenerationParams, Image, Message
 from .errors import ErrorInfo, InvalidRequest
 from .events import Event, ExpertUpdated, ResponseDone
-from .fairness.asker import own_salt
 from .input_checks import checked_text, next_revision
 from .item_events import InputIgnored
 from .items import SessionItems
@@ -382,7 +381,7 @@ class Session:
 
     def _put_in_force(self) -> None:
         options, engine = self._in_force, self._loop.engine
-        engine.cache_salt, engine.consensus = own_salt(options.cache_salt), options.consensus
+        engine.put_in_force(options.cache_salt, options.consensus, options.instructions)
         self._loop.segmented = options.segment == "sentence"
         self._loop.expect(self._expected)
 

@@ -33,10 +33,11 @@ from ..errors import ExpertError, ExpertTimeout, ExpertUnavailable, PromptReject
 from ..folding import fold_documents
 from ..spec import ExpertSpec
 from ..vllm.drafts import DRAFT
-from .affinity import affinity_key
+from .affinity import affinity_key, digest
 from .drafts import drafted_tokens
 from .events import BadEvent, chunk_of, event_of, usage_of
-from .http import RemoteServers, error_fields, first_reachable, rejected
+from .http import RemoteServers, first_reachable
+from .refusals import error_fields, rejected
 from .request_body import request_body
 from .sse import EventReader, StreamTooLarge
 
@@ -356,12 +357,15 @@ def _path(prompt: TokenPrompt) -> str:
 
 
 def _key(prompt: TokenPrompt) -> str:
-    session = affinity_key.get()
-    if session is not None:
-        return session
+    """Return what the requests of this conversation have in common."""
+    key = affinity_key.get()
+    if key is not None:
+        return key
     if prompt.text is not None:
-        return prompt.text[:256] or repr(prompt.token_ids[:64])
-    return next(m.content[:256] for m in prompt.messages if m.role != "template")
+        return digest(prompt.text[:256] or repr(prompt.token_ids[:64]))
+    said = [message for message in prompt.messages if message.role != "template"]
+    first = next((n for n, message in enumerate(said) if message.role == "user"), 0)
+    return digest(*(message.content for message in said[: first + 1]))
 
 
 def _goes_on(prompt: TokenPrompt) -> bool:

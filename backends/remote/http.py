@@ -8,24 +8,24 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import math
 import os
 import random
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import aiohttp
 import msgspec
 import tenacity
 
-from ..errors import ExpertError, ExpertOverloaded, ExpertTimeout, ExpertUnavailable, PromptRejected
+from ..errors import ExpertError, ExpertOverloaded, ExpertTimeout, ExpertUnavailable
 from ..spec import ExpertSpec
-from .affinity import ranked
+from .affinity import shared_prefix
+from .placement import Placement
+from .refusals import error_fields, host_of, rejected, retry_after_s, telling
+from .routers import headers_of
+from .session_headers import SessionHeaders
 
 CONNECT_TIMEOUT_S = 5.0
 MAX_CONNECTIONS = 256
@@ -33,7 +33,6 @@ KEEPALIVE_S = 4.0
 """Less than the 5 s after which uvicorn, and so vLLM's server, closes an idle connection."""
 NODE_REST_S = 2.0
 MIN_ATTEMPTS = 3
-LONGEST_RETRY_AFTER_S = 60.0
 MAX_BODY_BYTES = 4 << 20
 _LARGE_BODY_BYTES = 1 << 20  # above this aiohttp wants to read the body piece by piece
 _BUSY = (429, 503)
@@ -63,6 +62,9 @@ class RemoteServers:
         self._client: aiohttp.ClientSession | None = None
         self.nodes = tuple(url.rstrip("/").removesuffix("/v1") for url in spec.base_urls)
         self._rest_until: dict[str, float] = {}
+        self._placement = Placement(self.nodes, spec.max_num_seqs)
+        told = headers_of(spec.router, spec.session_headers, spec.token_headers)
+        self._session_headers = SessionHeaders(told)
 
     @property
     def hosts(self) -> str:
@@ -141,14 +143,22 @@ class RemoteServers:
         """
         return Exchange(self, path, _encoded(body), key)
 
-    async def send(self, path: str, content: bytes, key: str) -> aiohttp.ClientResponse:
-        """Return the successful response to a POST, to be released; see ``stream``."""
+    async def send(self, path: str, content: bytes, key: str) -> tuple[aiohttp.ClientResponse, str]:
+        """Return the successful response to a POST and its server; see ``stream``.
+
+        The server counts as loaded until ``over`` is called.
+        """
         try:
             return await self._send(path, content, key)
         except ExpertError as error:
             if not self._worth_a_retry(error):
                 raise
             return await self._send_again(path, content, key, error)
+
+    def over(self, response: aiohttp.ClientResponse, node: str) -> None:
+        """Release a response; its connection closes unless it was read to its end."""
+        response.release()
+        self._placement.ended(node)
 
     def translated(self, error: aiohttp.ClientError, node: str | None = None) -> ExpertError:
         """Return the error of a connection in LiveMind's terms; ``node``: of one server."""
@@ -168,7 +178,7 @@ class RemoteServers:
 
     async def _send_again(
         self, path: str, content: bytes, key: str, failure: ExpertError
-    ) -> aiohttp.ClientResponse:
+    ) -> tuple[aiohttp.ClientResponse, str]:
         """Repeat a request that failed once; ``failure`` is raised where there is no time left."""
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(self._worth_a_retry),
@@ -179,7 +189,7 @@ class RemoteServers:
         )
         known, seen = [failure], [failure]
 
-        async def send() -> aiohttp.ClientResponse:
+        async def send() -> tuple[aiohttp.ClientResponse, str]:
             if known:
                 raise known.pop()
             try:
@@ -189,17 +199,33 @@ class RemoteServers:
                 raise
 
         try:
-            response: aiohttp.ClientResponse = await retrying(send)
+            sent: tuple[aiohttp.ClientResponse, str] = await retrying(send)
         except ExpertError as last:
             raise telling(seen, last) from last
-        return response
+        return sent
 
-    async def _send(self, path: str, content: bytes, key: str) -> aiohttp.ClientResponse:
+    async def _send(
+        self, path: str, content: bytes, key: str
+    ) -> tuple[aiohttp.ClientResponse, str]:
+        prefix, resting = shared_prefix.get(), self._resting()
+        node = self._placement.choose(key, prefix, resting, len(content))
+        self._placement.began(node)
+        try:
+            response = await self._post(node, path, content, key)
+        except BaseException:
+            self._placement.ended(node)
+            raise
+        self._session_headers.keep(node, key, response.headers)
+        return response, node
+
+    async def _post(self, node: str, path: str, content: bytes, key: str) -> aiohttp.ClientResponse:
         client = self._running()
-        node = self._choose(key)
         try:
             response = await client.post(
-                f"{node}{path}", data=_payload(content), allow_redirects=False
+                f"{node}{path}",
+                data=_payload(content),
+                headers=self._session_headers.shown(node, key),
+                allow_redirects=False,
             )
         except _NOT_CONNECTED as error:
             self._rest(node, NODE_REST_S)
@@ -235,10 +261,11 @@ class RemoteServers:
             raise ExpertUnavailable(self._expert_id, "the expert is not running")
         return self._client
 
-    def _choose(self, key: str) -> str:
+    def _resting(self) -> set[str]:
+        """Return the servers that refused a connection or were busy a moment ago."""
         now = asyncio.get_running_loop().time()
-        order = ranked(self.nodes, key)
-        return next((node for node in order if self._rest_until.get(node, 0) <= now), order[0])
+        self._rest_until = {node: s for node, s in self._rest_until.items() if s > now}
+        return set(self._rest_until)
 
     def _rest(self, node: str, seconds: float) -> None:
         self._rest_until[node] = asyncio.get_running_loop().time() + seconds
@@ -280,7 +307,7 @@ class RemoteServers:
 class Exchange(AbstractAsyncContextManager[aiohttp.ClientResponse]):
     """One POST and its successful response, which is released at the end of the block."""
 
-    __slots__ = ("_content", "_key", "_path", "_response", "_servers")
+    __slots__ = ("_content", "_key", "_node", "_path", "_response", "_servers")
 
     def __init__(self, servers: RemoteServers, path: str, content: bytes, key: str) -> None:
         self._servers = servers
@@ -290,73 +317,14 @@ class Exchange(AbstractAsyncContextManager[aiohttp.ClientResponse]):
 
     async def __aenter__(self) -> aiohttp.ClientResponse:
         """Send the request. Raises ExpertError."""
-        self._response = await self._servers.send(self._path, self._content, self._key)
+        self._response, self._node = await self._servers.send(self._path, self._content, self._key)
         return self._response
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Close the connection unless the answer was read to its end."""
-        self._response.release()
+        self._servers.over(self._response, self._node)
         if isinstance(error, aiohttp.ClientError):
-            raise self._servers.translated(error) from error
-
-
-def telling(seen: Sequence[ExpertError], last: ExpertError) -> ExpertError:
-    """Return which of several servers' failures counts.
-
-    A refusal that no other server would take back; else the shortest wait, where one is only busy;
-    else the last one.
-    """
-    if not last.retryable:
-        return last
-    busy = [error for error in seen if isinstance(error, ExpertOverloaded)]
-    return min(busy, key=lambda error: error.retry_after_s, default=last)
-
-
-def host_of(node: str | None) -> str:
-    """Return a server's host and port, without credentials; empty for none."""
-    return "" if node is None else urlsplit(node).netloc.rpartition("@")[2]
-
-
-def rejected(expert_id: str, message: str, param: str | None, code: str | None) -> PromptRejected:
-    """Return the PromptRejected for a server's 4xx, naming a prompt that is too long as such."""
-    too_long = "context length" in message or "maximum model length" in message
-    named = "context_length_exceeded" if too_long else code or "invalid_value"
-    shown = (
-        "the prompt is longer than the expert's context" if too_long else "the expert refuses it"
-    )
-    if param is not None:
-        shown = f"{param}: {shown}"
-    return PromptRejected(expert_id, message, param=param, code=named, shown=shown)
-
-
-def error_fields(content: bytes | Mapping[str, object]) -> tuple[str, str | None, str | None]:
-    """Return message, param and code of an OpenAI error body, empty where it is something else."""
-    try:
-        body: Any = json.loads(content) if isinstance(content, bytes) else content
-        error = body.get("error", body)
-        message, param, code = (error.get(name) for name in ("message", "param", "code"))
-    except (ValueError, AttributeError, RecursionError):
-        return "", None, None
-    shown = " ".join(str(message).split())[:500] if message else ""
-    shown = shown.encode("utf-8", "replace").decode()
-    return (
-        shown,
-        param if isinstance(param, str) else None,
-        code if isinstance(code, str) else None,
-    )
-
-
-def retry_after_s(headers: Mapping[str, str]) -> float:
-    """Return the Retry-After header in seconds, bounded; 1 where it is missing or is none."""
-    told = headers.get("Retry-After", "1")
-    try:
-        seconds = float(told)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(told).timestamp() - time.time()
-        except (ValueError, OverflowError):
-            return 1.0
-    return 1.0 if math.isnan(seconds) else min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S)
+            raise self._servers.translated(error, self._node) from error
 
 
 def first_reachable(results: Sequence[object]) -> object:

@@ -30,6 +30,7 @@ CHARTS = {
     "retrieval": ("charts.retrieval", "cases"),
     "languages": ("charts.languages", "cases"),
     "consensus": ("charts.consensus", "turns"),
+    "placement": ("charts.placement", "cases"),
     "kernels": ("charts.kernels", "cases"),
     "vllm-plugin": ("charts.kernels", "cases"),
 }

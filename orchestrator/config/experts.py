@@ -19,7 +19,8 @@ from pydantic import (
 )
 
 from ...backends.packages import PACKAGE_PREFIX, parse_package
-from ...backends.spec import ExpertSpec
+from ...backends.remote.routers import HEADER_NAME, RESERVED_HEADERS
+from ...backends.spec import ExpertSpec, RouterName
 from ...backends.zoo import catalog
 from ...kernels.vllm_plugin import operator_selection
 from ..routing.domains import domain_name
@@ -33,7 +34,14 @@ _HOST = re.compile(r"^(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?$", re.IGNORECASE)
 _FLOAT16_ONLY = ("awq", "gptq")
 _FLOAT16_NAMES = ("auto", "float16", "half")
 # What only one kind of expert has; the other kind refuses it rather than ignore it.
-REMOTE_KEYS = ("base_urls", "model", "api_key_env")
+REMOTE_KEYS = (
+    "base_urls",
+    "model",
+    "api_key_env",
+    "router",
+    "session_headers",
+    "token_headers",
+)
 _ENGINE_KEYS = (
     "model_path",
     "quantization",
@@ -80,6 +88,20 @@ def is_host_entry(value: str) -> bool:
     except ValueError:
         return _HOST.match(value) is not None
     return True
+
+
+def header_name(value: str) -> str:
+    """Return the name of a header that says what belongs together.
+
+    Raises:
+        ValueError: it is no name of a header, or one that says something else.
+    """
+    if not HEADER_NAME.fullmatch(value) or RESERVED_HEADERS.fullmatch(value):
+        raise ValueError(f"got {value!r}, need the name of a header of its own, as X-Session-Id")
+    return value
+
+
+HeaderName = Annotated[str, AfterValidator(header_name)]
 
 
 def from_folder(value: Path, info: ValidationInfo) -> Path:
@@ -199,6 +221,22 @@ class ExpertConfig(Section):
         None,
         pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
         description="Environment variable that holds the servers' API key.",
+    )
+    router: RouterName | None = Field(
+        None,
+        description="What stands at the base URLs in front of engines; its headers keep a "
+        "conversation on one engine. null: none of these; X-Session-Id is sent.",
+    )
+    session_headers: tuple[HeaderName, ...] | None = Field(
+        None,
+        max_length=8,
+        description="Request headers with the conversation's key; null: as router has them.",
+    )
+    token_headers: tuple[HeaderName, ...] | None = Field(
+        None,
+        max_length=8,
+        description="Headers of an answer that go back with the conversation's next request; "
+        "null: as router has them.",
     )
     verify_drafts: bool | None = Field(
         None,

@@ -8,7 +8,10 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from .experts import Section, from_folder, is_host_entry
+from .experts import Section, from_folder, header_name, is_host_entry
+
+AFFINITY_FIELDS = ("live_session", "session", "prompt_cache_key", "user")
+HEADER_PREFIX = "header:"
 
 
 class ServerConfig(Section):
@@ -70,6 +73,13 @@ class ServerConfig(Section):
     max_stored_bytes: int = Field(
         67_108_864, ge=0, le=1 << 40, description="Size of all kept answers together."
     )
+    affinity_from: tuple[str, ...] = Field(
+        (f"{HEADER_PREFIX}X-Session-Id", *AFFINITY_FIELDS),
+        max_length=16,
+        description="Where the key of a conversation comes from, first found first: header:NAME, "
+        "the fields session, prompt_cache_key and user, or live_session, its own id. Without any "
+        "it is its instructions and first user message. Its requests stay on one remote server.",
+    )
     max_sessions: int = Field(
         1024, ge=1, le=1_000_000, description="Live sessions at a time; one more gets a 429."
     )
@@ -125,6 +135,17 @@ class ServerConfig(Section):
     @classmethod
     def _resolve_keys(cls, value: Path | None, info: ValidationInfo) -> Path | None:
         return None if value is None else from_folder(value, info)
+
+    @field_validator("affinity_from")
+    @classmethod
+    def _are_sources(cls, sources: tuple[str, ...]) -> tuple[str, ...]:
+        for index, source in enumerate(sources):
+            if source.startswith(HEADER_PREFIX):
+                header_name(source.removeprefix(HEADER_PREFIX))
+            elif source not in AFFINITY_FIELDS:
+                known = ", ".join(AFFINITY_FIELDS)
+                raise ValueError(f"[{index}]: got {source!r}, need {HEADER_PREFIX}NAME, {known}")
+        return sources
 
     @field_validator("allowed_origins")
     @classmethod

@@ -19,7 +19,7 @@ from msgspec import structs
 
 from ...backends.base import GenerationParams
 from ...backends.errors import ExpertError
-from ...backends.remote.affinity import affinity_key
+from ...backends.remote.affinity import affinity_key, prefix_of, shared_prefix
 from ...rag.base import RetrievalResult, Retriever
 from ..consensus.authors import convened, is_continuable, write
 from ..consensus.options import Consensus
@@ -27,6 +27,7 @@ from ..consensus.report import Report
 from ..consensus.task import CommitClock, Task, tokens_of
 from ..errors import ErrorInfo, LiveMindError, from_exception
 from ..events import Status
+from ..fairness.asker import own_salt
 from ..rates import DecodeClock
 from ..routing.estimate import RouteEstimate
 from ..routing.selection import NO_CONTEXT, RouteContext
@@ -69,6 +70,16 @@ class Engine:
         self._context.run(affinity_key.set, affinity)
         self.cache_salt: str | None = None
         self.consensus = Consensus()
+
+    def put_in_force(
+        self, cache_salt: str | None, consensus: Consensus, instructions: str | None
+    ) -> None:
+        """Take what a session's options say; requests of the same instructions are gathered."""
+        self.cache_salt, self.consensus = own_salt(cache_salt), consensus
+        prefix = prefix_of(instructions)
+        if prefix != self._context.get(shared_prefix):
+            self._context = self._context.copy()  # the old one may be entered right now
+            self._context.run(shared_prefix.set, prefix)
 
     def _spawn(self, run: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
         return self._tasks.create_task(run, name=name, context=self._context)

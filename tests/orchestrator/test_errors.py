@@ -8,7 +8,7 @@ import pytest
 
 from livemind.backends.errors import ExpertError, ExpertOverloaded, ExpertUnavailable
 from livemind.backends.remote.expert import RemoteExpert
-from livemind.backends.remote.http import rejected, telling
+from livemind.backends.remote.refusals import rejected, telling
 from livemind.backends.spec import ExpertSpec
 from livemind.orchestrator.errors import from_exception
 

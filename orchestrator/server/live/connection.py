@@ -27,6 +27,7 @@ from ...errors import (
 )
 from ...event_queue import EventQueue
 from ...events import Event
+from ..affinity import session_key
 from ..middleware import log_failure
 from ..state import OWNER, SHUTTING_DOWN, STATE, ServerState
 from ..validation import event_id_of
@@ -255,7 +256,8 @@ async def serve(
     if not socket.can_prepare(request):
         message = f"{request.path} needs a WebSocket upgrade"
         raise InvalidRequest(message, code="upgrade_required")
-    session = await state.registry.open(request.get(OWNER))
+    affinity = session_key(state.limits.affinity_from, request.headers)
+    session = await state.registry.open(request.get(OWNER), affinity=affinity)
     try:
         configure(state, session)
         await socket.prepare(request)

@@ -9,6 +9,7 @@ from aiohttp import web
 from msgspec import json, to_builtins
 from pydantic import TypeAdapter
 
+from ..affinity import session_key
 from ..state import OWNER, STATE
 from ..validation import parse
 from .answers import SessionDeleted
@@ -25,7 +26,8 @@ async def create_session(request: web.Request) -> web.Response:
     state = request.app[STATE]
     raw = await request.read() or b"{}"
     config = parse(CONFIG, raw, max_text_chars=state.limits.max_text_chars)
-    live = await state.registry.open(request.get(OWNER))
+    affinity = session_key(state.limits.affinity_from, request.headers)
+    live = await state.registry.open(request.get(OWNER), affinity=affinity)
     try:
         live.configure(reconfigured(state, live, config), config.history)
     except BaseException:

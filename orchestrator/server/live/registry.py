@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...errors import LiveMindError, NotFound, Overloaded, Unavailable
 from ...events import Event
@@ -33,6 +33,7 @@ class _Opening:
     """A session that was asked for; ``done`` is it, or why there is none."""
 
     owner: str | None
+    given: Mapping[str, Any]
     done: asyncio.Future[LiveSession] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -77,8 +78,10 @@ class SessionRegistry:
             stop.set()
             await owner
 
-    async def open(self, owner: str | None) -> LiveSession:
+    async def open(self, owner: str | None, *, affinity: str | None = None) -> LiveSession:
         """Open a session in a task of its own; ``owner`` alone finds it.
+
+        ``affinity``: what its requests have in common with others', None = nothing.
 
         Where ``server.max_sessions`` are open the one that has been idle for longest ends, of the
         owner with the most, if that has more than this one.
@@ -92,12 +95,13 @@ class SessionRegistry:
         if most is not None and sum(live.owner == owner for live in self._tasks) >= most:
             message = f"{most} sessions of this key are open, its limit"
             raise Overloaded(message, code="too_many_sessions", retry_after_s=5.0)
+        given: dict[str, Any] = {} if affinity is None else {"affinity": affinity}
         try:
-            return await self._open(owner)
+            return await self._open(_Opening(owner, given))
         except Overloaded:
             if not await self._make_room(owner):
                 raise
-            return await self._open(owner)
+            return await self._open(_Opening(owner, given))
 
     async def _make_room(self, owner: str | None) -> bool:
         """End an idle session of the greediest owner; return whether there was one."""
@@ -114,10 +118,9 @@ class SessionRegistry:
         await self.close(min(idle, key=lambda live: live.last_used_s), reason)
         return True
 
-    async def _open(self, owner: str | None) -> LiveSession:
+    async def _open(self, opening: _Opening) -> LiveSession:
         if self._group is None:
             raise _shutting_down()
-        opening = _Opening(owner)
         task = self._group.create_task(self._run(opening), name="session")
         self._opening[task] = opening
         task.add_done_callback(self._not_opened)
@@ -177,7 +180,7 @@ class SessionRegistry:
     async def _run(self, opening: _Opening) -> None:
         live: LiveSession | None = None
         try:
-            session = self._mind.session()
+            session = self._mind.session(**opening.given)
             try:
                 async with session:
                     live = self._entered(session, opening)

@@ -8,11 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
-from random import getrandbits
 from typing import Self
 
 from ....backends.base import Chunk, GenerationParams
-from ....backends.remote.affinity import affinity_key
+from ....backends.remote.affinity import affinity_key, prefix_of, shared_prefix
 from ...consensus.report import Report
 from ...consensus.task import tokens_of
 from ...errors import ErrorInfo, Overloaded
@@ -31,11 +30,16 @@ Params = Callable[[GenerationParams], GenerationParams]
 
 
 def chat_alone(
-    state: ServerState, body: ChatRequest, request_id: str, params: Params | None = None
+    state: ServerState,
+    body: ChatRequest,
+    request_id: str,
+    params: Params | None = None,
+    *,
+    affinity: str | None = None,
 ) -> AloneTurn | None:
     """Return the turn of a chat that one expert answers alone and at once; None: any other.
 
-    ``params``: None = as the body says.
+    ``params``: None = as the body says; ``affinity``: of the conversation, None = its prompt's.
 
     Raises:
         NotFound: unknown model.
@@ -59,8 +63,8 @@ def chat_alone(
         cache_salt=body.cache_salt,
         on_prompt=report.asks,
     )
-    affinity = body.affinity or f"{getrandbits(64):x}"
-    return AloneTurn(state, request_id, expert, chunks, affinity, report)
+    prefix = prefix_of(body.instructions)
+    return AloneTurn(state, request_id, expert, chunks, affinity, report, prefix)
 
 
 def context_of(body: ChatRequest) -> Context:
@@ -80,6 +84,7 @@ def completion_alone(
     request_id: str,
     prompt: str | tuple[int, ...],
     params: GenerationParams,
+    affinity: str | None = None,
 ) -> AloneTurn:
     """Return the turn of a plain prompt; without a model the default expert answers.
 
@@ -89,7 +94,7 @@ def completion_alone(
     expert = state.mind.pinned(body.model) or state.mind.settings.default_expert
     report = Report()
     chunks = state.mind.complete(prompt, params, model=expert, on_prompt=report.asks)
-    return AloneTurn(state, request_id, expert, chunks, body.affinity, report)
+    return AloneTurn(state, request_id, expert, chunks, affinity, report)
 
 
 class AloneTurn(AbstractAsyncContextManager["AloneTurn"]):
@@ -102,7 +107,7 @@ class AloneTurn(AbstractAsyncContextManager["AloneTurn"]):
         request_id: of the HTTP request.
         expert: who answers.
         chunks: of the answer, not begun yet.
-        affinity: see ``backends.affinity``.
+        affinity, prefix: see ``backends.remote.affinity``.
         report: that ``chunks`` tells its prompt.
 
     Attributes:
@@ -117,12 +122,13 @@ class AloneTurn(AbstractAsyncContextManager["AloneTurn"]):
         chunks: AsyncGenerator[Chunk, None],
         affinity: str | None,
         report: Report,
+        prefix: str | None = None,
     ) -> None:
         self.expert = expert
         self._state = state
         self._request_id = request_id
         self._chunks = chunks
-        self._affinity = affinity
+        self._affinity, self._prefix = affinity, prefix
         self._report = report
         self._began_s = _now()
         self._opened: TurnRecord | None = None
@@ -134,7 +140,7 @@ class AloneTurn(AbstractAsyncContextManager["AloneTurn"]):
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
         self._reader, self._cancelling = task, task.cancelling()
-        self._outer = affinity_key.set(self._affinity)
+        self._outer = affinity_key.set(self._affinity), shared_prefix.set(self._prefix)
         self._limit = loop.call_later(self._state.limits.turn_timeout_s, self._expire)
         loop.call_soon(self._record)  # the ledger is opened while the expert works
         return self
@@ -211,7 +217,8 @@ class AloneTurn(AbstractAsyncContextManager["AloneTurn"]):
         try:
             await self.free()
         finally:
-            affinity_key.reset(self._outer)
+            affinity_key.reset(self._outer[0])
+            shared_prefix.reset(self._outer[1])
             if not self._refused:
                 done = self._end("failed" if self._error else "cancelled")
                 self._state.metrics.turn_done(done)

@@ -73,6 +73,7 @@ class GenerationRequest(Sampling):
     n: int | None = Field(None, ge=1, le=MAX_ANSWERS)
     user: Label | None = None
     prompt_cache_key: Label | None = None
+    session: Label | None = None
     min_tokens: int | None = Field(None, ge=0, le=INT32_MAX)
     stop_token_ids: list[TokenId] | None = Field(None, max_length=128)
     skip_special_tokens: bool | None = None
@@ -123,9 +124,13 @@ class GenerationRequest(Sampling):
         return bool(self.stream_options is not None and self.stream_options.include_obfuscation)
 
     @property
-    def affinity(self) -> str | None:
-        """Requests of one key stay on one server of a remote expert."""
-        return self.prompt_cache_key or self.user
+    def keys(self) -> dict[str, str | None]:
+        """What the caller says of the conversation; see ``affinity.told_key``."""
+        return {
+            "session": self.session,
+            "prompt_cache_key": self.prompt_cache_key,
+            "user": self.user,
+        }
 
     @cached_property
     def structured(self) -> StructuredOutput | None:
@@ -284,6 +289,11 @@ class ChatRequest(GenerationRequest):
         """What the user commits: the last text of the user; empty where the user said nothing."""
         last = self._places[1]
         return "" if last < 0 else self.messages[last].content
+
+    @property
+    def first_text(self) -> str:
+        """What the conversation began with: the first message behind the instructions."""
+        return self.messages[self._places[0]].content
 
     @property
     def template(self) -> str | None:

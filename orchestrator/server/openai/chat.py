@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from ....backends.base import GenerationParams
 from ...errors import InvalidRequest
 from ...events import Delta, ResponseTextDelta, ResponseToolCallDelta
+from ..affinity import conversation_key, told_key
 from ..sse import DONE
 from ..state import OWNER, REQUEST_ID, STATE, ServerState
 from ..validation import parse
@@ -86,9 +87,13 @@ def _opening(request: web.Request, state: ServerState, body: ChatRequest, place:
         seed = given.seed if given.seed is None else given.seed + place
         return replace(given, seed=seed, clamp=clamp) if clamp or place else given
 
+    fields = {**body.keys, "live_session": request.headers.get(SESSION_HEADER)}
+    told = told_key(state.limits.affinity_from, request.headers, fields)
+    key = told or conversation_key(body.instructions, body.first_text)
+
     def opening() -> AbstractAsyncContextManager[AnyTurn]:
-        alone = chat_alone(state, body, request[REQUEST_ID], params)
-        return own_turn(state, body, params) if alone is None else alone
+        alone = chat_alone(state, body, request[REQUEST_ID], params, affinity=key)
+        return own_turn(state, body, params, affinity=key) if alone is None else alone
 
     return opening
 

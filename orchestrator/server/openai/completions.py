@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from ...errors import InvalidRequest
 from ...events import Delta, ResponseDone, ResponseTextDelta
+from ..affinity import told_key
 from ..sse import DONE
 from ..state import REQUEST_ID, STATE, ServerState
 from ..validation import parse
@@ -67,8 +68,10 @@ def _opening(
     if number and params.seed is not None:
         params = replace(params, seed=params.seed + number)
 
+    key = told_key(state.limits.affinity_from, request.headers, body.keys)
+
     def opening() -> AbstractAsyncContextManager[AloneTurn]:
-        return completion_alone(state, body, request[REQUEST_ID], prompt, params)
+        return completion_alone(state, body, request[REQUEST_ID], prompt, params, key)
 
     return opening
 

@@ -120,12 +120,16 @@ async def adopting_turn(
 
 @asynccontextmanager
 async def own_turn(
-    state: ServerState, body: ChatRequest, params_of: Params | None = None
+    state: ServerState,
+    body: ChatRequest,
+    params_of: Params | None = None,
+    *,
+    affinity: str | None = None,
 ) -> AsyncIterator[Turn]:
     """Commit the user's last message in a session that lives in the request's own task.
 
-    ``params_of``: makes the parameters of the session's; None = as the body says. Leaving the block
-    ends the session, and with it the turn, which is counted then.
+    ``params_of``: makes the parameters of the session's; None = as the body says. ``affinity``: see
+    ``chat_alone``. Leaving the block ends the session, and with it the turn, which is counted then.
 
     Raises:
         NotFound: unknown model.
@@ -143,7 +147,7 @@ async def own_turn(
         cache_salt=body.cache_salt,
         consensus=None if body.consensus is None else body.consensus.onto(state.mind.consensus),
         on_cold=body.on_cold,
-        affinity=body.affinity,
+        affinity=affinity,
         one_turn=True,
         template=body.template,
     )

@@ -140,8 +140,11 @@ class Client:
         finally:
             response.release()
 
-    async def post(self, url: str, *, data: bytes, **_: object) -> Received:
-        return self.ask(httpx.Request("POST", url, headers=self.headers, content=data))
+    async def post(
+        self, url: str, *, data: bytes, headers: Mapping[str, str], **_: object
+    ) -> Received:
+        sent = {**self.headers, **headers}
+        return self.ask(httpx.Request("POST", url, headers=sent, content=data))
 
     def ask(self, request: httpx.Request) -> Received:
         if self.closed:

@@ -34,7 +34,15 @@ _OWN: dict[str, Neutral] = {
     "context_management": Neutral("shortening a conversation", ([],)),
     "moderation": Neutral("a check of the texts"),
 }
-_PASSED = ("model", "stream", "user", "prompt_cache_key", "parallel_tool_calls", "top_logprobs")
+_PASSED = (
+    "model",
+    "stream",
+    "user",
+    "prompt_cache_key",
+    "session",
+    "parallel_tool_calls",
+    "top_logprobs",
+)
 
 
 class FunctionTool(Strict):
@@ -100,6 +108,7 @@ class ResponsesRequest(Sampling):
     metadata: dict[str, str] | None = Field(None, max_length=64)
     user: Label | None = None
     prompt_cache_key: Label | None = None
+    session: Label | None = None
     safety_identifier: Label | None = None
     service_tier: Literal["auto", "default"] | None = None
     max_tool_calls: int | None = None

@@ -205,7 +205,7 @@ async def test_turn_without_a_session_over_the_time_limit_is_stopped_and_named(
 
 
 @pytest.mark.parametrize("user", ["ann", None])
-async def test_turn_without_a_session_belongs_to_its_user_or_itself(
+async def test_turn_without_a_session_belongs_to_its_user_or_its_beginning(
     serve: Any, user: str | None
 ) -> None:
     seen: list[str | None] = []
@@ -218,8 +218,10 @@ async def test_turn_without_a_session_belongs_to_its_user_or_itself(
         for _ in range(2):
             fixed = {"X-Request-Id": "the-same"}
             await doors.ask("POST", PATH, json=chat_body("a", user=user), headers=fixed)
+        await doors.ask("POST", PATH, json=chat_body("b", user=user))
         assert None not in seen
         assert len(set(seen)) == (1 if user else 2)
+        assert len(set(seen[:2])) == 1
 
 
 async def test_turn_begins_with_its_first_text_and_not_with_an_empty_chunk(serve: Any) -> None:

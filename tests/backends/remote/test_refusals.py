@@ -8,7 +8,7 @@ from email.utils import formatdate
 import pytest
 
 from livemind.backends.remote.events import usage_of
-from livemind.backends.remote.http import LONGEST_RETRY_AFTER_S, retry_after_s
+from livemind.backends.remote.refusals import LONGEST_RETRY_AFTER_S, retry_after_s
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Where requests go: what placing them by what replicas know gains, simulated."""
