@@ -146,12 +146,13 @@ class PrefillResult(Struct, frozen=True):
     """What a prefill did.
 
     Attributes:
-        cached: tokens found in the prefix cache.
-        computed: tokens computed now.
+        cached: tokens found in the prefix cache; None when the expert does not tell.
+        computed: tokens computed now; without ``cached`` all of the prompt, a part of which may
+            have been found.
         ms: wall time of the request, its wait in the engine included.
     """
 
-    cached: int
+    cached: int | None
     computed: int
     ms: float
 

@@ -154,8 +154,8 @@ class RemoteExpert:
         answer = await self._servers.post_json(_path(prompt), body, key=_key(prompt))
         usage = usage_of(answer)
         tokens = usage.prompt_tokens if usage is not None else prompt.num_tokens
-        cached = (usage.cached_tokens or 0) if usage is not None else 0
-        return PrefillResult(cached, tokens - cached, (time.perf_counter() - began) * 1000)
+        cached = usage.cached_tokens if usage is not None else None
+        return PrefillResult(cached, tokens - (cached or 0), (time.perf_counter() - began) * 1000)
 
     async def generate(
         self,

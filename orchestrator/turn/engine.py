@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from msgspec import structs
 
-from ...backends.base import GenerationParams
+from ...backends.base import GenerationParams, Message, TokenPrompt
 from ...backends.errors import ExpertError
 from ...backends.remote.affinity import affinity_key, prefix_of, shared_prefix
 from ...rag.base import RetrievalResult, Retriever
@@ -33,7 +33,7 @@ from ..routing.estimate import RouteEstimate
 from ..routing.selection import NO_CONTEXT, RouteContext
 from .drafter import Drafter
 from .hidden_answer import Draft, continuation, joined_usage
-from .prefill import ExpertPrefill
+from .prefill import ExpertPrefill, SentText, written
 from .retrievals import Retrievals
 from .shared import Listener, Shared
 from .values import Answer, DraftState, Prefill, Retrieve, Route
@@ -63,6 +63,7 @@ class Engine:
         self._retrievals = Retrievals()
         self.drafts = Drafter(shared, listener, self._spawn)
         self._prefills: dict[str, ExpertPrefill] = {}
+        self._sent: dict[str, SentText] = {}
         self._answering: asyncio.Task[None] | None = None
         self._stop_status: Status | None = None
         self._stop_error: ErrorInfo | None = None
@@ -225,7 +226,8 @@ class Engine:
             if name not in action.experts and running.task is not None:
                 running.task.cancel()
         for name in action.experts:
-            running = self._prefills.setdefault(name, ExpertPrefill(name, self._shared))
+            sent = self._sent.setdefault(name, SentText())
+            running = self._prefills.setdefault(name, ExpertPrefill(name, self._shared, sent))
             running.aim(action, self.cache_salt)
             self._run_prefill(running)
 
@@ -234,6 +236,12 @@ class Engine:
         if (expert := self._shared.pool.ready(name)) is not None:
             running = self._prefills[name] = ExpertPrefill(name, self._shared)
             running.prime(expert, self.cache_salt, tokens)
+
+    def answered(self, name: str, prompt: TokenPrompt, text: str, tokens: int) -> None:
+        """An answer of an expert without local tokens left prompt and text in its cache."""
+        if (expert := self._shared.pool.ready(name)) is not None:
+            said = written((*prompt.messages, Message("assistant", text)))
+            self._sent.setdefault(name, SentText()).keep(said, tokens, expert, self.cache_salt)
 
     def expert_ready(self, expert: str) -> None:
         """An expert was loaded: go on with what waited for it."""

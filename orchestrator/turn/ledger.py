@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ...backends.base import Chunk, FinishReason, Message, ToolCallDelta, Usage
+from ...backends.base import Chunk, FinishReason, Message, TokenPrompt, ToolCallDelta, Usage
 from ...backends.messages import joined_calls
 from ..consensus.report import Report
 from ..consensus.task import tokens_of
@@ -41,6 +41,8 @@ class TurnRecord:
         documents: the retrieved passages that the answer was given.
         draft_prompt: prompt tokens that the newest draft computed itself.
         draft_paused: it was broken off; what another request found includes what it computed.
+        reached: tokens of the newest prompt that went to an expert which does not tell what it
+            found in its cache.
         placed: what the session computed of prompts whose tokens are known, by expert.
         usage_estimated: an answer that was broken off did not tell what it found in the cache.
         sentences: that left the session.
@@ -68,6 +70,7 @@ class TurnRecord:
     prefill_ready_s: dict[str, float] = field(default_factory=dict)
     draft_ready_s: float | None = None
     prefilled: Counter[str] = field(default_factory=Counter)
+    reached: dict[str, int] = field(default_factory=dict)
     drafts: int = 0
     placed: dict[str, list[Computed]] = field(default_factory=dict)
     draft_prompt: int = 0
@@ -112,6 +115,8 @@ class TurnRecord:
     def computed(self, expert: str, piece: Computed) -> None:
         """Count a piece of a prompt that went into the expert's cache."""
         self.prefilled[expert] += piece.tokens
+        if piece.reaches is not None:
+            self.reached[expert] = piece.reaches
         if not piece.prompt:
             return
         pieces = self.placed.setdefault(expert, [])
@@ -129,6 +134,13 @@ class TurnRecord:
         if prompt is None or not prompt.token_ids:
             return ()
         return (*prompt.token_ids, *self.shown_ids)[:-1]
+
+    def sent(self) -> tuple[TokenPrompt, str, int] | None:
+        """Return prompt, text and their tokens of an answer whose tokens are not known here."""
+        prompt = self.report.prompt if self.report is not None else None
+        if prompt is None or self.usage is None or prompt.token_ids:
+            return None
+        return prompt, self.text(), self.usage.prompt_tokens + self.usage.completion_tokens
 
     def complete_usage(self) -> None:
         """Fill in the usage of a broken off answer: the prompt as rendered, the text as shown."""
@@ -172,12 +184,24 @@ class TurnRecord:
     def _adopted(self, expert: str, usage: Usage, by_draft: int) -> int:
         """Return the tokens of the answer's prompt that this turn brought into the cache."""
         prompt = self.report.prompt if self.report is not None else None
-        cached = usage.cached_tokens or 0
+        cached = self._found(expert, usage)
         if prompt is None or not prompt.token_ids:
             return cached + by_draft
         if by_draft and not self.draft_paused:  # what it found it did not compute
             by_draft = min(by_draft, usage.prompt_tokens - cached)
         return _covered(self.placed.get(expert, ()), prompt.token_ids, cached) + by_draft
+
+    def _found(self, expert: str, usage: Usage) -> int:
+        """Return the prompt tokens that the expert found; where it does not tell, what it was sent.
+
+        That is counted by what the newest prompt shares with those before it.
+        """
+        if usage.cached_tokens is not None:
+            return usage.cached_tokens
+        if self.usage_estimated:
+            return 0
+        sent = min(self.prefilled[expert], self.reached.get(expert, 0))
+        return min(sent, usage.prompt_tokens)
 
     def _consensus(self) -> ConsensusRecord | None:
         if self.report is None:
@@ -206,8 +230,9 @@ class TurnRecord:
         Prefilled tokens count as adopted as far as they are part of the answer's prompt and the
         expert found that part in its cache, and as far as an adopted draft computed its prompt
         itself. What somebody else put into the cache is not adopted; what others computed of a
-        prompt in hiding, to vote, judge or draft, is wasted. A server that does not say what it
-        found, or was cancelled before, counts as one that found nothing.
+        prompt in hiding, to vote, judge or draft, is wasted. Of a server that does not say what it
+        found, what it was sent is taken for found, and the cost is unknown; one that was cancelled
+        before counts as one that found nothing.
         """
         expert, usage = self.expert, self.usage
         late = self.report.adopted_late if self.report is not None else 0
@@ -217,11 +242,12 @@ class TurnRecord:
         multiplier = None
         if expert is not None and usage is not None:
             by_draft = self.draft_prompt if self.draft_adopted else 0
-            found = min((usage.cached_tokens or 0) + by_draft, usage.prompt_tokens)
+            found = min(self._found(expert, usage) + by_draft, usage.prompt_tokens)
             adopted = min(self.prefilled[expert], found, self._adopted(expert, usage, by_draft))
             plain = usage.prompt_tokens + usage.completion_tokens
             spent = speculated + self.draft_speculated + plain - found - draft_adopted
-            if plain > 0 and not self.usage_estimated:
+            is_told = usage.cached_tokens is not None or not self.reached
+            if plain > 0 and not self.usage_estimated and is_told:
                 multiplier = round(spent / plain, 4)
         return Ledger(
             prefill_speculated=speculated,

@@ -345,6 +345,8 @@ class TurnLoop:
         self.engine.drafts.guess = None
         if record.expert is not None and (cached := record.cached()):
             self.engine.prime(record.expert, cached)
+        elif (sent := record.sent()) is not None and record.expert is not None:
+            self.engine.answered(record.expert, *sent)
         self.prompt_tokens = record.prompt_tokens
         self.record = TurnRecord()
         self.state = replace(

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
-from ...backends.base import Expert, PrefillResult, Priority, TokenPrompt
+from ...backends.base import Expert, Message, PrefillResult, Priority, TokenPrompt
 from ...backends.errors import ExpertError
 from ...backends.rendering import rendered
 from .shared import Computed, Shared
@@ -20,14 +20,43 @@ from .values import Prefill
 
 log = logging.getLogger(__name__)
 
+
+class SentText:
+    """The newest prompt that an expert without local tokens was sent: what of the next is new.
+
+    A session's own; what others sent is not known.
+    """
+
+    def __init__(self) -> None:
+        self._text, self._tokens = "", 0
+        self._where: tuple[Expert | None, str | None] = (None, None)
+
+    def new_tokens(self, text: str, tokens: int, expert: Expert, salt: str | None) -> int:
+        """Return how many of a prompt's tokens stand behind what it shares with the last one."""
+        if (expert, salt) != self._where or not self._text:
+            return tokens
+        shared = common_beginning(self._text, text)
+        return max(0, tokens - round(self._tokens * shared / len(self._text)))
+
+    def keep(self, text: str, tokens: int, expert: Expert, salt: str | None) -> None:
+        """Take a prompt, and perhaps the answer behind it, for cached."""
+        self._text, self._tokens, self._where = text, tokens, (expert, salt)
+
+
+def written(messages: Sequence[Message]) -> str:
+    """Return messages as one text that only grows where the prompt does."""
+    return "\0".join(f"{message.role}\0{message.content}" for message in messages)
+
+
 Report = Callable[[str, int, int, int, Computed], None]
 
 
 class ExpertPrefill:
     """Works towards the newest target of one expert."""
 
-    def __init__(self, expert: str, shared: Shared) -> None:
+    def __init__(self, expert: str, shared: Shared, sent: SentText | None = None) -> None:
         self.expert = expert
+        self._sent = sent or SentText()
         self.task: asyncio.Task[None] | None = None
         self._shared = shared
         self._target: Prefill | None = None
@@ -135,17 +164,35 @@ class ExpertPrefill:
         self, prompt: TokenPrompt, target: Prefill, expert: Expert, report: Report
     ) -> bool:
         """Without local tokens the server is sent the text as it is."""
-        if target.budget_tokens < prompt.num_tokens or not self._shared.places.may_speculate():
+        text, about = written(prompt.messages), prompt.num_tokens
+        needed = self._sent.new_tokens(text, about, expert, self._salt)
+        if target.budget_tokens < needed or not self._shared.places.may_speculate():
             return True
         async with (
             self._shared.gate.slice(expert.capabilities.compute_group),
             self._shared.pool.acquire(self.expert),
         ):
             result = await expert.prefill(prompt, priority=Priority.SPECULATIVE)
-        self._shared.places.speculated(result.computed)
-        total, computed = prompt.num_tokens, Computed((), result.computed)
-        report(self.expert, target.revision, total, total, computed)
+        total, computed = result.computed + (result.cached or 0), result.computed
+        if result.cached is None:
+            computed = self._sent.new_tokens(text, total, expert, self._salt)
+        self._sent.keep(text, total, expert, self._salt)
+        self._shared.places.speculated(computed)
+        piece = Computed((), computed, total if result.cached is None else None)
+        report(self.expert, target.revision, about, about, piece)
         return True
+
+
+def common_beginning(a: str, b: str) -> int:
+    """Return how many characters two texts begin alike with."""
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def common_length(a: tuple[int, ...], b: tuple[int, ...]) -> int:

@@ -33,10 +33,13 @@ class Computed(Struct, frozen=True):
     Attributes:
         prompt: the prompt's tokens up to the end of the piece; empty where they are not known here.
         tokens: computed for it, the last ones of ``prompt``.
+        reaches: tokens of the whole prompt, where the expert does not tell what it found in its
+            cache and ``tokens`` are counted by what was sent before; else None.
     """
 
     prompt: tuple[int, ...]
     tokens: int
+    reaches: int | None = None
 
 
 class Listener(Protocol):
