@@ -94,7 +94,7 @@ async def self_test(expert: Expert, tokens: Sequence[int]) -> SelfTest | None:
     shared = await expert.prefill(
         TokenPrompt(other, len(other), cache_salt=salt), priority=Priority.FOREGROUND
     )
-    found = SelfTest(len(ids), again.cached, half, shared.cached, _same(first, again))
+    found = SelfTest(len(ids), again.cached or 0, half, shared.cached or 0, _same(first, again))
     if not able.drafts:
         return found
     drafted = await _said(expert, prompt, [told.token_id for told in again.tokens])

@@ -63,9 +63,10 @@ def check(options: argparse.Namespace) -> int:
 def _ran(settings: Settings, *, quiet: bool) -> list[Finding]:
     from rich.console import Console
 
-    from .check_run import run_findings
+    from .check_run import remote_findings, run_findings
 
-    return run_findings(settings, None if quiet else Console(stderr=True))
+    console = None if quiet else Console(stderr=True)
+    return [*run_findings(settings, console), *remote_findings(settings, console)]
 
 
 def _imports(architectures: Sequence[str]) -> Mapping[str, str]:

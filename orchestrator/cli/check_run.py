@@ -1,4 +1,7 @@
-"""``livemind check --run``: start each local expert, ask it what speculation relies on, stop it."""
+"""``livemind check --run``: start each local expert, ask it what speculation relies on, stop it.
+
+Remote servers are asked what they have of it.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,10 @@ from rich.console import Console
 
 from ...backends.base import Capabilities
 from ...backends.doctor import Finding
+from ...backends.doctor.findings import Severity
 from ...backends.errors import ExpertError
 from ...backends.registry import create_expert, release
+from ...backends.remote.probe import RemoteAbilities, abilities
 from ..config.settings import Settings
 
 
@@ -23,6 +28,79 @@ def run_findings(settings: Settings, progress: Console | None = None) -> list[Fi
         return asyncio.run(_run(settings, progress))
     finally:
         release()
+
+
+def remote_findings(settings: Settings, progress: Console | None = None) -> list[Finding]:
+    """Return what the servers of remote experts lack, and what that costs. Blocks meanwhile."""
+    return asyncio.run(_ask(settings, progress))
+
+
+async def _ask(settings: Settings, progress: Console | None) -> list[Finding]:
+    found: list[Finding] = []
+    for index, configured in enumerate(settings.experts):
+        spec, where = configured.to_spec(), f"experts[{index}]"
+        if spec.kind != "remote":
+            continue
+        if progress is not None:
+            progress.print(f"asking {spec.expert_id} …", highlight=False)
+        try:
+            able = await abilities(spec)
+        except ExpertError as error:
+            change = f"{where}.base_urls, {where}.model or {where}.api_key_env"
+            found.append(
+                Finding("error", "remote_failed", where, spec.expert_id, error.message, change)
+            )
+        else:
+            found += _missing(where, spec.expert_id, able, drafts=bool(spec.verify_drafts))
+    return found
+
+
+_LACKS = (
+    (
+        "continues",
+        "continuation",
+        "no prompt is prepared while it is typed, and no answer is begun for it: the whole time to "
+        "the first token follows the commit",
+        "a server that takes continue_final_message, as vLLM's does",
+    ),
+    (
+        "tells_cached",
+        "prompt-token details",
+        "ledger and budget count what was sent before, and cost_multiplier is unknown",
+        "vllm serve --enable-prompt-tokens-details",
+    ),
+    (
+        "takes_priorities",
+        "priorities",
+        "what is prepared ahead waits in its queue like answers of others, who wait for it",
+        "vllm serve --scheduling-policy priority",
+    ),
+    (
+        "verifies_drafts",
+        "draft plugin",
+        "a drafted or predicted answer is written once more, a token a step",
+        "vllm serve with the proposer of docs/drafts.md, and verify_drafts here",
+    ),
+)
+"""Ability, its name, what it costs to be without, how a server gets it."""
+
+
+def _missing(
+    where: str, expert_id: str, able: RemoteAbilities, *, drafts: bool
+) -> Iterator[Finding]:
+    has = []
+    for name, told, cost, remedy in _LACKS:
+        known = getattr(able, name)
+        if known:
+            has.append(told)
+            continue
+        state = "not there" if known is False else "unknown: the server does not tell"
+        kind: Severity = "warning" if name == "continues" else "info"
+        if name == "verifies_drafts" and drafts:
+            kind = "warning"
+        yield Finding(kind, f"remote_{name}", where, expert_id, f"{told}: {state}; {cost}", remedy)
+    if has:
+        yield Finding("info", "remote_has", where, expert_id, f"has {', '.join(has)}")
 
 
 async def _run(settings: Settings, progress: Console | None) -> list[Finding]:

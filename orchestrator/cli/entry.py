@@ -145,7 +145,7 @@ def _add_check(commands: Commands) -> None:
         "--run",
         action="store_true",
         help="also start each local expert, one after another, and say what its engine really does "
-        "with prefixes and drafts",
+        "with prefixes and drafts; ask remote servers what they lack, and say what that costs",
     )
     check.add_argument("--strict", action="store_true", help="warnings count as errors")
     check.add_argument("--json", action="store_true", help="print the report as JSON")

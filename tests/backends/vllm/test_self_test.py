@@ -59,7 +59,7 @@ class Engine:
         cached = (await self.prefill(prompt, priority=0)).cached
         said = list(range(params.max_tokens))
         accepted = len(said) - 1 if draft == said and self._accepts else 0
-        off = self._wrong[0] * (cached > 0) + self._wrong[1] * (draft is not None)
+        off = self._wrong[0] * bool(cached) + self._wrong[1] * (draft is not None)
         told = [TokenLogprob("", token + bool(off), -1.0 - off) for token in said]
         usage = Usage(1, 6, cached, accepted, 0)
         yield Chunk("", tuple(said), tuple(told), finish_reason="length", usage=usage)
