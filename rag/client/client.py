@@ -271,6 +271,7 @@ class BridgeClient:
             with attempt:
                 left_ms = exchange.deadline_ms - (self._clock() - exchange.began) * 1000.0
                 body = exchange.asked.model_dump(exclude_none=True)
+                body["min_score"] = exchange.asked.min_score  # None is the encoder's own
                 body["deadline_ms"] = min(max(left_ms, 1.0), MAX_DEADLINE_MS)
                 return await self._http.post(f"{base}/v1/retrieve", json=body)
         raise AssertionError("unreachable: tenacity re-raises the last error")

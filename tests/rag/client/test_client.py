@@ -16,6 +16,7 @@ from livemind.rag.bridge.retrieve import NO_TIME_TO_READ
 from livemind.rag.client.client import BridgeClient
 from livemind.rag.encoder.fake import FakeEmbedder
 from livemind.rag.encoder.worker import EmbedWorker
+from livemind.rag.wire import RetrieveRequest
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -166,6 +167,15 @@ async def test_client_request_carries_everything_the_bridge_needs(
         }
     ]
     assert [(p.id, p.source, p.text, p.score) for p in result.passages] == [("p", "s", "t", 0.5)]
+
+
+@pytest.mark.parametrize("least", [None, 0.0, 0.4])
+async def test_client_threshold_arrives_also_where_it_is_the_encoders_own(
+    server: Scripted, least: float | None
+) -> None:
+    async with BridgeClient(server.url, min_score=least) as client:
+        await ask(client, "shipping", revision=1)
+    assert RetrieveRequest.model_validate(server.asked[0]).min_score == least
 
 
 async def test_client_long_text_is_asked_by_its_end(server: Scripted, client: BridgeClient) -> None:
