@@ -83,6 +83,9 @@ if TYPE_CHECKING:
         Settings as Settings,
         load_settings as load_settings,
     )
+    from .orchestrator.config.telemetry import (
+        TelemetryConfig as TelemetryConfig,
+    )
     from .orchestrator.consensus.options import (
         Consensus as Consensus,
     )

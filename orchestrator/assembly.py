@@ -14,6 +14,7 @@ from ..backends.doctor.number_formats import Formats, Room, fit_formats, tell_fo
 from ..backends.machine.memory import machine_memory
 from ..backends.pool.footprint import memory_need
 from ..backends.pool.pool import ExpertState, Pool
+from ..backends.remote.carried import carried_headers
 from ..backends.spec import ExpertSpec
 from ..backends.zoo import catalog
 from ..rag.access.origins import is_loopback
@@ -220,6 +221,7 @@ def make_bridge_client(settings: Settings) -> BridgeClient | None:
     return BridgeClient(
         rag.bridge_url,
         token=token,
+        headers=lambda: carried_headers.get()(),
         second_url=rag.second_bridge_url,
         collection=rag.collection,
         mode=rag.mode,

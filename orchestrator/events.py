@@ -27,7 +27,7 @@ Settled = Literal["author", "verified", "quorum", "leader", "deadline"]
 
 
 class RouteUpdated(Struct, frozen=True):
-    """The partial text points to this expert.
+    """The partial text points to this expert; the estimate took ``ms``, None: it is told again.
 
     Attributes:
         revision: of the input when the estimate came; it may be of a text one or two keys older.
@@ -43,6 +43,7 @@ class RouteUpdated(Struct, frozen=True):
     confidence: float
     alternatives: tuple[tuple[str, float], ...]
     stable: bool
+    ms: float | None = None
 
 
 class RetrievedPassage(Struct, frozen=True):
@@ -60,7 +61,7 @@ class RetrievedPassage(Struct, frozen=True):
 
 
 class RetrievalUpdated(Struct, frozen=True):
-    """Context for the partial text.
+    """Context for the partial text; finding it took ``ms``, None: not known.
 
     Attributes:
         passages: best first.
@@ -73,10 +74,11 @@ class RetrievalUpdated(Struct, frozen=True):
     passages: tuple[RetrievedPassage, ...]
     stable: bool
     degraded: str | None = None
+    ms: float | None = None
 
 
 class PrefillUpdated(Struct, frozen=True):
-    """Progress of speculative prefill on one expert.
+    """Progress of speculative prefill on one expert; this slice took ``ms``.
 
     Attributes:
         tokens_ready: tokens of the prompt so far that are in the expert's prefix cache.
@@ -88,6 +90,7 @@ class PrefillUpdated(Struct, frozen=True):
     expert: str
     tokens_ready: int
     tokens_total: int
+    ms: float | None = None
 
 
 class DraftCreated(Struct, frozen=True):

@@ -80,7 +80,7 @@ def main() -> None:
     extras = project["project"]["optional-dependencies"]
     build = project["build-system"]["requires"] + ["cmake", "ninja", "setuptools"]
     run = project["project"]["dependencies"] + extras["retrieval"] + extras["cpu"]
-    run += extras["bench"] + build
+    run += extras["bench"] + extras["otel"] + build
     have = installed()
     if "livekit-agents" in have:  # .venv/frameworks, the environment of `make test-live`
         asked = [*extras["livekit"], *extras["pipecat"], "livekit-plugins-openai"]

@@ -22,6 +22,7 @@ import tenacity
 from ..errors import ExpertError, ExpertOverloaded, ExpertTimeout, ExpertUnavailable
 from ..spec import ExpertSpec
 from .affinity import shared_prefix
+from .carried import carried_headers
 from .placement import Placement
 from .refusals import error_fields, host_of, rejected, retry_after_s, telling
 from .routers import headers_of
@@ -224,7 +225,7 @@ class RemoteServers:
             response = await client.post(
                 f"{node}{path}",
                 data=_payload(content),
-                headers=self._session_headers.shown(node, key),
+                headers={**carried_headers.get()(), **self._session_headers.shown(node, key)},
                 allow_redirects=False,
             )
         except _NOT_CONNECTED as error:

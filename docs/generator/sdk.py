@@ -69,6 +69,7 @@ _GROUPS = (
         "Settings",
         (
             ".orchestrator.config.settings",
+            ".orchestrator.config.telemetry",
             ".orchestrator.config.sections",
             ".orchestrator.config.server",
             ".orchestrator.config.experts",

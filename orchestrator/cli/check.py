@@ -31,6 +31,7 @@ from ..config.keys import load_keys
 from ..config.settings import Settings, load_settings
 from ..errors import ConfigError
 from ..routing.domains import BUILTIN, unreachable
+from ..server.tracing.otlp import check_installed
 from .errors import CommandError
 
 
@@ -43,6 +44,7 @@ def check(options: argparse.Namespace) -> int:
     try:
         settings = load_settings(options.file)
         load_keys(settings.server)
+        check_installed(settings.telemetry)
     except ConfigError as exc:
         report = Examination(findings=tuple(config_findings(exc, options.file)))
     else:

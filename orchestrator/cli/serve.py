@@ -25,6 +25,7 @@ from ..config.keys import needs_key
 from ..config.settings import Settings, load_settings
 from ..errors import ConfigError
 from ..routing.encoders import encoder, installed
+from ..server.tracing.otlp import check_installed
 from . import event_loop
 from .entry import DEFAULT_CONFIG
 from .errors import CommandError
@@ -53,6 +54,7 @@ def serve(options: argparse.Namespace) -> int:
         raise CommandError(f"--log-file: {options.log_file}: {exc.strerror}", 2) from None
     overrides = (options.host, options.port, options.experts_log)
     settings = with_overrides(load_settings(options.config), *overrides)
+    check_installed(settings.telemetry)
     console = Console(soft_wrap=True, highlight=False)
     with listen(settings.server.host, settings.server.port) as listener:
         try:

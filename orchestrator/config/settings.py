@@ -33,12 +33,16 @@ from .sections import (
     SpeculationConfig,
 )
 from .server import ServerConfig
+from .telemetry import TelemetryConfig
 
 
 class Settings(Section):
     """The whole configuration."""
 
     server: ServerConfig = Field(default_factory=ServerConfig, description="Server and limits.")
+    telemetry: TelemetryConfig = Field(
+        default_factory=TelemetryConfig, description="Traces of turns."
+    )
     experts: tuple[ExpertConfig, ...] = Field(
         min_length=1, max_length=1024, description="The models that answer."
     )

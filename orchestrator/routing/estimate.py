@@ -15,6 +15,7 @@ class RouteEstimate(Struct, frozen=True):
         final: P(the finished text is routed here as well); None = unknown (no trained model).
         stable: ``final`` is so high that the first such estimate of a turn is right in 97 %.
         reasons: what decided or was disregarded, beside the likeness of the text; for people.
+        ms: how long a session waited for it; None = nobody measured.
     """
 
     expert: str
@@ -25,3 +26,4 @@ class RouteEstimate(Struct, frozen=True):
     final: float | None = None
     stable: bool = False
     reasons: tuple[str, ...] = ()
+    ms: float | None = None

@@ -29,6 +29,7 @@ from .page import site
 from .page.documents import DocumentDoor
 from .realtime import socket as realtime
 from .state import OWNER, STARTED, STATE, InFlight, ServerState
+from .tracing.traces import Traces
 
 if TYPE_CHECKING:
     import socket
@@ -42,16 +43,19 @@ LINGER_S = 1.0
 """So long what is left of a refused body is read, before its connection is closed."""
 
 
-def create_app(mind: LiveMind) -> web.Application:
+def create_app(mind: LiveMind, traces: Traces | None = None) -> web.Application:
     """Return the application. ``mind`` is already entered and outlives it.
 
+    ``traces``: of turns; None = as the configuration says.
+
     Raises:
-        ConfigError: the API keys cannot be read.
+        ConfigError: the API keys cannot be read, or traces cannot be sent.
     """
     limits = mind.settings.server
     has_page = site.shown(limits)
     door = Door(limits, site.is_open) if has_page else Door(limits)
-    metrics = Metrics()
+    traces = Traces(mind.settings.telemetry) if traces is None else traces
+    metrics = Metrics(traces)
     registry = SessionRegistry(
         mind,
         idle_timeout_s=limits.session_idle_timeout_s,
@@ -104,7 +108,7 @@ def create_app(mind: LiveMind) -> web.Application:
     app.add_routes(documents.routes())
     if has_page:
         app.add_routes(site.routes(mind.settings, needs_key=bool(door.keys)))
-    app.cleanup_ctx.extend((_sessions, documents.running))
+    app.cleanup_ctx.extend((_traces, _sessions, documents.running))
     app.on_shutdown.append(_drain)
     app.on_response_prepare.append(door.allow_page)
     app.on_response_prepare.append(_note_start)
@@ -210,6 +214,11 @@ async def prometheus(request: web.Request) -> web.Response:
     """Return the counters in Prometheus' text format."""
     body = request.app[STATE].metrics.render()
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def _traces(app: web.Application) -> AsyncIterator[None]:
+    yield
+    await app[STATE].metrics.traces.aclose()
 
 
 async def _sessions(app: web.Application) -> AsyncIterator[None]:

@@ -19,9 +19,11 @@ from prometheus_client.registry import Collector
 from ...backends.base import Usage
 from ...backends.pool.pool import ExpertState
 from ...backends.pool.state import STATES
+from ..config.telemetry import TelemetryConfig
 from ..events import Event, ResponseDone
 from .consensus_metrics import ConsensusMetrics
 from .outcomes import Outcomes
+from .tracing.traces import Traces
 from .turn_history import TurnHistory
 
 logger = logging.getLogger(__name__)
@@ -94,9 +96,10 @@ def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
 
 
 class Metrics:
-    """Counters of one server, and the last day's turns in numbers."""
+    """Counters of one server, the last day's turns in numbers, and the traces of turns."""
 
-    def __init__(self) -> None:
+    def __init__(self, traces: Traces | None = None) -> None:
+        self.traces = traces or Traces(TelemetryConfig())
         self.registry = CollectorRegistry()
         self.history = TurnHistory()
         self._started_s = time.monotonic()
@@ -162,9 +165,12 @@ class Metrics:
         """Look at every session event; only a turn's end counts."""
         if isinstance(event, ResponseDone):
             self.turn_done(event)
+        else:
+            self.traces.saw(event)
 
     def turn_done(self, done: ResponseDone) -> None:
         """Count a finished turn: outcome, TTFT, tokens and the ledger; never raises."""
+        self.traces.saw(done)
         try:
             self._count_turn(done)
         except Exception as exc:  # an answer must not end because it cannot be counted

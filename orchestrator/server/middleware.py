@@ -73,6 +73,7 @@ def entrance(door: Door) -> Middleware:
         given = request.headers.get("X-Request-Id", "")
         valid = REQUEST_ID_FORM.fullmatch(given)
         request[REQUEST_ID] = given if valid else f"req_{getrandbits(128):032x}"
+        state.metrics.traces.enter(request.headers, request.path)
         try:
             response = await _let_in(door, request, handler)
         except web.HTTPException as exc:

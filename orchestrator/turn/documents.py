@@ -171,7 +171,7 @@ def event(state: DocumentState, result: RetrievalResult) -> RetrievalUpdated:
     """Return what the client may know of a result: references, no text."""
     passages = tuple(RetrievedPassage(p.id, p.source, p.score) for p in result.passages)
     stable = state.frozen is not None and _covers(state.frozen, state.last)
-    return RetrievalUpdated(result.revision, passages, stable, result.degraded)
+    return RetrievalUpdated(result.revision, passages, stable, result.degraded, result.ms)
 
 
 def is_prepared(state: DocumentState) -> bool:

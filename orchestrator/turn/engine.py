@@ -122,7 +122,10 @@ class Engine:
         while pending is not None:
             # a newer text may have come before this task's first step
             action, self._route_next = self._route_next or pending, None
+            clock = asyncio.get_running_loop().time
+            began_s = clock()
             estimate = await self._estimate(action)
+            estimate = structs.replace(estimate, ms=round((clock() - began_s) * 1000, 3))
             pending = self._route_next
             self._listener.routed(action.text, estimate)
             pending = self._route_next or pending

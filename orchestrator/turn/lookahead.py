@@ -51,8 +51,8 @@ def route(state: TurnState, text: str) -> Route:
     return Route(text, state.context.image_count, state.policy.route_deadline_s)
 
 
-def route_event(state: TurnState) -> RouteUpdated:
-    """Return what the client may know of the newest route."""
+def route_event(state: TurnState, ms: float | None = None) -> RouteUpdated:
+    """Return what the client may know of the newest route, which took so long to estimate."""
     assert state.route is not None
     estimate = state.route.estimate
     return RouteUpdated(
@@ -62,6 +62,7 @@ def route_event(state: TurnState) -> RouteUpdated:
         estimate.confidence,
         estimate.alternatives,
         state.route.stable,
+        ms,
     )
 
 

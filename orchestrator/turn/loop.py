@@ -203,7 +203,7 @@ class TurnLoop:
         if ready >= total:
             self.record.prefill_ready_s[expert] = self.now()
         self._apply(planner.on_prefilled(self.state, computed.tokens))
-        self._outbox.put(PrefillUpdated(revision, expert, ready, total))
+        self._outbox.put(PrefillUpdated(revision, expert, ready, total, computed.ms))
 
     def draft_ready(self, draft_id: str, computed_tokens: int) -> None:
         """See ``engine.Listener``."""

@@ -120,7 +120,7 @@ def on_route(state: TurnState, text: str, estimate: RouteEstimate, now_s: float)
     state = replace(state, route=RouteState(estimate, text, streak, stable))
     if drafting.speaker_paused(state, now_s):
         state = replace(state, route=RouteState(estimate, text, streak, stable=True))
-    actions: list[Action] = [Emit(lookahead.route_event(state))]
+    actions: list[Action] = [Emit(lookahead.route_event(state, estimate.ms))]
     if state.phase == "resolving":
         return _try_answer(state, actions)
     lookahead.prefill(state, actions)

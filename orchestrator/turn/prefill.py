@@ -132,7 +132,7 @@ class ExpertPrefill:
             if self._target is target:
                 self._left -= result.computed
             ready = len(self._ready)
-            computed = Computed(self._ready, result.computed)
+            computed = Computed(self._ready, result.computed, ms=result.ms)
             report(self.expert, target.revision, ready, total, computed)
         return True
 
@@ -178,7 +178,8 @@ class ExpertPrefill:
             computed = self._sent.new_tokens(text, total, expert, self._salt)
         self._sent.keep(text, total, expert, self._salt)
         self._shared.places.speculated(computed)
-        piece = Computed((), computed, total if result.cached is None else None)
+        reaches = total if result.cached is None else None
+        piece = Computed((), computed, reaches, result.ms)
         report(self.expert, target.revision, about, about, piece)
         return True
 

@@ -35,11 +35,13 @@ class Computed(Struct, frozen=True):
         tokens: computed for it, the last ones of ``prompt``.
         reaches: tokens of the whole prompt, where the expert does not tell what it found in its
             cache and ``tokens`` are counted by what was sent before; else None.
+        ms: how long that took.
     """
 
     prompt: tuple[int, ...]
     tokens: int
     reaches: int | None = None
+    ms: float | None = None
 
 
 class Listener(Protocol):

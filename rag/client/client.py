@@ -75,6 +75,7 @@ class BridgeClient:
         failures: int = 3,
         cool_down_s: float = 5.0,
         token: str | None = None,
+        headers: Callable[[], Mapping[str, str]] = dict,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Open no connection yet.
@@ -91,6 +92,7 @@ class BridgeClient:
             failures: consecutive failures after which it is not asked for a while.
             cool_down_s: how long.
             token: sent with every request; a bridge of another machine wants it.
+            headers: returns what a request carries beyond that: a trace's context, for example.
             clock: monotonic seconds, for durations and the cool-down.
 
         Raises:
@@ -104,6 +106,7 @@ class BridgeClient:
             collection=collection, mode=mode,
         )  # fmt: skip
         self._second_url = second_url
+        self._headers = headers
         self._hedge = HedgeDelay()
         self._texts = KnownTexts()
         self._running: dict[str, list[_Running]] = {}
@@ -273,7 +276,8 @@ class BridgeClient:
                 body = exchange.asked.model_dump(exclude_none=True)
                 body["min_score"] = exchange.asked.min_score  # None is the encoder's own
                 body["deadline_ms"] = min(max(left_ms, 1.0), MAX_DEADLINE_MS)
-                return await self._http.post(f"{base}/v1/retrieve", json=body)
+                carried = dict(self._headers())
+                return await self._http.post(f"{base}/v1/retrieve", json=body, headers=carried)
         raise AssertionError("unreachable: tenacity re-raises the last error")
 
     def _read(self, response: httpx.Response, exchange: _Exchange) -> _Outcome:

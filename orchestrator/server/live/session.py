@@ -23,6 +23,7 @@ from ...events import (
     RetrievalUpdated,
     RouteUpdated,
 )
+from ..tracing.traces import turn_trace
 from .answers import DraftStatus, SessionStatus
 
 if TYPE_CHECKING:
@@ -55,6 +56,9 @@ class LiveSession:
         self._forget_status()
         self._open_turns: dict[str, asyncio.Event] = {}
         self._ended = False
+        self._trace = turn_trace.get()
+        if self._trace is not None:
+            self._trace.of_session(session.id)
 
     @property
     def id(self) -> str:
@@ -91,6 +95,8 @@ class LiveSession:
         )
         self._open_turns[response_id] = asyncio.Event()
         self.idle.clear()
+        if self._trace is not None:
+            self._trace.committed(response_id, turn_trace.get())
         return response_id
 
     def is_open(self, response_id: str) -> bool:
@@ -134,6 +140,8 @@ class LiveSession:
     def end(self) -> None:
         """Close the listeners: no event will come any more."""
         self._ended = True
+        if self._trace is not None:
+            self._trace.closed()
         for over in self._open_turns.values():
             over.set()
         self._open_turns.clear()

@@ -151,7 +151,12 @@ async def own_turn(
         one_turn=True,
         template=body.template,
     )
-    turn: Turn | None = None
+
+    async def receive() -> Event | None:
+        if (event := await session.next_event()) is not None:
+            state.metrics.event(event)
+        return event
+
     try:
         async with session:
             params = (params_of or body.params)(session.options.params)
@@ -159,13 +164,10 @@ async def own_turn(
                 body.text, params=params, images=body.images(images), follow=body.follow(images)
             )
             await asyncio.sleep(0)  # the expert is asked before the answer is made ready
-            turn = Turn(response_id, session.next_event, session)
-            yield turn
+            yield Turn(response_id, receive, session)
     finally:
-        if turn is not None and turn.done is not None:
-            state.metrics.turn_done(turn.done)
-        while (event := await session.next_event()) is not None:  # what nobody read any more
-            state.metrics.event(event)
+        while await receive() is not None:  # what nobody read any more
+            pass
 
 
 async def _end(live: LiveSession, response_id: str) -> None:

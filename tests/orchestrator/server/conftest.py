@@ -136,6 +136,7 @@ async def serving(
     images: dict[str, Any] | None = None,
     retriever: Retriever | None = None,
     rag: dict[str, Any] | None = None,
+    telemetry: dict[str, Any] | None = None,
     at_port: int = 0,
     **server: Any,
 ) -> AsyncIterator[Doors]:
@@ -150,6 +151,7 @@ async def serving(
             ],
             "images": images or {},
             "rag": rag or {},
+            "telemetry": telemetry or {},
             "lazy_loading": lazy_loading or {"enabled": False},
             "router": {"fast_expert": fast},
         }

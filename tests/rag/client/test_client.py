@@ -178,6 +178,23 @@ async def test_client_threshold_arrives_also_where_it_is_the_encoders_own(
     assert RetrieveRequest.model_validate(server.asked[0]).min_score == least
 
 
+async def test_client_request_carries_the_headers_that_it_is_given(server: Scripted) -> None:
+    seen: list[str | None] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        seen.append(request.headers.get("traceparent"))
+        return await server.found(request)
+
+    server.answer = answer
+    carried = iter(["one", "two"])
+    async with BridgeClient(server.url, headers=lambda: {"traceparent": next(carried)}) as client:
+        for revision in (1, 2):
+            await client.retrieve(
+                "a", revision=revision, partial=True, deadline_ms=1000, session_id="s"
+            )
+    assert seen == ["one", "two"]
+
+
 async def test_client_long_text_is_asked_by_its_end(server: Scripted, client: BridgeClient) -> None:
     await ask(client, "a" * 50_000 + "the end")
     assert len(server.asked[0]["query"]) == 1_000

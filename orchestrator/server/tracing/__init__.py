@@ -1,0 +1,1 @@
+"""OpenTelemetry traces of turns: made of the events that leave sessions, sent as OTLP."""
