@@ -11,7 +11,7 @@ import re
 from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, from_json
 
 from ..errors import InvalidRequest, LiveMindError, PayloadTooLarge
 
@@ -70,8 +70,8 @@ def parse(
 def event_id_of(raw: str) -> str | None:
     """Return the ``event_id`` of a frame that may be otherwise wrong."""
     try:
-        frame = json.loads(raw)
-    except (ValueError, RecursionError):
+        frame = from_json(raw)  # unlike ``json.loads`` it takes no lone surrogates
+    except ValueError:
         return None
     event_id = frame.get("event_id") if isinstance(frame, dict) else None
     return event_id if isinstance(event_id, str) and len(event_id) <= 128 else None

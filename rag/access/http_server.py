@@ -57,6 +57,11 @@ class _Handler(web.RequestHandler):
         super().__init__(server, **kwargs)
         self._envelope = envelope
 
+    def log_exception(self, *args: Any, **given: Any) -> None:
+        """Log what went wrong, unless it is the rest of a body that cannot be read."""
+        if not isinstance(given.get("exc_info"), web.RequestPayloadError):
+            super().log_exception(*args, **given)
+
     def handle_error(
         self,
         request: web.BaseRequest,

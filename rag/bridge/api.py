@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import BaseModel, ValidationError
 
 from ..documents.blocks import UnreadableFile
@@ -139,6 +140,11 @@ async def errors_as_envelopes(request: web.Request, handler: Handler) -> web.Str
     except web.HTTPRequestEntityTooLarge:
         limit = f"the body is larger than {MAX_BODY_BYTES} bytes"
         return BridgeRefusal(413, "payload_too_large", limit).response()
+    except (web.RequestPayloadError, HttpProcessingError):
+        cut = "the body cannot be read: it is cut or not encoded as its header says"
+        response = BridgeRefusal(400, "invalid_body", cut).response()
+        response.force_close()
+        return response
     except web.HTTPException as exc:
         code = {404: "not_found", 405: "method_not_allowed"}.get(exc.status, "http_error")
         what = f"{request.method} {request.path}: {exc.reason}"

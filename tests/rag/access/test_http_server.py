@@ -14,10 +14,16 @@ NOT_HTTP = {
     b"GET / HTTP/1.1\r\nA: " + b"a" * 70_000 + b"\r\n\r\n": (400, "invalid_http"),
     b"POST /v1/retrieve HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: zstd\r\n"
     b"Content-Length: 1\r\n\r\nx": (415, "unsupported_content_encoding"),
+    b"POST /v1/retrieve HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    b"Content-Encoding: gzip\r\nContent-Length: 7\r\n\r\nno gzip": (400, "invalid_body"),
+    b"POST /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    b"Content-Encoding: gzip\r\nContent-Length: 7\r\n\r\nno gzip": (404, "not_found"),
 }
 
 
-@pytest.mark.parametrize("sent", NOT_HTTP, ids=["binary", "header", "long", "encoding"])
+@pytest.mark.parametrize(
+    "sent", NOT_HTTP, ids=["binary", "header", "long", "encoding", "body", "unread"]
+)
 async def test_bridge_answers_what_is_no_http_with_its_envelope(
     bridge_url: str, sent: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -404,3 +404,15 @@ async def test_live_idle_sessions_run_no_timers_against_each_other(serve: Any) -
             assert (await one.until("response.output_text.done"))["text"] == "FIRST"
         await doors.quiet()
         await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("field", ["event_id", "text", "type", "extra"])
+async def test_frame_with_a_lone_surrogate_is_refused_and_the_session_goes_on(
+    serve: Any, field: str
+) -> None:
+    async with serve() as server, server.live() as connection:
+        frame = {"type": "input_text.append", "text": "a", field: "\ud800"}
+        await connection.send(**frame)
+        assert (await connection.error())["code"] == "invalid_json"
+        await connection.send(type="input_text.commit", text="one")
+        assert (await connection.until("response.done"))["status"] == "completed"

@@ -1,0 +1,118 @@
+"""Long and odd texts at every door and every kind of expert: the event loop is not held up."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import socket
+import sys
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from livemind.backends.fake import FakeExpert
+from livemind.backends.registry import create_expert
+from livemind.orchestrator.config.settings import Settings
+from livemind.orchestrator.live_mind import LiveMind
+from livemind.orchestrator.server.app import create_app, run_server
+
+from .long_texts import DOORS, TEXTS
+
+pytestmark = [pytest.mark.hostile, pytest.mark.timeout(900)]
+
+DRIVER = Path(__file__).with_name("long_texts.py")
+TICK_S = 0.005
+MOST_MS = 50.0
+
+
+@dataclass
+class Tick:
+    """When the loop was due, and how late it came by its own doing.
+
+    Late and busy: a loop that waits for a core that other programs have is late and not busy.
+    """
+
+    at_s: float
+    stalled_ms: float
+
+
+@asynccontextmanager
+async def watched() -> AsyncIterator[list[Tick]]:
+    """Yield the ticks of this loop; work of other threads counts: it may hold the interpreter."""
+    ticks: list[Tick] = []
+
+    async def tick() -> None:
+        while True:
+            due_s, spent_s = time.monotonic() + TICK_S, time.process_time()
+            await asyncio.sleep(TICK_S)
+            late_s = time.monotonic() - due_s
+            busy_s = time.process_time() - spent_s
+            ticks.append(Tick(due_s, 1000 * min(late_s, busy_s)))
+
+    task = asyncio.create_task(tick())
+    try:
+        yield ticks
+    finally:
+        task.cancel()
+
+
+async def test_no_text_at_any_door_holds_up_the_loop() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    experts = ["fake", "far", "closed"]
+    settings = Settings.model_validate(
+        {
+            "experts": [
+                {"expert_id": "fake", "model_path": "fake", "domain": "general"},
+                *(
+                    {
+                        "expert_id": name,
+                        "kind": "remote",
+                        "domain": domain,
+                        "base_urls": [f"http://127.0.0.1:{port}"],
+                        "model": model,
+                    }
+                    for name, domain, model in (
+                        ("far", "coder", "open"),
+                        ("closed", "technical", "m"),
+                    )
+                ),
+            ],
+            "lazy_loading": {"enabled": False},
+        }
+    )
+    listener = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    driver = await asyncio.create_subprocess_exec(
+        sys.executable, str(DRIVER), url, str(port), *experts,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert driver.stdin is not None
+    assert driver.stdout is not None
+    await driver.stdout.readline()
+    fake = FakeExpert("fake", answer=lambda messages: "so")
+    create = lambda spec: fake if spec.kind == "vllm" else create_expert(spec)  # noqa: E731
+    async with LiveMind(settings, create=create) as mind, run_server(create_app(mind), listener):
+        gc.collect()
+        gc.freeze()
+        driver.stdin.write(b"\n")
+        async with watched() as ticks:
+            said = await driver.stdout.read()
+        gc.unfreeze()
+    asked: list[dict[str, Any]] = [json.loads(line) for line in said.splitlines()]
+    worst: dict[tuple[str, str, str], float] = defaultdict(float)
+    for one in asked:
+        within = [t.stalled_ms for t in ticks if one["began_s"] <= t.at_s <= one["ended_s"]]
+        worst[one["expert"], one["door"], one["text"]] = max(within, default=0.0)
+    figures = sorted(worst.items(), key=lambda pair: -pair[1])
+    print(json.dumps({"asked": len(asked), "worst_ms": figures[:8]}))
+    assert len(asked) == len(experts) * len(DOORS) * len(TEXTS)
+    assert {one["status"] for one in asked} <= {"200", "completed"}
+    assert figures[0][1] <= MOST_MS, figures[:20]
