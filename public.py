@@ -169,6 +169,7 @@ if TYPE_CHECKING:
         InputSettings as InputSettings,
         SamplingInForce as SamplingInForce,
         SessionCreated as SessionCreated,
+        SessionMoving as SessionMoving,
         SessionSettings as SessionSettings,
         SessionStatus as SessionStatus,
         SessionUpdated as SessionUpdated,

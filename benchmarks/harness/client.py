@@ -23,7 +23,12 @@ from ...orchestrator.client.events import LiveEvent, ServedModel, UnknownEvent
 from ...orchestrator.client.session import RemoteSession
 from ...orchestrator.errors import LiveMindError
 from ...orchestrator.events import DraftAdopted, ResponseDone, ResponseTextDelta, to_wire
-from ...orchestrator.server.live.answers import ErrorFrame, SessionCreated, SessionUpdated
+from ...orchestrator.server.live.answers import (
+    ErrorFrame,
+    SessionCreated,
+    SessionMoving,
+    SessionUpdated,
+)
 from ..bench import BenchmarkFailed
 from ..figures.answer import Answer, ArmFailure, Json, error_text, reported
 from ..workload.typing_model import Key
@@ -155,7 +160,7 @@ class LiveTalk:
                 _take_done(answer, event)
             case ErrorFrame():
                 answer.outcome, answer.error = "failed", event.error.message
-            case SessionCreated() | SessionUpdated():
+            case SessionCreated() | SessionUpdated() | SessionMoving():
                 pass
             case UnknownEvent():
                 answer.events.append((at_s, event.content))

@@ -205,7 +205,7 @@ async def _until_signal(
     access_log: bool,
     config: Path | None = None,
 ) -> None:
-    stop, reload = asyncio.Event(), asyncio.Event()
+    stop, leave, reload = asyncio.Event(), asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def on_signal() -> None:
@@ -216,11 +216,15 @@ async def _until_signal(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
     loop.add_signal_handler(signal.SIGHUP, reload.set)
-    keys = partial(_reload_keys, reload, config)
-    work = asyncio.create_task(_serve(settings, listener, console, keys, access_log=access_log))
+    follow = partial(_follow, leave, reload, config)
+    work = asyncio.create_task(_serve(settings, listener, console, follow, access_log=access_log))
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done() and (lame_s := settings.server.lame_duck_s):
+            console.print(f"leaving: /ready says 503 for {lame_s:g} s first; again = at once")
+            leave.set()
+            await asyncio.wait({work}, timeout=lame_s)
         if not work.done():
             limit_s = settings.server.drain_timeout_s
             console.print(f"stopping: answers in progress get {limit_s:g} s; again = at once")
@@ -235,7 +239,7 @@ async def _serve(
     settings: Settings,
     listener: socket.socket,
     console: Console,
-    follow_keys: Callable[[ServerState], Coroutine[None, None, None]],
+    follow: Callable[[ServerState], Coroutine[None, None, None]],
     *,
     access_log: bool,
 ) -> None:
@@ -268,7 +272,21 @@ async def _serve(
             console.print(line)
         gc.collect()
         gc.freeze()  # what was loaded until here stays: full collections need not look at it
-        await follow_keys(app[STATE])
+        await follow(app[STATE])
+
+
+async def _follow(
+    leave: asyncio.Event, reload: asyncio.Event, config: Path | None, state: ServerState
+) -> None:
+    """Do what signals ask for; never returns."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_leave_when(leave, state))
+        group.create_task(_reload_keys(reload, config, state))
+
+
+async def _leave_when(leave: asyncio.Event, state: ServerState) -> None:
+    await leave.wait()
+    state.in_flight.leave(state.limits.lame_duck_s)
 
 
 async def _reload_keys(reload: asyncio.Event, config: Path | None, state: ServerState) -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from ..errors import LiveMindError, Unavailable
 from ..event_queue import EventQueue
-from ..events import ResponseDone
+from ..events import ResponseDone, ResponseTextDelta
 from .events import LiveEvent
 
 MAX_UNREAD_EVENTS = 16_384
@@ -22,15 +22,26 @@ class LiveAnswer(AsyncIterator[LiveEvent]):
     Attributes:
         event_id: of the commit.
         text: that was committed.
+        said: the text that came of it so far.
+        frame, has_results: the commit as it is sent, and whether results of tools go with it.
         committed_s: when the commit was handed to the socket, seconds of ``time.perf_counter``;
             None before.
     """
 
     def __init__(
-        self, event_id: str, text: str, cancel: Callable[[LiveAnswer], None], timeout_s: float
+        self,
+        event_id: str,
+        text: str,
+        cancel: Callable[[LiveAnswer], None],
+        timeout_s: float,
+        frame: str = "",
+        *,
+        has_results: bool = False,
     ) -> None:
         self.event_id = event_id
         self.text = text
+        self.said = ""
+        self.frame, self.has_results = frame, has_results
         self.committed_s: float | None = None
         self._cancel = cancel
         self._timeout_s = timeout_s
@@ -39,6 +50,8 @@ class LiveAnswer(AsyncIterator[LiveEvent]):
 
     def put(self, event: LiveEvent) -> None:
         """Add an event; for the session that reads the connection."""
+        if isinstance(event, ResponseTextDelta):
+            self.said += event.delta
         if not self._events.put(event):
             self._cancel(self)
             self._events.put_or_close(event)

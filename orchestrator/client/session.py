@@ -1,8 +1,9 @@
 """A live session over a WebSocket: the input as it stands goes out, typed events come in.
 
-Owns the connection and what the server has of the input. Until a commit was sent, a connection that
-breaks is replaced and the input so far is sent again; from then on the server holds a conversation
-that another connection would not have, so that a break is an error.
+Owns the connection and what the server has of the input. A connection that breaks, or whose server
+leaves (``session.moving``), is replaced: conversation and input so far are sent again, and a
+commit of whose answer nothing came yet. An answer that had begun ends with an error: nothing shown
+is taken back. A conversation with calls of tools cannot be told again, so that a break is its end.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import aiohttp
 
 from ..errors import InvalidRequest, LiveMindError, Unavailable
 from ..events import ResponseDone
-from ..server.live.answers import ErrorFrame, SessionUpdated
+from ..server.live.answers import ErrorFrame, SessionMoving, SessionUpdated
 from .answer import LiveAnswer
+from .conversation import SaidSoFar
 from .endpoint import LOST, encode
 from .events import LiveEvent, decode_event, exception_of
 from .options import LiveOptions
@@ -62,7 +64,9 @@ class RemoteSession:
         self._controls: deque[tuple[str, str, LiveAnswer | None]] = deque()
         self._wake = asyncio.Event()
         self._answers: deque[LiveAnswer] = deque()  # of commits that have not ended, oldest first
-        self._turns = 0  # commits that were sent and not refused
+        self._said = SaidSoFar(self._options)
+        self._moves: asyncio.TimerHandle | None = None
+        self._is_leaving = False
         self._committed_revision = -1
         self._updating = asyncio.Lock()
         self._updated: asyncio.Future[None] | None = None
@@ -156,7 +160,14 @@ class RemoteSession:
             frame["tool_results"] = [
                 {"call_id": call_id, "output": output} for call_id, output in tool_results.items()
             ]
-        answer = LiveAnswer(event_id, final, self._cancel, self._timeout_s)
+        answer = LiveAnswer(
+            event_id,
+            final,
+            self._cancel,
+            self._timeout_s,
+            encode(frame),
+            has_results=bool(tool_results),
+        )
         self._send(frame, answer)
         self._answers.append(answer)
         self._revision = self._committed_revision = revision
@@ -191,6 +202,7 @@ class RemoteSession:
             try:
                 async with asyncio.timeout(self._timeout_s):
                     await self._updated
+                self._said.updated(options)
             except BaseException as exc:
                 self._options = before
                 if isinstance(exc, TimeoutError):
@@ -212,12 +224,13 @@ class RemoteSession:
         try:
             while True:
                 lost = await self._exchange(ws)
-                if self._turns or not may_be_repeated(lost):
+                self._break_off(lost)
+                if not self._said.is_known or not may_be_repeated(lost):
                     raise lost
                 ws = await repeated(self._open, self._attempts, failure=lost)
                 self._sent = ""
-                kept = [one for one in self._controls if one[0] == COMMIT]
-                self._controls = deque(kept)
+                again = [(COMMIT, answer.frame, answer) for answer in self._answers]
+                self._controls = deque(again)
                 self._settle_update(None)
                 self._wake.set()
         except LiveMindError as exc:
@@ -234,7 +247,7 @@ class RemoteSession:
         """Return a connection on which the options are in force."""
         ws = await self._connect()
         try:
-            await ws.send_str(encode({"type": UPDATE, **self._options}))
+            await ws.send_str(encode({"type": UPDATE, **self._said.told(self._options)}))
             async with asyncio.timeout(self._timeout_s):
                 while not isinstance(event := await self._receive(ws), SessionUpdated):
                     if isinstance(event, ErrorFrame):
@@ -246,6 +259,21 @@ class RemoteSession:
             raise
         return ws
 
+    def _break_off(self, lost: LiveMindError) -> None:
+        """End the answers that have begun: the rest of them is lost."""
+        if self._moves is not None:
+            self._moves.cancel()
+        self._moves, self._is_leaving = None, False
+        for answer in [one for one in self._answers if one.said or one.has_results]:
+            self._answers.remove(answer)
+            answer.end(lost)
+
+    def _move(self, ws: aiohttp.ClientWebSocketResponse) -> None:
+        """Leave this server, as soon as nothing is answered there."""
+        self._is_leaving = True
+        if not self._answers:
+            self._moving = asyncio.create_task(ws.close(), name="live-session-move")
+
     async def _exchange(self, ws: aiohttp.ClientWebSocketResponse) -> LiveMindError:
         """Send and receive until the connection ends; return why it did."""
         writer = asyncio.create_task(self._write(ws), name="live-session-write")
@@ -253,7 +281,12 @@ class RemoteSession:
         try:
             while True:
                 event = await self._receive(ws)
+                if isinstance(event, SessionMoving):
+                    later = asyncio.get_running_loop().call_later
+                    self._moves = later(event.retry_after_s, self._move, ws)
                 reason = self._take(event) or reason
+                if self._is_leaving and not self._answers:
+                    self._move(ws)
         except _Lost as lost:
             return reason or Unavailable(str(lost), code=LOST)
         finally:
@@ -272,7 +305,6 @@ class RemoteSession:
         if self._controls:
             _, frame, answer = self._controls.popleft()
             if answer is not None:
-                self._turns += 1
                 answer.committed_s = perf_counter()
             return frame
         before, self._sent = self._sent, self._text
@@ -306,7 +338,7 @@ class RemoteSession:
         elif self._answers:
             self._answers[0].put(event)
             if isinstance(event, ResponseDone):
-                self._answers.popleft()
+                self._said.ended(self._answers.popleft(), event)
         return None
 
     def _refused(self, event: ErrorFrame) -> LiveMindError | None:
@@ -321,7 +353,6 @@ class RemoteSession:
             if refused is not None:
                 newest = self._answers[-1] is refused
                 self._answers.remove(refused)
-                self._turns -= 1
                 refused.end(exc)
                 if newest:
                     self._committed_revision = -1

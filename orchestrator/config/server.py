@@ -80,6 +80,19 @@ class ServerConfig(Section):
         "the fields session, prompt_cache_key and user, or live_session, its own id. Without any "
         "it is its instructions and first user message. Its requests stay on one remote server.",
     )
+    session_cookie: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9_-]{1,64}$",
+        description="Name of a cookie with the id of a live session over HTTP, for balancers that "
+        "go by cookies; null: none.",
+    )
+    lame_duck_s: float = Field(
+        0,
+        ge=0,
+        le=3600,
+        description="After SIGTERM /ready says 503 and everything else goes on for this long, so "
+        "that balancers and clients move, seconds; then no request is taken any more.",
+    )
     max_sessions: int = Field(
         1024, ge=1, le=1_000_000, description="Live sessions at a time; one more gets a 429."
     )

@@ -159,12 +159,14 @@ async def health(request: web.Request) -> web.Response:
 async def ready(request: web.Request) -> web.Response:
     """Say whether to send requests here: 200, or 503 with the reason, for load balancers.
 
-    An expert that is not loaded counts: it is loaded on demand.
+    An expert that is not loaded counts: it is loaded on demand. With ``?leaving=404`` a server that
+    leaves says so by 404, which HAProxy takes for: nothing new, but what is there may stay.
     """
     status, experts = _status(request.app[STATE])
     known = _known(request, experts) or _counts(experts)
     body = {"status": "ready" if status == "ok" else status, **known}
-    return web.json_response(body, status=200 if status == "ok" else 503)
+    drained = status == "leaving" and request.query.get("leaving") == "404"
+    return web.json_response(body, status=200 if status == "ok" else 404 if drained else 503)
 
 
 def _counts(experts: Mapping[str, str]) -> dict[str, int]:
@@ -182,6 +184,8 @@ def _status(state: ServerState) -> tuple[str, dict[str, str]]:
     experts = {info.expert_id: info.state for info in state.mind.experts()}
     if state.in_flight.stopping.is_set():
         return "stopping", experts
+    if state.in_flight.leaving.is_set():
+        return "leaving", experts
     if all(value == "failed" for value in experts.values()):
         return "failed", experts
     return "ok", experts

@@ -37,12 +37,16 @@ SHUTTING_DOWN = "the server is shutting down"
 class InFlight:
     """The requests being answered, so that a shutdown can wait for them and then end them.
 
+    ``leaving`` comes before ``stopping``: see ``server.lame_duck_s``.
+
     Args:
         busy_polling: the event loop does not sleep while there are any.
     """
 
     def __init__(self, *, busy_polling: bool = False) -> None:
         self.stopping = asyncio.Event()
+        self.leaving = asyncio.Event()
+        self.leaves_in_s = 0.0
         self.polling = BusyPolling(lambda: bool(self._tasks)) if busy_polling else None
         self._tasks: set[asyncio.Task[object]] = set()
         self._aborted: set[asyncio.Task[object]] = set()
@@ -73,6 +77,11 @@ class InFlight:
             return False
         task.uncancel()
         return True
+
+    def leave(self, lame_duck_s: float) -> None:
+        """Say from now on that the server goes, and let everything go on meanwhile."""
+        self.leaves_in_s = lame_duck_s
+        self.leaving.set()
 
     async def drain(self, grace_s: float, abort_s: float) -> None:
         """Refuse new requests, wait for those running, then cancel the rest and wait for it."""

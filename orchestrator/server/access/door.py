@@ -24,9 +24,11 @@ SOCKET_PATHS = frozenset({"/v1/live", "/v1/realtime"})
 PREFLIGHT_S = 600
 SHOWN_HEADERS = ", ".join(
     (
+        "Location",
         "Retry-After",
         "X-LiveMind-Degraded",
         "X-LiveMind-Expert",
+        "X-LiveMind-Session",
         "X-LiveMind-Session-Status",
         "X-Request-Id",
     )

@@ -99,7 +99,20 @@ def error_frame(info: ErrorInfo, event_id: str | None = None) -> ErrorFrame:
     )
 
 
-OwnFrame = SessionCreated | SessionUpdated | ErrorFrame
+class SessionMoving(Struct, frozen=True, tag_field="type", tag="session.moving"):
+    """This server leaves: open the session on another one, with its conversation and input.
+
+    Attributes:
+        retry_after_s: when to do that; drawn, so that not all clients come at once.
+        closes_in_s: when this server takes nothing any more; what it answers then has a little more
+            time.
+    """
+
+    retry_after_s: float = 0.0
+    closes_in_s: float = 0.0
+
+
+OwnFrame = SessionCreated | SessionUpdated | SessionMoving | ErrorFrame
 """The server's frames that are no events of a turn."""
 
 

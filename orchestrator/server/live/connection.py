@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -40,6 +41,8 @@ HEARTBEAT_S = 20.0
 CLOSE_TIMEOUT_S = 2.0
 # Of the time to drain; the rest is for the closing events.
 DRAIN_SHARE = 0.8
+# Of the time that a server still takes everything; by then its clients should have moved.
+MOVE_SHARE = 0.5
 
 
 class ClientFrame(Protocol):
@@ -108,6 +111,10 @@ class Connection(ABC, Generic[FrameT, OwnT]):
     def _error(self, info: ErrorInfo, event_id: str | None = None) -> OwnT:
         """Return what tells of an error; ``event_id`` is that of the frame it answers."""
 
+    def _moving(self, retry_after_s: float, closes_in_s: float) -> Iterable[OwnT]:
+        """Return what tells a client to go to another server; nothing where no protocol has it."""
+        return ()
+
     @abstractmethod
     def _wire(self, item: Event | OwnT) -> Iterable[object]:
         """Return the frames that tell an item of the queue, to be encoded as JSON."""
@@ -123,6 +130,7 @@ class Connection(ABC, Generic[FrameT, OwnT]):
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._read(), name="live-read")
                     group.create_task(self._write(), name="live-write")
+                    group.create_task(self._watch_leaving(), name="live-leaving")
                     group.create_task(self._watch_shutdown(), name="live-shutdown")
             except* _End as ends:
                 end = ends.exceptions[0]
@@ -164,6 +172,12 @@ class Connection(ABC, Generic[FrameT, OwnT]):
                     message = f"the client took no data for {limit_s:g} s (server.send_timeout_s)"
                     error = Overloaded(message, code="slow_client")
                     raise _End(WSCloseCode.TRY_AGAIN_LATER, from_exception(error)) from None
+
+    async def _watch_leaving(self) -> None:
+        await self._state.in_flight.leaving.wait()
+        left_s = self._state.in_flight.leaves_in_s
+        for frame in self._moving(round(random.uniform(0, left_s * MOVE_SHARE), 3), left_s):
+            self._queue.put_or_close(frame)
 
     async def _watch_shutdown(self) -> None:
         await self._state.in_flight.stopping.wait()

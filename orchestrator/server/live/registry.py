@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ...errors import LiveMindError, NotFound, Overloaded, Unavailable
+from ...errors import InvalidRequest, LiveMindError, NotFound, Overloaded, Unavailable
 from ...events import Event
 from ...fairness.asker import asker
 from .session import LiveSession
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S = 10.0
+OWN_PREFIX = "sess_"
+"""Of the ids that this server makes; clients choose others."""
+_CHOSEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
 
 
 @dataclass(slots=True, eq=False)
@@ -60,7 +64,8 @@ class SessionRegistry:
         self._observe = observe
         self._group: asyncio.TaskGroup | None = None
         self._tasks: dict[LiveSession, asyncio.Task[None]] = {}
-        self._by_id: dict[str, LiveSession] = {}
+        self._by_id: dict[tuple[str | None, str], LiveSession] = {}
+        self._creating: dict[tuple[str | None, str], asyncio.Task[LiveSession]] = {}
         self._opening: dict[asyncio.Task[None], _Opening] = {}
 
     def __len__(self) -> int:
@@ -78,10 +83,42 @@ class SessionRegistry:
             stop.set()
             await owner
 
-    async def open(self, owner: str | None, *, affinity: str | None = None) -> LiveSession:
+    async def find_or_open(
+        self, session_id: str, owner: str | None, *, affinity: str | None = None
+    ) -> LiveSession:
+        """Return the live session with this id; of its client's own choice it is opened if need be.
+
+        Raises:
+            InvalidRequest: it is no id that a client can choose.
+            NotFound, Overloaded, Unavailable: as ``find`` and ``open``.
+        """
+        live = self.known(session_id, owner)
+        if live is not None or session_id.startswith(OWN_PREFIX):
+            return live or self.find(session_id, owner, param="id")
+        if not _CHOSEN.fullmatch(session_id):
+            message = (
+                f"id: got {len(session_id)} characters, need 1 to 128 letters, digits, '.', '_', "
+                "'~' or '-', the first a letter or digit"
+            )
+            raise InvalidRequest(message, param="id", code="invalid_value")
+        key = owner, session_id
+        if key not in self._creating:
+            opening = self.open(owner, affinity=affinity, session_id=session_id)
+            self._creating[key] = task = asyncio.create_task(opening, name="chosen-session")
+            task.add_done_callback(lambda _: self._creating.pop(key))
+        return await asyncio.shield(self._creating[key])
+
+    async def open(
+        self,
+        owner: str | None,
+        *,
+        affinity: str | None = None,
+        session_id: str | None = None,
+    ) -> LiveSession:
         """Open a session in a task of its own; ``owner`` alone finds it.
 
-        ``affinity``: what its requests have in common with others', None = nothing.
+        ``affinity``: what its requests have in common with others', None = nothing; ``session_id``:
+        None = one that cannot be guessed.
 
         Where ``server.max_sessions`` are open the one that has been idle for longest ends, of the
         owner with the most, if that has more than this one.
@@ -95,7 +132,8 @@ class SessionRegistry:
         if most is not None and sum(live.owner == owner for live in self._tasks) >= most:
             message = f"{most} sessions of this key are open, its limit"
             raise Overloaded(message, code="too_many_sessions", retry_after_s=5.0)
-        given: dict[str, Any] = {} if affinity is None else {"affinity": affinity}
+        told = {"affinity": affinity, "session_id": session_id}
+        given = {name: value for name, value in told.items() if value is not None}
         try:
             return await self._open(_Opening(owner, given))
         except Overloaded:
@@ -133,8 +171,7 @@ class SessionRegistry:
 
     def known(self, session_id: str, owner: str | None) -> LiveSession | None:
         """Return the live session with this id, None as ``find`` raises."""
-        live = self._by_id.get(session_id)
-        return live if live is not None and live.owner == owner else None
+        return self._by_id.get((owner, session_id))
 
     def find(self, session_id: str, owner: str | None, *, param: str | None = None) -> LiveSession:
         """Return the live session with this id.
@@ -151,7 +188,7 @@ class SessionRegistry:
 
     async def close(self, live: LiveSession, reason: LiveMindError | None = None) -> None:
         """End the session: cancel its response, count that, free everything. Idempotent."""
-        self._by_id.pop(live.id, None)
+        self._by_id.pop((live.owner, live.id), None)
         task = self._tasks.get(live)
         if task is None:
             return
@@ -193,7 +230,8 @@ class SessionRegistry:
         finally:
             if live is not None:
                 self._tasks.pop(live, None)
-                self._by_id.pop(live.id, None)
+                if self._by_id.get((live.owner, live.id)) is live:
+                    del self._by_id[live.owner, live.id]
                 live.end()
 
     def _entered(self, session: Session, opening: _Opening) -> LiveSession:
@@ -202,7 +240,7 @@ class SessionRegistry:
         assert task is not None
         del self._opening[task]
         self._tasks[live] = task
-        self._by_id[live.id] = live
+        self._by_id[live.owner, live.id] = live
         if not opening.done.cancelled():
             opening.done.set_result(live)
         return live

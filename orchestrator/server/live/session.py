@@ -30,6 +30,12 @@ if TYPE_CHECKING:
     from ...session import Session, SessionOptions
 
 
+SESSION_HEADER = "X-LiveMind-Session"
+"""Names a live session, in requests and in answers."""
+STATUS_HEADER = "X-LiveMind-Session-Status"
+"""What became of it: ``adopted``, ``lost``, or ``moving`` where its server leaves."""
+
+
 class LiveSession:
     """A ``Session`` with its listeners and its status.
 

@@ -9,7 +9,7 @@ from aiohttp import web
 from ...errors import ErrorInfo, InvalidRequest
 from ...events import Event, to_wire
 from ..validation import parse
-from .answers import OwnFrame, SessionCreated, SessionUpdated, error_frame
+from .answers import OwnFrame, SessionCreated, SessionMoving, SessionUpdated, error_frame
 from .connection import Connection, serve
 from .frames import (
     FRAME,
@@ -45,6 +45,9 @@ class LiveConnection(Connection[Frame, OwnFrame]):
 
     def _error(self, info: ErrorInfo, event_id: str | None = None) -> OwnFrame:
         return error_frame(info, event_id)
+
+    def _moving(self, retry_after_s: float, closes_in_s: float) -> Iterable[OwnFrame]:
+        return (SessionMoving(retry_after_s, closes_in_s),)
 
     def _wire(self, item: Event | OwnFrame) -> Iterable[object]:
         return (item if isinstance(item, OwnFrame) else to_wire(item),)

@@ -15,6 +15,7 @@ from ....backends.base import GenerationParams
 from ...errors import InvalidRequest
 from ...events import Delta, ResponseTextDelta, ResponseToolCallDelta
 from ..affinity import conversation_key, told_key
+from ..live.session import SESSION_HEADER, STATUS_HEADER
 from ..sse import DONE
 from ..state import OWNER, REQUEST_ID, STATE, ServerState
 from ..validation import parse
@@ -32,7 +33,7 @@ from .answering import (
 )
 from .bodies import ChatRequest
 from .format import ChatFormat, Json, counted, delta_json, obfuscated, timing_headers, total_usage
-from .turns import SESSION_HEADER, STATUS_HEADER, adopting_turn, own_turn
+from .turns import adopting_turn, own_turn
 
 CHAT = TypeAdapter(ChatRequest)
 Pieces = AsyncGenerator[tuple[int, AnyTurn, Delta | None], None]

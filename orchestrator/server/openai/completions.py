@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from ...errors import InvalidRequest
 from ...events import Delta, ResponseDone, ResponseTextDelta
 from ..affinity import told_key
+from ..live.session import SESSION_HEADER
 from ..sse import DONE
 from ..state import REQUEST_ID, STATE, ServerState
 from ..validation import parse
@@ -21,7 +22,6 @@ from .alone import AloneTurn, completion_alone
 from .answering import EXPERT_HEADER, AnyTurn, Frames, Joining, Opening, send, side_by_side, stream
 from .bodies import CompletionRequest
 from .format import CompletionFormat, Json, counted, obfuscated, total_usage, usage_json
-from .turns import SESSION_HEADER
 
 COMPLETION = TypeAdapter(CompletionRequest)
 Pieces = AsyncGenerator[tuple[int, AnyTurn, Delta | None], None]

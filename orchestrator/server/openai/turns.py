@@ -20,8 +20,6 @@ from ..state import ServerState
 from .alone import Params
 from .bodies import ChatRequest
 
-SESSION_HEADER = "X-LiveMind-Session"
-STATUS_HEADER = "X-LiveMind-Session-Status"
 CANCEL_TIMEOUT_S = 5.0
 
 
