@@ -7,6 +7,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 
 from .base import (
     Chunk,
@@ -96,6 +97,7 @@ class Words:
         return [self._seen[token] for token in token_ids]
 
 
+@lru_cache(maxsize=4096)  # a long text has the same words again and again
 def token_id_of(word: str) -> int:
     """Return the token of a word."""
     return zlib.crc32(word.encode()) & 0x7FFFFFFF

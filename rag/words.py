@@ -49,6 +49,12 @@ def is_unspaced(letter: str) -> bool:
     return _UNSPACED.match(letter) is not None
 
 
+def last_unspaced(text: str) -> int:
+    """Return where the last letter of such a script ends; 0 where there is none."""
+    found = None if text.isascii() else _UNSPACED.search(text[::-1])
+    return 0 if found is None else len(text) - found.start()
+
+
 def count_unspaced(text: str) -> int:
     """Return how many letters of a text are of such scripts."""
     return len(_UNSPACED.findall(text))

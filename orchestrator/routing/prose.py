@@ -16,15 +16,15 @@ _QUOTED = re.compile(
     r'"[^"\n]{1,400}"|“[^”\n]{1,400}”|„[^“”\n]{1,400}[“”]|«[^»\n]{1,400}»|「[^」\n]{1,400}」'
     r"|‹[^›\n]{1,400}›|(?<![^\W_])'[^'\n]{2,400}'(?![^\W_])"  # noqa: RUF001
 )
-_ADDRESS = re.compile(r"\b(?:https?://|www\.)\S+|\S+@\S+\.\S+|(?<!\S)[~./]?/\S+")
+_ADDRESS = re.compile(r"\b(?:https?://|www\.)\S+|(?<!\S)\S+@\S+\.\S+|(?<!\S)[~./]?/\S+")
 _IDENTIFIER = re.compile(
     r"\b\w*(?:_\w+|[a-z][A-Z]\w*|\d\w*[A-Za-z]\w*)\b|\b\w+\([^)\n]{0,200}\)|\b\w+\.(?:\w+\.)*\w+\b"
 )
 _CODE_LINE = re.compile(
-    r"^\s*(?:(?:def|class|import|from|return|const|let|var|function|public|private|static|fn|func|"
+    r"(?:(?:def|class|import|from|return|const|let|var|function|public|private|static|fn|func|"
     r"package|using|namespace|elif|else:|try:|except|raise|yield|SELECT|INSERT|UPDATE|DELETE|"
     r"CREATE|FROM|WHERE|JOIN)\b.*|(?:#include|#define|//|/\*|\*|@\w+|\$ |>>> |\+\+\+|---).*|"
-    r".*[{};]\s*|.*(?:=>|->|:=|==|!=|&&|\|\|).*|\s*\w+\s*=\s*\S.*)$"
+    r".*[{};]|.*(?:=>|->|:=|==|!=|&&|\|\|).*|\w+\s*=\s*\S.*)$"
 )
 _NAME = re.compile(r"(?<=[a-z,] )[A-Z][\w-]+(?: [A-Z][\w-]+)*")
 
@@ -38,7 +38,7 @@ def prose(text: str) -> str:
     text = _INLINE.sub(" ", _FENCED.sub("\n", text))
     lines = text.splitlines()
     if len(lines) > 1 or not any(letter.isspace() for letter in text.strip()):
-        lines = [line for line in lines if not _CODE_LINE.match(line)]
+        lines = [line for line in lines if not _CODE_LINE.match(line.strip())]
     text = _QUOTED.sub(" ", " \n".join(lines))
     text = _IDENTIFIER.sub(" ", _ADDRESS.sub(" ", text))
     text = " ".join(_NAME.sub(" ", text).split())

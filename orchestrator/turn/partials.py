@@ -11,8 +11,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from ...rag.words import is_unspaced, units
-from ..words import Tail, fold, from_first_difference
+from ...rag.words import is_unspaced, last_unspaced, units
+from ..words import Tail, fold, from_first_difference, last_word
 
 InputKind = Literal["typed", "transcript"]
 
@@ -93,13 +93,8 @@ def whole_words(text: str, kind: InputKind | None) -> str:
     """
     if not text or kind == "transcript" or text[-1] in WORD_END or is_unspaced(text[-1]):
         return text.strip()
-    at = len(text)
     first = max(map(text.rfind, WORD_END)) + 1
-    if text.isascii():
-        return text[:first].strip()
-    while at > first and not is_unspaced(text[at - 1]):
-        at -= 1
-    return text[:at].strip()
+    return text[: first + last_unspaced(text[first:])].strip()
 
 
 def settled_words(text: str, kind: InputKind | None, habits: InputHabits) -> str:
@@ -114,10 +109,8 @@ def settled_words(text: str, kind: InputKind | None, habits: InputHabits) -> str
 
 def _last_unit(words: str) -> int:
     """Return the length of the last word, of one character where there are no blanks."""
-    at = len(words)
-    while at and not words[at - 1].isspace() and not is_unspaced(words[at - 1]):
-        at -= 1
-    return max(len(words) - at, len(words[-1:]))
+    word = last_word(words)
+    return max(len(word) - last_unspaced(word), len(words[-1:]))
 
 
 def ends_sentence(text: str) -> bool:

@@ -30,6 +30,8 @@ pytestmark = [pytest.mark.hostile, pytest.mark.timeout(900)]
 DRIVER = Path(__file__).with_name("long_texts.py")
 TICK_S = 0.005
 MOST_MS = 50.0
+ANSWERED = {"200", "completed", "400", "413"}
+"""Beside answers: what the door does not offer for this expert, and what is over the limit."""
 
 
 @dataclass
@@ -114,5 +116,6 @@ async def test_no_text_at_any_door_holds_up_the_loop() -> None:
     figures = sorted(worst.items(), key=lambda pair: -pair[1])
     print(json.dumps({"asked": len(asked), "worst_ms": figures[:8]}))
     assert len(asked) == len(experts) * len(DOORS) * len(TEXTS)
-    assert {one["status"] for one in asked} <= {"200", "completed"}
+    wrong = [one for one in asked if one["status"] not in ANSWERED]
+    assert not wrong
     assert figures[0][1] <= MOST_MS, figures[:20]

@@ -15,6 +15,7 @@ from livemind.backends.remote.expert import RemoteExpert
 from livemind.backends.spec import ExpertSpec
 from livemind.orchestrator.consensus.canonical import canonical
 from livemind.orchestrator.heard import SpokenWord, heard_characters
+from livemind.orchestrator.routing.prose import prose
 from livemind.orchestrator.routing.reading import Reader
 from livemind.orchestrator.turn.partials import InputHabits, settled_words, whole_words
 from livemind.orchestrator.turn.sentences import Sentences
@@ -24,8 +25,8 @@ from livemind.rag.documents.chunking import chunk
 from livemind.rag.documents.parsing import parse
 
 SHORT, LONG = 10_000, 100_000
-# Ten times the text: 10 where it is linear, 100 where it is quadratic.
-MOST = 40.0
+# Ten times the text: 10 where it is linear, 100 where it is quadratic; the machine has its share.
+MOST = 15.0
 # What takes less than this with the long text cannot be measured, and need not be.
 NOTHING_S = 0.02
 
@@ -101,6 +102,7 @@ WORK: dict[str, Work] = {
         text, "transcript", InputHabits(rewritten=(16,) * 16)
     ),
     "folded": fold,
+    "prose": prose,
     "same words": lambda text: same_words(text, text[:-1] + "y"),
     "read by the router": Reader(["coder", "general"]),
     "option": lambda text: canonical(text, "option"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from livemind.rag.words import count_letters, count_words, search_terms, units
+from livemind.rag.words import count_letters, count_words, last_unspaced, search_terms, units
 
 QUESTIONS = {
     "en": ("Which port does the router have?", 6),
@@ -63,3 +63,10 @@ def test_search_terms_hold_no_blank_and_no_mark_alone(text: str) -> None:
 def test_counts_grow_with_the_text(one: str, other: str) -> None:
     assert count_letters(one + other) >= max(count_letters(one), count_letters(other))
     assert count_words(f"{one} {other}") >= max(count_words(one), count_words(other))
+
+
+@pytest.mark.parametrize(
+    ("text", "end"), [("", 0), ("abc", 0), ("é", 0), ("漢字", 2), ("a漢b", 2), ("漢" + "é" * 9, 1)]
+)
+def test_last_unspaced_letter_is_found_by_its_end(text: str, end: int) -> None:
+    assert last_unspaced(text) == end
