@@ -208,3 +208,15 @@ async def test_answer_that_breaks_after_its_beginning_is_not_answered_twice(
         monkeypatch.undo()
         assert (await doors.chat())[0] == 200
         await asyncio.sleep(0)
+
+
+async def test_page_that_points_its_name_here_gets_numbers_alone_where_there_are_keys(
+    serve: Any, body: Any
+) -> None:
+    async with serve(api_keys=["sesame"]) as doors:
+        named = {"Host": "there.example", "Origin": "http://there.example"}
+        status, told = await doors.ask("GET", "/health", headers=named)
+        assert (status, set(told)) == (200, {"status", "models_loaded", "models_available"})
+        for method, path in (("GET", "/v1/models"), ("GET", "/stats"), ("POST", CHAT)):
+            given = {"json": body()} if method == "POST" else {}
+            assert (await doors.ask(method, path, headers=named, **given))[0] == 401
