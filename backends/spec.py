@@ -27,8 +27,8 @@ class ExpertSpec:
         model_path: folder or hub name of the weights (``vllm`` only); ``zoo:NAME`` = embedded.
         priority: the operator's ranking between experts; used by the router, not by the engine.
         quantization, dtype, kv_cache_dtype: vLLM's arguments of the same name; None = its own
-            default. ``dtype`` ``auto``: ``doctor/number_formats.py`` chooses. ``quantization``
-            ``q4``, ``q8``: ours, dense weights are packed when they are loaded.
+            default. ``auto`` of the first two: ``doctor/number_formats.py`` chooses.
+            ``quantization`` ``q4``, ``q8``: ours, dense weights are packed when they are loaded.
         max_model_len, max_num_seqs, max_num_batched_tokens: likewise, tokens and requests.
         enforce_eager, block_size, gpu_memory_utilization: likewise.
         kv_cache_fallback: start with a KV cache in the model's format where the processor cannot

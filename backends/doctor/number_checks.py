@@ -26,6 +26,8 @@ def check_numbers(case: Case, formats: Formats) -> Iterator[Finding]:
     stored, asked = case.stored_quantization, case.spec.quantization
     yield from _methods(case, stored, asked)
     method = asked or stored
+    if formats.packing_why:
+        yield case.finding("info", "packing_chosen", "quantization", "auto", formats.packing_why)
     if method is not None:
         yield from _method_dtype(case, method, stored is not None and asked is None)
     elif formats.dtype_why:

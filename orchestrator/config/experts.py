@@ -166,7 +166,8 @@ class ExpertConfig(Section):
         None,
         pattern=r"^[a-z0-9][a-z0-9_-]*$",
         description="vLLM's quantization method; q4 or q8: dense weights are packed to 4 or 8 bits "
-        "when they are loaded, on a CPU (docs/experts.md).",
+        "when they are loaded, on a CPU; auto: q8 where that was measured to be worth it "
+        "(docs/experts.md).",
     )
     dtype: Literal["auto", "bfloat16", "float16", "float32", "half", "float"] = Field(
         "auto",

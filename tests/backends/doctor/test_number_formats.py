@@ -270,3 +270,47 @@ def test_check_says_what_packed_weights_would_buy(
     assert len(found) == bool(told)
     assert all(text in found[0] for text in told)
     assert not found or found[0].count(" times as fast") == len(told)
+
+
+@pytest.mark.parametrize(
+    ("decode", "prefill", "settings", "packing"),
+    [
+        (0.12, 0.04, {}, "q8"),
+        (0.25, 0.02, {}, None),
+        (0.05, 0.06, {}, None),
+        (0.12, 0.04, {"dtype": "float32"}, "q8"),
+        (0.25, 0.02, {"quantization": "q4"}, "q4"),
+        (0.12, 0.04, {"quantization": None}, None),
+    ],
+    ids=["worth it", "answers gain little", "prompts lose much", "dtype given", "q4", "not asked"],
+)
+def test_fit_auto_packs_where_answers_gain_and_prompts_lose_little(
+    tmp_path: Path, decode: float, prefill: float, settings: dict[str, Any], packing: str | None
+) -> None:
+    costs = dict(expected(NARROW).costs) | {"q8": 1.0}
+    decode_ns = {"float32": 0.3, "bfloat16": 0.3, "q8": decode}
+    prefill_ns = {"float32": 0.03, "bfloat16": 0.3, "q8": prefill}
+    processor = Host(NARROW, Speeds(costs, "probe", prefill_ns, decode_ns), ENGINE)
+    model = spec(small(tmp_path, "bfloat16"), **{"quantization": "auto"} | settings)
+    found = fit_formats([model], processor, ENOUGH)["bfloat16"]
+    assert (found.spec.dtype, found.spec.quantization) == ("float32", packing)
+    chosen = packing == "q8"
+    assert (", those of a prompt 0.8 times" in found.packing_why) == chosen
+    question = Question([Subject("experts[0]", model)], 512 * GIB, host=processor)
+    codes = [finding.code for finding in examine(question, ENGINE).findings]
+    assert ("packing_chosen" in codes) == chosen
+    assert not {"quantization_unsupported", "quantization_absent"} & set(codes) - {packing}
+
+
+def test_fit_auto_does_not_pack_what_nobody_compared_or_measured(tmp_path: Path) -> None:
+    measured = {"float32": 0.3, "bfloat16": 0.3, "q8": 0.1}
+    speeds = Speeds(dict(expected(NARROW).costs), "probe", measured, measured)
+    other = make_model(tmp_path / "a", small_config(architectures=["GPTNeoXForCausalLM"]))
+    asked = spec(other, quantization="auto")
+    assert fit_formats([asked], Host(NARROW, speeds, ENGINE), ENOUGH)["a"].packing_why == ""
+    llama = spec(small(tmp_path, "bfloat16"), quantization="auto")
+    by_flags = fit_formats([llama], host(NARROW), ENOUGH)["bfloat16"]
+    assert (by_flags.spec.quantization, by_flags.packing_why) == (None, "")
+    on_gpu = replace(ENGINE, name="vllm 0.32.0")
+    elsewhere = fit_formats([llama], Host(NARROW, speeds, on_gpu), ENOUGH)["bfloat16"]
+    assert elsewhere.spec.quantization is None
