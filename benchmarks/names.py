@@ -14,7 +14,7 @@ BENCHES = {
     "answers": ("answers.bench", "right answers: everyday, pasted passages; typed = sent at end"),
     "routing": ("routing.bench", "routes on partial input: right, calibrated, early, fast"),
     "retrieval": ("retrieval.bench", "recall on Python's documentation, how early, how fast"),
-    "languages": ("languages.bench", "is the right passage found, in twelve languages"),
+    "languages": ("languages.bench", "right domain, right passage in many languages, how early"),
     "consensus": ("consensus.bench", "several experts against one: right answers, times, costs"),
     "load": ("load.bench", "where the wait bends under load; what the gateway costs; peers"),
     "placement": ("placement.bench", "where requests go in a fleet: cached tokens, queues"),

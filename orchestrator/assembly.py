@@ -32,7 +32,6 @@ from .gate import SpeculationGate
 from .options import Limits
 from .routing.domains import domain_name, unreachable
 from .routing.model import RouteModel, load_model
-from .routing.novelty import Novelty, load_novelty
 from .routing.router import Router, TextEmbedding
 from .routing.selection import Candidate
 from .turn.shared import Shared
@@ -137,7 +136,6 @@ def make_router(
         model=_trained_model(getattr(embedding, "name", None)),
         own=frozenset(name for name, domain in described.items() if not domain.builtin),
         languages=settings.router.languages,
-        novelty=_novelty(getattr(embedding, "name", None)),
         default_below=settings.router.default_below,
         switch_price_per_s=settings.router.switch_price_per_s,
         load=load,
@@ -155,16 +153,6 @@ def _trained_model(encoder: str | None) -> RouteModel | None:
         log.warning("routing by examples alone: the trained classifier: %s", type(exc).__name__)
         return None
     return model if model.encoder == encoder else None
-
-
-def _novelty(encoder: str | None) -> Novelty | None:
-    """Return what tells noise from questions if it was fitted on this encoder's vectors."""
-    try:
-        novelty = load_novelty()
-    except (OSError, ValueError, KeyError) as exc:
-        log.warning("noise is routed like questions: %s", type(exc).__name__)
-        return None
-    return novelty if novelty.encoder == encoder else None
 
 
 def embeds(settings: Settings) -> bool:

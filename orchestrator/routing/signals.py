@@ -10,6 +10,8 @@ from collections.abc import Sequence
 HARD_LANGUAGE_NATS = 10.0
 """Margin from which a text is in no language of the house: on the training prompts 0.1 % of the
 English and Spanish prefixes of three words and more reach it, and 96 % of the others from four."""
+UNENCODED_NATS = 5.0
+"""Margin from which a text is in a language that the second network did not learn."""
 SURE = 0.99
 """Probability of a domain that a hard signal names."""
 ASCII_CHARS_PER_TOKEN = 4.0

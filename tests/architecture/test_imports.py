@@ -29,7 +29,10 @@ HEAVY = {"torch", "vllm", "transformers", "sentence_transformers", "tokenizers",
 FRAMEWORKS = {"livemind.integrations.livekit", "livemind.integrations.pipecat"}
 # The only places where a model library may be imported at the top: code that vLLM loads into its
 # engine process, and the training of the embedded experts.
-INSIDE_ENGINES = ("kernels/vllm_plugin/", "backends/zoo/")
+INSIDE_ENGINES = (
+    *("kernels/vllm_plugin/", "backends/zoo/"),
+    "orchestrator/routing/training/net.py",  # a network in torch, on nobody's way
+)
 
 MOST_FILES = 20
 MODULES = sorted(path.relative_to(ROOT) for part in ARROWS for path in (ROOT / part).rglob("*.py"))

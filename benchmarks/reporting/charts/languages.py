@@ -1,4 +1,4 @@
-"""The plot of a ``languages`` report: passages found by language and encoder."""
+"""The plots of a ``languages`` report: right routes by language, passages found by encoder."""
 
 from __future__ import annotations
 
@@ -10,8 +10,17 @@ from .style import Chart
 
 
 def charts(content: Json) -> Iterator[Chart]:
-    """Yield a plot for each encoder, of hybrid search; nothing where it was not measured."""
-    cases = [case for case in content["cases"] if case["mode"] == "hybrid"]
+    """Yield a plot of routing and one for each encoder, of hybrid search; of what was measured."""
+    routed = [case for case in content["cases"] if case.get("reads") == "every language"]
+    if routed:
+        yield bars(
+            "languages-routing",
+            "Right domain of whole texts, experts that read every language",
+            [Bar(case["language"], case["whole"] / case["prompts"]) for case in routed],
+            "share of the prompts",
+            caption="One expert for each of five domains.",
+        )
+    cases = [case for case in content["cases"] if case.get("mode") == "hybrid"]
     for encoder in dict.fromkeys(case["encoder"] for case in cases):
         mine = [case for case in cases if case["encoder"] == encoder]
         yield bars(

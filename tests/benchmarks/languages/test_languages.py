@@ -10,8 +10,11 @@ from rich.console import Console
 
 from livemind.benchmarks import cli
 from livemind.benchmarks.languages import bench
-from livemind.benchmarks.languages.bench import load_facts, summarise, tables
+from livemind.benchmarks.languages.bench import load_facts, passages, routes, summarise, tables
+from livemind.benchmarks.languages.routing import load_registers, routing_summary
 from livemind.benchmarks.reporting.charts.languages import charts
+from livemind.orchestrator.routing.dataset import DOMAINS
+from livemind.orchestrator.routing.training.texts import training_prompts, tuning_prompts
 from livemind.rag.encoder.fake import FakeEmbedder
 from livemind.rag.encoder.kinds import EncoderKind
 
@@ -24,31 +27,48 @@ def test_facts_have_every_topic_in_every_language_once() -> None:
     assert all(f.passage and f.question and f.passage != f.question for f in facts)
 
 
+def test_registers_have_every_domain_in_the_languages_and_none_of_the_training_prompts() -> None:
+    prompts = load_registers()
+    assert len({prompt.text for prompt in prompts}) == len(prompts) >= 400
+    assert len({prompt.language for prompt in prompts}) >= 16
+    for language, least in (("en", 200), ("es", 120)):
+        mine = [prompt for prompt in prompts if prompt.language == language]
+        assert len(mine) >= least
+        assert {prompt.domain for prompt in mine} == set(DOMAINS)
+    learned = {prompt.text.lower() for prompt in (*training_prompts(), *tuning_prompts())}
+    assert not learned & {prompt.text.lower() for prompt in prompts}
+
+
 def test_bench_counts_by_language_encoder_and_mode(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     kind = EncoderKind("fake", 64, FakeEmbedder, FakeEmbedder)
     monkeypatch.setattr(bench, "installed", lambda: [kind])
+    monkeypatch.setattr(bench, "MiniLMEmbedder", FakeEmbedder)
     file = tmp_path / "report.json"
     assert cli.main(["languages", "--quick", "--json", str(file)]) == 0
     content = json.loads(file.read_text())
-    assert [(c["language"], c["mode"]) for c in content["cases"][:3]] == [
+    found = passages(content["cases"])
+    assert [(c["language"], c["mode"]) for c in found[:3]] == [
         ("en", "dense"),
         ("en", "hybrid"),
         ("es", "dense"),
     ]
-    english = content["cases"][1]
+    english = found[1]
     assert english["own"] == english["english"]
     assert 3 <= english["own"] <= 20
     summary = content["summary"]
-    assert summary == summarise(content["cases"])
+    routed = routes(content["cases"])
+    assert summary == routing_summary(routed) | summarise(found)
+    assert {case["reads"] for case in routed} == {"every language", "English and Spanish"}
+    assert all(case["lasted"] <= case["fired"] <= case["prompts"] for case in routed)
     assert summary["languages.fake.hybrid.en.recall3"] == english["own"] / 20
     assert all(bench.meaning(key) for key in summary)
     console = Console(record=True, width=120)
     for table in tables(content):
         console.print(table)
     assert "fake, hybrid" in console.export_text()
-    assert [chart.name for chart in charts(content)] == ["languages-fake"]
+    assert [chart.name for chart in charts(content)] == ["languages-routing", "languages-fake"]
 
 
 def test_summary_of_a_run_that_measured_nothing_is_empty() -> None:

@@ -1,0 +1,113 @@
+"""Does a text go to the right domain in every language, how early, and does it stay there?
+
+410 prompts in sixteen languages and more, in the register of people who type for themselves, which
+training does not read. Twice: every expert reads every language, so that what a text is about
+decides; and as configured by default, where what is neither English nor Spanish is multilingual.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.box import SIMPLE
+from rich.table import Table
+
+from ...orchestrator.routing.dataset import DOMAINS, FOREIGN_DOMAIN, HOUSE_LANGUAGES, Prompt
+from ...orchestrator.routing.model import load_model
+from ...orchestrator.routing.router import Router, TextEmbedding
+from ...orchestrator.routing.selection import Candidate
+from ..figures.answer import Json, Number
+from ..figures.stats import p50, share
+from ..routing.quality import Routed, route_all
+
+PROMPTS = Path(__file__).parents[1] / "data" / "routing_registers.jsonl"
+BELOW = 0.35
+EVERYWHERE, HOUSE = "every language", "English and Spanish"
+"""What the experts read."""
+
+
+def load_registers() -> list[Prompt]:
+    """Return the prompts; each is a family of its own."""
+    rows = map(json.loads, PROMPTS.read_text("utf-8").splitlines())
+    return [
+        Prompt(row["text"], row["domain"], row["language"], f"registers-{at}", "test")
+        for at, row in enumerate(rows)
+    ]
+
+
+async def by_language(embedding: TextEmbedding, prompts: Sequence[Prompt]) -> list[Json]:
+    """Return a case for each language and for what the experts read."""
+    languages = list(dict.fromkeys(prompt.language for prompt in prompts))
+    cases = []
+    for reads, known in ((EVERYWHERE, languages), (HOUSE, list(HOUSE_LANGUAGES))):
+        candidates = [Candidate(domain, domain, 0) for domain in DOMAINS]
+        router = Router(
+            embedding, {}, candidates, "general",
+            model=load_model(), languages=known, default_below=BELOW,
+        )  # fmt: skip
+        await router.start()
+        routed = await route_all(router, [_expected(prompt, known) for prompt in prompts])
+        for language in languages:
+            mine = [one for one in routed if one.prompt.language == language]
+            cases.append({"reads": reads, "language": language, **_counted(mine)})
+    return cases
+
+
+def routing_summary(cases: Sequence[Json]) -> dict[str, Number]:
+    """Return shares over all languages, over English and Spanish alone and over the others."""
+    summary: dict[str, Number] = {}
+    for reads in (EVERYWHERE, HOUSE):
+        start = f"languages.routing.{'all' if reads == EVERYWHERE else 'house'}"
+        mine = [case for case in cases if case["reads"] == reads]
+        for name, some in (
+            ("", mine),
+            *((f".{code}", [c for c in mine if c["language"] == code]) for code in HOUSE_LANGUAGES),
+            (".other", [case for case in mine if case["language"] not in HOUSE_LANGUAGES]),
+        ):
+            total = sum(case["prompts"] for case in some)
+            fired = sum(case["fired"] for case in some)
+            shares = [part for case in some for part in case["shares"]]
+            summary[f"{start}{name}.accuracy.full"] = share(sum(c["whole"] for c in some), total)
+            summary[f"{start}{name}.accuracy.half"] = share(sum(c["half"] for c in some), total)
+            summary[f"{start}{name}.stable.correct_share"] = share(
+                sum(c["lasted"] for c in some), fired
+            )
+            summary[f"{start}{name}.stable.median_share_of_input"] = p50(shares)
+    return summary
+
+
+def routing_tables(cases: Sequence[Json]) -> list[Table]:
+    """Return right routes by language, a table for each of what the experts read."""
+    found = []
+    for reads in dict.fromkeys(case["reads"] for case in cases):
+        table = Table("language", "whole", "half", "stable", "lasted", "of", box=SIMPLE)
+        table.title = f"right domain, experts read {reads}"
+        for case in cases:
+            if case["reads"] == reads:
+                names = ("language", "whole", "half", "fired", "lasted", "prompts")
+                table.add_row(*(str(case[name]) for name in names))
+        found.append(table)
+    return found
+
+
+def _expected(prompt: Prompt, known: Sequence[str]) -> Prompt:
+    if prompt.language in known:
+        return prompt
+    return Prompt(prompt.text, FOREIGN_DOMAIN, prompt.language, prompt.family, prompt.split)
+
+
+def _counted(routed: Sequence[Routed]) -> Json:
+    fired = [(one, at) for one in routed if (at := one.stable_at) is not None]
+    shares = [
+        1.0 if (at := one.stable_at) is None else (at + 1) / len(one.estimates) for one in routed
+    ]
+    return {
+        "prompts": len(routed),
+        "whole": sum(one.right(1.0) for one in routed),
+        "half": sum(one.right(0.5) for one in routed),
+        "fired": len(fired),
+        "lasted": sum(one.estimates[at].expert == one.estimates[-1].expert for one, at in fired),
+        "shares": shares,
+    }
