@@ -62,7 +62,7 @@ CXX_FILES = $(shell git ls-files '*.cc' '*.h')
 MYPY_ROOT := .cache/mypy
 MYPY_PARTS := __init__.py public.py client.py orchestrator backends rag kernels benchmarks docs tests
 
-.PHONY: help install dev serve demo test test-arm test-avx2 test-native test-answers test-clients test-tokenizers test-families test-live test-browser test-hostile soak check types bench docs lock clean
+.PHONY: help install dev serve demo test test-arm test-avx2 test-native test-answers test-clients test-tokenizers test-families test-live test-browser test-hostile test-fleet soak check types bench docs lock clean
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -161,6 +161,11 @@ SOAK ?= --minutes 60
 soak: dev ## An hour of 200 people who type, twenty turns a second: memory stays (SOAK="--minutes 10")
 	$(say) "soak"
 	$(PY) tests/hostile/soak.py $(SOAK)
+
+FLEET_SESSIONS ?= 100
+test-fleet: dev ## Two gateways behind HAProxy and nginx (apt install haproxy nginx): killed, replaced
+	$(say) "pytest, two gateways"
+	LIVEMIND_FLEET=$(FLEET_SESSIONS) $(PY) -m pytest tests/deploy/test_fleet.py -m "fleet or not fleet" $(PYTEST_ARGS)
 
 test-live: dev $(LIVE) ## The long runs of live input, which `test` leaves out, and the voice frameworks
 	$(say) "pytest, live input"
