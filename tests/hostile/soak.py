@@ -78,13 +78,31 @@ async def person(
     while True:
         async with http.ws_connect(url, max_msg_size=0) as ws:
             await ws.send_str('{"type": "session.update", "speculation": "draft"}')
-            for _ in range(random.randrange(3, 12)):
-                await turn(ws, random, turn_s, ended)
+            done: asyncio.Queue[str] = asyncio.Queue()
+            reading = asyncio.create_task(read(ws, done))
+            try:
+                for _ in range(random.randrange(3, 12)):
+                    await turn(ws, random, turn_s, done, ended)
+            finally:
+                reading.cancel()
         ended["sessions"] += 1
 
 
+async def read(ws: aiohttp.ClientWebSocketResponse, done: asyncio.Queue[str]) -> None:
+    """Read all the time, so that pings are answered; tell how turns ended."""
+    async for message in ws:
+        event = json.loads(message.data)
+        if event["type"] == "response.done":
+            done.put_nowait(event["status"])
+    done.put_nowait("closed")
+
+
 async def turn(
-    ws: aiohttp.ClientWebSocketResponse, random: Random, turn_s: float, ended: Counter[str]
+    ws: aiohttp.ClientWebSocketResponse,
+    random: Random,
+    turn_s: float,
+    done: asyncio.Queue[str],
+    ended: Counter[str],
 ) -> None:
     """Type one sentence, now and then with a word taken back, and read its answer."""
     due_s, text = time.monotonic() + turn_s, f"{random.randrange(10**6)} "
@@ -97,11 +115,7 @@ async def turn(
             frame = {"type": "input_text.append", "text": f"{word} "}
         await ws.send_str(json.dumps(frame))
     await ws.send_str(json.dumps({"type": "input_text.commit", "text": text}))
-    async for message in ws:
-        event = json.loads(message.data)
-        if event["type"] == "response.done":
-            ended[event["status"]] += 1
-            break
+    ended[await done.get()] += 1
     await asyncio.sleep(max(0.0, due_s - time.monotonic()))
 
 
@@ -140,7 +154,7 @@ async def drive(minutes: float, sessions: int, turns_a_second: float) -> int:
         "sessions": sessions,
         "turns": ended["completed"],
         "turns_per_s": round(ended["completed"] / took_s, 1),
-        "failed": ended["failed"] + len(failed),
+        "failed": ended["failed"] + ended["closed"] + len(failed),
         "rss_mib.after_warm_up": round(first / 2**20, 2),
         "rss_mib.end": round(last / 2**20, 2),
         "rss_growth": round(last / first - 1, 4),
