@@ -13,7 +13,8 @@ class RouteEstimate(Struct, frozen=True):
         alternatives: (expert, probability) of the other domains, best first.
         margin: confidence minus the best other domain's.
         final: P(the finished text is routed here as well); None = unknown (no trained model).
-        stable: ``final`` is so high that the first such estimate of a turn is right in 97 %.
+        stable: ``final`` is so high that the first such estimate of a turn is meant to be right in
+            98.5 %; what it reached on other text is in docs/routing.md.
         reasons: what decided or was disregarded, beside the likeness of the text; for people.
         ms: how long a session waited for it; None = nobody measured.
     """
