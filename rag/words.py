@@ -102,7 +102,7 @@ def _stem(word: str) -> str:
     """Return a word without its endings; Latin letters are left to the index."""
     for script, language in _STEMMERS:
         if script.search(word):
-            return _stemmer(language)(word)
+            return _stemmer(language)(word) or word  # of a vowel mark alone nothing would be left
     return word
 
 

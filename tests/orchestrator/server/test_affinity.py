@@ -113,7 +113,7 @@ async def test_second_turns_of_many_at_once_are_on_the_replica_that_knows_them()
         order = list(range(200))
         for turn in range(2):
             random.Random(turn).shuffle(order)
-            limit = asyncio.Semaphore(48)
+            limit = asyncio.Semaphore(8)  # no replica can be overloaded: half of what one takes
 
             async def ask(number: int, turn: int, limit: asyncio.Semaphore) -> None:
                 async with limit:
@@ -122,7 +122,8 @@ async def test_second_turns_of_many_at_once_are_on_the_replica_that_knows_them()
 
             await asyncio.gather(*(ask(number, turn, limit) for number in order))
     found = homes(replicas)
-    assert sum(len(names) == 1 for names in found.values()) >= 0.99 * len(found) == 198
+    assert len(found) == 200
+    assert all(len(names) == 1 for names in found.values())
 
 
 async def test_turn_of_a_live_session_prefill_draft_and_answer_carry_one_key() -> None:
