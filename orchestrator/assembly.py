@@ -50,7 +50,8 @@ def fit_experts(settings: Settings) -> dict[str, Formats]:
     not been measured yet and are needed.
     """
     specs = [expert.to_spec() for expert in settings.experts]
-    host = this_host(probe=any(s.kind == "vllm" and s.dtype == "auto" for s in specs))
+    auto = any(s.kind == "vllm" and "auto" in (s.dtype, s.quantization) for s in specs)
+    host = this_host(probe=auto)
     lazy = settings.lazy_loading
     found = fit_formats(
         specs,

@@ -31,6 +31,7 @@ class ExpertInfo:
     """What can be known of an expert from outside.
 
     ``dtype``: the number format it computes in, or will; None = not on this machine.
+    ``quantization``: how its weights are packed, as far as the configuration says it.
     """
 
     expert_id: str
@@ -39,6 +40,7 @@ class ExpertInfo:
     max_model_len: int | None
     detail: str = ""
     dtype: str | None = None
+    quantization: str | None = None
 
 
 class TurnCounters:
@@ -103,10 +105,12 @@ def expert_infos(
     for state in pool.states():
         loaded, config = pool.ready(state.expert_id), configured[state.expert_id]
         limit = loaded.capabilities.max_model_len if loaded else config.max_model_len
-        dtype = number_formats(pool, specs[state.expert_id])["dtype"]
-        infos.append(
-            ExpertInfo(state.expert_id, config.domain, state.state, limit, state.detail, dtype)
-        )
+        formats = number_formats(pool, specs[state.expert_id])
+        info = ExpertInfo(
+            state.expert_id, config.domain, state.state, limit, state.detail,
+            formats["dtype"], formats["quantization"],
+        )  # fmt: skip
+        infos.append(info)
     return tuple(infos)
 
 
@@ -147,8 +151,10 @@ def number_formats(pool: Pool, spec: ExpertSpec) -> dict[str, str | None]:
     loaded = pool.ready(spec.expert_id)
     if loaded is not None:
         able = loaded.capabilities
-        return {"dtype": able.dtype, "kv_cache_dtype": able.kv_cache_dtype}
-    if spec.kind != "vllm":
-        return {"dtype": None, "kv_cache_dtype": None}
-    cached = spec.dtype if spec.kv_cache_dtype == "auto" else spec.kv_cache_dtype
-    return {"dtype": spec.dtype, "kv_cache_dtype": cached}
+        computes = {"dtype": able.dtype, "kv_cache_dtype": able.kv_cache_dtype}
+    elif spec.kind != "vllm":
+        computes = {"dtype": None, "kv_cache_dtype": None}
+    else:
+        cached = spec.dtype if spec.kv_cache_dtype == "auto" else spec.kv_cache_dtype
+        computes = {"dtype": spec.dtype, "kv_cache_dtype": cached}
+    return {**computes, "quantization": spec.quantization}

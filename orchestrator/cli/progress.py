@@ -86,7 +86,11 @@ def ready_lines(mind: LiveMind, host: str, port: int, bridge: str | None) -> Ite
     states = [info.state for info in mind.experts()]
     loaded = f"{states.count('ready')} of {len(states)} experts loaded"
     yield f"[bold green]LiveMind is ready[/] on {base} ({loaded})"
-    loaded_in = {info.dtype for info in mind.experts() if info.state == "ready" and info.dtype}
+    loaded_in = {
+        f"{info.dtype}, weights in {info.quantization}" if info.quantization else info.dtype
+        for info in mind.experts()
+        if info.state == "ready" and info.dtype
+    }
     if loaded_in:
         yield f"  computing   in {', '.join(sorted(loaded_in))} ({kernels.isa()}), see /stats"
     if bridge is not None:

@@ -18,8 +18,8 @@ def mind_of(*experts: ExpertInfo, **given: Any) -> Any:
     return SimpleNamespace(experts=lambda: experts, settings=SimpleNamespace(server=server))
 
 
-def expert(name: str, state: str, dtype: str | None) -> ExpertInfo:
-    return ExpertInfo(name, "general", state, 4096, "", dtype)
+def expert(name: str, state: str, dtype: str | None, packed: str | None = None) -> ExpertInfo:
+    return ExpertInfo(name, "general", state, 4096, "", dtype, packed)
 
 
 @pytest.mark.parametrize(
@@ -27,11 +27,12 @@ def expert(name: str, state: str, dtype: str | None) -> ExpertInfo:
     [
         ([("a", "ready", "float32"), ("b", "unloaded", "auto")], "in float32 ("),
         ([("a", "ready", "float32"), ("b", "ready", "bfloat16")], "in bfloat16, float32 ("),
+        ([("a", "ready", "float32", "q8")], "in float32, weights in q8 ("),
         ([("far", "ready", None)], None),
     ],
 )
 def test_ready_lines_name_the_formats_of_loaded_experts(
-    experts: list[tuple[str, str, str | None]], told: str | None
+    experts: list[tuple[Any, ...]], told: str | None
 ) -> None:
     lines = list(ready_lines(mind_of(*(expert(*one) for one in experts)), "127.0.0.1", 8000, None))
     said = [line for line in lines if line.startswith("  computing")]

@@ -117,7 +117,7 @@ async def test_stats_name_the_processor_and_what_experts_compute_in(serve: Any) 
         assert stats["processor"]["kernels"] == kernels.isa()
         [shown] = stats["experts"]
         assert (shown["dtype"], shown["kv_cache_dtype"]) == (None, None)  # a fake computes nothing
-        assert shown["why_no_open_turn"] is None
+        assert (shown["why_no_open_turn"], shown["quantization"]) == (None, None)
 
 
 async def test_metrics_count_turns_tokens_ttft_and_requests(serve: Any) -> None:
