@@ -43,8 +43,12 @@ class PromptLookup:
 
     def propose(self, most: int) -> list[int]:
         """Return the tokens to verify in the next step, at most ``most``; normally call once."""
+        answered = len(self._tokens) - self._prompt
+        # Reading a long prompt takes milliseconds, which the first token is not to wait for.
+        if answered < KEY_TOKENS or not self._pace.may_propose(answered):
+            return self._pace.propose(())
         end = self._find()
-        if end is None or not self._pace.may_propose(len(self._tokens) - self._prompt):
+        if end is None:
             return self._pace.propose(())
         return self._pace.propose(self._tokens[end : end + min(most, self._pace.length)])
 

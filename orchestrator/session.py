@@ -13,6 +13,7 @@ from secrets import token_hex
 from msgspec.structs import replace
 
 from ..backends.base import GenerationParams, Image, Message
+from ..backends.remote.affinity import digest
 from .errors import ErrorInfo, InvalidRequest
 from .events import Event, ExpertUpdated, ResponseDone
 from .input_checks import checked_text, next_revision
@@ -79,7 +80,7 @@ class Session:
         self._loop = TurnLoop(
             shared,
             session_id,
-            affinity or session_id,
+            affinity or digest(session_id),  # servers are not told what opens the session
             self._outbox,
             limits.turn_timeout_s,
             self._fresh(),

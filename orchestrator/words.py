@@ -6,6 +6,7 @@ text. Every function is linear in the text.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from msgspec import Struct
@@ -39,7 +40,7 @@ class Tail(Struct, frozen=True):
 
 def from_first_difference(a: str, b: str) -> tuple[Tail, Tail]:
     """Return what is left of two texts from the word on in which they differ."""
-    at = _common(a, b)
+    at = common_length(a, b)
     start = at - len(last_word(a[:at]))
     return Tail(a[start:], at - start), Tail(b[start:], at - start)
 
@@ -49,8 +50,11 @@ def last_word(text: str) -> str:
     return "" if not text or text[-1].isspace() else text.rsplit(None, 1)[-1]
 
 
-def _common(a: str, b: str) -> int:
-    """Return the length of the common beginning."""
+def common_length(a: Sequence[object], b: Sequence[object]) -> int:
+    """Return the length of the common beginning of two texts, or of two tuples of tokens.
+
+    Halved, as slices are compared far faster than one element after the other.
+    """
     low, high = 0, min(len(a), len(b))
     if a[:high] == b[:high]:
         return high

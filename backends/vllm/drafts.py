@@ -187,7 +187,7 @@ class DraftProposer:
         proposals: list[list[int]],
     ) -> None:
         requests = self._runner.requests
-        if len(self._followed) > 2 * len(sampled_token_ids) + 8:
+        if len(self._followed) > len(requests):  # each keeps its prompt
             self._forget(requests)
         req_ids = self._runner.input_batch.req_ids
         most = min(self._most, max(1, STEP_POSITIONS // max(1, len(sampled_token_ids))))

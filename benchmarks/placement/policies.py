@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
@@ -11,7 +12,7 @@ from ...backends.remote.placement import Placement
 from .simulation import Policy
 
 
-class Spread:
+class Spread(ABC):
     """Counts what is in flight; ``pick`` chooses of those that are there."""
 
     def __init__(self, nodes: Sequence[str], at_a_time: int) -> None:
@@ -30,8 +31,9 @@ class Spread:
         """Count it no more."""
         self._load[node] -= 1
 
+    @abstractmethod
     def _pick(self, nodes: Sequence[str], key: str) -> str:
-        raise NotImplementedError
+        """Return one of these replicas."""
 
 
 class Random(Spread):

@@ -31,14 +31,15 @@ class SaidSoFar:
         if (given := options.get("messages")) is not None:
             self._messages = list(cast(Sequence[Mapping[str, object]], given))
 
-    def ended(self, answer: LiveAnswer, done: ResponseDone) -> None:
-        """Take a turn that is over; one that was broken off keeps what was said."""
-        if done.tool_calls or answer.has_results:
+    def ended(self, answer: LiveAnswer, done: ResponseDone | None) -> None:
+        """Take a turn that is over, or was lost on its way: what was said of it is kept."""
+        if answer.has_results or (done is not None and done.tool_calls):
             self._messages = None
-        elif self._messages is not None and (answer.said or done.status == "completed"):
-            self._turns += 1
-            self._messages.append({"role": "user", "content": answer.text})
-            self._messages.append({"role": "assistant", "content": answer.said})
+        if self._messages is None:
+            return
+        self._turns += 1
+        told = (("user", answer.text), ("assistant", answer.said))
+        self._messages += [{"role": role, "content": text} for role, text in told if text.strip()]
 
     def told(self, options: Mapping[str, object]) -> dict[str, object]:
         """Return the options of a session that goes on with this conversation."""

@@ -266,6 +266,7 @@ class RemoteSession:
         self._moves, self._is_leaving = None, False
         for answer in [one for one in self._answers if one.said or one.has_results]:
             self._answers.remove(answer)
+            self._said.ended(answer, None)
             answer.end(lost)
 
     def _move(self, ws: aiohttp.ClientWebSocketResponse) -> None:

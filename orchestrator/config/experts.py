@@ -328,6 +328,9 @@ class ExpertConfig(Section):
             yield Problem(
                 ("dtype",), f'got "{self.dtype}" with quantization "{method}", which needs float16'
             )
+        asked = self.prompt_lookup and "prompt_lookup" in self.model_fields_set
+        if asked and self.verify_drafts is False:
+            yield got("prompt_lookup", True, "verify_drafts, which is false")
         step = self.max_num_batched_tokens
         if step is not None and step < self.max_num_seqs:
             need = f">= max_num_seqs, which is {self.max_num_seqs}"

@@ -24,7 +24,7 @@ from ..events import (
     Timings,
 )
 from ..rates import ExpertRates
-from .prefill import common_length
+from ..words import common_length
 from .shared import Computed
 
 

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from ...backends.base import Expert, Message, PrefillResult, Priority, TokenPrompt
 from ...backends.errors import ExpertError
 from ...backends.rendering import rendered
+from ..words import common_length
 from .shared import Computed, Shared
 from .values import Prefill
 
@@ -35,7 +36,7 @@ class SentText:
         """Return how many of a prompt's tokens stand behind what it shares with the last one."""
         if (expert, salt) != self._where or not self._text:
             return tokens
-        shared = common_beginning(self._text, text)
+        shared = common_length(self._text, text)
         return max(0, tokens - round(self._tokens * shared / len(self._text)))
 
     def keep(self, text: str, tokens: int, expert: Expert, salt: str | None) -> None:
@@ -182,29 +183,3 @@ class ExpertPrefill:
         piece = Computed((), computed, reaches, result.ms)
         report(self.expert, target.revision, about, about, piece)
         return True
-
-
-def common_beginning(a: str, b: str) -> int:
-    """Return how many characters two texts begin alike with."""
-    low, high = 0, min(len(a), len(b))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if a[low:middle] == b[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-def common_length(a: tuple[int, ...], b: tuple[int, ...]) -> int:
-    """Return the length of the common prefix; halved, as slices are compared far faster."""
-    low, high = 0, min(len(a), len(b))
-    if a[:high] == b[:high]:
-        return high
-    while low < high:  # the first ``low`` are equal, what is beyond ``high`` is not known to be
-        middle = (low + high + 1) // 2
-        if a[low:middle] == b[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from tokenizers import (
 
 from livemind.backends import zoo
 
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
 ROLES = ("system", "user", "assistant")
 MARKS = ("<|pad|>", "<|end|>", *(f"<|{role}|>" for role in ROLES))
 CHATML = (
@@ -135,6 +137,13 @@ def with_template(tokenizer: Tokenizer, template: str = CHATML) -> Any:
         chat_template=template,
         clean_up_tokenization_spaces=False,
     )
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    """Run coroutines of one module on one event loop, as an engine's client needs it."""
+    with asyncio.Runner() as runner:
+        yield runner.run
 
 
 @pytest.fixture(scope="session")

@@ -44,6 +44,15 @@ def test_lookup_before_three_tokens_agree_proposes_nothing() -> None:
     assert PromptLookup([]).propose(5) == []
 
 
+def test_lookup_before_the_answer_has_three_tokens_does_not_read_the_prompt() -> None:
+    lookup = PromptLookup([1, 2, 3, 4, 5, 0, 1, 2])
+    lookup.advance([3])
+    assert lookup.propose(5) == []
+    assert lookup._latest == {}
+    lookup.advance([4, 5])
+    assert lookup.propose(3) == [0, 1, 2]
+
+
 def test_lookup_of_several_places_takes_the_longest_then_the_latest() -> None:
     longest = PromptLookup([5, 1, 2, 3, 50, 6, 1, 2, 3, 60, 0])
     longest.advance([5, 1, 2, 3])

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from pydantic import TypeAdapter
 
 from ....backends.base import GenerationParams
+from ....backends.remote.affinity import digest
 from ...errors import InvalidRequest
 from ...events import Delta, ResponseTextDelta, ResponseToolCallDelta
 from ..affinity import conversation_key, told_key
@@ -88,7 +89,8 @@ def _opening(request: web.Request, state: ServerState, body: ChatRequest, place:
         seed = given.seed if given.seed is None else given.seed + place
         return replace(given, seed=seed, clamp=clamp) if clamp or place else given
 
-    fields = {**body.keys, "live_session": request.headers.get(SESSION_HEADER)}
+    live = request.headers.get(SESSION_HEADER)
+    fields = {**body.keys, "live_session": live and digest(live)}  # the key of that session
     told = told_key(state.limits.affinity_from, request.headers, fields)
     key = told or conversation_key(body.instructions, body.first_text)
 

@@ -14,7 +14,7 @@ from livemind.backends.models.adapter import READING, WEIGHTS
 from livemind.backends.models.conversion import Conversion
 from livemind.backends.models.errors import ModelImportError
 from livemind.backends.models.importer import Wishes, import_model
-from livemind.backends.models.known import DEFAULT_MODEL, KnownEncoder
+from livemind.backends.models.known import DEFAULT_MODEL, MULTILINGUAL_ENCODER, KnownEncoder
 from livemind.backends.models.receipt import NAME, checksums, file_sha256, read_receipt
 from livemind.backends.packages import Package
 
@@ -124,6 +124,19 @@ def test_import_with_an_adapter_than_without_is_made_anew(
     assert import_model(gguf, folder, Told(), wishes) == receipt
     assert len(converter.calls) == 2
     assert import_model(gguf, folder, Told(), Wishes(adapter="")).adapter_sha256 == ""
+
+
+def test_import_of_a_folder_that_is_no_adapter_fetches_nothing(tmp_path: Path) -> None:
+    told = Told()
+    with pytest.raises(ModelImportError, match="adapter_config"):
+        import_model(PACKAGE, tmp_path / "tiny", told, Wishes(adapter=str(tmp_path)))
+    assert told.stages == []
+
+
+@pytest.mark.parametrize("wishes", [Wishes(dtype="float16"), Wishes(file="a"), Wishes(adapter="")])
+def test_import_of_an_encoder_refuses_what_it_cannot_do(tmp_path: Path, wishes: Wishes) -> None:
+    with pytest.raises(ModelImportError, match=f"^{wishes.given()}: an encoder"):
+        import_model(MULTILINGUAL_ENCODER.package, tmp_path / "e5", Told(), wishes)
 
 
 def test_known_package_has_its_adapter_unless_another_is_wished(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,10 +24,11 @@ from livemind.backends.remote.expert import RemoteExpert
 from livemind.backends.spec import ExpertSpec
 from livemind.backends.vllm.drafts import server_arguments
 
+from ..conftest import Run
+
 pytest.importorskip("vllm")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-Run = Callable[[Coroutine[Any, Any, Any]], Any]
 GREEDY = GenerationParams(max_tokens=24, temperature=0.0, ignore_eos=True)
 KEY = "sk-of-the-test"
 START_LIMIT_S = 400
@@ -82,12 +83,6 @@ def wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) ->
         except httpx.HTTPError:
             time.sleep(0.5)
     pytest.fail(f"the server did not start: {log.read_text()[-2000:]}")
-
-
-@pytest.fixture(scope="module")
-def run() -> Iterator[Run]:
-    with asyncio.Runner() as runner:
-        yield runner.run
 
 
 @pytest.fixture(scope="module")

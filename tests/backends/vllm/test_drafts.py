@@ -91,6 +91,17 @@ def test_propose_without_a_draft_looks_up_the_prompt_unless_it_must_be_reproduci
     assert engine.step(*[[7]] * 5) == [looked_up, [], [], looked_up, []]
 
 
+def test_propose_of_requests_that_ended_keeps_no_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(monkeypatch, LookupProposer)
+    for name in ("a", "b"):
+        engine.add(name)
+    engine.step([5], [5])
+    del engine.requests["a"]
+    engine.input_batch.req_ids.remove("a")
+    engine.step([5])
+    assert set(engine.drafter._followed) == {"b"}
+
+
 @pytest.mark.parametrize("sampling", [{"min_p": 0.1}, {"logit_bias": {7: 1.0}}], ids=str)
 def test_propose_request_that_cannot_be_verified_gets_nothing(
     engine: Engine, sampling: dict[str, Any]

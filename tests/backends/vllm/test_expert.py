@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
-import re
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -19,33 +13,32 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from livemind.backends.base import Chunk, Draft, GenerationParams, Message, Priority, TokenPrompt
+from livemind.backends.base import Chunk, GenerationParams, Priority, TokenPrompt
 from livemind.backends.doctor import number_formats as formats
 from livemind.backends.doctor.number_formats import fit_alone
 from livemind.backends.drafts import DraftFeed
 from livemind.backends.errors import ExpertUnavailable, PromptRejected
-from livemind.backends.machine.processor import Processor
-from livemind.backends.spec import ExpertSpec
 from livemind.backends.vllm.expert import VllmExpert
 
+from ..conftest import Run
+from .asking import (
+    ENDLESS,
+    GREEDY,
+    LONG_TEXT,
+    NARROW,
+    collect,
+    numbers,
+    scheduled_requests,
+    spec_of,
+    token_ids,
+    until,
+    user,
+)
+
 pytest.importorskip("vllm")
+
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-
-Run = Callable[[Coroutine[Any, Any, Any]], Any]
-GREEDY = GenerationParams(max_tokens=24, temperature=0.0, ignore_eos=True)
-ENDLESS = GenerationParams(max_tokens=1500, temperature=0.0, ignore_eos=True)
-NARROW = Processor("", "x86_64", ("avx2", "fma", "f16c"))
-LONG_TEXT = " ".join(f"word{number}" for number in range(60))
-
-
-def spec_of(folder: Path, **settings: Any) -> ExpertSpec:
-    return ExpertSpec("tiny", model_path=str(folder), kv_cache_gib=0.1, **settings)
-
-
-@pytest.fixture(scope="module")
-def run() -> Iterator[Run]:
-    with asyncio.Runner() as runner:
-        yield runner.run
 
 
 @pytest.fixture(scope="module")
@@ -54,30 +47,6 @@ def expert(run: Run, tiny_model: Path) -> Iterator[VllmExpert]:
     run(made.start())
     yield made
     run(made.stop())
-
-
-def user(text: str) -> list[Message]:
-    return [Message("user", text)]
-
-
-def token_ids(chunks: list[Chunk]) -> list[int]:
-    return [token for chunk in chunks for token in chunk.token_ids]
-
-
-def numbers(length: int) -> TokenPrompt:
-    return TokenPrompt(tuple(number % 590 + 6 for number in range(length)), length)
-
-
-async def collect(
-    expert: VllmExpert,
-    prompt: TokenPrompt,
-    params: GenerationParams = GREEDY,
-    draft: Draft | None = None,
-) -> list[Chunk]:
-    stream = expert.generate(
-        prompt, params, priority=Priority.FOREGROUND, request_id=os.urandom(4).hex(), draft=draft
-    )
-    return [chunk async for chunk in stream]
 
 
 def test_engine_computes_in_the_format_that_was_chosen_for_this_processor(
@@ -438,21 +407,6 @@ def test_generate_given_up_frees_the_engine(run: Run, expert: VllmExpert, how: s
     assert run(main()) == 0
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Poll what offers no event; the test's own timeout is the limit."""
-    while not condition():  # noqa: ASYNC110
-        await asyncio.sleep(0.005)
-
-
-async def scheduled_requests(expert: VllmExpert) -> int:
-    """Return 0 once the EngineCore has no request: it refuses to reset its cache with any."""
-    for _ in range(50):
-        if await expert._engine.reset_prefix_cache():
-            return 0
-        await asyncio.sleep(0.02)
-    return 1
-
-
 def test_prefill_cancelled_frees_the_engine(run: Run, expert: VllmExpert) -> None:
     prompt = numbers(1700)
 
@@ -471,165 +425,3 @@ def test_generate_open_turn_is_refused(run: Run, expert: VllmExpert) -> None:
     opened = expert.render(user("half a sent"), open_turn=True)
     with pytest.raises(PromptRejected, match="only be prefilled"):
         run(collect(expert, opened))
-
-
-@pytest.mark.parametrize(
-    ("cpu_cores", "processes"), [(None, ["EngineCore"]), ("0", ["EngineCore", "Worker"])]
-)
-def test_engine_killed_in_mid_stream_fails_at_once_and_starts_again(
-    run: Run, tiny_model: Path, cpu_cores: str | None, processes: list[str]
-) -> None:
-    expert = VllmExpert(spec_of(tiny_model, cpu_cores=cpu_cores))
-
-    async def kill_in_mid_stream(victim: int, request_id: str) -> float:
-        prompt = expert.render(user("Endless"), open_turn=False)
-        stream = expert.generate(
-            prompt, ENDLESS, priority=Priority.FOREGROUND, request_id=request_id
-        )
-        await anext(stream)
-        os.kill(expert.process_ids()[victim], signal.SIGKILL)
-        killed_at = time.monotonic()
-        with pytest.raises(ExpertUnavailable):
-            _ = [chunk async for chunk in stream]
-        return time.monotonic() - killed_at
-
-    async def main() -> None:
-        for attempt in range(1 if cpu_cores else 2):  # who died does not matter to the next start
-            await expert.start()
-            children = expert.process_ids()
-            assert len(children) == len(processes)
-            shared = shared_memory(*children)
-            assert shared or not cpu_cores  # between the engine and its worker
-            assert await kill_in_mid_stream(-1, f"kill-{attempt}") < 5
-            health = await expert.health()
-            assert not health.ok
-            assert "died" in health.detail
-            with pytest.raises(ExpertUnavailable):
-                await collect(expert, TokenPrompt((1, 2), 2))
-            await expert.stop()
-            assert not any(is_running(pid) for pid in children)
-            assert not left(shared)
-
-    run(main())
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process exists and is not a zombie that somebody else has to reap."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def shared_memory(*pids: int) -> set[str]:
-    """Return the files of shared memory, semaphores too, that these processes have mapped."""
-    maps = "".join(Path(f"/proc/{pid}/maps").read_text() for pid in pids)
-    return set(re.findall(r"/dev/shm/\S+$", maps, re.MULTILINE))  # not the deleted ones
-
-
-def left(files: set[str]) -> list[str]:
-    return [name for name in files if Path(name).exists()]
-
-
-PARENT = """
-import asyncio, sys
-from livemind.backends.spec import ExpertSpec
-from livemind.backends.vllm.expert import VllmExpert
-
-async def main():
-    expert = VllmExpert(ExpertSpec("tiny", model_path=sys.argv[1], kv_cache_gib=0.1))
-    await expert.start()
-    print("PIDS", *expert.process_ids(), flush=True)
-    sys.stdin.readline()
-    if sys.argv[2] == "leave":
-        await expert.stop()
-        return
-    await asyncio.sleep(600)
-
-if __name__ == "__main__":
-    asyncio.run(main())
-"""
-
-
-@pytest.mark.parametrize("end", ["leave", "kill"])
-def test_engine_parent_ends_children_end_and_the_terminal_stays_silent(
-    tmp_path: Path, tiny_model: Path, end: str
-) -> None:
-    script = tmp_path / "parent.py"
-    script.write_text(PARENT)
-    parent = subprocess.Popen(
-        [sys.executable, str(script), str(tiny_model), end],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert parent.stdout is not None
-    first_line = parent.stdout.readline()
-    children = [int(pid) for pid in first_line.split()[1:]]
-    shared = shared_memory(parent.pid, *children) if children else set()
-    if end == "kill" or not children:
-        parent.kill()
-    output, errors = parent.communicate("\n", timeout=60)
-    if end == "kill":  # Python's own resource tracker says what it had to tidy up
-        lines = [line for line in errors.splitlines() if "resource_tracker" not in line]
-        errors = "".join(line for line in lines if not line.startswith("  warnings.warn("))
-    assert (len(children), output, errors) == (1, "", "")
-    deadline = time.monotonic() + 20
-    while any(map(is_running, children)) or left(shared):
-        assert time.monotonic() < deadline, "the engine outlives its parent"
-        time.sleep(0.1)
-
-
-def test_start_broken_weights_says_why_in_one_line(
-    run: Run, tiny_model: Path, tmp_path: Path
-) -> None:
-    for file in tiny_model.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    (tmp_path / "model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{}              ")
-    expert = VllmExpert(spec_of(tmp_path))
-    with pytest.raises(ExpertUnavailable) as caught:
-        run(expert.start())
-    assert "\n" not in caught.value.message
-    assert "rror" in caught.value.message
-    assert str(tmp_path) not in caught.value.message
-    assert expert.process_ids() == ()
-
-
-def test_start_cancelled_leaves_no_process(run: Run, tiny_model: Path) -> None:
-    expert = VllmExpert(spec_of(tiny_model))
-
-    async def main() -> tuple[int, ...]:
-        task = asyncio.create_task(expert.start())
-        await until(lambda: expert._process is not None and expert._process._folder is not None)
-        assert expert._process is not None
-        pid_file = expert._process._pid_file()
-        await until(lambda: pid_file.exists() and pid_file.read_text() != "")
-        pid = int(pid_file.read_text())
-        task.cancel()
-        await asyncio.wait([task])
-        assert task.cancelled()
-        return (pid,)
-
-    assert not any(is_running(pid) for pid in run(main()))
-
-
-@pytest.mark.parametrize(
-    ("settings", "cause"),
-    [
-        ({"model_path": "/no/such/model"}, "no such folder"),
-        ({"model_path": "zoo:nobody"}, "no embedded expert 'zoo:nobody'"),
-        ({"model_path": None}, "model_path is missing"),
-        ({"quantization": "no-such-method"}, "no-such-method"),
-        ({"dtype": "int3"}, "int3"),
-        ({"neon_optimizations": {"rope": True}}, "neon_optimizations.rope: got true, but it stays"),
-    ],
-)
-def test_start_impossible_setting_is_refused_by_name(
-    run: Run, tiny_model: Path, settings: dict[str, Any], cause: str
-) -> None:
-    values = {"expert_id": "bad", "model_path": str(tiny_model), **settings}
-    with pytest.raises(ExpertUnavailable) as caught:
-        run(VllmExpert(ExpertSpec(**values)).start())
-    assert cause in caught.value.message
-    assert "\n" not in caught.value.message

@@ -85,6 +85,10 @@ def test_load_settings_smallest_file_has_all_defaults(tmp_path: Path) -> None:
             'experts[0].dtype: got "float32" with quantization "gptq", which needs float16',
         ),
         (
+            expert(prompt_lookup=True, verify_drafts=False),
+            "experts[0].prompt_lookup: got true, need verify_drafts, which is false",
+        ),
+        (
             expert(max_num_batched_tokens=16, max_num_seqs=32),
             "experts[0].max_num_batched_tokens: got 16, need >= max_num_seqs, which is 32",
         ),

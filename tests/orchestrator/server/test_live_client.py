@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 from livemind import (
     ErrorFrame,
     InvalidRequest,
     LiveClient,
-    LiveMindError,
     NotFound,
     Overloaded,
     PayloadTooLarge,
     PrefillUpdated,
-    RemoteSession,
     ResponseDone,
     ResponseTextDelta,
     RevisionConflict,
@@ -34,71 +28,7 @@ from livemind.backends.fake import FakeExpert
 from livemind.client import LiveEvent
 from livemind.orchestrator.client import answer as answer_module
 
-
-@dataclass
-class Relay:
-    """Carries bytes to a server; ``cut`` breaks every connection that it has."""
-
-    url: str = ""
-    connections: int = 0
-    writers: list[asyncio.StreamWriter] = field(default_factory=list)
-
-    def cut(self) -> None:
-        for writer in self.writers:
-            writer.transport.abort()
-        self.writers.clear()
-
-
-@asynccontextmanager
-async def relayed(doors: Any) -> AsyncIterator[Relay]:
-    relay, port = Relay(), int(doors.url.rpartition(":")[2])
-    tasks = set()
-
-    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65536):
-                writer.write(data)
-        except ConnectionError:
-            pass
-        writer.close()
-
-    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        relay.connections += 1
-        there, back = await asyncio.open_connection("127.0.0.1", port)
-        relay.writers += [writer, back]
-        for pair in ((reader, back), (there, writer)):
-            task = asyncio.create_task(pipe(*pair))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-
-    server = await asyncio.start_server(carry, "127.0.0.1", 0)
-    relay.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
-        yield relay
-    finally:
-        server.close()
-        relay.cut()
-        await asyncio.gather(*tasks)
-
-
-async def read(session: RemoteSession, text: str | None = None) -> tuple[str, ResponseDone]:
-    said = ""
-    async for event in session.commit(text):
-        if isinstance(event, ResponseTextDelta):
-            said += event.delta
-        if isinstance(event, ResponseDone):
-            return said, event
-    raise AssertionError("no end")
-
-
-async def typed(doors: Any, eventually: Any, text: str) -> None:
-    """Wait until the server's one session has this input."""
-
-    def has() -> bool:
-        found = [live.session.text for live in doors.state.registry._by_id.values()]
-        return found == [text]
-
-    await eventually(has)
+from .relay import read, typed
 
 
 async def test_session_typed_question_is_answered_and_nothing_is_left(
@@ -130,173 +60,6 @@ async def test_session_typed_question_is_answered_and_nothing_is_left(
         assert answer.committed_s is not None
         assert answer.committed_s < times[-1]
         await doors.quiet()
-
-
-async def test_session_broken_before_the_commit_goes_on_with_its_input_and_options(
-    serve: Any, eventually: Any
-) -> None:
-    experts = FakeExpert("one"), FakeExpert("two")
-    async with (
-        serve(*experts) as doors,
-        relayed(doors) as relay,
-        LiveClient(relay.url) as client,
-        client.session(model="two") as session,
-    ):
-        session.append("hello ")
-        await typed(doors, eventually, "hello ")
-        relay.cut()
-        session.append("there")
-        await typed(doors, eventually, "hello there")
-        said, done = await read(session)
-        assert (said, done.expert) == ("HELLO THERE", "two")
-        assert relay.connections == 2
-
-
-async def test_session_broken_after_refusals_goes_on_with_what_was_not_refused(
-    serve: Any, eventually: Any
-) -> None:
-    async with (
-        serve(FakeExpert("one"), FakeExpert("two"), max_text_chars=20) as doors,
-        relayed(doors) as relay,
-        LiveClient(relay.url) as client,
-        client.session(model="two") as session,
-    ):
-        with pytest.raises(NotFound, match="no such model"):
-            await session.update(model="nope")
-        with pytest.raises(LiveMindError, match="the limit is 20"):
-            await read(session, "x" * 21)
-        session.replace("fine")
-        relay.cut()
-        await eventually(lambda: relay.connections == 2)
-        await typed(doors, eventually, "fine")
-        said, done = await read(session)
-        assert (said, done.expert) == ("FINE", "two")
-
-
-async def test_session_input_refused_after_the_commit_is_not_sent_again(serve: Any) -> None:
-    async with serve(max_text_chars=20) as doors, LiveClient(doors.url) as client:
-        seen: list[LiveEvent] = []
-        async with client.session(observe=lambda event, at_s: seen.append(event)) as session:
-            session.append("x" * 21)
-            await asyncio.sleep(0)  # it is sent
-            await asyncio.sleep(0)
-            assert (await read(session, "one"))[0] == "ONE"
-            await session.update(speculation="off")
-            assert (await read(session, "two"))[0] == "TWO"
-        refused = [event.error.code for event in seen if isinstance(event, ErrorFrame)]
-        assert refused == ["text_too_long"]
-
-
-async def test_session_broken_before_the_answer_has_begun_is_asked_again_elsewhere(
-    serve: Any, eventually: Any
-) -> None:
-    expert = FakeExpert("fake", ttft_s=3600)
-    async with (
-        serve(expert) as doors,
-        relayed(doors) as relay,
-        LiveClient(relay.url) as client,
-        client.session(speculation="off") as session,
-    ):
-        answer = asyncio.create_task(read(session, "one two three"))
-        await eventually(lambda: expert.running)
-        expert.ttft_s = 0.0
-        relay.cut()
-        said, done = await answer
-        assert (said, done.status) == ("ONE TWO THREE", "completed")
-        assert (relay.connections, expert.started) == (2, 2)
-
-
-async def test_session_broken_in_the_answer_ends_that_one_alone(
-    serve: Any, eventually: Any
-) -> None:
-    expert = FakeExpert("fake", token_s=3600)
-    async with (
-        serve(expert) as doors,
-        relayed(doors) as relay,
-        LiveClient(relay.url) as client,
-        client.session(speculation="off") as session,
-    ):
-        answer = session.commit("one two three")
-        await eventually(lambda: answer.said)
-        session.append("four")
-        expert.token_s = 0.0
-        relay.cut()
-        with pytest.raises(Unavailable) as failed:
-            async for _ in answer:
-                pass
-        assert failed.value.code == "connection_lost"
-        assert session.text == "four"
-        said, done = await read(session)
-        assert (said, done.status) == ("FOUR", "completed")
-        assert relay.connections == 2
-
-
-async def test_session_broken_between_turns_goes_on_with_its_conversation_and_input(
-    serve: Any, eventually: Any
-) -> None:
-    heard: list[list[str]] = []
-
-    def answer(messages: Any) -> str:
-        heard.append([message.content for message in messages])
-        return "yes"
-
-    async with (
-        serve(FakeExpert("fake", answer=answer)) as doors,
-        relayed(doors) as relay,
-        LiveClient(relay.url) as client,
-        client.session(speculation="off", instructions="Be brief.") as session,
-    ):
-        await read(session, "my name is Ada")
-        session.append("what is my ")
-        await typed(doors, eventually, "what is my ")
-        relay.cut()
-        session.append("name")
-        said, _ = await read(session)
-        assert said == "yes"
-        assert heard[-1] == ["Be brief.", "my name is Ada", "yes", "what is my name"]
-        assert relay.connections == 2
-
-
-async def test_session_with_calls_of_tools_is_over_when_its_connection_breaks(serve: Any) -> None:
-    async with (
-        serve() as doors,
-        relayed(doors) as relay,
-        LiveClient(relay.url) as client,
-        client.session() as session,
-    ):
-        await read(session, "my name is Ada")
-        session._said._messages = None  # as after a call
-        relay.cut()
-        assert isinstance(await session.wait_closed(), Unavailable)
-        assert relay.connections == 1
-
-
-@pytest.mark.parametrize("answering", [False, True])
-async def test_session_moves_when_its_server_leaves_and_takes_all_with_it(
-    serve: Any, eventually: Any, answering: bool
-) -> None:
-    expert = FakeExpert("fake", token_s=0.05 if answering else 0.0)
-    async with (
-        serve(expert) as doors,
-        relayed(doors) as relay,
-        LiveClient(relay.url) as client,
-        client.session(speculation="off") as session,
-    ):
-        first = session.commit("one two three four five six")
-        await eventually(lambda: first.said)
-        if not answering:
-            assert [event async for event in first]
-            session.append("what is ")
-            await typed(doors, eventually, "what is ")
-        doors.state.in_flight.leave(0.02)
-        if answering:
-            assert [event async for event in first][-1].status == "completed"  # type: ignore[union-attr]
-        doors.state.in_flight.leaving.clear()  # the other server
-        await eventually(lambda: relay.connections == 2)
-        session.append("next")
-        said, done = await read(session)
-        assert said.endswith("NEXT")
-        assert done.status == "completed"
 
 
 async def test_client_without_key_is_unauthorized_on_both_ways(serve: Any) -> None:
@@ -508,90 +271,6 @@ async def test_answer_that_nobody_reads_is_bounded(
             async for _ in answer:
                 pass
         assert (await read(session, "hi"))[0] == "HI"
-
-
-async def test_http_session_is_adopted_by_a_streamed_answer(serve: Any, eventually: Any) -> None:
-    async with serve() as doors, LiveClient(doors.url) as client:
-        assert {model.id for model in await client.models()} == {"auto", "fake"}
-        opened = await client.create_session(model="fake", speculation="prefill")
-        assert (await client.put_input(opened.id, "what is the port of ke", 1)).revision == 1
-        live = doors.state.registry.find(opened.id, None)
-        await eventually(lambda: live.status().prefill)
-        prefill = (await client.session_status(opened.id)).prefill
-        assert prefill is not None
-        assert prefill.expert == "fake"
-        pieces = [p async for p in client.complete("what is the port?", session_id=opened.id)]
-        assert "".join(piece.text for piece in pieces) == "WHAT IS THE PORT?"
-        assert pieces[-1].usage is not None
-        assert pieces[-1].usage.completion_tokens == 4
-        assert {piece.finish_reason for piece in pieces} == {None, "stop"}
-        assert (await client.stats())["turns"]["completed"] == 1
-        await client.delete_session(opened.id)
-        with pytest.raises(NotFound):
-            await client.session_status(opened.id)
-        await doors.quiet()
-
-
-async def test_http_answer_that_breaks_off_is_an_error_and_asks_once(
-    serve: Any, eventually: Any
-) -> None:
-    expert = FakeExpert("fake", token_s=3600)
-    async with (
-        serve(expert) as doors,
-        relayed(doors) as relay,
-        LiveClient(relay.url) as client,
-    ):
-        answer = client.complete("one two three")
-        assert (await anext(answer)).text in ("", "ONE ")
-        relay.cut()
-        with pytest.raises(Unavailable) as failed:
-            async for _ in answer:
-                pass
-        assert failed.value.code == "connection_lost"
-        assert expert.started == 1
-        await doors.quiet()
-
-
-async def test_http_answer_that_never_began_is_not_asked_for_again(
-    serve: Any, eventually: Any
-) -> None:
-    expert = FakeExpert("fake", ttft_s=3600)
-    async with serve(expert) as doors, relayed(doors) as relay, LiveClient(relay.url) as client:
-        asking = asyncio.create_task(anext(client.complete("one two")))
-        await eventually(lambda: expert.running)
-        relay.cut()
-        with pytest.raises(Unavailable) as failed:
-            await asking
-        assert failed.value.code == "connection_lost"
-        expert.refuse = ExpertUnavailable("fake", "the engine is not running")
-        with pytest.raises(Unavailable, match="the engine is not running"):
-            await anext(client.complete("one two"))
-        assert relay.connections == 2
-        await doors.quiet()
-
-
-async def test_http_answer_without_its_last_event_is_an_error() -> None:
-    async def cut_short(request: web.Request) -> web.Response:
-        return web.Response(text='data: {"choices": [{"delta": {"content": "one"}}]}\n\n')
-
-    app = web.Application()
-    app.router.add_post("/v1/chat/completions", cut_short)
-    async with TestServer(app) as server, LiveClient(str(server.make_url("/"))) as client:
-        answer = client.complete("hello")
-        assert (await anext(answer)).text == "one"
-        with pytest.raises(Unavailable, match="broke off"):
-            await anext(answer)
-
-
-async def test_http_answer_that_is_closed_frees_the_expert(serve: Any, eventually: Any) -> None:
-    expert = FakeExpert("fake", token_s=3600)
-    async with serve(expert) as doors, LiveClient(doors.url) as client:
-        answer = client.complete("one two three")
-        await anext(answer)
-        await answer.aclose()
-        await doors.quiet()
-        with pytest.raises(InvalidRequest, match="nothing_known"):
-            await anext(client.complete("one", nothing_known=True))
 
 
 async def test_client_server_that_is_not_there_is_unavailable() -> None:
