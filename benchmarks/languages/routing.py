@@ -1,6 +1,6 @@
 """Does a text go to the right domain in every language, how early, and does it stay there?
 
-410 prompts in sixteen languages and more, in the register of people who type for themselves, which
+409 prompts in nineteen languages, in the register of people who type for themselves, which
 training does not read. Twice: every expert reads every language, so that what a text is about
 decides; and as configured by default, where what is neither English nor Spanish is multilingual.
 """
