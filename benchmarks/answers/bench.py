@@ -3,8 +3,8 @@
 Every question is asked twice through a live session of a real server, greedily: sent at the end
 without a head start, and typed with everything the server prepares meanwhile. Nothing of one run is
 in the other's cache. The rest of the report says how well the threshold of retrieval keeps passages
-away that answer nothing. Starts the default configuration unless told otherwise; seven minutes or so
-on two cores.
+away that answer nothing. Starts the default configuration unless told otherwise; seven minutes on
+two cores.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import time
 from collections.abc import Callable
 
@@ -25,10 +26,12 @@ from livemind.rag.documents.chunking import chunk
 from livemind.rag.documents.parsing import parse
 
 SHORT, LONG = 10_000, 100_000
-# Ten times the text: 10 where it is linear, 100 where it is quadratic; the machine has its share.
-MOST = 15.0
+# Ten times the text: 10 where it is linear, 100 where it is quadratic, and 31 halfway, as ratios
+# go: what a busy machine, its caches or a page fault adds to one side stays below it.
+MOST = 31.0
 # What takes less than this with the long text cannot be measured, and need not be.
 NOTHING_S = 0.02
+TRIES = 3
 
 Work = Callable[[str], object]
 TEXTS: dict[str, Callable[[int], str]] = {
@@ -119,16 +122,18 @@ def cpu_s(work: Work, text: str) -> float:
 
 
 @pytest.mark.parametrize("name", WORK)
-def test_work_on_a_text_ten_times_as_long_takes_not_much_more_than_ten_times(name: str) -> None:
+def test_work_on_a_text_ten_times_as_long_grows_with_its_length_not_its_square(name: str) -> None:
     work = WORK[name]
     gc.disable()
     try:
         for text, made in TEXTS.items():
-            least = min(cpu_s(work, made(SHORT)) for _ in range(3))
-            assert least < 5, (name, text)
-            took = cpu_s(work, made(LONG))
-            if took > max(NOTHING_S, MOST * least):
-                took = min(took, *(cpu_s(work, made(LONG)) for _ in range(2)))
-            assert took < max(NOTHING_S, MOST * least), (name, text, least, took)
+            short = long = math.inf
+            for _ in range(TRIES):
+                short = min(short, cpu_s(work, made(SHORT)))
+                assert short < 5, (name, text)
+                long = min(long, cpu_s(work, made(LONG)))
+                if long < max(NOTHING_S, MOST * short):
+                    break
+            assert long < max(NOTHING_S, MOST * short), (name, text, short, long)
     finally:
         gc.enable()
