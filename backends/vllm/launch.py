@@ -36,6 +36,8 @@ def settle(settings: Mapping[str, Any]) -> None:
     for source, target in ((nothing, 0), (log, 1), (log, 2)):
         os.dup2(source, target)
     os.environ.update(settings["environment"])
+    if "tempfile" in sys.modules:  # a fork has looked TMPDIR up before
+        sys.modules["tempfile"].tempdir = None  # type: ignore[attr-defined]
 
 
 def name_process(name: str) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import getpass
 import importlib.util
 import logging
 import os
@@ -22,6 +23,7 @@ import tempfile
 import threading
 import time
 import traceback
+import uuid
 from collections.abc import Iterator, Mapping
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -46,6 +48,7 @@ _SHARED_MEMORY = Path("/dev/shm")
 _ONE_START_AT_A_TIME = threading.Lock()
 _LONGEST_CAUSE = 300
 _KILL_GRACE_S = 2.0
+_LONGEST_SOCKET = 103  # bytes of a path; macOS has 104 with the zero at its end, Linux 108
 
 
 class EngineProcess:
@@ -147,6 +150,7 @@ class EngineProcess:
         resource_tracker.ensure_running()
         if self._stopping.is_set():
             raise self._unavailable("stopped while starting")
+        os.environ.update(_sockets(self._folder))  # put back by ``own_environment``
         with self._children(on_cpu), _logging_in_the_engine(config, self._spec):
             self.engine = AsyncLLM(
                 vllm_config=config,
@@ -161,7 +165,7 @@ class EngineProcess:
         """Make vLLM start its processes as we want them: forked where that is possible."""
         assert self._folder is not None
         environment = engine_environment(self._spec, usable_cores())
-        whole = {**environment, **late_environment(self._spec)}
+        whole = {**environment, **late_environment(self._spec), **_own_files(self._folder)}
         settings: dict[str, Any] = {
             "environment": whole,
             "log": str(self._log_path),
@@ -213,6 +217,23 @@ class EngineProcess:
 
     def _cause(self, error: BaseException) -> str:
         return self.death_cause() or one_line(f"{error}" or type(error).__name__)
+
+
+def _sockets(folder: Path) -> dict[str, str]:
+    """Let vLLM's sockets lie in ``folder``: it removes none of those that it makes."""
+    longest = len(os.fsencode(folder / str(uuid.uuid4())))
+    return {"VLLM_RPC_BASE_PATH": str(folder)} if longest <= _LONGEST_SOCKET else {}
+
+
+def _own_files(folder: Path) -> dict[str, str]:
+    """Let all that an engine leaves behind lie in ``folder``, apart from compiled code."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        user = str(os.getuid())
+    compiled = f"{tempfile.gettempdir()}/torchinductor_{user}"  # where torch would keep it
+    kept = os.environ.get("TORCHINDUCTOR_CACHE_DIR", compiled)
+    return {**_sockets(folder), "TMPDIR": str(folder), "TORCHINDUCTOR_CACHE_DIR": kept}
 
 
 def _await_deaths(engine: Any) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,30 @@ def test_engine_killed_in_mid_stream_fails_at_once_and_starts_again(
             assert not left(shared)
 
     run(main())
+
+
+def test_expert_stopped_leaves_no_file_in_the_temporary_folder(
+    run: Run, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(tempfile.mkdtemp())  # pytest's own is too long for the path of a socket
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    of_this_process = ("livemind-forks-", "pymp-")  # every engine's, as long as this process lives
+
+    def files() -> list[str]:
+        return [it.name for it in folder.iterdir() if not it.name.startswith(of_this_process)]
+
+    async def main() -> None:
+        for cpu_cores in (None, "0"):
+            expert = VllmExpert(spec_of(tiny_model, cpu_cores=cpu_cores))
+            await expert.start()
+            assert len(files()) == 1  # a folder with its log, its sockets and whatever else
+            await expert.stop()
+            assert files() == []
+
+    try:
+        run(main())
+    finally:
+        shutil.rmtree(folder)
 
 
 def is_running(pid: int) -> bool:
