@@ -60,7 +60,7 @@ BYTECODE := $(STAMPS)/bytecode-$(call key,requirements/run.lock)-$(TORCH_VERSION
 
 CXX_FILES = $(shell git ls-files '*.cc' '*.h')
 MYPY_ROOT := .cache/mypy
-MYPY_PARTS := __init__.py public.py client.py orchestrator backends rag kernels benchmarks docs tests
+MYPY_PARTS := __init__.py public.py client.py asgi.py orchestrator backends rag kernels benchmarks docs tests
 
 .PHONY: help install dev serve demo test test-arm test-avx2 test-native test-answers test-clients test-tokenizers test-families test-live test-browser test-hostile test-fleet soak check types bench docs lock clean
 

@@ -34,6 +34,7 @@ from .models import bring_encoder, bring_packages
 from .progress import StartProgress, ready_lines
 
 if TYPE_CHECKING:
+    from ...backends.pool.state import ExpertState
     from ...rag.base import Embedder
     from ...rag.encoder.kinds import EncoderKind
     from ..config.sections import RagConfig
@@ -235,6 +236,37 @@ async def _until_signal(
         stopping.cancel()
 
 
+@asynccontextmanager
+async def engine(
+    settings: Settings, on_expert: Callable[[ExpertState], None] = lambda state: None
+) -> AsyncIterator[tuple[LiveMind, str | None]]:
+    """Run experts, and a bridge where one is missing, inside this block.
+
+    Args:
+        settings: their packages and encoder are here.
+        on_expert: called at every change of an expert's state.
+
+    Yields:
+        The engine, and the URL of the bridge that was started, None if none was.
+
+    Raises:
+        CommandError, LiveMindError: either cannot start.
+    """
+    from ...rag.encoder.embedder import MiniLMEmbedder
+    from ..live_mind import LiveMind
+
+    embedders: list[Embedder] = []
+
+    def embedder() -> Embedder:
+        embedders.append(MiniLMEmbedder())
+        return embedders[0]
+
+    async with LiveMind(settings, embedder=embedder, on_expert=on_expert) as mind:
+        shared = embedders[0] if embedders else None
+        async with missing_bridge(mind, shared, encoder(settings.rag.encoder)) as bridge:
+            yield mind, bridge
+
+
 async def _serve(
     settings: Settings,
     listener: socket.socket,
@@ -243,24 +275,13 @@ async def _serve(
     *,
     access_log: bool,
 ) -> None:
-    from ...rag.encoder.embedder import MiniLMEmbedder
-    from ..live_mind import LiveMind
     from ..server.app import create_app, run_server
     from ..server.state import STATE
 
-    embedders: list[Embedder] = []
-
-    def embedder() -> Embedder:
-        embedders.append(MiniLMEmbedder())
-        return embedders[0]
-
     async with AsyncExitStack() as stack:
         with StartProgress(console) as progress:
-            mind = LiveMind(settings, embedder=embedder, on_expert=progress.changed)
-            await stack.enter_async_context(mind)
-            shared = embedders[0] if embedders else None
-            started = missing_bridge(mind, shared, encoder(settings.rag.encoder))
-            bridge = await stack.enter_async_context(started)
+            started = engine(settings, progress.changed)
+            mind, bridge = await stack.enter_async_context(started)
         host, port = settings.server.host, listener.getsockname()[1]
         app = create_app(mind)
         server = run_server(app, listener, access_log=access_log)

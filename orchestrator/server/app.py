@@ -126,7 +126,33 @@ async def run_server(
     Raises:
         OSError: the socket cannot listen.
     """
-    runner = HttpRunner(
+    runner = _runner(app, access_log=access_log)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, listener).start()
+        yield runner
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def run_connections(app: web.Application) -> AsyncIterator[web.Server]:
+    """Serve connections that others make inside this block; ends as ``run_server``.
+
+    Yields:
+        what makes the protocol of each new connection.
+    """
+    runner = _runner(app, access_log=False)
+    await runner.setup()
+    assert runner.server is not None
+    try:
+        yield runner.server
+    finally:
+        await runner.cleanup()
+
+
+def _runner(app: web.Application, *, access_log: bool) -> HttpRunner:
+    return HttpRunner(
         app,
         envelope=_envelope,
         name="livemind.http",
@@ -137,12 +163,6 @@ async def run_server(
         access_log=access_logger if access_log else None,
         access_log_class=AccessLogger,
     )
-    await runner.setup()
-    try:
-        await web.SockSite(runner, listener).start()
-        yield runner
-    finally:
-        await runner.cleanup()
 
 
 def _envelope(status: int, code: str, message: str) -> web.Response:

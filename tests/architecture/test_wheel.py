@@ -19,6 +19,7 @@ PARTS = {"orchestrator", "integrations", "backends", "rag", "kernels", "benchmar
 NEEDED = (
     "py.typed",
     "public.py",
+    "asgi.py",
     "client.py",
     "integrations/livekit.py",
     "configs/embedded.json",
@@ -39,8 +40,8 @@ LEFT_OUT = (
 # The sdist has what builds, explains and measures; the tests stay in the repository.
 SDIST_TOPS = {
     *(PARTS - {"integrations"}), "docs", "deploy", "examples", "findings", "requirements",
-    "__init__.py", "client.py", "integrations.py", "public.py", "py.typed", "CMakeLists.txt",
-    "Makefile", "PKG-INFO",
+    "__init__.py", "asgi.py", "client.py", "integrations.py", "public.py", "py.typed",
+    "CMakeLists.txt", "Makefile", "PKG-INFO",
     "mkdocs.yml", "pyproject.toml", "LICENSE", "README.md", "ARCHITECTURE.md", "CHANGELOG.md",
     "CONTRIBUTING.md", "SECURITY.md", ".clang-format", ".dockerignore",
 }  # fmt: skip

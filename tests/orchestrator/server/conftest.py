@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -20,6 +21,8 @@ from livemind.orchestrator.server.app import create_app, run_server
 from livemind.orchestrator.server.state import STATE, ServerState
 from livemind.rag.base import Retriever
 from livemind.rag.encoder.fake import FakeEmbedder
+
+from .asgi.served import run_asgi
 
 Json = dict[str, Any]
 
@@ -138,9 +141,13 @@ async def serving(
     rag: dict[str, Any] | None = None,
     telemetry: dict[str, Any] | None = None,
     at_port: int = 0,
+    asgi: bool = False,
     **server: Any,
 ) -> AsyncIterator[Doors]:
-    """Serve these experts (one called ``fake`` if none is given) with these server settings."""
+    """Serve these experts (one called ``fake`` if none is given) with these server settings.
+
+    ``asgi``: through uvicorn; LIVEMIND_TEST_ASGI=1 in the environment: always.
+    """
     experts = {fake.expert_id: fake for fake in fakes or (FakeExpert("fake"),)}
     settings = Settings.model_validate(
         {
@@ -161,7 +168,8 @@ async def serving(
     mind = LiveMind(settings, create=create, embedder=FakeEmbedder, retriever=retriever)
     async with mind:
         app = create_app(mind)
-        async with run_server(app, listener), aiohttp.ClientSession() as http:
+        run = run_asgi if asgi or "LIVEMIND_TEST_ASGI" in os.environ else run_server
+        async with run(app, listener), aiohttp.ClientSession() as http:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             yield Doors(url, mind, app[STATE], experts, http)
 
