@@ -3,9 +3,10 @@
 While the text is open the prompt is prepared with a frozen set: frozen when the text is long enough
 to say what it is about, or its typist pauses (on 300 questions word by word, docs/retrieval.md, the
 length told more than the agreement of two results), and replaced when newer results are another
-set: at once where much of it changed, else once two results agree or at a pause. Outside pauses
-that happens twice at most; then a frozen set that is another one is given up. What the answer gets
-is a matter of ``Consistency``:
+set: at once where much of it changed, else once two results agree or at a pause. Finding nothing is
+a set too, and going back to one that was prepared before costs little: its tokens are cached.
+Outside pauses three sets are prepared at most; then a frozen set that is another one is given up.
+What the answer gets is a matter of ``Consistency``:
 
 * ``final``: what the committed text finds, whatever came before; the frozen set only where that
   does not come in time, and the answer says so.
@@ -46,8 +47,8 @@ class DocumentState(Struct, frozen=True):
         seen_revision: its revision; an older one is late and says nothing new.
         provisional: a final query for the same text may find others.
         last: passages of that result, best first.
-        frozen: passages that the prompt is prepared with, None while not settled.
-        freezes: how often passages were frozen.
+        frozen: passages that the prompt is prepared with, perhaps none; None while not settled.
+        prepared: the ids of every set that was frozen, in order.
         degraded: why the newest result is incomplete.
         agreed: the newest result and the one before it are the same passages.
     """
@@ -58,9 +59,14 @@ class DocumentState(Struct, frozen=True):
     provisional: bool = False
     last: tuple[Passage, ...] = ()
     frozen: tuple[Passage, ...] | None = None
-    freezes: int = 0
+    prepared: tuple[frozenset[str], ...] = ()
     degraded: str | None = None
     agreed: bool = False
+
+    @property
+    def freezes(self) -> int:
+        """How many sets were prepared that had to be computed."""
+        return sum(map(bool, self.prepared))
 
 
 def observe(
@@ -98,12 +104,12 @@ def observe(
         return state
     if moment == "paused":
         return settle(state)
-    if state.frozen is None:
+    if not state.frozen:
         return settle(state, MAX_FREEZES) if count_letters(text) >= MIN_LETTERS else state
-    if not result.passages or _ids(state.frozen) == _ids(result.passages):
+    if _ids(state.frozen) == _ids(result.passages):
         return state
     other = not _alike(state.frozen, result.passages)
-    if state.freezes >= MAX_FREEZES:
+    if state.freezes >= MAX_FREEZES and not _is_cheap(state):
         return replace(state, frozen=None) if other else state
     if agreed or other:
         return _anew(state, state.frozen, ms_per_token)
@@ -111,31 +117,44 @@ def observe(
 
 
 def settle(state: DocumentState, most_freezes: int | None = None) -> DocumentState:
-    """Prepare with the newest result from here on, if it is complete; nothing never is prepared.
+    """Prepare with the newest result from here on, if it is complete.
 
     ``most_freezes``: unless that was done so often; None = however often.
     """
-    if not state.last or state.degraded is not None:
+    if state.seen_text is None or state.degraded is not None:
         return state
     if state.frozen is not None and _ids(state.frozen) == _ids(state.last):
         return state
-    if most_freezes is not None and state.freezes >= most_freezes:
+    if most_freezes is not None and state.freezes >= most_freezes and not _is_cheap(state):
         return state
-    return replace(state, frozen=in_order(state.last), freezes=state.freezes + 1)
+    return _freeze(state)
 
 
 def _anew(
     state: DocumentState, frozen: tuple[Passage, ...], ms_per_token: float | None
 ) -> DocumentState:
     """Prepare with the newest passages from here on, if that is likely to be worth it."""
-    known = {passage.id for passage in frozen}
+    if _is_cheap(state):
+        return _freeze(state)
+    known = _ids(frozen)
     fresh = [passage for passage in state.last if passage.id not in known]
     cost_ms = float("inf")
     if ms_per_token is not None:
         cost_ms = ms_per_token * _characters(fresh) / CHARACTERS_PER_TOKEN
     if cost_ms > REFREEZE_BUDGET_MS and not _mostly(fresh, state.last):
         return state
-    return replace(state, frozen=in_order(state.last), freezes=state.freezes + 1)
+    return _freeze(state)
+
+
+def _is_cheap(state: DocumentState) -> bool:
+    """Whether preparing with the newest passages computes none of them."""
+    return not state.last or _ids(state.last) in state.prepared
+
+
+def _freeze(state: DocumentState) -> DocumentState:
+    before, ids = state.prepared, _ids(state.last)
+    prepared = before if ids in before else (*before, ids)
+    return replace(state, frozen=in_order(state.last), prepared=prepared)
 
 
 def in_order(passages: Iterable[Passage]) -> tuple[Passage, ...]:
@@ -147,7 +166,7 @@ def chosen(
     state: DocumentState, consistency: Consistency
 ) -> tuple[tuple[Passage, ...], tuple[Passage, ...]]:
     """Return (passages before the user's text, passages behind it) for an answer given now."""
-    if state.frozen is None:
+    if not state.frozen:
         return in_order(state.last), ()
     if state.degraded is not None:
         return state.frozen, ()
@@ -175,12 +194,15 @@ def event(state: DocumentState, result: RetrievalResult) -> RetrievalUpdated:
 
 
 def is_prepared(state: DocumentState) -> bool:
-    """Whether the prompt is prepared with the newest passages, and a text before had the same."""
-    return state.frozen is not None and state.agreed and _ids(state.frozen) == _ids(state.last)
+    """Whether the prompt is prepared with the newest passages, and a text before had the same.
+
+    That two texts find nothing does not tell that they ask the same.
+    """
+    return bool(state.frozen) and state.agreed and _ids(state.frozen or ()) == _ids(state.last)
 
 
 def _alike(before: tuple[Passage, ...], after: tuple[Passage, ...]) -> bool:
-    a, b = {p.id for p in before}, {p.id for p in after}
+    a, b = _ids(before), _ids(after)
     return len(a & b) >= MIN_JACCARD * len(a | b)
 
 

@@ -21,6 +21,8 @@ from .values import Prefill
 
 log = logging.getLogger(__name__)
 
+KEPT_ASIDE = 3
+
 
 class SentText:
     """The newest prompt that an expert without local tokens was sent: what of the next is new.
@@ -63,6 +65,7 @@ class ExpertPrefill:
         self._target: Prefill | None = None
         self._salt: str | None = None
         self._ready: tuple[int, ...] = ()
+        self._aside: tuple[tuple[int, ...], ...] = ()  # ready for other targets, newest first
         self._cache: tuple[Expert | None, str | None] = (None, None)
         self._served: Prefill | None = None
         self._in_flight = 0
@@ -78,7 +81,7 @@ class ExpertPrefill:
 
     def prime(self, expert: Expert, cache_salt: str | None, tokens: tuple[int, ...]) -> None:
         """Take for ready what an answer of this expert left in its cache, prompt and text."""
-        self._cache, self._ready = (expert, cache_salt), tokens
+        self._cache, self._ready, self._aside = (expert, cache_salt), tokens, ()
 
     async def settled(self) -> None:
         """Wait until the newest target is ready or given up."""
@@ -87,7 +90,10 @@ class ExpertPrefill:
 
     def missing(self, prompt: TokenPrompt) -> int:
         """Return how many of a prompt's tokens are not ready; 0 where tokens are not known here."""
-        return len(prompt.token_ids) - common_length(self._ready, prompt.token_ids)
+        return len(prompt.token_ids) - self._reached(prompt)
+
+    def _reached(self, prompt: TokenPrompt) -> int:
+        return max(common_length(it, prompt.token_ids) for it in (self._ready, *self._aside))
 
     async def run(self, report: Report) -> None:
         """Prefill until the newest target is ready, the expert fails or the task is cancelled.
@@ -122,8 +128,10 @@ class ExpertPrefill:
         block = expert.capabilities.prefix_block_tokens
         total = prompt.num_tokens // block * block
         if (expert, self._salt) != self._cache:
-            self._cache, self._ready = (expert, self._salt), ()
-        ready = common_length(self._ready, prompt.token_ids) // block * block
+            self._cache, self._ready, self._aside = (expert, self._salt), (), ()
+        ready = self._reached(prompt) // block * block
+        if self._ready and self._ready != prompt.token_ids[: len(self._ready)]:
+            self._aside = (self._ready, *self._aside)[:KEPT_ASIDE]
         self._ready = prompt.token_ids[:ready]
         while ready < total and self._target is target and self._left >= block:
             affordable = min(total, ready + self._left // block * block)

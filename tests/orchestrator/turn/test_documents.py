@@ -59,9 +59,27 @@ def test_result_of_a_short_text_freezes_when_the_typist_pauses() -> None:
     assert ids(documents.settle(after(["abc"], text="")).frozen) == "abc"
 
 
-def test_result_that_found_nothing_never_freezes() -> None:
-    assert after([""]).frozen is None
-    assert documents.settle(after([""], text="")).frozen is None
+def test_result_that_found_nothing_is_prepared_without_passages() -> None:
+    assert after([""]).frozen == ()
+    assert documents.settle(after([""], text="")).frozen == ()
+    assert documents.settle(DocumentState()).frozen is None  # nothing was asked yet
+
+
+def test_first_passages_of_a_short_text_wait_although_nothing_was_prepared_in_a_pause() -> None:
+    nothing = documents.settle(after([""], text=""))
+    assert documents.observe(nothing, "short", result("ab"), 0.1).frozen == ()
+    assert ids(documents.observe(nothing, LONG, result("ab"), 0.1).frozen) == "ab"
+
+
+def test_passages_that_come_back_are_prepared_again_however_often_others_were() -> None:
+    state = after(["a", "b", "c", "", "a", "", "b"], ms_per_token=1e6)
+    assert (ids(state.frozen), state.freezes) == ("b", 3)
+    assert after(["a", "b", "c", "d", "b"]).frozen == passages("b")
+
+
+def test_degraded_result_with_passages_serves_where_nothing_was_found_before() -> None:
+    state = documents.observe(after([""]), LONG, result("a", "dense only"), 0.1, "committed")
+    assert documents.chosen(state, "final") == (passages("a"), ())
 
 
 def test_degraded_result_does_not_settle_the_one_before_it() -> None:
@@ -75,7 +93,8 @@ def test_degraded_result_does_not_settle_the_one_before_it() -> None:
         (["abcd", "bcda"], "abcd", 1),
         (["abcd", "abce"], "abcd", 1),  # three of five are shared: 0.6
         (["abc", "abd"], "abd", 2),
-        (["abcd", ""], "abcd", 1),
+        (["abcd", ""], "", 1),
+        (["abcd", "", "abcd"], "abcd", 1),
         (["a", "b", "c"], "c", 3),
         (["a", "b", "c", "d"], None, 3),
         (["a", "b", "c", "d", "d"], None, 3),

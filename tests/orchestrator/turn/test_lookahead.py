@@ -133,6 +133,16 @@ def test_before_the_freeze_only_the_context_is_prefilled() -> None:
     assert prefill.messages == (Message("system", "be brief"), Message("user", ""))
 
 
+def test_text_that_finds_nothing_is_prefilled_without_passages() -> None:
+    text = "why does my program stop with an error when the list "
+    policy = {"retrieval": True, "pinned": "general", "input_kind": "typed"}
+    state = turn("x", 1.0, policy=policy)
+    state, _ = planner.on_text(state, text, 2, 1.1)
+    _, actions = planner.on_retrieval(state, state.docs.asked_text or "", EMPTY, None, 1.15)
+    [prefill] = of(actions, Prefill)
+    assert prefill.messages == (Message("user", text),)
+
+
 def test_pause_freezes_the_documents_of_the_whole_text_and_prefills_them() -> None:
     docs = DocumentState(seen_text="one two", last=(passage("a"),))
     policy = {"retrieval": True, "mode": "prefill"}

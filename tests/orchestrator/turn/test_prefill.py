@@ -357,3 +357,21 @@ def test_prefill_behind_an_answer_computes_what_that_did_not_leave_in_the_cache(
             assert [ready for _, ready, _ in reports] == [20]
 
     virtual_run(main())
+
+
+async def test_prefill_that_returns_to_an_older_target_goes_on_where_that_one_ended() -> None:
+    expert = Recorder()
+    one, other = target(12, word="a"), target(12, word="b")
+    await prefilled(expert, one, other, one, other, slice_tokens=100)
+    assert expert.lengths == [12, 12]
+    await prefilled(expert, one, other, target(16, word="a"), slice_tokens=100)
+    assert expert.lengths == [12, 12, 12, 12, 16]
+
+
+async def test_prefill_of_another_cache_salt_starts_anew_though_the_text_was_ready() -> None:
+    expert, reports = Recorder(), Reports()
+    async with open_prefill(expert, 100) as prefill:
+        for each, salt in (("a", None), ("b", None), ("a", "other")):
+            prefill.aim(target(12, word=each), salt)
+            await prefill.run(reports)
+    assert expert.lengths == [12, 12, 12]
