@@ -150,9 +150,7 @@ def test_commit_of_marks_alone_is_looked_up_as_it_is(text: str) -> None:
 
 
 def test_pause_prepares_the_newest_documents_although_others_are_frozen() -> None:
-    docs = DocumentState(
-        seen_text="what is it", last=(passage("b"),), frozen=(passage("a"),)
-    )
+    docs = DocumentState(seen_text="what is it", last=(passage("b"),), frozen=(passage("a"),))
     state = routed(
         turn("what is it", 1.0, policy={"retrieval": True, "mode": "prefill"}, docs=docs)
     )
