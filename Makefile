@@ -48,6 +48,8 @@ LIVE := $(STAMPS)/frameworks-$(call key,requirements/frameworks.lock)
 # What drives the distribution's Chromium. Two tests of the page run in `make test` where there is one.
 BROWSER := $(STAMPS)/browser-$(call key,requirements/browser.lock)
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser)
+# The schemas of Kubernetes (70 MB unpacked) and of compose files.
+DEPLOY := $(STAMPS)/deploy-$(call key,requirements/deploy.lock)
 # Clients of OpenAI's API, by the version of the openai package that they take.
 CLIENTS := $(STAMPS)/clients-$(call key,requirements/clients.lock)
 CLIENTS2 := $(STAMPS)/clients_openai2-$(call key,requirements/clients_openai2.lock)
@@ -62,7 +64,7 @@ CXX_FILES = $(shell git ls-files '*.cc' '*.h')
 MYPY_ROOT := .cache/mypy
 MYPY_PARTS := __init__.py public.py client.py asgi.py orchestrator backends rag kernels benchmarks docs tests
 
-.PHONY: help install dev serve demo test test-arm test-avx2 test-native test-answers test-clients test-tokenizers test-families test-live test-browser test-hostile test-fleet soak check types bench docs lock clean
+.PHONY: help install dev serve demo test test-arm test-avx2 test-native test-answers test-clients test-tokenizers test-families test-live test-browser test-hostile test-fleet test-deploy soak check types bench docs lock clean
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -167,6 +169,10 @@ test-fleet: dev ## Two gateways behind HAProxy and nginx (apt install haproxy ng
 	$(say) "pytest, two gateways"
 	LIVEMIND_FLEET=$(FLEET_SESSIONS) $(PY) -m pytest tests/deploy/test_fleet.py -m "fleet or not fleet" $(PYTEST_ARGS)
 
+test-deploy: dev $(DEPLOY) ## deploy/ held to the schemas of Kubernetes and compose files (kubectl renders); nothing is applied
+	$(say) "pytest, deploy/"
+	$(PY) -m pytest tests/deploy $(PYTEST_ARGS)
+
 test-live: dev $(LIVE) ## The long runs of live input, which `test` leaves out, and the voice frameworks
 	$(say) "pytest, live input"
 	$(PY) -m pytest tests -m live --ignore tests/backends $(PYTEST_ARGS)
@@ -187,7 +193,7 @@ docs: dev $(DOCS) ## The documentation as a site, into build/site
 	$(say) "mkdocs"
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
 
-lock: dev $(DOCS) $(BROWSER) ## Write requirements/*.lock from what is installed
+lock: dev $(DOCS) $(BROWSER) $(DEPLOY) ## Write requirements/*.lock from what is installed
 	$(PY) requirements/lock.py
 
 clean: ## Remove .venv and everything that was built
@@ -265,6 +271,11 @@ $(BROWSER): | $(DEV)
 	$(say) "Playwright and axe-core for the tests in a browser"
 	@$(INSTALL) -r requirements/browser.lock
 	@rm -f $(STAMPS)/browser-* && touch $@
+
+$(DEPLOY): requirements/deploy.lock | $(DEV)
+	$(say) "schemas of Kubernetes and compose files"
+	@$(INSTALL) -r requirements/deploy.lock
+	@rm -f $(STAMPS)/deploy-* && touch $@
 
 $(CLIENTS) $(CLIENTS2): $(STAMPS)/%: | $(DEV)
 	$(say) "clients of OpenAI's API, in $(VENV)/$(firstword $(subst -, ,$*))"

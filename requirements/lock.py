@@ -101,6 +101,8 @@ def main() -> None:
     dev = closure(map(Requirement, extras["dev"]), have) - needed
     docs = closure(map(Requirement, extras["docs"]), have) - needed - dev
     browser = closure(map(Requirement, extras["browser"]), have) - needed - dev
+    deploy = closure(map(Requirement, extras["deploy"]), have) - needed - dev
+    write("deploy.lock", "The schemas that deploy/ is held to, on top of dev.lock.", deploy, have)
     write("browser.lock", "The page's tests in a browser, on top of dev.lock.", browser, have)
     write("run.lock", "All that runs LiveMind on a CPU, without torch.", needed - COMPILED, have)
     write("native.lock", "Compiled on this machine.", COMPILED, have)

@@ -9,9 +9,12 @@ import shlex
 import shutil
 import subprocess
 import sys
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import livemind
 from livemind.orchestrator.cli import entry
@@ -165,6 +168,22 @@ def test_containerfile_starts_the_server_with_arguments_it_takes() -> None:
     assert last["ENTRYPOINT"] == '["livemind"]'
     assert accepted(re.findall(r'"([^"]*)"', last["CMD"])), last["CMD"]
     assert last["STOPSIGNAL"] == "SIGTERM"
+
+
+def test_containerfile_installs_all_that_the_client_of_milvus_needs() -> None:
+    """The compose file's bridge keeps its collections there."""
+    wanted = re.search(r"grep -E '\^\(([\w|-]+)\)=='", CONTAINER.read_text())
+    assert wanted is not None
+    names = set(wanted[1].split("|"))
+    assert "pymilvus" in names
+    dev = (ROOT / "requirements" / "dev.lock").read_text()
+    assert all(f"\n{name}==" in dev for name in names)
+    run = (ROOT / "requirements" / "run.lock").read_text()
+    for text in requires("pymilvus") or ():
+        requirement = Requirement(text)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            name = canonicalize_name(requirement.name)
+            assert name in names or f"\n{name}==" in run, name
 
 
 def test_containerfile_takes_the_torch_of_the_makefile() -> None:
