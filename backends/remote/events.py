@@ -6,7 +6,7 @@ Servers differ: what is missing, null or unknown is passed over; what is read mu
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -145,12 +145,14 @@ def chunk_of(event: StreamEvent) -> Chunk | None:
         BadEvent: its log-probabilities do not belong together.
     """
     usage = None if event.usage is None else _usage(event.usage)
-    choice = next((c for c in event.choices or () if not c.index), _NOTHING)
+    choice = _first(event.choices)
     delta = choice.delta or choice.message
-    text = (choice.text if delta is None else delta.content) or ""
-    thoughts = "" if delta is None else delta.reasoning_content or delta.reasoning or ""
-    told = () if delta is None else delta.tool_calls or ()
-    calls = tuple(_call(place, call) for place, call in enumerate(told))
+    text, thoughts = choice.text or "", ""
+    calls: tuple[ToolCallDelta, ...] = ()
+    if delta is not None:
+        text = delta.content or ""
+        thoughts = delta.reasoning_content or delta.reasoning or ""
+        calls = _calls(delta.tool_calls) if delta.tool_calls else ()
     token_ids, reason = choice.token_ids or (), choice.finish_reason
     if not (text or thoughts or calls or token_ids) and reason is None and usage is None:
         return None
@@ -161,10 +163,21 @@ def chunk_of(event: StreamEvent) -> Chunk | None:
     return Chunk(text, token_ids, logprobs, finish, usage, calls, thoughts)
 
 
-def _call(place: int, call: Call) -> ToolCallDelta:
-    function = call.function or CalledFunction()
-    index = place if call.index is None else call.index
-    return ToolCallDelta(index, call.id, function.name, function.arguments or "")
+def _first(choices: Sequence[Choice] | None) -> Choice:
+    """Return the choice that counts: there is one event a token, and nearly always one choice."""
+    for choice in choices or ():
+        if not choice.index:
+            return choice
+    return _NOTHING
+
+
+def _calls(told: Sequence[Call]) -> tuple[ToolCallDelta, ...]:
+    calls = []
+    for place, call in enumerate(told):
+        function = call.function or CalledFunction()
+        index = place if call.index is None else call.index
+        calls.append(ToolCallDelta(index, call.id, function.name, function.arguments or ""))
+    return tuple(calls)
 
 
 def usage_of(answer: object) -> Usage | None:

@@ -180,7 +180,7 @@ class RemoteExpert:
         drafted = None
         if self._capabilities.drafts:
             drafted = await drafted_tokens(self._servers, self._model, _key(prompt), params, draft)
-        count = DraftCount(DraftFeed.of(drafted) if drafted is not None else None)
+        count = None if drafted is None else DraftCount(DraftFeed.of(drafted))
         if drafted:
             body["vllm_xargs"] = {DRAFT: drafted}
         end: list[Chunk] = []  # from the finish reason on: the usage may follow
@@ -196,7 +196,8 @@ class RemoteExpert:
                     for line in self._lines(reader, block):
                         if (chunk := self._chunk(line)) is None:
                             continue
-                        count.saw(chunk.token_ids)
+                        if count is not None:
+                            count.saw(chunk.token_ids)
                         ended = bool(end) or chunk.finish_reason is not None
                         (end if ended else chunks).append(chunk)
                 except ExpertError:
@@ -213,7 +214,7 @@ class RemoteExpert:
         if not end:
             raise self._servers.unavailable("the answer broke off")
         last = joined(end)
-        if last.usage is not None and drafted is not None:
+        if last.usage is not None and count is not None:
             accepted, rejected = count.accepted_and_rejected()
             usage = replace(
                 last.usage, accepted_draft_tokens=accepted, rejected_draft_tokens=rejected

@@ -55,11 +55,13 @@ class EventReader:
         if self._total > self._max_stream_bytes:
             raise StreamTooLarge(f"more than {self._max_stream_bytes} bytes")
         payloads: list[str] = []
-        for line in self._lines(block):
-            if self._is_first:
-                line, self._is_first = line.removeprefix(BOM_UTF8), False
+        lines = self._lines(block)
+        if self._is_first and lines:
+            lines[0], self._is_first = lines[0].removeprefix(BOM_UTF8), False
+        for line in lines:
             if not line:
-                payloads += self._event()
+                if self._data:
+                    payloads += self._event()
             elif line.startswith(b"data:") and not self.done:
                 data = line[5:].strip().decode("utf-8", "replace")
                 if data == DONE:
@@ -67,7 +69,7 @@ class EventReader:
                     self.done = True
                 elif data:
                     self._data.append(data)
-        if 0 < len(self._data) <= FEW_LINES and _is_json("\n".join(self._data)):
+        if self._data and len(self._data) <= FEW_LINES and _is_json("\n".join(self._data)):
             payloads += self._event()
         return payloads
 
@@ -83,12 +85,14 @@ class EventReader:
             self._after_cr = block.endswith(b"\r")
         lines = block.splitlines()
         whole = block.endswith((b"\r", b"\n"))
+        before = self._line_bytes
         if lines:
             self._line.append(lines[0])
             self._line_bytes += len(lines[0])
-        longest = max(self._line_bytes, max(map(len, lines), default=0))
-        if longest > self._max_line_bytes:
-            raise StreamTooLarge(f"a line of more than {self._max_line_bytes} bytes")
+        if before + len(block) > self._max_line_bytes:  # no line of a smaller block can be too long
+            longest = max(self._line_bytes, max(map(len, lines), default=0))
+            if longest > self._max_line_bytes:
+                raise StreamTooLarge(f"a line of more than {self._max_line_bytes} bytes")
         if len(lines) < 2 and not whole:
             return []
         lines[0] = b"".join(self._line)

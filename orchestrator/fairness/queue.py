@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import Counter, deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from itertools import count
 
 LARGEST_COST = 65_536
@@ -37,14 +36,16 @@ class FairQueue:
         self._first: list[tuple[int, int, str]] = []  # a heap: of each line that may go on
         self._order = count()
 
-    @asynccontextmanager
-    async def slot(self, owner: str, tokens: int) -> AsyncIterator[None]:
+    def slot(self, owner: str, tokens: int) -> AbstractAsyncContextManager[None]:
         """Hold a slot inside the block; waits for it. ``tokens``: what the request costs.
 
         ``NOBODY`` may have all slots.
         """
+        return _Slot(self, owner, min(max(tokens, 1), LARGEST_COST))
+
+    async def enter(self, owner: str, cost: int) -> None:
+        """Wait for a slot; ``leave`` must follow unless this raises."""
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        cost = min(max(tokens, 1), LARGEST_COST)
         begins = max(self._clock, self._ends.get(owner, 0))
         self._ends[owner] = begins + cost
         line = self._lines.setdefault(owner, deque())
@@ -56,14 +57,10 @@ class FairQueue:
             await granted
         except asyncio.CancelledError:
             if granted.done() and not granted.cancelled():
-                self._leave(owner)
+                self.leave(owner)
             elif owner in self._ends:
                 self._ends[owner] -= cost
             raise
-        try:
-            yield
-        finally:
-            self._leave(owner)
 
     def _may_run(self, owner: str) -> bool:
         return owner == NOBODY or self._running[owner] < self._most
@@ -71,7 +68,8 @@ class FairQueue:
     def _offer(self, owner: str) -> None:
         heapq.heappush(self._first, (self._lines[owner][0][0], next(self._order), owner))
 
-    def _leave(self, owner: str) -> None:
+    def leave(self, owner: str) -> None:
+        """Give a slot back."""
         was_full = not self._may_run(owner)
         self._held -= 1
         self._running[owner] -= 1
@@ -101,3 +99,18 @@ class FairQueue:
                 del self._lines[owner]
             elif self._may_run(owner):
                 self._offer(owner)
+
+
+class _Slot(AbstractAsyncContextManager[None]):
+    """A request's slot: every request has one, and a generator would cost more than the queue."""
+
+    __slots__ = ("_cost", "_owner", "_queue")
+
+    def __init__(self, queue: FairQueue, owner: str, cost: int) -> None:
+        self._queue, self._owner, self._cost = queue, owner, cost
+
+    async def __aenter__(self) -> None:
+        await self._queue.enter(self._owner, self._cost)
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._queue.leave(self._owner)

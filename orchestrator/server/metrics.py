@@ -12,7 +12,7 @@ from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Sequence
 
 from msgspec import structs
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -20,8 +20,9 @@ from ...backends.base import Usage
 from ...backends.pool.pool import ExpertState
 from ...backends.pool.state import STATES
 from ..config.telemetry import TelemetryConfig
-from ..events import Event, ResponseDone
+from ..events import Event, ResponseDone, RouteUpdated
 from .consensus_metrics import ConsensusMetrics
+from .labelled import counter, histogram
 from .outcomes import Outcomes
 from .tracing.traces import Traces
 from .turn_history import TurnHistory
@@ -44,6 +45,10 @@ TTFT_BUCKETS_S = (
     10.0,
     30.0,
 )
+
+
+ADDABLE = ("ttft_seconds", "route_seconds")
+"""Histograms that ``/stats`` has as well."""
 
 
 class RoutingCollector(Collector):
@@ -104,29 +109,36 @@ class Metrics:
         self.history = TurnHistory()
         self._started_s = time.monotonic()
         self._tally: Tally[str] = Tally()
-        self._requests = Counter(
+        self._requests = counter(
             "livemind_http_requests",
             "HTTP requests",
             ["route", "method", "status"],
             registry=self.registry,
         )
-        self._turns = Counter(
+        self._turns = counter(
             "livemind_turns", "Turns by outcome", ["expert", "status"], registry=self.registry
         )
-        self._ttft = Histogram(
+        self._ttft = histogram(
             "livemind_ttft_seconds",
             "Commit to first text, server clock",
             ["expert"],
             buckets=TTFT_BUCKETS_S,
             registry=self.registry,
         )
-        self._tokens = Counter(
+        self._route = histogram(
+            "livemind_route_seconds",
+            "Estimates of where a partial text will go",
+            ["expert"],
+            buckets=TTFT_BUCKETS_S,
+            registry=self.registry,
+        )
+        self._tokens = counter(
             "livemind_tokens",
             "Tokens of answered requests",
             ["expert", "kind"],
             registry=self.registry,
         )
-        self._speculation = Counter(
+        self._speculation = counter(
             "livemind_speculation_tokens",
             "Tokens worked ahead: speculated = adopted + wasted",
             ["stage", "outcome"],
@@ -152,7 +164,7 @@ class Metrics:
 
     def request(self, route: str, method: str, status: int) -> None:
         """Count one HTTP request."""
-        self._requests.labels(route, method, str(status)).inc()
+        self._requests(route, method, str(status)).inc()
         self._tally["requests"] += 1
         if status >= 400:
             self._tally["requests_refused" if status < 500 else "requests_failed"] += 1
@@ -162,11 +174,13 @@ class Metrics:
         self._outcomes.refused(code)
 
     def event(self, event: Event) -> None:
-        """Look at every session event; only a turn's end counts."""
+        """Look at every session event; routes and a turn's end count."""
         if isinstance(event, ResponseDone):
             self.turn_done(event)
-        else:
-            self.traces.saw(event)
+            return
+        if isinstance(event, RouteUpdated) and event.ms is not None:
+            self._route(event.expert).observe(event.ms / 1000)
+        self.traces.saw(event)
 
     def turn_done(self, done: ResponseDone) -> None:
         """Count a finished turn: outcome, TTFT, tokens and the ledger; never raises."""
@@ -178,10 +192,10 @@ class Metrics:
 
     def _count_turn(self, done: ResponseDone) -> None:
         expert = done.expert or "none"
-        self._turns.labels(expert, done.status).inc()
+        self._turns(expert, done.status).inc()
         self._tally[f"turns_{done.status}"] += 1
         if done.timings.ttft_ms is not None:
-            self._ttft.labels(expert).observe(done.timings.ttft_ms / 1000)
+            self._ttft(expert).observe(done.timings.ttft_ms / 1000)
         self._outcomes.saw(done)
         self.history.saw(done)
         self._count_usage(expert, done.usage)
@@ -197,12 +211,31 @@ class Metrics:
             ("draft", "wasted", ledger.draft_wasted),
         ):
             if tokens:
-                self._speculation.labels(stage, outcome).inc(tokens)
+                self._speculation(stage, outcome).inc(tokens)
                 self._tally[f"{stage}_tokens_{outcome}"] += tokens
 
     def render(self) -> bytes:
         """Return the Prometheus text format."""
         return generate_latest(self.registry)
+
+    def totals(self) -> dict[str, object]:
+        """Return what those of several gateways add up to, number by number; JSON-ready.
+
+        ``counters``; of each histogram ``count``, ``sum`` and, by its upper limit in seconds, how
+        many were no longer, for each expert.
+        """
+        histograms = {name: self._histogram(f"livemind_{name}") for name in ADDABLE}
+        return {"counters": sorted_items(self._tally), **histograms}
+
+    def _histogram(self, name: str) -> dict[str, dict[str, float]]:
+        found: dict[str, dict[str, float]] = {}
+        parts = [f"{name}_{part}" for part in ("bucket", "count", "sum")]
+        for metric in self.registry.restricted_registry(parts).collect():
+            for sample in metric.samples:
+                part = sample.name.removeprefix(f"{name}_")
+                within = sample.labels.get("le", part)
+                found.setdefault(sample.labels["expert"], {})[within] = sample.value
+        return found
 
     def stats(self) -> dict[str, object]:
         """Return the counters as a flat JSON-ready object."""
@@ -219,7 +252,7 @@ class Metrics:
             ("completion", usage.completion_tokens),
             ("cached", usage.cached_tokens or 0),
         ):
-            self._tokens.labels(expert, kind).inc(tokens)
+            self._tokens(expert, kind).inc(tokens)
             self._tally[f"{kind}_tokens"] += tokens
 
 

@@ -81,15 +81,19 @@ class TurnHistory:
     def saw(self, done: ResponseDone) -> None:
         """Count a turn that ended."""
         now_s = self._clock()
-        self._forget(now_s)
         began_s = int(now_s) // HOUR_S * HOUR_S
-        hour = self._hours.setdefault(began_s, Hour(began_s))
+        if began_s not in self._hours:
+            self._forget(now_s)
+            self._hours[began_s] = Hour(began_s)
+        hour, ledger = self._hours[began_s], done.ledger
         hour.turns += 1
         hour.failed += done.status == "failed"
-        for name in ("prefill", "draft"):
-            for kind in ("speculated", "adopted", "wasted"):
-                field = f"{name}_{kind}"
-                setattr(hour, field, getattr(hour, field) + getattr(done.ledger, field))
+        hour.prefill_speculated += ledger.prefill_speculated
+        hour.prefill_adopted += ledger.prefill_adopted
+        hour.prefill_wasted += ledger.prefill_wasted
+        hour.draft_speculated += ledger.draft_speculated
+        hour.draft_adopted += ledger.draft_adopted
+        hour.draft_wasted += ledger.draft_wasted
         ttft_ms, without_ms = done.timings.ttft_ms, done.timings.estimated_ttft_ms_without
         if ttft_ms is None:
             return

@@ -7,6 +7,7 @@ the table, of which ``docs/openai.md`` is made.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from msgspec import Struct
@@ -89,8 +90,7 @@ def without_neutral(
     """
     if not isinstance(given, dict):
         return given
-    implemented = {field.alias or name for name, field in request.model_fields.items()}
-    kept = {}
+    implemented, kept = _implemented(request), {}
     for name, content in given.items():
         known = table.get(name)
         if name in implemented or known is None:
@@ -100,6 +100,12 @@ def without_neutral(
             message = f"not supported by this server ({known.means}); taken: {', '.join(taken)}"
             raise refusal("unsupported_parameter", name, message)
     return kept
+
+
+@cache
+def _implemented(request: type[BaseModel]) -> frozenset[str]:
+    """Return the fields of a request as clients name them."""
+    return frozenset(field.alias or name for name, field in request.model_fields.items())
 
 
 def _among(content: Any, values: tuple[Any, ...]) -> bool:
