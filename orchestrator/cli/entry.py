@@ -81,9 +81,11 @@ def parser() -> argparse.ArgumentParser:
     _add_route(commands)
     from .keys import add_arguments as add_keys
     from .record.command import add_arguments as add_record
+    from .top.command import add_arguments as add_top
 
     add_keys(commands)
     add_record(commands, _port)
+    add_top(commands)
     commands.add_parser(
         "bench", help="measure: livemind bench --help", description="See: livemind bench --help"
     )

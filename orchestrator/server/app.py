@@ -225,7 +225,13 @@ async def stats(request: web.Request) -> web.Response:
         "requests_in_flight": len(state.in_flight),
     }
     status, experts = _status(state)
-    told = {"status": status, **_counts(experts), **state.mind.stats(), "server": server}
+    told = {
+        "status": status,
+        **_counts(experts),
+        **state.mind.stats(),
+        "server": server,
+        "totals": state.metrics.totals(),
+    }
     return web.json_response(told)
 
 

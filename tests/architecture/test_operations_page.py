@@ -17,6 +17,7 @@ from livemind import (
     ExpertState,
     Ledger,
     ResponseDone,
+    RouteUpdated,
     Span,
     Timings,
     Usage,
@@ -50,6 +51,7 @@ def test_metrics_table_has_what_the_server_exports() -> None:
     metrics.watch_routing(lambda: {"routing": {"hits": 1, "misses": 1}})
     metrics.watch_experts(lambda: [ExpertState("e", "ready")])
     metrics.request("/v1/models", "GET", 200)
+    metrics.event(RouteUpdated(1, "e", "d", 1.0, (), stable=True, ms=1.0))
     record = ConsensusRecord("vote", (Span("e", "quorum", 1),), (Abstention("f", "late"),), 1)
     metrics.turn_done(
         ResponseDone(

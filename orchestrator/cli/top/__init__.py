@@ -1,0 +1,1 @@
+"""``livemind top``: the gateways of a fleet and their sum, in the terminal."""
