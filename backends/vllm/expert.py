@@ -66,6 +66,7 @@ class VllmExpert:
         self._renderer: Renderer | None = None
         self._parsers: AnswerParsers | None = None
         self._preparing: asyncio.Task[None] | None = None
+        self._waits: set[asyncio.Timeout] = set()  # for the next token, one a request
         self._defaults: dict[str, Any] = {}
         self._capabilities = Capabilities(prefix_block_tokens=spec.block_size)
 
@@ -129,6 +130,10 @@ class VllmExpert:
             await asyncio.wait([self._preparing])
             self._preparing = None
         process, self._process, self._engine = self._process, None, None
+        now_s = asyncio.get_running_loop().time()
+        for wait in self._waits:  # vLLM forgets those whose engine is taken down
+            if not wait.expired():
+                wait.reschedule(now_s)
         if process is not None:
             await process.stop()
 
@@ -294,16 +299,28 @@ class VllmExpert:
             )
             async with aclosing(stream), self._pushing(feed, known, request_id):
                 while True:
-                    async with asyncio.timeout(self._spec.timeout_s):
+                    async with self._wait():
                         output = await anext(stream, None)
                     if output is None:
                         return
                     yield output
         except TimeoutError:
+            if self._engine is not engine:
+                raise ExpertUnavailable(self.expert_id, "the engine died") from None
             message = f"no token for {self._spec.timeout_s:.0f} s"
             raise ExpertTimeout(self.expert_id, message) from None
         except Exception as error:
             raise translate(self.expert_id, error) from error
+
+    @asynccontextmanager
+    async def _wait(self) -> AsyncIterator[None]:
+        """Wait for ``timeout_s`` at most, and no longer than the engine is there."""
+        async with asyncio.timeout(self._spec.timeout_s) as wait:
+            self._waits.add(wait)
+            try:
+                yield
+            finally:
+                self._waits.discard(wait)
 
     async def _input(self, engine: Any, prompt: TokenPrompt) -> Any:
         """Return what vLLM takes."""

@@ -74,6 +74,35 @@ def test_engine_killed_in_mid_stream_fails_at_once_and_starts_again(
     run(main())
 
 
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_stop_in_mid_stream_ends_every_request_at_once(
+    run: Run, tiny_model: Path, forgotten: bool
+) -> None:
+    async def main() -> None:
+        expert = VllmExpert(spec_of(tiny_model, max_num_seqs=1))
+        await expert.start()
+        prompt = expert.render(user("Endless"), open_turn=False)
+
+        async def ask(number: int) -> None:
+            stream = expert.generate(
+                prompt, ENDLESS, priority=Priority.FOREGROUND, request_id=f"r{number}"
+            )
+            async for _ in stream:
+                begun.set()
+
+        begun = asyncio.Event()
+        asked = [asyncio.create_task(ask(number)) for number in range(3)]  # two of them wait
+        await begun.wait()
+        if forgotten:  # as where it is taken down before vLLM has told its requests
+            expert._engine.output_handler.cancel()
+        await expert.stop()
+        async with asyncio.timeout(30):  # of 120 that a token may take
+            told = await asyncio.gather(*asked, return_exceptions=True)
+        assert [type(error) for error in told] == [ExpertUnavailable] * 3
+
+    run(main())
+
+
 def test_expert_stopped_leaves_no_file_in_the_temporary_folder(
     run: Run, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
