@@ -53,6 +53,11 @@ DEPLOY := $(STAMPS)/deploy-$(call key,requirements/deploy.lock)
 # Clients of OpenAI's API, by the version of the openai package that they take.
 CLIENTS := $(STAMPS)/clients-$(call key,requirements/clients.lock)
 CLIENTS2 := $(STAMPS)/clients_openai2-$(call key,requirements/clients_openai2.lock)
+LOADERS := $(foreach one,aiperf lm_eval aider,$(STAMPS)/clients_$(one)-$(call key,requirements/clients_$(one).lock))
+# Four of them and the two of npm run in `make test` too: an environment over this one.
+GUIDELLM := $(STAMPS)/clients_guidellm-$(call key,requirements/clients_guidellm.lock)
+QUICK := $(STAMPS)/clients_quick-$(call key,requirements/clients_quick.lock)
+NODE := $(shell command -v npm)
 NPM := $(STAMPS)/npm-$(call key,tests/clients/package-lock.json)
 DOCS := $(STAMPS)/docs-$(call key,requirements/docs.lock)
 # An editable install knows the packages by name: a module that comes, goes or moves needs another.
@@ -81,7 +86,7 @@ demo: install ## The page with the tiny experts: open the address that it prints
 	$(say) "http://127.0.0.1:8000/ answers as soon as it is said to be ready below"
 	$(VENV)/bin/livemind serve --config configs/tiny.json
 
-test: dev $(if $(CHROMIUM),$(BROWSER)) ## All tests (PYTEST_ARGS="-k name" for some)
+test: dev $(QUICK) $(if $(NODE),$(NPM)) $(if $(CHROMIUM),$(BROWSER)) ## All tests (PYTEST_ARGS="-k name" for some)
 	$(say) "pytest"
 	$(PYTEST) tests $(PYTEST_ARGS)
 
@@ -148,9 +153,10 @@ test-answers: install ## Does the default answer rightly? Questions with and wit
 	@mkdir -p var
 	$(VENV)/bin/livemind bench answers --json var/answers.json
 
-test-clients: dev $(CLIENTS) $(CLIENTS2) $(NPM) ## Every client's program against the default model; writes docs/clients.md (PROGRAMS="names" for some)
+test-clients: dev $(CLIENTS) $(CLIENTS2) $(LOADERS) $(GUIDELLM) $(NPM) ## Every client's program against the default model; writes docs/clients.md (PROGRAMS="names" for some)
 	$(say) "client programs"
 	@failed=0; $(PY) tests/clients/run.py --config $(CONFIG) $(PROGRAMS) || failed=$$?; \
+		[ -n "$(PROGRAMS)" ] || $(PY) tests/clients/agreement.py --config $(CONFIG) || failed=1; \
 		$(PY) docs/generator/clients_page.py > docs/clients.md; exit $$failed
 
 HOSTILE_ROUNDS ?= 12
@@ -277,7 +283,7 @@ $(DEPLOY): requirements/deploy.lock | $(DEV)
 	@$(INSTALL) -r requirements/deploy.lock
 	@rm -f $(STAMPS)/deploy-* && touch $@
 
-$(CLIENTS) $(CLIENTS2): $(STAMPS)/%: | $(DEV)
+$(CLIENTS) $(CLIENTS2) $(LOADERS): $(STAMPS)/%: | $(DEV)
 	$(say) "clients of OpenAI's API, in $(VENV)/$(firstword $(subst -, ,$*))"
 	@$(PY) -m venv --clear $(VENV)/$(firstword $(subst -, ,$*))
 	@$(VENV)/$(firstword $(subst -, ,$*))/bin/python -m pip --disable-pip-version-check -qq \
@@ -290,11 +296,12 @@ $(NPM): tests/clients/package-lock.json | $(DEV)
 	@cd tests/clients && npm ci --ignore-scripts --no-audit --no-fund --silent
 	@rm -f $(STAMPS)/npm-* && touch $@
 
-$(LIVE): requirements/frameworks.lock | $(DEV)
-	$(say) "LiveKit Agents and Pipecat, in $(FRAMEWORKS)"
-	@$(PY) -m venv --clear $(FRAMEWORKS)
+# Environments over this one: they have what they want in another version, and see the rest.
+$(LIVE) $(QUICK) $(GUIDELLM): $(STAMPS)/%: | $(DEV)
+	$(say) "$(if $(findstring clients,$*),clients of OpenAI's API,LiveKit Agents and Pipecat), in $(VENV)/$(firstword $(subst -, ,$*))"
+	@$(PY) -m venv --clear --without-pip $(VENV)/$(firstword $(subst -, ,$*))
 	@$(PY) -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
-		> "$$($(FRAMEWORKS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth"
-	@$(FRAMEWORKS)/bin/python -m pip --disable-pip-version-check -qq install --no-deps \
-		-r requirements/frameworks.lock
-	@rm -f $(STAMPS)/frameworks-* && touch $@
+		> "$$($(VENV)/$(firstword $(subst -, ,$*))/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth"
+	@$(PY) -m pip --disable-pip-version-check -qq --python $(VENV)/$(firstword $(subst -, ,$*))/bin/python install \
+		--no-deps --no-compile --ignore-installed -r requirements/$(firstword $(subst -, ,$*)).lock
+	@rm -f $(STAMPS)/$(firstword $(subst -, ,$*))-* && touch $@

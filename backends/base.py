@@ -226,6 +226,10 @@ class Tokenizer(Protocol):
         """Return each token as the vocabulary has it; raises what ``decode`` raises."""
         ...
 
+    def info(self) -> dict[str, object]:
+        """Return ``tokenizer_class``, ``chat_template`` and the rest of the configuration; JSON."""
+        ...
+
 
 class Expert(Protocol):
     """A language model that can prefill and generate. One instance serves many tasks at once.

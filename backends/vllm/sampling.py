@@ -8,6 +8,7 @@ from typing import Any
 from ..base import GenerationParams, TokenLogprob, TokenPrompt
 from ..errors import PromptRejected
 from .answer_reader import AnswerReader, structured_outputs
+from .json_whitespace import bounded
 
 # GenerationParams that vLLM's SamplingParams calls by the same name.
 _SAME_NAMES = (
@@ -32,6 +33,7 @@ def sampling_params(
     *,
     room: int,
     max_tokens_default: int,
+    json_whitespace: int | None = None,
 ) -> Any:
     """Return vLLM's ``SamplingParams``; outputs come as deltas.
 
@@ -41,6 +43,7 @@ def sampling_params(
         reader: of the answer, which may want another grammar and the special tokens.
         room: tokens that the context has behind the prompt; ``params.max_tokens`` is within it.
         max_tokens_default: where ``params`` names no limit.
+        json_whitespace: most white spaces in a row of JSON that a grammar asks for; None = any.
     """
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
@@ -61,7 +64,7 @@ def sampling_params(
         stop_token_ids=list(params.stop_token_ids),
         logit_bias=dict(params.logit_bias) or None,
         ignore_eos=params.ignore_eos,
-        structured_outputs=structured,
+        structured_outputs=bounded(structured, json_whitespace),
         prompt_logprobs=params.logprobs if params.echo else None,
         output_kind=RequestOutputKind.DELTA,
     )

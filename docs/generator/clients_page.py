@@ -15,6 +15,7 @@ CHECKS = {
     "structured": "structured output",
     "responses": "Responses API",
     "embeddings": "embeddings",
+    "scores": "log-likelihoods",
 }
 HEAD = """# Clients
 
@@ -51,10 +52,24 @@ def page() -> str:
         if outcome != "yes"
     ]
     told = HEAD + table
+    told += _agreement(results.get("agreement"))
     told += "\n## The lines they need\n\n" + "\n".join(lines) + "\n"
     if failed:
         told += "\n## What does not work\n\n" + "\n".join(failed) + "\n"
     return told
+
+
+def _agreement(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    times = ", ".join(f"{name} {ms} ms" for name, ms in found["ttft_ms"].items())
+    return (
+        "\n## Do they measure the same?\n\n"
+        f"{found['date']}, one server, the default model, one request at a time, prompts of one "
+        f"length in blocks that take turns: TTFT p50 {times}; {found['times_apart']} times apart. "
+        f"lm-eval's {found['log_likelihoods']} log-likelihoods differ from those of vLLM's own "
+        f"server with the same weights by at most {found['nats_apart']:g}.\n"
+    )
 
 
 def _versions(result: dict[str, Any]) -> str:

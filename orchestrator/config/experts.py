@@ -20,7 +20,7 @@ from pydantic import (
 
 from ...backends.packages import PACKAGE_PREFIX, parse_package
 from ...backends.remote.routers import HEADER_NAME, RESERVED_HEADERS
-from ...backends.spec import ExpertSpec, RouterName
+from ...backends.spec import ExpertSpec, RouterName, ToolStrictLevel
 from ...backends.zoo import catalog
 from ...kernels.vllm_plugin import operator_selection
 from ..routing.domains import domain_name
@@ -61,6 +61,8 @@ _ENGINE_KEYS = (
     "start_timeout_s",
     "tool_parser",
     "reasoning_parser",
+    "tool_strict_level",
+    "json_whitespace",
 )
 
 
@@ -161,6 +163,19 @@ class ExpertConfig(Section):
         pattern=r"^[a-z0-9][a-z0-9_.-]*$",
         description="vLLM's parser of what the model thinks before it answers (qwen3, deepseek_v3, "
         "…); null or none: thoughts are part of the answer.",
+    )
+    tool_strict_level: ToolStrictLevel = Field(
+        "auto",
+        description="How far calls of tools are held to a grammar, as vLLM has it. auto: the call "
+        "where one is forced, its arguments where the tool is strict; function: the call always; "
+        "parameter: every tool is strict. A small model needs the last.",
+    )
+    json_whitespace: int | None = Field(
+        None,
+        ge=1,
+        le=1_000,
+        description="Most white spaces in a row of JSON that is asked for; null: any number, as "
+        "vLLM has it. A small model may write blanks until its limit.",
     )
     quantization: str | None = Field(
         None,

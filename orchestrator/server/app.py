@@ -23,7 +23,7 @@ from .live.registry import SessionRegistry
 from .metrics import Metrics
 from .middleware import entrance, error_response, in_flight
 from .openai import chat, completions, embeddings, models, rerank, tokenize
-from .openai.responses import routes as responses
+from .openai.responses import routes as responses, socket as responses_socket
 from .openai.responses.store import ResponseStore
 from .page import site
 from .page.documents import DocumentDoor
@@ -82,7 +82,9 @@ def create_app(mind: LiveMind, traces: Traces | None = None) -> web.Application:
             *[web.post(path, rerank.score) for path in ("/score", "/v1/score")],
             web.post("/tokenize", tokenize.tokenize),
             web.post("/detokenize", tokenize.detokenize),
+            web.get("/tokenizer_info", tokenize.tokenizer_info),
             web.post("/v1/responses", responses.create),
+            web.get("/v1/responses", responses_socket.connect),
             web.get("/v1/responses/{id}", responses.show),
             web.delete("/v1/responses/{id}", responses.delete),
             web.post("/v1/responses/{id}/cancel", responses.cancel),

@@ -53,6 +53,7 @@ ELSEWHERE = {
     *("domain", "priority", "kind", "max_tokens_default", "start_timeout_s", "timeout_s"),
     *("base_urls", "model", "api_key_env", "model_path", "verify_drafts", "prompt_lookup"),
     *("kv_cache_fallback", "tool_parser", "reasoning_parser"),
+    *("tool_strict_level", "json_whitespace"),
     *("router", "session_headers", "token_headers"),
 }
 

@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-CHECKS = ("plain", "stream", "tools", "structured", "responses", "embeddings")
+CHECKS = ("plain", "stream", "tools", "structured", "responses", "embeddings", "scores")
 LIMIT_S = 240.0
 MOST_SHOWN = 240
 

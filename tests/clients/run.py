@@ -27,7 +27,8 @@ from livemind.orchestrator.config.settings import load_settings
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 RESULTS = HERE / "results.json"
-ENVIRONMENTS = {name: ROOT / ".venv" / name for name in ("clients", "clients_openai2")}
+QUICK = "clients_quick"
+"""The environment of those that `make test` runs."""
 PROGRAMS = {
     "openai_python": "clients",
     "openai_agents": "clients",
@@ -37,6 +38,10 @@ PROGRAMS = {
     "inspect_evals": "clients",
     "instructor_modes": "clients_openai2",
     "llama_index_like": "clients_openai2",
+    "guidellm_load": "clients_guidellm",
+    "aiperf_load": "clients_aiperf",
+    "lm_evaluation": "clients_lm_eval",
+    "aider_chat": "clients_aider",
     "openai_node": "npm",
     "vercel_ai": "npm",
 }
@@ -45,13 +50,16 @@ LIMIT_S = 900.0
 START_S = 300.0
 
 
-def command(name: str, url: str, model: str = "auto") -> list[str] | None:
-    """Return how a program is run, None where its client is not installed."""
+def command(name: str, url: str, model: str = "auto", *, quick: bool = False) -> list[str] | None:
+    """Return how a program is run, None where its client is not installed.
+
+    ``quick``: with the clients that `make test` installs.
+    """
     kind = PROGRAMS[name]
     if kind == "npm":
         found, words = HERE / "node_modules", ["node", str(HERE / "program.mjs")]
     else:
-        found = ENVIRONMENTS[kind] / "bin/python"
+        found = ROOT / ".venv" / (QUICK if quick else kind) / "bin/python"
         words = [str(found), str(HERE / "program.py")]
     return [*words, name, url, model] if found.exists() else None
 
@@ -64,10 +72,12 @@ def served(config: Path, log: Path) -> Iterator[str]:
         RuntimeError: it ended, or was not ready in time.
     """
     words = [str(Path(sys.executable).with_name("livemind")), "serve", "--port", "0"]
-    with log.open("w") as stream:
-        server = subprocess.Popen(
+    with (
+        log.open("w") as stream,
+        subprocess.Popen(
             [*words, "--config", str(config)], stdout=subprocess.PIPE, stderr=stream, text=True
-        )
+        ) as server,
+    ):
         try:
             assert server.stdout is not None
             began = time.monotonic()
@@ -121,7 +131,7 @@ def main() -> int:
     log = ROOT / "var/clients-server.log"
     log.parent.mkdir(exist_ok=True)
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"programs": {}}
-    failed, tokenizer = 0, given.tokenizer or _model_folder(given.config)
+    failed, tokenizer = 0, given.tokenizer or model_folder(given.config)
     names = given.names or [*PROGRAMS]
     with (
         _at(given.url) if given.url else served(given.config, log) as url,
@@ -141,7 +151,7 @@ def main() -> int:
     return failed
 
 
-def _model_folder(config: Path) -> Path:
+def model_folder(config: Path) -> Path:
     """Return where the first expert's model lies."""
     path = load_settings(config).experts[0].model_path or ""
     return parse_package(path).folder if path.startswith(PACKAGE_PREFIX) else Path(path)

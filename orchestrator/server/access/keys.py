@@ -8,7 +8,7 @@ from ...config.keys import ApiKey, Scope, digest_of
 from ...errors import Forbidden, Unauthorized
 
 DOCUMENTS = "/v1/documents"
-ASKED = frozenset({"/detokenize", "/rerank", "/score", "/tokenize"})
+ASKED = frozenset({"/detokenize", "/rerank", "/score", "/tokenize", "/tokenizer_info"})
 """Paths for those who ask that stand below no version, as vLLM has them."""
 
 

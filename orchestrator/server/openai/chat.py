@@ -67,9 +67,12 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
 
 
 async def one_opening(
-    request: web.Request, state: ServerState, body: ChatRequest
+    request: web.Request, state: ServerState, body: ChatRequest, request_id: str | None = None
 ) -> tuple[AbstractAsyncContextManager[AnyTurn], dict[str, str]]:
-    """Return the turn that answers, and what is told of the session that prepared it."""
+    """Return the turn that answers, and what is told of the session that prepared it.
+
+    ``request_id``: where the request is a connection that asks several times; None = its own.
+    """
     session_id, headers = request.headers.get(SESSION_HEADER), {}
     if session_id is not None:
         images = await state.images.load(body.image_urls)
@@ -77,10 +80,16 @@ async def one_opening(
         headers = {STATUS_HEADER: "lost" if live is None else "adopted"}
         if live is not None:
             return adopting_turn(state, body, live, images), headers
-    return _opening(request, state, body, 0)(), headers
+    return _opening(request, state, body, 0, request_id)(), headers
 
 
-def _opening(request: web.Request, state: ServerState, body: ChatRequest, place: int) -> Opening:
+def _opening(
+    request: web.Request,
+    state: ServerState,
+    body: ChatRequest,
+    place: int,
+    request_id: str | None = None,
+) -> Opening:
     """Return what opens the turn of one of a request's answers; each has a seed of its own."""
 
     def params(base: GenerationParams) -> GenerationParams:
@@ -95,7 +104,8 @@ def _opening(request: web.Request, state: ServerState, body: ChatRequest, place:
     key = told or conversation_key(body.instructions, body.first_text)
 
     def opening() -> AbstractAsyncContextManager[AnyTurn]:
-        alone = chat_alone(state, body, request[REQUEST_ID], params, affinity=key)
+        asked = request_id or request[REQUEST_ID]
+        alone = chat_alone(state, body, asked, params, affinity=key)
         return own_turn(state, body, params, affinity=key) if alone is None else alone
 
     return opening

@@ -1,4 +1,4 @@
-"""``/tokenize`` and ``/detokenize``, as vLLM has them: what an expert's own tokenizer says."""
+"""``/tokenize``, ``/detokenize``, ``/tokenizer_info`` of vLLM: what an expert's tokenizer says."""
 
 from __future__ import annotations
 
@@ -95,6 +95,12 @@ async def detokenize(request: web.Request) -> web.Response:
     tokenizer = _tokenizer(await state.mind.loaded(body.model))
     text = await beside(len(body.tokens), lambda: tokenizer.decode(body.tokens))
     return web.json_response({"prompt": text})
+
+
+async def tokenizer_info(request: web.Request) -> web.Response:
+    """Return how the tokenizer of an expert is set: of ``model`` in the query, else the default."""
+    expert = await request.app[STATE].mind.loaded(request.query.get("model"))
+    return web.json_response(_tokenizer(expert).info())
 
 
 def _prompt(body: TokenizeText | TokenizeChat) -> str | Sequence[Message]:

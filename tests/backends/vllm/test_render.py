@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from functools import cache
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
+from tokenizers import AddedToken
 
 from livemind.backends import zoo
 from livemind.backends.base import Image, Message
@@ -423,3 +425,13 @@ def test_renderer_encodes_as_it_renders_and_decodes_what_it_encoded(
     with pytest.raises(PromptRejected) as caught:
         made.decode([len(tokenizer)])
     assert caught.value.param == "tokens"
+
+
+def test_tokenizer_is_told_without_paths_and_as_json(hf_tokenizer: Any) -> None:
+    tokenizer = hf_tokenizer("gpt2_like", "{{ messages[0].content }}")
+    tokenizer.init_kwargs |= {"vocab_file": "/a/b", "extra": [AddedToken("<x>", special=True)]}
+    told = Renderer(tokenizer, expert_id="x", max_model_len=64).info()
+    assert told["chat_template"] == "{{ messages[0].content }}"
+    assert told["tokenizer_class"] == type(tokenizer).__name__
+    assert told["extra"] == ["<x>"]
+    assert "/a/b" not in json.dumps(told)

@@ -35,7 +35,7 @@ def weather() -> Any:
 
 
 def _model(url: str, model: str, **config: Any) -> Any:
-    options = GenerateConfig(max_tokens=64, max_retries=0, **config)
+    options = GenerateConfig(max_tokens=160, max_retries=0, **config)
     return get_model(
         f"openai-api/livemind/{model}", base_url=url, api_key="any", config=options, memoize=False
     )

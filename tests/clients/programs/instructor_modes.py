@@ -27,7 +27,7 @@ async def _ask(url: str, model: str, mode: instructor.Mode) -> Answer:
     asking = instructor.from_openai(client, mode=mode)
     messages = [{"role": "user", "content": "What is the capital of France? Answer as JSON."}]
     answer = await asking.chat.completions.create(
-        model=model, messages=messages, response_model=Answer, max_tokens=64, max_retries=0
+        model=model, messages=messages, response_model=Answer, max_tokens=160, max_retries=0
     )
     assert isinstance(answer, Answer)
     return answer

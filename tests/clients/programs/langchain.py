@@ -30,7 +30,7 @@ def weather(city: Literal["Oslo", "Rome"]) -> str:
 
 def _chat(url: str, model: str, **more: Any) -> ChatOpenAI:
     return ChatOpenAI(
-        model=model, base_url=url, api_key="any", max_tokens=64, max_retries=0, **more
+        model=model, base_url=url, api_key="any", max_tokens=160, max_retries=0, **more
     )
 
 

@@ -34,7 +34,7 @@ TOOL = {
 
 def _asked(url: str, model: str, text: str) -> dict[str, Any]:
     messages = [{"role": "user", "content": text}]
-    where = {"api_base": url, "api_key": "any", "max_tokens": 64}
+    where = {"api_base": url, "api_key": "any", "max_tokens": 160}
     return {"model": f"openai/{model}", "messages": messages, **where}
 
 

@@ -34,7 +34,7 @@ def _llm(url: str, model: str) -> OpenAILike:
         api_key="any",
         is_chat_model=True,
         is_function_calling_model=True,
-        max_tokens=64,
+        max_tokens=160,
         max_retries=0,
     )
 

@@ -21,7 +21,7 @@ LINES = (
     'set_default_openai_client(AsyncOpenAI(base_url="http://HOST:8000/v1", api_key="any"), '
     "use_for_tracing=False); set_tracing_disabled(True)"
 )
-SHORT = ModelSettings(max_tokens=48)
+SHORT = ModelSettings(max_tokens=160)
 called: list[str] = []
 
 
@@ -69,7 +69,7 @@ async def stream(url: str, model: str) -> None:
 async def tools(url: str, model: str) -> None:
     """A function that has to be called; over chat completions too."""
     client = _use(url)
-    forced = ModelSettings(max_tokens=64, tool_choice="required")
+    forced = ModelSettings(max_tokens=160, tool_choice="required", parallel_tool_calls=False)
     for named in (model, OpenAIChatCompletionsModel(model=model, openai_client=client)):
         called.clear()
         agent = Agent(name="Clerk", model=named, tools=[weather], model_settings=forced)

@@ -44,7 +44,7 @@ export async function stream(url, model) {
 export async function tools(url, model) {
   const options = { model, messages: said("How is the weather in Oslo?"), tools: [TOOL] };
   const pieces = client(url).chat.completions.stream({
-    ...options, max_tokens: 64, tool_choice: "required",
+    ...options, max_tokens: 160, tool_choice: "required",
   });
   const answer = await pieces.finalMessage();
   assert.equal(answer.tool_calls[0].function.name, "weather");
@@ -53,7 +53,7 @@ export async function tools(url, model) {
 
 export async function structured(url, model) {
   const response_format = zodResponseFormat(Answer, "answer");
-  const options = { model, messages: said(ASKED), max_tokens: 64, response_format };
+  const options = { model, messages: said(ASKED), max_tokens: 160, response_format };
   const answer = await client(url).chat.completions.parse(options);
   assert.ok(answer.choices[0].message.parsed.capital);
 }

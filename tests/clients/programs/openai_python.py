@@ -69,7 +69,8 @@ async def tools(url: str, model: str) -> None:
     """A forced call, streamed and whole, its result and the answer to it."""
     async with _client(url) as client:
         messages = [{"role": "user", "content": "How is the weather in Oslo?"}]
-        asked = {"model": model, "messages": messages, "tools": [TOOL], "max_tokens": 64}
+        asked = {"model": model, "messages": messages, "tools": [TOOL], "max_tokens": 160}
+        asked["parallel_tool_calls"] = False
         whole = await client.chat.completions.create(**asked, tool_choice="required")
         (call, *_) = whole.choices[0].message.tool_calls
         assert call.function.name == "weather"
@@ -92,7 +93,7 @@ async def structured(url: str, model: str) -> None:
     async with _client(url) as client:
         messages = [{"role": "user", "content": ASKED}]
         answer = await client.chat.completions.parse(
-            model=model, messages=messages, response_format=Answer, max_tokens=64
+            model=model, messages=messages, response_format=Answer, max_tokens=160
         )
         assert isinstance(answer.choices[0].message.parsed, Answer)
 

@@ -6,15 +6,29 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 from pydantic_ai import Agent, ModelSettings, NativeOutput
+from pydantic_ai.direct import model_request
+from pydantic_ai.messages import ModelRequest, ToolCallPart, ToolReturnPart
+from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
+from pydantic_ai.tools import ToolDefinition
 
 PACKAGES = ("pydantic-ai-slim", "openai")
 LINES = (
     'OpenAIResponsesModel("auto", provider=OpenAIProvider('
     'base_url="http://HOST:8000/v1", api_key="any")), or OpenAIChatModel'
 )
-SHORT = ModelSettings(max_tokens=64)
+SHORT = ModelSettings(max_tokens=160)
+ONE_CALL = ModelSettings(max_tokens=160, parallel_tool_calls=False)
+WEATHER = ToolDefinition(
+    name="weather",
+    description="Tell the weather of a city.",
+    parameters_json_schema={
+        "type": "object",
+        "properties": {"city": {"type": "string", "enum": ["Oslo", "Rome"]}},
+        "required": ["city"],
+    },
+)
 
 
 class Answer(BaseModel):
@@ -51,19 +65,26 @@ async def stream(url: str, model: str) -> None:
 
 
 async def tools(url: str, model: str) -> None:
-    """The final answer is a call of a tool: Pydantic AI's own way to an output type."""
+    """The final answer is a call of a tool, Pydantic AI's own way to an output type; a function."""
+    asked = "How is the weather in Oslo?"
     for named in _models(url, model):
-        called: list[str] = []
-        agent = Agent(named, output_type=Answer, model_settings=SHORT, retries=3)
-
-        @agent.tool_plain
-        def weather(city: Literal["Oslo", "Rome"], seen: list[str] = called) -> str:
-            """Tell the weather of a city."""
-            seen.append(city)
-            return f"It rains in {city}."
-
-        result = await agent.run("How is the weather in Oslo, and what is the capital of France?")
+        agent = Agent(named, output_type=Answer, model_settings=ONE_CALL, retries=3)
+        result = await agent.run("What is the capital of France?")
         assert isinstance(result.output, Answer)
+        said: list[Any] = [ModelRequest.user_text_prompt(asked)]
+        forced = ModelRequestParameters(function_tools=[WEATHER], allow_text_output=False)
+        answer = await model_request(
+            named, said, model_settings=ONE_CALL, model_request_parameters=forced
+        )
+        (call,) = [part for part in answer.parts if isinstance(part, ToolCallPart)]
+        assert call.args_as_dict()["city"] in ("Oslo", "Rome")
+        told = ToolReturnPart(call.tool_name, "It rains.", tool_call_id=call.tool_call_id)
+        said += [answer, ModelRequest(parts=[told])]
+        free = ModelRequestParameters(function_tools=[WEATHER])
+        after = await model_request(
+            named, said, model_settings=SHORT, model_request_parameters=free
+        )
+        assert after.parts
 
 
 async def structured(url: str, model: str) -> None:

@@ -15,7 +15,8 @@ const weather = tool({
   inputSchema: z.object({ city: z.enum(["Oslo", "Rome"]) }),
   execute: async ({ city }) => `It rains in ${city}.`,
 });
-const limits = { maxOutputTokens: 64, maxRetries: 0 };
+const limits = { maxOutputTokens: 160, maxRetries: 0 };
+const oneCall = { openai: { parallelToolCalls: false }, livemind: { parallel_tool_calls: false } };
 
 function models(url, model) {
   const openai = createOpenAI({ baseURL: url, apiKey: "any" });
@@ -45,7 +46,7 @@ export async function stream(url, model) {
 export async function tools(url, model) {
   for (const one of models(url, model)) {
     const prompt = "How is the weather in Oslo?";
-    const asked = { ...limits, model: one, prompt, tools: { weather } };
+    const asked = { ...limits, model: one, prompt, tools: { weather }, providerOptions: oneCall };
     const { toolCalls, toolResults } = await generateText({ ...asked, toolChoice: "required" });
     assert.equal(toolCalls[0].toolName, "weather");
     assert.match(toolResults[0].output, /rains/);

@@ -36,7 +36,7 @@ async def create(request: web.Request) -> web.StreamResponse:
         before = previous.messages
     chat, messages = body.chat(before, max_text_chars=limit)
     opening, headers = await one_opening(request, state, chat)
-    writer = ResponseWriter(_settings(body), logprobs=bool(body.top_logprobs))
+    writer = ResponseWriter(repeated(body), logprobs=bool(body.top_logprobs))
     kept = Kept(writer.payload, body.items, messages, owner)
     with state.responses.writing(kept):
         return await _answered(request, state, body, opening, headers, writer, kept)
@@ -53,11 +53,10 @@ async def _answered(
 ) -> web.StreamResponse:
     async with opening as turn:
         if body.stream:
-            frames = _frames(state, request, turn, writer, kept if body.keeps else None)
             return await stream(
                 request,
                 state,
-                frames,
+                frames(state, request, turn, writer, kept, keeps=body.keeps),
                 lambda: {EXPERT_HEADER: turn.expert or "", **headers},
                 turn.free,
             )
@@ -65,7 +64,7 @@ async def _answered(
             writer.saw(piece)
         assert turn.done is not None
         writer.begin(turn.expert or "")
-        _end(state, writer, turn.done, kept if body.keeps else None)
+        _end(state, writer, turn.done, kept, keeps=body.keeps)
         told = {EXPERT_HEADER: turn.expert or "", **headers}
         response = web.json_bytes_response(writer.payload, dumps=json.encode, headers=told)
         return await send(request, state, response, turn)
@@ -106,13 +105,20 @@ async def cancel(request: web.Request) -> web.Response:
     return _json(payload)
 
 
-async def _frames(
+async def frames(
     state: ServerState,
     request: web.Request,
     turn: AnyTurn,
     writer: ResponseWriter,
-    kept: Kept | None,
+    kept: Kept,
+    *,
+    keeps: bool,
 ) -> Frames:
+    """Yield the events of a response as they come; ``keeps``: it goes into the store at its end.
+
+    Raises:
+        Exception: what the turn failed with before anything was told.
+    """
     begun = False
     try:
         async for piece in turn:
@@ -135,20 +141,20 @@ async def _frames(
     assert turn.done is not None
     await turn.free()
     opening = () if begun else writer.begin(turn.expert or "")
-    yield (*opening, *_end(state, writer, turn.done, kept))
+    yield (*opening, *_end(state, writer, turn.done, kept, keeps=keeps))
 
 
 def _end(
-    state: ServerState, writer: ResponseWriter, done: ResponseDone, kept: Kept | None
+    state: ServerState, writer: ResponseWriter, done: ResponseDone, kept: Kept, *, keeps: bool
 ) -> tuple[object, ...]:
     events = tuple(writer.end(done))
-    if kept is not None:
-        kept.messages += answer_messages(writer.payload["output"])
+    kept.messages += answer_messages(writer.payload["output"])
+    if keeps:
         state.responses.put(kept)
     return events
 
 
-def _settings(body: ResponsesRequest) -> Json:
+def repeated(body: ResponsesRequest) -> Json:
     """Return the fields of a response that repeat its request."""
     given = body.model_dump(by_alias=True, exclude_unset=True, exclude_none=True)
     text = given.get("text") or {}

@@ -102,6 +102,12 @@ class ResponseWriter:
         kind = "response.incomplete" if cut else "response.completed"
         return [*events, self._event(kind, response=self._shown())]
 
+    def warmed(self, done: ResponseDone) -> list[Named]:
+        """Return the events that end a response of which nothing but its prompt was wanted."""
+        self.payload |= {"status": "completed", "completed_at": int(time.time())}
+        self.payload["usage"] = usage_json(done.usage)
+        return [self._event("response.completed", response=self._shown())]
+
     def fail(self, info: ErrorInfo) -> list[Named]:
         """Return the events that end an answer which failed."""
         events = self.close("incomplete")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import aiohttp
 import pytest
 
 from livemind.backends.fake import FakeExpert
@@ -29,6 +30,17 @@ async def test_tokens_of_a_conversation_are_those_of_its_answer(serve: Any, body
         _, told = await doors.post("/tokenize", request)
         _, answer = await doors.post("/v1/chat/completions", request)
         assert told["count"] == answer["usage"]["prompt_tokens"]
+
+
+async def test_tokenizer_is_told_as_it_is_set(serve: Any) -> None:
+    async with serve() as doors, aiohttp.ClientSession() as http:
+        found = await http.get(f"{doors.url}/tokenizer_info")
+        assert found.status == 200
+        told = await found.json()
+        assert told["tokenizer_class"]
+        assert told["chat_template"]
+        found = await http.get(f"{doors.url}/tokenizer_info?model=nobody")
+        assert found.status == 404
 
 
 WRONG: dict[str, tuple[str, Any, int, str | None]] = {
