@@ -10,11 +10,12 @@ HEAD = """# OpenAI's API
 |---|---|
 | `POST /v1/chat/completions` | conversations: whole or streamed, tools, forms, `n` answers |
 | `POST /v1/responses` | the same turn in the names of the Responses API; `GET`, `DELETE` `/v1/responses/{id}`, `POST …/cancel`, `GET …/input_items` |
+| `ws /v1/responses` | the same on one connection (`responses.connect`): frames `response.create`, answered by the events of a stream as JSON, or by `error`. Lanes by `stream_id` are answered side by side, at most 16 with 16 waiting frames each; `generate: false` only brings a prompt into the cache; the last response of a lane can be followed up with `store: false`. `response.steer` is refused |
 | `POST /v1/completions` | plain prompts: a text, a list of texts, token ids; `echo` with `logprobs` and `max_tokens: 0` scores |
 | `POST /v1/embeddings` | vectors of texts, or of the encoder's own tokens, from the encoder that routing uses (`float`, `base64`, `dimensions`); there is one with several experts or `rag.enabled`. Of a text its first 256 tokens count, which `usage` tells |
 | `POST /v1/rerank` (`/rerank`, `/v2/rerank`) | `query`, `documents`, `top_n`: documents by the cosine of their vectors with the query's |
 | `POST /v1/score` (`/score`) | `text_1`, `text_2` (or `queries` and `documents` or `items`): the cosines of pairs |
-| `POST /tokenize`, `/detokenize` | the tokens of a `prompt` or of a whole chat request (`return_token_strs`), and back, by the expert's own tokenizer; not of remote experts |
+| `POST /tokenize`, `/detokenize` | the tokens of a `prompt` or of a whole chat request (`return_token_strs`), and back, by the expert's own tokenizer; not of remote experts. `GET /tokenizer_info` (`?model=`): how it is set |
 | `GET /v1/models` | `auto` (routed) first, then every expert |
 
 The base URL is `http://HOST:8000/v1`; without `server.api_keys` any key will do.
