@@ -17,6 +17,7 @@ BENCHES = {
     "languages": ("languages.bench", "right domain, right passage in many languages, how early"),
     "consensus": ("consensus.bench", "several experts against one: right answers, times, costs"),
     "load": ("load.bench", "where the wait bends under load; what the gateway costs; peers"),
+    "sessions": ("sessions.bench", "many people who type at N gateways: CPU, routes, added waits"),
     "placement": ("placement.bench", "where requests go in a fleet: cached tokens, queues"),
     "pool": ("pool.bench", "experts on demand: random load, killed engines, starts, typing"),
     "report": ("reporting.report_bench", "page and plots from reports written before"),

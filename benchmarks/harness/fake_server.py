@@ -99,21 +99,21 @@ class FakeServer:
         usage["total_tokens"] = PROMPT_TOKENS + tokens
         message = {"role": "assistant", "content": WORD * tokens}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        answer = whole({**_head("chat.completion"), "choices": [choice], "usage": usage})
+        answer = whole({**head_of("chat.completion"), "choices": [choice], "usage": usage})
         self._whole = [(latency_s, [answer])]
-        end = _chunk({}, "stop"), LAST_EVENT
-        told = event({**_head("chat.completion.chunk"), "choices": [], "usage": usage})
-        first = STREAM + _chunk({"role": "assistant", "content": ""})
-        words = [_chunk({"content": WORD})] * tokens
+        end = chunk({}, "stop"), LAST_EVENT
+        told = event({**head_of("chat.completion.chunk"), "choices": [], "usage": usage})
+        first = STREAM + chunk({"role": "assistant", "content": ""})
+        words = [chunk({"content": WORD})] * tokens
         self._streams = {
-            False: _timed(times_s, first, words, b"".join(end)),
-            True: _timed(times_s, first, words, told.join(end)),
+            False: timed(times_s, first, words, b"".join(end)),
+            True: timed(times_s, first, words, told.join(end)),
         }
         named = {"response_id": "r"}
         delta = frame({"type": "response.output_text.delta", **named, "delta": WORD})
         ended = {**named, "revision": 1, "status": "completed", "usage": usage}
         done = frame({"type": "response.done", **ended})
-        self._live = _timed(times_s, b"", [delta] * tokens, done)
+        self._live = timed(times_s, b"", [delta] * tokens, done)
 
     @asynccontextmanager
     async def serving(self, port: int = 0) -> AsyncGenerator[str, None]:
@@ -249,7 +249,7 @@ class Connection(asyncio.Protocol):
                 self._transport.write(part)
 
 
-def _timed(times_s: list[float], first: bytes, words: list[bytes], end: bytes) -> Writes:
+def timed(times_s: list[float], first: bytes, words: list[bytes], end: bytes) -> Writes:
     """Return the writes of an answer: its beginning with the first word, its end with the last."""
     if times_s[0] == times_s[-1]:
         return [(times_s[0], [part for part in (first, *words, end) if part])]
@@ -257,12 +257,14 @@ def _timed(times_s: list[float], first: bytes, words: list[bytes], end: bytes) -
     return [(after_s, [word]) for after_s, word in zip(times_s, words, strict=True)]
 
 
-def _chunk(delta: Json, finish_reason: str | None = None) -> bytes:
+def chunk(delta: Json, finish_reason: str | None = None) -> bytes:
+    """Return one event of a streamed chat."""
     choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
-    return event({**_head("chat.completion.chunk"), "choices": [choice]})
+    return event({**head_of("chat.completion.chunk"), "choices": [choice]})
 
 
-def _head(kind: str) -> Json:
+def head_of(kind: str) -> Json:
+    """Return what every answer of this kind begins with."""
     return {"id": "chatcmpl-fake", "object": kind, "created": 1700000000, "model": MODEL}
 
 
@@ -270,11 +272,13 @@ def _dumped(payload: object) -> bytes:
     return json.dumps(payload, separators=(",", ":")).encode()
 
 
-def command(port: int, latency_ms: float, itl_ms: float, tokens: int) -> tuple[str, ...]:
-    """Return what starts such a server."""
+def command(
+    port: int, latency_ms: float, itl_ms: float, tokens: int, module: str = __name__
+) -> tuple[str, ...]:
+    """Return what starts such a server, or one of a subclass's module."""
     told = {"port": port, "latency-ms": latency_ms, "itl-ms": itl_ms, "tokens": tokens}
     given = (text for name, value in told.items() for text in (f"--{name}", str(value)))
-    return (sys.executable, "-m", __name__, *given)
+    return (sys.executable, "-m", module, *given)
 
 
 async def _serve(port: int, server: FakeServer) -> None:
@@ -282,7 +286,7 @@ async def _serve(port: int, server: FakeServer) -> None:
         await asyncio.Event().wait()
 
 
-def main() -> None:
+def main(server: type[FakeServer] = FakeServer) -> None:
     """Serve until the process is ended."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
@@ -292,7 +296,7 @@ def main() -> None:
     options = parser.parse_args()
     latency_s, itl_s = options.latency_ms / 1000.0, options.itl_ms / 1000.0
     gc.freeze()
-    asyncio.run(_serve(options.port, FakeServer(latency_s, options.tokens, itl_s)))
+    asyncio.run(_serve(options.port, server(latency_s, options.tokens, itl_s)))
 
 
 if __name__ == "__main__":

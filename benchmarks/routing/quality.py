@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from ...orchestrator.routing.dataset import DOMAINS, Prompt, prefixes
 from ...orchestrator.routing.estimate import RouteEstimate
 from ...orchestrator.routing.model import load_model
-from ...orchestrator.routing.router import Router, TextEmbedding
+from ...orchestrator.routing.router import MOST_ASKING, Router, TextEmbedding
 from ...orchestrator.routing.selection import Candidate
 from ..figures.answer import Json, Number
 from ..figures.stats import p50, share
 
 BINS = 10
 SHARES = tuple(part / 10 for part in range(1, 11))
-AT_A_TIME = 128
+AT_A_TIME = MOST_ASKING
 
 
 @dataclass(frozen=True, slots=True)

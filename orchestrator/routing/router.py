@@ -36,6 +36,8 @@ FAMILIAR_COSINE = 0.5
 """To the configuration's own examples; from here on a text is no noise, however it looks."""
 MEANS_NOTHING = "means nothing"
 AT_A_TIME = 64
+MOST_ASKING = 32
+"""Texts that may wait for the encoder, two of its batches; the words of others decide alone."""
 
 
 class TextEmbedding(Protocol):
@@ -59,12 +61,14 @@ class Judgement:
         final: P(final route = this one), None = not known.
         reasons: for people.
         unable: experts that do not read its language, while others do.
+        hasty: by the words alone, as the encoder was busy: better is to be had, and it is not kept.
     """
 
     ranked: Ranked
     final: float | None
     reasons: Reasons
     unable: frozenset[str] = frozenset()
+    hasty: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,7 @@ class Router:
         self._warned = False
         self._cache: OrderedDict[bytes, tuple[Reading, Judgement]] = OrderedDict()
         self._cache_size = cache_size
-        self._hits = self._misses = self._failed = 0
+        self._hits = self._misses = self._failed = self._asking = 0
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -217,7 +221,7 @@ class Router:
             return known[1]
         self._misses += 1
         found = await self._rank(scorer, embedding, reading)
-        if self._cache_size:
+        if self._cache_size and not found.hasty:
             self._cache[key] = replace(reading, text=""), found
             if len(self._cache) > self._cache_size:
                 self._cache.popitem(last=False)
@@ -243,8 +247,16 @@ class Router:
         margin = held_against(scores, self._known_languages).margin
         only = held_against(scores, HOUSE_LANGUAGES).margin >= UNENCODED_NATS
         found = scorer.by_words(words, text, margin, only=only)
+        hasty = False
+        if not found and self._asking >= MOST_ASKING:
+            found = scorer.by_words(words, text, margin, only=True)
+            hasty, reasons = bool(found), (*reasons, "the sentence encoder is busy")
         if not found:
-            layers = await embedding.embed_layers(text)
+            self._asking += 1
+            try:
+                layers = await embedding.embed_layers(text)
+            finally:
+                self._asking -= 1
             if not np.isfinite(layers).all():
                 raise ValueError("a vector that is not finite")
             near = scorer.nearest(layers)
@@ -256,7 +268,7 @@ class Router:
         final = None
         if model is not None:
             final = model.final_probability([p for p, _ in found], text)
-        return Judgement(found, final, reasons, unable)
+        return Judgement(found, final, reasons, unable, hasty)
 
     def _unable(self, scores: Mapping[str, float]) -> frozenset[str]:
         """Return the experts that surely do not read a text of these languages' likelihoods.

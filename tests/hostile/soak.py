@@ -13,14 +13,14 @@ import json
 import socket
 import sys
 import time
-from collections import Counter
 from pathlib import Path
-from random import Random
 from statistics import fmean
 
 import aiohttp
 
 from livemind.backends.fake import FakeExpert
+from livemind.benchmarks.sessions.typist import Habits, Seen, Typist
+from livemind.benchmarks.workload.typing_model import EditingModel
 from livemind.orchestrator.cli import event_loop
 from livemind.orchestrator.config.settings import Settings
 from livemind.orchestrator.live_mind import LiveMind
@@ -30,24 +30,7 @@ from livemind.rag.bridge.serving import responsive
 SAMPLE_S = 5.0
 PAGE_BYTES = 4096
 MOST_GROWTH = 0.03
-WORDS = [
-    "what",
-    "are",
-    "the",
-    "opening",
-    "hours",
-    "of",
-    "the",
-    "pool",
-    "in",
-    "the",
-    "middle",
-    "of",
-    "town",
-    "on",
-    "a",
-    "Sunday",
-]
+QUESTION = "what are the opening hours of the pool in the middle of town on a Sunday"
 
 
 async def serve() -> None:
@@ -69,56 +52,6 @@ async def serve() -> None:
             await asyncio.to_thread(sys.stdin.read)
 
 
-async def person(
-    http: aiohttp.ClientSession, url: str, number: int, turn_s: float, ended: Counter[str]
-) -> None:
-    """Type and commit for ever, in conversations of a few turns."""
-    random = Random(number)
-    await asyncio.sleep(turn_s * random.random())
-    while True:
-        async with http.ws_connect(url, max_msg_size=0) as ws:
-            await ws.send_str('{"type": "session.update", "speculation": "draft"}')
-            done: asyncio.Queue[str] = asyncio.Queue()
-            reading = asyncio.create_task(read(ws, done))
-            try:
-                for _ in range(random.randrange(3, 12)):
-                    await turn(ws, random, turn_s, done, ended)
-            finally:
-                reading.cancel()
-        ended["sessions"] += 1
-
-
-async def read(ws: aiohttp.ClientWebSocketResponse, done: asyncio.Queue[str]) -> None:
-    """Read all the time, so that pings are answered; tell how turns ended."""
-    async for message in ws:
-        event = json.loads(message.data)
-        if event["type"] == "response.done":
-            done.put_nowait(event["status"])
-    done.put_nowait("closed")
-
-
-async def turn(
-    ws: aiohttp.ClientWebSocketResponse,
-    random: Random,
-    turn_s: float,
-    done: asyncio.Queue[str],
-    ended: Counter[str],
-) -> None:
-    """Type one sentence, now and then with a word taken back, and read its answer."""
-    due_s, text = time.monotonic() + turn_s, f"{random.randrange(10**6)} "
-    for word in WORDS:
-        await asyncio.sleep(0.8 * turn_s / len(WORDS))
-        if random.random() < 0.05:
-            frame = {"type": "input_text.replace", "text": text}
-        else:
-            text += f"{word} "
-            frame = {"type": "input_text.append", "text": f"{word} "}
-        await ws.send_str(json.dumps(frame))
-    await ws.send_str(json.dumps({"type": "input_text.commit", "text": text}))
-    ended[await done.get()] += 1
-    await asyncio.sleep(max(0.0, due_s - time.monotonic()))
-
-
 async def drive(minutes: float, sessions: int, turns_a_second: float) -> int:
     """Run and print the figures as JSON; return 1 where memory grew too much, else 0."""
     server = await asyncio.create_subprocess_exec(
@@ -126,13 +59,15 @@ async def drive(minutes: float, sessions: int, turns_a_second: float) -> int:
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert server.stdout is not None
-    url = f"ws://127.0.0.1:{int(await server.stdout.readline())}/v1/live"
-    ended: Counter[str] = Counter()
+    url = f"http://127.0.0.1:{int(await server.stdout.readline())}"
+    seen, habits = Seen(), habits_of(sessions / turns_a_second)
     resident: list[int] = []
     began_s = time.monotonic()
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         people = [
-            asyncio.create_task(person(http, url, number, sessions / turns_a_second, ended))
+            asyncio.create_task(
+                Typist(http, url, habits, seen, number).run(number / turns_a_second)
+            )
             for number in range(sessions)
         ]
         while time.monotonic() - began_s < 60 * minutes:
@@ -146,6 +81,7 @@ async def drive(minutes: float, sessions: int, turns_a_second: float) -> int:
         outcome = await asyncio.gather(*people, return_exceptions=True)
     server.terminate()
     await server.wait()
+    ended = seen.ended
     failed = [error for error in outcome if not isinstance(error, asyncio.CancelledError)]
     sixth = max(1, len(resident) // 6)
     first, last = fmean(resident[sixth : 2 * sixth]), fmean(resident[-sixth:])
@@ -154,15 +90,23 @@ async def drive(minutes: float, sessions: int, turns_a_second: float) -> int:
         "sessions": sessions,
         "turns": ended["completed"],
         "turns_per_s": round(ended["completed"] / took_s, 1),
-        "failed": ended["failed"] + ended["closed"] + len(failed),
+        "failed": ended["failed"] + ended["lost"] + len(failed),
         "rss_mib.after_warm_up": round(first / 2**20, 2),
         "rss_mib.end": round(last / 2**20, 2),
         "rss_growth": round(last / first - 1, 4),
     }
     print(json.dumps(figures))
-    for error in failed[:3]:
+    for error in (*failed[:3], *seen.errors):
         print(repr(error), file=sys.stderr)
     return int(bool(failed) or last > (1 + MOST_GROWTH) * first)
+
+
+def habits_of(turn_s: float) -> Habits:
+    """Return how people type who take so long for a turn, a fifth of it for answer and pause."""
+    cadence = EditingModel(60 * len(QUESTION) / (0.8 * turn_s), think_ms=20 * turn_s)
+    options = {"speculation": "draft"}
+    pause_s = 0.3 * turn_s
+    return Habits([QUESTION], cadence, "word", turns=8, pause_s=pause_s, options=options)
 
 
 def resident_bytes(pid: int) -> int:

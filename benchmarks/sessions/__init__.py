@@ -1,0 +1,1 @@
+"""Many people who type, at one gateway or several."""
