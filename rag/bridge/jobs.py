@@ -34,6 +34,8 @@ class Job:
         documents: how many there are.
         done: how many of them are stored, unchanged or refused.
         passages: stored by it.
+        current_passages: of the document in work, 0 until it is cut.
+        current_encoded: how many of these are encoded.
         refused: for each document that could not be read, why.
         error: why it failed, None unless it did.
     """
@@ -44,6 +46,8 @@ class Job:
     state: State = "waiting"
     done: int = 0
     passages: int = 0
+    current_passages: int = 0
+    current_encoded: int = 0
     refused: list[str] = field(default_factory=list)
     error: str | None = None
 
@@ -57,6 +61,8 @@ class Job:
             "documents": self.documents,
             "done": self.done,
             "passages": self.passages,
+            "current_passages": self.current_passages,
+            "current_encoded": self.current_encoded,
             "refused": list(self.refused),
             "error": self.error,
         }
@@ -135,9 +141,13 @@ class Jobs:
                 job.state = "completed"
 
     async def _store(self, job: Job, document: Incoming) -> None:
+        def encoded(done: int, of: int) -> None:
+            job.current_encoded, job.current_passages = done, of
+
         try:
-            stored = await self._library.ingest(job.collection, [document])
+            stored = await self._library.ingest(job.collection, [document], encoded)
         except UnreadableFile as exc:
             job.refused.append(str(exc)[:500])
         else:
             job.passages += sum(stored.values())
+        encoded(0, 0)

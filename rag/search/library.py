@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..base import Embedder
+from ..base import Embedder, FloatArray
 from ..documents.chunking import Chunk, digest
 from ..documents.corpus import Corpus
 from ..documents.parse_process import ParseProcess
@@ -31,9 +31,11 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 MAX_COLLECTIONS = 64
 DEFAULT = "default"
 READERS = 4
+EMBEDDED_AT_ONCE = 64
 
 T = TypeVar("T")
 OpenStore = Callable[[str], PassageStore]
+Encoded = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +179,18 @@ class Library:
         """Run a write, one after another; it ends even when the caller is cancelled."""
         return await asyncio.get_running_loop().run_in_executor(self._writer, work)
 
-    async def ingest(self, name: str, incoming: Sequence[Incoming]) -> dict[str, int]:
+    async def ingest(
+        self, name: str, incoming: Sequence[Incoming], encoded: Encoded = lambda done, of: None
+    ) -> dict[str, int]:
         """Parse, embed and store documents; returns once they are durable: passages by id.
 
         A document whose content and metadata are stored already is left as it is (0 passages).
+
+        Args:
+            name: of the collection; made if it is new.
+            incoming: each wins over a stored one of its id.
+            encoded: called on the event loop whenever more passages of a document are embedded,
+                with their number and how many it has; first with 0, when it is cut.
 
         Raises:
             UnreadableFile: one of them cannot be read; nothing of the call is stored.
@@ -195,7 +205,7 @@ class Library:
         model = self._stores[name].model if name in self._stores else self._model
         embed = self._ingest if model == self._model else self._others.passages(model)
         ready = [
-            await _document(embed, _told(d, found.metadata), found.chunks, hashes[d.id])
+            await _document(embed, _told(d, found.metadata), found.chunks, hashes[d.id], encoded)
             for d, found in zip(fresh, parsed, strict=True)
         ]
         store = await self.create(name)
@@ -232,13 +242,19 @@ class Library:
 
 
 async def _document(
-    embed: EmbedWorker, given: Incoming, chunks: tuple[Chunk, ...], hashed: str
+    embed: EmbedWorker,
+    given: Incoming,
+    chunks: tuple[Chunk, ...],
+    hashed: str,
+    encoded: Encoded = lambda done, of: None,
 ) -> Document:
-    vectors = [
-        await asyncio.gather(*(embed.embed(c.text) for c in chunks[i : i + 64]))
-        for i in range(0, len(chunks), 64)
-    ]
-    rows = np.array([v for group in vectors for v in group], np.float32)
+    vectors: list[FloatArray] = []
+    encoded(0, len(chunks))
+    for i in range(0, len(chunks), EMBEDDED_AT_ONCE):
+        some = chunks[i : i + EMBEDDED_AT_ONCE]
+        vectors += await asyncio.gather(*(embed.embed(c.text) for c in some))
+        encoded(len(vectors), len(chunks))
+    rows = np.array(vectors, np.float32)
     return Document(given.id, given.source, hashed, chunks, rows, given.metadata)
 
 

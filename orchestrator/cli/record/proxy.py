@@ -1,5 +1,7 @@
 """The proxy of ``livemind record``: passes everything on as it is, and follows live sessions.
 
+Sessions are followed on both sockets and over plain HTTP.
+
 What goes through it is held no longer than it takes; written is what ``turns.py`` makes of it.
 """
 
@@ -16,9 +18,15 @@ import aiohttp
 from aiohttp import WSMsgType, web
 
 from ....rag.access.origins import Origins
-from .turns import Json, SessionTurns
+from .http_turns import Followed, Sessions
+from .live_turns import LiveTurns
+from .realtime_turns import RealtimeTurns
+from .turns import Json, Turns
 
-LIVE = "/v1/live"
+SOCKETS: dict[str, type[LiveTurns | RealtimeTurns]] = {
+    "/v1/live": LiveTurns,
+    "/v1/realtime": RealtimeTurns,
+}
 MAX_FRAME_BYTES = 1 << 26
 # Of one connection, not of the message (RFC 9110, 7.6.1); the host is the other server's.
 HOP = frozenset(
@@ -53,6 +61,7 @@ class RecordingProxy:
         self._target = target.rstrip("/")
         self._write = write
         self._texts = texts
+        self._sessions = Sessions(self._turns)
         self._rules = Origins(host, origins=("*",))  # the server judges those itself
         self._http: aiohttp.ClientSession | None = None
 
@@ -86,21 +95,30 @@ class RecordingProxy:
 
     async def _request(self, request: web.Request) -> web.StreamResponse:
         assert self._http is not None
+        followed = self._sessions.followed(request.method, request.path, request.headers)
+        body = _tee(request, followed) if request.can_read_body else None
         async with self._http.request(
             request.method,
             self._target + request.raw_path,
             headers=[(k, v) for k, v in request.headers.items() if k.lower() not in HOP],
-            data=request.content if request.can_read_body else None,
+            data=body,
             allow_redirects=False,
         ) as answer:
+            if followed is not None:
+                followed.answered(answer.status, answer.headers)
             response = web.StreamResponse(status=answer.status, reason=answer.reason)
             for name, value in answer.headers.items():
                 if name.lower() not in HOP:
                     response.headers.add(name, value)
             await response.prepare(request)
             async for piece in answer.content.iter_any():
+                at_s = perf_counter()
                 await response.write(piece)
+                if followed is not None:
+                    followed.piece(piece, at_s)
             await response.write_eof()
+            if followed is not None and (lines := followed.ended(perf_counter())):
+                self._write(lines)
             return response
 
     async def _socket(self, request: web.Request) -> web.StreamResponse:
@@ -120,7 +138,9 @@ class RecordingProxy:
             chosen = (server.protocol,) if server.protocol else ()
             client = web.WebSocketResponse(protocols=chosen, max_msg_size=MAX_FRAME_BYTES)
             await client.prepare(request)
-            note_sent, note_received = self._notes() if request.path == LIVE else (None, None)
+            note_sent, note_received = (
+                self._notes(request) if request.path in SOCKETS else (None, None)
+            )
             sent = asyncio.create_task(_pump(client, server, note_sent))
             received = asyncio.create_task(_pump(server, client, note_received))
             try:
@@ -133,15 +153,22 @@ class RecordingProxy:
             await client.close(code=server.close_code or 1000)
             return client
 
-    def _notes(self) -> tuple[Note, Note]:
-        """Return what follows a live session: its frames, its events."""
-        turns = SessionTurns(secrets.token_hex(4), texts=self._texts)
+    def _turns(self) -> Turns:
+        return Turns(secrets.token_hex(4), texts=self._texts)
+
+    def _notes(self, request: web.Request) -> tuple[Note, Note]:
+        """Return what follows the session of a socket: its frames, its events."""
+        turns, owner = self._turns(), request.headers.get("Authorization", "")
+        following = SOCKETS[request.path](turns)
 
         def received(event: Json, at_s: float) -> None:
-            if lines := turns.received(event, at_s):
+            match event:
+                case {"type": "session.created", "session": {"id": str(session_id)}}:
+                    self._sessions.keep(owner, session_id, turns)
+            if lines := following.received(event, at_s):
                 self._write(lines)
 
-        return turns.sent, received
+        return following.sent, received
 
 
 Side = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
@@ -157,6 +184,17 @@ async def _pump(source: Side, sink: Side, note: Note | None) -> None:
                 note(frame, at_s)
         elif message.type is WSMsgType.BINARY:
             await sink.send_bytes(message.data)
+
+
+async def _tee(request: web.Request, followed: Followed | None) -> AsyncIterator[bytes]:
+    """Yield a body as it comes; what follows the request gets it whole, before its last piece."""
+    whole = bytearray()
+    async for piece in request.content.iter_any():
+        if followed is not None:
+            whole += piece
+        yield piece
+    if followed is not None:
+        followed.asked(bytes(whole), perf_counter())
 
 
 def _parsed(text: str) -> object:

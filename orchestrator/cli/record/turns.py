@@ -1,4 +1,4 @@
-"""Turns as they pass: from frames and events of one live session to lines of a recording. Pure.
+"""Turns as they pass, whichever door they come through: from texts to lines of a recording. Pure.
 
 A recording is what ``livemind bench ttft --cadence FILE`` and ``livemind replay`` read: one line
 per state of the input, the last of a turn with what became of it.
@@ -6,7 +6,6 @@ per state of the input, the last of a turn with what became of it.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -46,99 +45,71 @@ def _shared(a: str, b: str) -> int:
 
 
 @dataclass(slots=True)
-class _Turn:
+class Turn:
     """One input; times in seconds of the caller's clock."""
 
     began_s: float
     states: list[tuple[float, str]] = field(default_factory=list)
     chars: int = 0
     text: str = ""
-    revision: int = 0
     commit_s: float = 0.0
     first_s: float | None = None
-    response_id: str | None = None
+
+    def answered(self, at_s: float) -> None:
+        """Note that a piece of the answer's text came."""
+        if self.first_s is None:
+            self.first_s = at_s
 
 
-class SessionTurns:
-    """Follows one live session.
+class Turns:
+    """What is typed in one session, and the lines of its turns.
 
     Args:
         name: unique in the file; ids begin with it.
         texts: write texts down; otherwise stand-ins of the same lengths.
+
+    Attributes:
+        text: the input as it stands.
     """
 
     def __init__(self, name: str, *, texts: bool) -> None:
+        self.text = ""
         self._name = name
         self._texts = texts
-        self._typing: _Turn | None = None
-        self._text = ""
-        self._revision = 0
+        self._typing: Turn | None = None
         self._number = 0
-        self._waiting: deque[_Turn] = deque()
 
-    def sent(self, frame: Mapping[str, Any], at_s: float) -> None:
-        """Take a frame of the client."""
-        match frame:
-            case {"type": "input_text.append", "text": str(text)}:
-                self._typed(self._text + text, frame, at_s)
-            case {"type": "input_text.replace", "text": str(text)}:
-                self._typed(text, frame, at_s)
-            case {"type": "input_text.clear"}:
-                self._revision += 1
-                self._typing, self._text = None, ""
-            case {"type": "input_text.commit"}:
-                self._committed(frame, at_s)
-
-    def received(self, event: Mapping[str, Any], at_s: float) -> list[Json]:
-        """Take an event of the server; return the lines of a turn that ended with it."""
-        match event:
-            case {"type": "response.created", "response_id": response_id, "revision": revision}:
-                for turn in self._waiting:
-                    if turn.revision == revision:
-                        turn.response_id = response_id
-            case {"type": "response.output_text.delta", "response_id": response_id}:
-                for turn in self._waiting:
-                    if turn.response_id == response_id and turn.first_s is None:
-                        turn.first_s = at_s
-            case {"type": "response.done", "revision": revision}:
-                return self._ended(event, revision)
-        return []
-
-    def _typed(self, text: str, frame: Mapping[str, Any], at_s: float) -> None:
-        self._count(frame)
+    def typed(self, text: str, at_s: float) -> None:
+        """Take the whole input as it stands now."""
         if self._typing is None:
-            self._typing = _Turn(at_s)
-        self._text = text
+            self._typing = Turn(at_s)
+        self.text = text
         self._typing.chars += len(text) + 1
         if self._typing.chars <= MAX_CHARS:
             self._typing.states.append((at_s, text))
 
-    def _committed(self, frame: Mapping[str, Any], at_s: float) -> None:
-        self._count(frame)
-        turn = self._typing or _Turn(at_s)
-        given = frame.get("text")
-        turn.text = given if isinstance(given, str) else self._text
-        turn.revision, turn.commit_s = self._revision, at_s
-        self._typing, self._text = None, ""
-        self._waiting.append(turn)
+    def cleared(self) -> None:
+        """Forget the input; the next one begins anew."""
+        self._typing, self.text = None, ""
 
-    def _count(self, frame: Mapping[str, Any]) -> None:
-        given = frame.get("revision")
-        self._revision = given if isinstance(given, int) else self._revision + 1
+    def committed(self, text: str | None, at_s: float) -> Turn:
+        """Return the turn that is asked now; ``text`` None: what was typed."""
+        turn = self._typing or Turn(at_s)
+        turn.text = self.text if text is None else text
+        turn.commit_s = at_s
+        self.cleared()
+        return turn
 
-    def _ended(self, event: Mapping[str, Any], revision: int) -> list[Json]:
-        while self._waiting and self._waiting[0].revision < revision:
-            self._waiting.popleft()  # the server refused that commit
-        if not self._waiting or self._waiting[0].revision != revision:
-            return []
-        turn = self._waiting.popleft()
-        too_long = (turn.commit_s - turn.began_s) * 1000 > MAX_MS
-        if too_long or event.get("status") != "completed" or not turn.text.strip():
+    def lines(self, turn: Turn, told: Mapping[str, Any]) -> list[Json]:
+        """Return the lines of a turn that was answered; none of one that cannot be replayed.
+
+        Args:
+            turn: of this session.
+            told: fields of the live protocol's ``response.done``, as far as they are known.
+        """
+        if (turn.commit_s - turn.began_s) * 1000 > MAX_MS or not turn.text.strip():
             return []
         self._number += 1
-        return self._lines(turn, event)
-
-    def _lines(self, turn: _Turn, event: Mapping[str, Any]) -> list[Json]:
         shown = (lambda text: text) if self._texts else Mask()
         name = f"{self._name}-{self._number}"
 
@@ -148,19 +119,21 @@ class SessionTurns:
 
         lines = [line(at_s, text, final=False) for at_s, text in turn.states]
         last = line(turn.commit_s, turn.text, final=True)
-        return [*lines, {**last, "turn": _figures(turn, event)}]
+        return [*lines, {**last, "turn": _figures(turn, told)}]
 
 
-def _figures(turn: _Turn, event: Mapping[str, Any]) -> Json:
-    timings, ledger, usage = (event.get(name) or {} for name in ("timings", "ledger", "usage"))
+def _figures(turn: Turn, told: Mapping[str, Any]) -> Json:
+    timings, ledger, usage = (told.get(name) or {} for name in ("timings", "ledger", "usage"))
     waited = None if turn.first_s is None else round((turn.first_s - turn.commit_s) * 1000, 2)
     return {
-        "expert": event.get("expert"),
+        "expert": told.get("expert"),
         "ttft_ms": waited,
         "server_ttft_ms": timings.get("ttft_ms"),
         "estimated_ttft_ms_without": timings.get("estimated_ttft_ms_without"),
         "prompt_tokens": usage.get("prompt_tokens"),
         "completion_tokens": usage.get("completion_tokens"),
         "draft_tokens_adopted": ledger.get("draft_adopted"),
-        "tokens_wasted": ledger.get("prefill_wasted", 0) + ledger.get("draft_wasted", 0),
+        "tokens_wasted": (
+            ledger.get("prefill_wasted", 0) + ledger.get("draft_wasted", 0) if ledger else None
+        ),
     }

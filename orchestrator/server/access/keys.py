@@ -67,7 +67,7 @@ def asks(path: str) -> bool:
 
 def needed_scope(path: str) -> Scope:
     """Return what a key must be allowed to do to ask for a path."""
-    if path == DOCUMENTS:
+    if path == DOCUMENTS or path.startswith(f"{DOCUMENTS}/"):
         return "ingest"
     return "ask" if asks(path) else "operate"
 

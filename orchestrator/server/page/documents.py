@@ -1,4 +1,4 @@
-"""``/v1/documents``: the gateway's door to the documents of its bridge.
+"""``/v1/documents``: the gateway's door to the documents of its bridge, and to its ingests.
 
 A request goes on to the bridge as it is, with the token that both share, and so does the answer:
 which documents there may be, how large and how slow they may come is the bridge's to say.
@@ -22,6 +22,7 @@ CONNECT_S = 5.0
 CHUNK_BYTES = 65_536
 PASSED_ON = ("Content-Type", "Content-Length", "Content-Encoding")
 PASSED_BACK = ("Retry-After",)
+JOBS = "/v1/jobs/"
 
 
 class DocumentDoor:
@@ -43,6 +44,8 @@ class DocumentDoor:
             web.get(DOCUMENTS, self.pass_on),
             web.post(DOCUMENTS, self.pass_on),
             web.delete(DOCUMENTS, self.pass_on),
+            web.get(f"{DOCUMENTS}/jobs/{{job:[A-Za-z0-9_]+}}", self.pass_on),
+            web.delete(f"{DOCUMENTS}/jobs/{{job:[A-Za-z0-9_]+}}", self.pass_on),
         ]
 
     async def running(self, app: web.Application) -> AsyncIterator[None]:
@@ -60,6 +63,9 @@ class DocumentDoor:
     async def pass_on(self, request: web.Request) -> web.Response:
         """``GET``: a page of the documents; ``POST``: store some; ``DELETE``: remove some by id.
 
+        With ``Prefer: respond-async`` a ``POST`` is answered with a job, whose path below this one
+        tells how far it is (``GET``) and ends it (``DELETE``).
+
         Raises:
             InvalidRequest: no retrieval is configured.
             BodyTooSlow: the body does not come.
@@ -73,24 +79,31 @@ class DocumentDoor:
             token = await self._token()
             answer = await self._http.request(
                 request.method,
-                f"/v1/collections/{self._rag.collection}/documents",
+                self._path(request),
                 params=dict(request.query),
                 content=_body(request, self._body_timeout_s) if request.can_read_body else None,
                 headers={
                     "Authorization": f"Bearer {token}",
-                    "Prefer": "wait",
+                    "Prefer": request.headers.get("Prefer", "wait"),
                     **{name: value for name in PASSED_ON if (value := request.headers.get(name))},
                 },
             )
         except httpx.TransportError as exc:
             raise _gone(type(exc).__name__) from None
         headers = {name: answer.headers[name] for name in PASSED_BACK if name in answer.headers}
+        if (job := answer.headers.get("Location", "")).startswith(JOBS):
+            headers["Location"] = f"{DOCUMENTS}/jobs/{job.removeprefix(JOBS)}"
         return web.Response(
             body=answer.content,
             status=502 if answer.status_code == httpx.codes.UNAUTHORIZED else answer.status_code,
             content_type="application/json",
             headers=headers,
         )
+
+    def _path(self, request: web.Request) -> str:
+        if (job := request.match_info.get("job")) is not None:
+            return JOBS + job
+        return f"/v1/collections/{self._rag.collection}/documents"
 
     async def _token(self) -> str:
         try:

@@ -74,3 +74,15 @@ def test_library_collection_of_an_encoder_that_is_not_here_is_named(tmp_path: Pa
     LocalStore(tmp_path / "old", "other", 16).close()
     with pytest.raises(StoreError, match=r"old holds vectors of other .*bridge rebuild"):
         Library.in_folder(tmp_path, FakeEmbedder())
+
+
+async def test_library_tells_how_many_passages_of_a_document_are_encoded(tmp_path: Path) -> None:
+    library = Library.in_folder(tmp_path, FakeEmbedder())
+    seen: list[tuple[int, int]] = []
+    text = "\n\n".join(f"# Part {n}\n\nThe port is {n}." for n in range(150))
+    try:
+        long = Incoming("long.md", "long.md", "md", text.encode())
+        await library.ingest("news", [long], lambda done, of: seen.append((done, of)))
+        assert seen == [(0, 150), (64, 150), (128, 150), (150, 150)]
+    finally:
+        await library.aclose()

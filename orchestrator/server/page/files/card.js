@@ -81,7 +81,7 @@ export class Card {
     const ratio = cold.ttft_ms / Math.max(this.turn.ttft, 0.05);
     const verdict = ratio >= 1 ? `${round(ratio)} × sooner` : `${round(1 / ratio)} × later`;
     this.side.replaceChildren(
-      h("p", { class: "verdict" }, h("b", { text: verdict }), ` from Enter to the first word, ${cold.same ? "the same answer" : "another wording"}`),
+      h("p", { class: "verdict" }, h("b", { text: verdict, "data-ratio": ratio }), ` from Enter to the first word, ${cold.same ? "the same answer" : "another wording"}`),
       h("ul", { class: "race" }, bar("while you typed", this.turn.ttft ?? 0, "warm"), bar("asked at once, cold", cold.ttft_ms, "cold")),
       ...(cold.same ? [] : [h("p", { class: "note", text: `Cold: ${cold.answer}` })]),
     );

@@ -1,10 +1,12 @@
 // Own documents: dropped or chosen, stored through /v1/documents, with how far that is.
 
 import { authorized } from "./connection.js";
-import { count, h, put } from "./dom.js";
+import { count, h, percent, put } from "./dom.js";
 
 const PICTURES = /^image\/(png|jpeg|webp|gif)$/u;
 const PAGE = 100;
+const LOOK_MS = 300;
+const MOST_FAILED_LOOKS = 10;
 
 export class Documents {
   /** @param {{list: HTMLElement, key: () => string, say: (text: string) => void}} given */
@@ -38,9 +40,11 @@ export class Documents {
     try {
       const data = await base64(file);
       const body = JSON.stringify({ documents: [{ id: file.name, source: file.name, data }] });
-      const stored = await send(body, this.key(), (share) => this.#progress(row, share));
-      const [one] = stored.documents;
-      this.#told(row, one.passages ? count(one.passages, "passage") : "stored already");
+      const begun = await send(body, this.key(), (share) => this.#sent(row, share));
+      const job = await this.#ended(begun, row);
+      if (job.status === "cancelled") throw new Error("cancelled");
+      if (job.error || job.refused.length) throw new Error(job.error ?? job.refused[0]);
+      this.#told(row, job.passages ? count(job.passages, "passage") : "stored already");
       this.say(`${file.name} is stored and can be found.`);
       return true;
     } catch (error) {
@@ -50,7 +54,27 @@ export class Documents {
       return false;
     } finally {
       row.classList.remove("busy");
+      this.#act(row, "Remove", file.name, () => this.#remove(file.name, row));
     }
+  }
+
+  /** Watch an ingest to its end, and draw how far it is; its button ends it. */
+  async #ended(job, row) {
+    const path = `/v1/documents/jobs/${job.id}`;
+    const headers = authorized(this.key());
+    this.#act(row, "Cancel", row.firstChild.textContent, () => fetch(path, { method: "DELETE", headers }).catch(() => null));
+    for (let failed = 0; job.status === "waiting" || job.status === "running"; ) {
+      this.#progress(row, job);
+      await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+      const answer = await fetch(path, { headers }).catch(() => null);
+      if (answer?.ok) {
+        failed = 0;
+        job = await answer.json();
+      } else if (answer?.status === 404 || ++failed > MOST_FAILED_LOOKS) {
+        throw new Error("the ingest was lost: drop the file again, what is stored is kept");
+      }
+    }
+    return job;
   }
 
   async #remove(id, row) {
@@ -71,8 +95,7 @@ export class Documents {
   #row(id, name, told) {
     this.stored.get(id)?.remove();
     const row = h("li", {}, h("span", { text: name }), h("small", { text: told }), h("div", { class: "bar", "aria-hidden": "true" }, h("i")));
-    const label = `Remove ${name}`;
-    row.append(h("button", { type: "button", class: "quiet", text: "Remove", "aria-label": label, onclick: () => this.#remove(id, row) }));
+    this.#act(row, "Remove", name, () => this.#remove(id, row));
     this.stored.set(id, row);
     return row;
   }
@@ -81,9 +104,26 @@ export class Documents {
     put(row.children[1], text);
   }
 
-  #progress(row, share) {
+  /** Give a row its button. */
+  #act(row, text, name, onclick) {
+    const button = h("button", { type: "button", class: "quiet", text, "aria-label": `${text} ${name}`, onclick });
+    const old = row.querySelector("button");
+    const focused = old !== null && document.activeElement === old;
+    old?.remove();
+    row.append(button);
+    if (focused) button.focus();
+  }
+
+  #sent(row, share) {
     row.querySelector("i").style.width = `${share * 100}%`;
-    this.#told(row, share < 1 ? `sent ${Math.round(share * 100)} %` : "cut into passages, indexed");
+    this.#told(row, share < 1 ? `sent ${percent(share)}` : "sent");
+  }
+
+  #progress(row, job) {
+    const { current_encoded: done, current_passages: all } = job;
+    row.querySelector("i").style.width = `${all ? (100 * done) / all : 0}%`;
+    const told = all ? `${done.toLocaleString("en")} of ${count(all, "passage")} indexed` : "being cut into passages";
+    this.#told(row, job.status === "waiting" ? "waits for another file" : told);
   }
 }
 
@@ -114,13 +154,14 @@ function send(body, key, progress) {
     const request = new XMLHttpRequest();
     request.open("POST", "/v1/documents");
     request.setRequestHeader("Content-Type", "application/json");
+    request.setRequestHeader("Prefer", "respond-async"); // how far it is can then be seen
     for (const [name, value] of Object.entries(authorized(key))) request.setRequestHeader(name, value);
     request.upload.onprogress = (event) => event.lengthComputable && progress(event.loaded / event.total);
     request.upload.onload = () => progress(1);
     request.onerror = () => reject(new Error("no connection"));
     request.onload = () => {
       const told = parsed(request.responseText);
-      if (request.status === 200) resolve(told);
+      if (request.status === 202) resolve(told);
       else reject(new Error(told?.error?.message ?? `the server answered ${request.status}`));
     };
     request.send(body);

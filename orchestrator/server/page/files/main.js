@@ -273,6 +273,7 @@ async function start() {
   $("examples").append(...EXAMPLES.map((text) => h("button", { type: "button", class: "example", text, onclick: () => letType(text) })));
   talk.connection.reopen();
   listExperts();
+  if (field.value) write(field.value); // typed while the page was being loaded
   draw();
 }
 

@@ -21,7 +21,7 @@ from livemind.orchestrator.cli.record.proxy import RecordingProxy
 from livemind.orchestrator.client.client import LiveClient
 from livemind.orchestrator.events import ResponseDone, ResponseTextDelta
 
-from ...server.conftest import serving
+from ...server.conftest import eventually, serving
 
 Json = dict[str, Any]
 HOST = "127.0.0.1"
@@ -52,6 +52,60 @@ async def test_turn_through_the_proxy_is_answered_and_written_without_its_text()
     assert "what" not in json.dumps(lines)
     assert lines[-1]["turn"]["expert"] == "fake"
     assert lines[-1]["turn"]["ttft_ms"] > 0
+
+
+async def test_turn_over_http_and_one_of_the_realtime_api_are_written(tmp_path: Path) -> None:
+    written: list[list[Json]] = []
+    async with serving() as doors, aiohttp.ClientSession() as http:
+        proxy = RecordingProxy(doors.url, written.append, texts=True, host=HOST)
+        async with proxy.running(HOST, 0) as url:
+            for text in ("what", "what is"):
+                state = {"text": text}
+                path = f"{url}/v1/live/sessions/of-mine/input"
+                assert (await http.put(path, json=state)).status in (200, 201)
+            for stream in (True, False):
+                body = {"messages": [{"role": "user", "content": "what is it"}], "stream": stream}
+                named = {"X-LiveMind-Session": "of-mine"}
+                path = f"{url}/v1/chat/completions"
+                async with http.post(path, json=body, headers=named) as answer:
+                    assert "WHAT" in await answer.text()
+            async with http.ws_connect(f"{url}/v1/realtime") as socket:
+                content = [{"type": "input_text", "text": "and now"}]
+                said = {"type": "message", "role": "user", "content": content}
+                await socket.send_json({"type": "conversation.item.create", "item": said})
+                await socket.send_json({"type": "response.create"})
+                async with asyncio.timeout(10):
+                    while (await socket.receive_json())["type"] != "response.done":
+                        pass
+    told = [[line["text"] for line in lines] for lines in written]
+    assert told == [["what", "what is", "what is it"], ["what is it"], ["and now", "and now"]]
+    for lines in written:
+        figures = lines[-1]["turn"]
+        assert figures["expert"] == "fake"
+        assert figures["ttft_ms"] > 0
+    file = tmp_path / "turns.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for lines in written for line in lines))
+    assert len(read_recording(str(file)).utterances) == 3
+
+
+async def test_picture_of_a_live_session_is_asked_over_http_with_what_was_typed() -> None:
+    written: list[list[Json]] = []
+    async with serving() as doors, aiohttp.ClientSession() as http:
+        proxy = RecordingProxy(doors.url, written.append, texts=True, host=HOST)
+        async with proxy.running(HOST, 0) as url, http.ws_connect(f"{url}/v1/live") as socket:
+            session = (await socket.receive_json())["session"]["id"]
+            await socket.send_json({"type": "session.update"})
+            await socket.send_json({"type": "input_text.append", "text": "what colour"})
+            live = doors.state.registry.find(session, None)
+            await eventually(lambda: live.session.text)
+            body = {"messages": [{"role": "user", "content": "what colour is it"}]}
+            named = {"X-LiveMind-Session": session}
+            answer = await http.post(f"{url}/v1/chat/completions", json=body, headers=named)
+            assert answer.status == 200
+    assert [line["text"] for [*lines] in written for line in lines] == [
+        "what colour",
+        "what colour is it",
+    ]
 
 
 async def test_everything_else_goes_through_as_it_is() -> None:

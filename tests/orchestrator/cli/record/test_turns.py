@@ -1,99 +1,10 @@
-"""From frames and events to lines of a recording."""
+"""What is typed becomes lines of a recording; without texts nothing of them is left."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import pytest
 from hypothesis import given, strategies as st
 
-from livemind.orchestrator.cli.record.turns import MAX_CHARS, MAX_MS, Mask, SessionTurns
-
-Json = dict[str, Any]
-
-
-def done(revision: int, **given: Any) -> Json:
-    return {"type": "response.done", "revision": revision, "status": "completed",
-            "response_id": f"r{revision}", **given}  # fmt: skip
-
-
-def append(text: str, **given: Any) -> Json:
-    return {"type": "input_text.append", "text": text, **given}
-
-
-def replace(text: str) -> Json:
-    return {"type": "input_text.replace", "text": text}
-
-
-def test_turn_becomes_one_line_a_state_and_a_final_one_with_its_figures() -> None:
-    turns = SessionTurns("s", texts=True)
-    turns.sent({"type": "session.update"}, 0.0)
-    turns.sent(append("What "), 10.0)
-    turns.sent(append("is"), 10.2)
-    turns.sent(replace("What was"), 10.5)
-    turns.sent({"type": "input_text.commit", "text": None}, 11.0)
-    assert (
-        turns.received({"type": "response.created", "response_id": "r4", "revision": 4}, 11) == []
-    )
-    turns.received({"type": "response.output_text.delta", "response_id": "r4", "delta": "a"}, 11.02)
-    turns.received({"type": "response.output_text.delta", "response_id": "r4", "delta": "b"}, 11.9)
-    ledger = {"prefill_wasted": 3, "draft_wasted": 2, "draft_adopted": 7}
-    lines = turns.received(done(4, expert="one", ledger=ledger), 12.0)
-    assert [(line["t_ms"], line["text"], line["final"]) for line in lines] == [
-        (0.0, "What ", False),
-        (200.0, "What is", False),
-        (500.0, "What was", False),
-        (1000.0, "What was", True),
-    ]
-    assert {line["id"] for line in lines} == {"s-1"}
-    figures = lines[-1]["turn"]
-    assert (figures["ttft_ms"], figures["expert"], figures["tokens_wasted"]) == (20.0, "one", 5)
-
-
-def test_text_of_the_commit_wins_and_a_paste_has_a_final_line_alone() -> None:
-    turns = SessionTurns("s", texts=True)
-    turns.sent({"type": "input_text.commit", "text": "pasted", "revision": 7}, 3.0)
-    [line] = turns.received(done(7), 4.0)
-    assert (line["text"], line["t_ms"], line["final"]) == ("pasted", 0.0, True)
-
-
-def test_turns_that_did_not_end_well_leave_no_line_and_the_next_is_told_apart() -> None:
-    turns = SessionTurns("s", texts=True)
-    for revision, text in ((5, "refused"), (6, "cancelled"), (7, "answered")):
-        turns.sent({"type": "input_text.commit", "text": text, "revision": revision}, 1.0)
-    assert turns.received(done(6, status="cancelled"), 2.0) == []
-    [line] = turns.received(done(7), 3.0)
-    assert line["text"] == "answered"
-    assert turns.received(done(7), 4.0) == []
-
-
-def test_cleared_input_begins_anew() -> None:
-    turns = SessionTurns("s", texts=True)
-    turns.sent(append("first"), 1.0)
-    turns.sent({"type": "input_text.clear"}, 2.0)
-    turns.sent(append("second"), 5.0)
-    turns.sent({"type": "input_text.commit"}, 6.0)
-    lines = turns.received(done(4), 7.0)
-    assert [(line["t_ms"], line["text"]) for line in lines] == [(0.0, "second"), (1000.0, "second")]
-
-
-@pytest.mark.parametrize("frame", [{}, {"type": 3}, {"type": "input_text.append", "text": 4}])
-def test_frames_that_are_none_change_nothing(frame: Json) -> None:
-    turns = SessionTurns("s", texts=True)
-    turns.sent(frame, 1.0)
-    assert turns.received({"type": "response.done", "revision": 0}, 1.0) == []
-
-
-def test_turn_without_end_is_bounded() -> None:
-    turns = SessionTurns("s", texts=True)
-    for number in range(20):
-        turns.sent(replace(str(number) + "x" * (MAX_CHARS // 10)), float(number))
-    turns.sent({"type": "input_text.commit"}, 30.0)
-    lines = turns.received(done(21), 31.0)
-    assert sum(len(line["text"]) for line in lines[:-1]) <= MAX_CHARS
-    turns.sent(append("slept on"), 40.0)
-    turns.sent({"type": "input_text.commit"}, 41.0 + MAX_MS / 1000)
-    assert turns.received(done(23), 10_000.0) == []
+from livemind.orchestrator.cli.record.turns import Mask, Turns
 
 
 @given(st.lists(st.text(max_size=40), max_size=12))
@@ -111,12 +22,21 @@ def test_stand_ins_keep_lengths_and_blanks_and_what_two_states_share(texts: list
 
 
 def test_stand_ins_hold_no_word_of_the_text() -> None:
-    turns = SessionTurns("s", texts=False)
+    turns = Turns("s", texts=False)
     secret = "Überweise 4711 Euro"
     for length in range(1, len(secret) + 1):
-        turns.sent(replace(secret[:length]), length / 10)
-    turns.sent({"type": "input_text.commit"}, 9.0)
-    lines = turns.received(done(len(secret) + 1), 10.0)
+        turns.typed(secret[:length], length / 10)
+    lines = turns.lines(turns.committed(None, 9.0), {})
     assert [len(line["text"]) for line in lines] == [*range(1, len(secret) + 1), len(secret)]
     told = " ".join(line["text"] for line in lines)
     assert not {"Ü", "4", "7", "1", "E"} & set(told)
+
+
+def test_figures_that_the_server_did_not_tell_are_unknown() -> None:
+    turns = Turns("s", texts=True)
+    turns.typed("what", 1.0)
+    turn = turns.committed("what is it", 2.0)
+    turn.answered(2.25)
+    figures = turns.lines(turn, {"expert": "one"})[-1]["turn"]
+    assert (figures["expert"], figures["ttft_ms"]) == ("one", 250.0)
+    assert figures["tokens_wasted"] is figures["server_ttft_ms"] is None

@@ -105,6 +105,24 @@ async def test_refusal_of_the_bridge_reaches_the_client_as_it_is(serve: Any, bri
         assert (status, answer["error"]["code"]) == (400, "unknown_format")
 
 
+async def test_ingest_that_goes_on_is_looked_at_and_ended_through_the_gateway(
+    serve: Any, bridge: str
+) -> None:
+    async with serve(rag=rag(bridge)) as doors:
+        later = {"Prefer": "respond-async"}
+        async with doors.http.post(doors.url + PATH, json=NOTE, headers=later) as answer:
+            assert answer.status == 202
+            place, job = answer.headers["Location"], await answer.json()
+        assert place == f"{PATH}/jobs/{job['id']}"
+        while job["status"] in ("waiting", "running"):
+            assert job["current_encoded"] <= job["current_passages"] <= 1
+            job = (await doors.ask("GET", place))[1]
+        assert (job["status"], job["done"], job["passages"]) == ("completed", 1, 1)
+        assert (await doors.ask("DELETE", place))[1]["status"] == "completed"
+        status, told = await doors.ask("GET", f"{PATH}/jobs/ingest_none")
+        assert (status, told["error"]["code"]) == (404, "unknown_job")
+
+
 async def test_document_above_the_limit_of_other_bodies_is_taken(serve: Any, bridge: str) -> None:
     async with serve(rag=rag(bridge), max_body_bytes=2048) as doors:
         text = "# Long\n\n" + "word " * 2000
@@ -139,6 +157,8 @@ async def test_key_needs_the_scope_of_documents(serve: Any, bridge: str, tmp_pat
         for scope, expected in (("ask", 403), ("operate", 403), ("ingest", 200)):
             bearer = {"Authorization": f"Bearer {scope}"}
             assert (await doors.post(PATH, NOTE, headers=bearer))[0] == expected
+            wanted = 404 if scope == "ingest" else 403
+            assert (await doors.ask("GET", f"{PATH}/jobs/none", headers=bearer))[0] == wanted
         bearer = {"Authorization": "Bearer ingest"}
         assert (await doors.ask("GET", "/v1/models", headers=bearer))[0] == 403
 

@@ -62,10 +62,12 @@ async ([url, method]) => {
 
 
 @asynccontextmanager
-async def bridge(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[dict[str, Any]]:
+async def bridge(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, embedder: FakeEmbedder | None = None
+) -> AsyncIterator[dict[str, Any]]:
     """Serve an empty bridge; yield the section ``rag`` for it."""
     monkeypatch.setenv("LIVEMIND_BRIDGE_TOKEN", TOKEN)
-    embedder = FakeEmbedder()
+    embedder = embedder or FakeEmbedder()
     library = Library.in_folder(folder / "library", embedder)
     await library.create("default")
     worker = EmbedWorker(embedder)
@@ -150,15 +152,7 @@ async def test_dropped_file_is_stored_found_while_typing_and_named_under_the_ans
     async with bridge(tmp_path, monkeypatch) as rag, serve(rag=rag) as doors:
         tab = await new_tab()
         await tab.open(doors.url)
-        await tab.page.evaluate(
-            """() => {
-              const files = new DataTransfer();
-              files.items.add(new File(["# Osprey\\n\\nThe port of Osprey is 4711."], "birds.md"));
-              files.items.add(new File(["x"], "sheet.xlsx"));
-              const told = { dataTransfer: files, bubbles: true, cancelable: true };
-              document.body.dispatchEvent(new DragEvent("drop", told));
-            }"""
-        )
+        await drop(tab, {"birds.md": "# Osprey\n\nThe port of Osprey is 4711.", "sheet.xlsx": "x"})
         stored = tab.page.locator("#document-list li", has_text="1 passage")
         await stored.wait_for()
         await tab.page.locator("#document-list .failed", has_text="xlsx").wait_for()
@@ -172,6 +166,44 @@ async def test_dropped_file_is_stored_found_while_typing_and_named_under_the_ans
         await stored.get_by_role("button", name="Remove birds.md").click()
         await stored.wait_for(state="detached")
         assert (await doors.ask("GET", "/v1/documents"))[1]["documents"] == []
+
+
+async def test_dropped_file_tells_how_far_it_is_and_can_be_called_off(
+    serve: Any, new_tab: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedder = FakeEmbedder()
+    text = "\n\n".join(f"# Part {n}\n\nThe port is {n}." for n in range(70))
+    async with bridge(tmp_path, monkeypatch, embedder) as rag, serve(rag=rag) as doors:
+        tab = await new_tab()
+        await tab.open(doors.url)
+        embedder.gate.clear()
+        await drop(tab, {"long.md": text, "later.md": "# Later\n\nIt waits."})
+        long = tab.page.locator("#document-list li", has_text="long.md")
+        later = tab.page.locator("#document-list li", has_text="later.md")
+        await long.filter(has_text="0 of 70 passages indexed").wait_for()
+        await later.filter(has_text="waits for another file").wait_for()
+        await tab.picture("indexing")
+        assert await tab.violations() == []
+        await later.get_by_role("button", name="Cancel later.md").click()
+        await later.filter(has_text="cancelled").wait_for()
+        embedder.gate.set()
+        await long.filter(has_text="70 passages").wait_for()
+        await long.get_by_role("button", name="Remove long.md").wait_for()
+        listed = (await doors.ask("GET", "/v1/documents"))[1]["documents"]
+        assert [one["id"] for one in listed] == ["long.md"]
+
+
+async def drop(tab: Any, files: dict[str, str]) -> None:
+    """Drop files of these names and texts on the page."""
+    await tab.page.evaluate(
+        """(given) => {
+          const files = new DataTransfer();
+          for (const [name, text] of Object.entries(given)) files.items.add(new File([text], name));
+          const told = { dataTransfer: files, bubbles: true, cancelable: true };
+          document.body.dispatchEvent(new DragEvent("drop", told));
+        }""",
+        files,
+    )
 
 
 async def test_picture_goes_with_the_question_to_an_expert_that_sees(

@@ -270,6 +270,7 @@ async def test_long_conversation_leaves_the_tab_as_large_as_it_was(
             await last.wait_for()
             if number in (60, 200):
                 sizes[number] = await size()
-        figures["heap_mib.60"], figures["heap_mib.200"] = sizes[60][0], sizes[200][0]
+        figures["heap_mib.turn_60"], figures["heap_mib.turn_200"] = sizes[60][0], sizes[200][0]
+        figures["heap_growth_mib.turns_60_to_200"] = sizes[200][0] - sizes[60][0]
         assert sizes[200][0] < sizes[60][0] * 1.15 + 0.5
         assert sizes[200][1] <= sizes[60][1] * 1.02
