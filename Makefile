@@ -47,6 +47,7 @@ FRAMEWORKS := $(VENV)/frameworks
 LIVE := $(STAMPS)/frameworks-$(call key,requirements/frameworks.lock)
 # What drives the distribution's Chromium. Two tests of the page run in `make test` where there is one.
 BROWSER := $(STAMPS)/browser-$(call key,requirements/browser.lock)
+LIGHTHOUSE := $(STAMPS)/lighthouse-$(call key,tests/orchestrator/server/page/browser/package-lock.json)
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser)
 # The schemas of Kubernetes (70 MB unpacked) and of compose files.
 DEPLOY := $(STAMPS)/deploy-$(call key,requirements/deploy.lock)
@@ -186,7 +187,7 @@ test-live: dev $(LIVE) ## The long runs of live input, which `test` leaves out, 
 	LIVEMIND_SERVER_PYTHON=$(abspath $(PY)) $(FRAMEWORKS)/bin/python -m pytest -m "live or not live" \
 		tests/orchestrator/integrations tests/examples $(PYTEST_ARGS)
 
-test-browser: dev $(BROWSER) ## The page in a headless Chromium (apt install chromium); pictures and figures in var/browser
+test-browser: dev $(BROWSER) $(LIGHTHOUSE) ## The page in a headless Chromium (apt install chromium); pictures and figures in var/browser
 	@[ -n "$(CHROMIUM)" ] || { echo "test-browser needs Chromium: sudo apt install chromium" >&2; exit 1; }
 	$(say) "pytest, the page in $$($(CHROMIUM) --version)"
 	$(PY) -m pytest -s tests/orchestrator/server/page/browser -m "browser or not browser" $(PYTEST_ARGS)
@@ -289,6 +290,12 @@ $(CLIENTS) $(CLIENTS2) $(LOADERS): $(STAMPS)/%: | $(DEV)
 	@$(VENV)/$(firstword $(subst -, ,$*))/bin/python -m pip --disable-pip-version-check -qq \
 		install --no-deps -r requirements/$(firstword $(subst -, ,$*)).lock
 	@rm -f $(STAMPS)/$(firstword $(subst -, ,$*))-* && touch $@
+
+$(LIGHTHOUSE): tests/orchestrator/server/page/browser/package-lock.json | $(DEV)
+	$(say) "Lighthouse, in tests/orchestrator/server/page/browser/node_modules"
+	@command -v npm >/dev/null || { echo "test-browser needs Node.js 20 and npm for Lighthouse" >&2; exit 1; }
+	@cd $(dir $<) && npm ci --ignore-scripts --no-audit --no-fund --silent
+	@rm -f $(STAMPS)/lighthouse-* && touch $@
 
 $(NPM): tests/clients/package-lock.json | $(DEV)
 	$(say) "clients of npm, in tests/clients/node_modules"

@@ -1,7 +1,6 @@
 """Typed events that leave a session, in the names of the live protocol.
 
-A turn's events end with exactly one ``ResponseDone``. Nothing here carries uncommitted text:
-draft events hold counts only.
+A turn's events end with exactly one ``ResponseDone``. No uncommitted text: drafts are counts.
 """
 
 from __future__ import annotations
@@ -51,13 +50,14 @@ class RetrievedPassage(Struct, frozen=True):
 
     Attributes:
         id: as long as the text is the same.
-        source: the document it is from.
+        source: the document it is from; ``title``: the headings it stands below, "" without any.
         score: the higher the better; comparable within one result alone.
     """
 
     id: str
     source: str
     score: float
+    title: str = ""
 
 
 class RetrievalUpdated(Struct, frozen=True):

@@ -24,12 +24,14 @@ class Passage:
         source: the document it is from, as it is named to users.
         text: goes into the prompt as it is; never has scores in it.
         score: the higher the better; comparable within one result alone.
+        title: the headings that it stands below, as they are shown to users; empty without any.
     """
 
     id: str
     source: str
     text: str
     score: float
+    title: str = ""
 
 
 @dataclass(frozen=True, slots=True)

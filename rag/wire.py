@@ -81,7 +81,10 @@ class Scores(BaseModel):
 
 
 class RetrievedText(BaseModel):
-    """One result; ``rank`` counts from 1, best first; ``text`` is None when the caller has it."""
+    """One result; ``rank`` counts from 1, best first; ``text`` is None when the caller has it.
+
+    ``title``: the headings that its text stands below, empty without any.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -95,6 +98,7 @@ class RetrievedText(BaseModel):
     tokens: int = 0
     scores: Scores = Scores()
     metadata: Mapping[str, str | int | float | bool] = Field(default_factory=dict)
+    title: str = ""
 
 
 class RetrieveTimings(BaseModel):
@@ -142,7 +146,7 @@ class RetrieveAnswer(BaseModel):
         """
         known = known or {}
         return tuple(
-            Passage(r.id, r.source, known[r.hash] if r.text is None else r.text, r.score)
+            Passage(r.id, r.source, known[r.hash] if r.text is None else r.text, r.score, r.title)
             for r in self.results
         )
 

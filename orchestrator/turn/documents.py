@@ -188,7 +188,7 @@ def used(state: DocumentState, consistency: Consistency) -> DocumentsUsed:
 
 def event(state: DocumentState, result: RetrievalResult) -> RetrievalUpdated:
     """Return what the client may know of a result: references, no text."""
-    passages = tuple(RetrievedPassage(p.id, p.source, p.score) for p in result.passages)
+    passages = tuple(RetrievedPassage(p.id, p.source, p.score, p.title) for p in result.passages)
     stable = state.frozen is not None and _covers(state.frozen, state.last)
     return RetrievalUpdated(result.revision, passages, stable, result.degraded, result.ms)
 

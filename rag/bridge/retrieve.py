@@ -185,4 +185,5 @@ def _shown(found: Found, rank: int, known: frozenset[str]) -> RetrievedText:
         tokens=passage.tokens,
         scores=Scores(dense=found.dense, sparse=found.sparse, rerank=found.rerank),
         metadata=passage.metadata,
+        title=passage.title,
     )

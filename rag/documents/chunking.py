@@ -26,12 +26,16 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A passage before it is stored. ``id`` depends on the document's id and the text alone."""
+    """A passage before it is stored. ``id`` depends on the document's id and the text alone.
+
+    ``title``: the headings that its text begins with, empty without any.
+    """
 
     id: str
     text: str
     tokens: int
     hash: str
+    title: str = ""
 
 
 def estimate_tokens(text: str) -> int:
@@ -69,7 +73,7 @@ def chunk(
         title = " > ".join(headings)[-HEADING_CHARS:]
         text = f"{title}\n{body}" if title else body
         identity = "p_" + digest(f"{document_id}\0{text}", 8)
-        found.setdefault(identity, Chunk(identity, text, count(text), digest(text)))
+        found.setdefault(identity, Chunk(identity, text, count(text), digest(text), title))
     return list(found.values())
 
 

@@ -31,6 +31,7 @@ class CorpusPassage:
     id: str
     source: str
     text: str
+    title: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def split(source: str, content: bytes) -> Iterator[CorpusPassage]:
     except EmptyFile:
         return
     for piece in chunk(source, blocks, _count_words, MAX_WORDS):
-        yield CorpusPassage(piece.id, source, piece.text)
+        yield CorpusPassage(piece.id, source, piece.text, piece.title)
 
 
 def _files(folder: Path) -> list[Path]:

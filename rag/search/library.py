@@ -218,7 +218,7 @@ class Library:
         """Store a corpus that is cut into passages already, one document per source."""
         by_source: dict[str, list[Chunk]] = {}
         for p in corpus.passages:
-            piece = Chunk(p.id, p.text, len(p.text.split()), digest(p.text))
+            piece = Chunk(p.id, p.text, len(p.text.split()), digest(p.text), p.title)
             by_source.setdefault(p.source, []).append(piece)
         documents = [
             await _document(

@@ -99,7 +99,7 @@ class DocumentInfo:
 
 @dataclass(frozen=True, slots=True)
 class StoredPassage:
-    """A passage as it was stored."""
+    """A passage as it was stored; ``title``: its headings, empty where the store has none."""
 
     id: str
     document_id: str
@@ -108,6 +108,7 @@ class StoredPassage:
     hash: str
     tokens: int
     metadata: Metadata
+    title: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,8 @@ def add_arguments(commands: Commands, port: Callable[[str], int]) -> None:
         "record",
         help="write down when people type and what they wait, for bench and replay",
         description="Run a proxy in front of a server and write the timings of every live turn, "
-        "on /v1/live, /v1/realtime or of an HTTP session, to a file: when the text changed, when it was committed, when the answer began. "
+        "on /v1/live, /v1/realtime or of an HTTP session, to a file: when the text changed, when "
+        "it was committed, when the answer began. "
         "Texts are replaced by letters of the same number unless --texts is given. The file, "
         "mode 600, is input of `livemind replay` and of `livemind bench ttft --cadence`.",
         epilog="examples:\n  livemind record turns.jsonl      # then open http://127.0.0.1:8010/\n"

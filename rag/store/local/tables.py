@@ -26,38 +26,9 @@ from ..base import (
     UnknownFilterKey,
 )
 from ..filters import Filter, keys_of, to_sql
+from .schema import SCHEMA, STEPS, TABLES, WORDS
 from .spare import Spare, refuse_unmerged
 from .words import match_expression
-
-SCHEMA = 2
-_TABLES = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE documents (id TEXT PRIMARY KEY, source TEXT NOT NULL, hash TEXT NOT NULL,
-    metadata TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE keys (key TEXT PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE chunks (row INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL,
-    document TEXT NOT NULL, text TEXT NOT NULL, hash TEXT NOT NULL, tokens INTEGER NOT NULL);
-CREATE INDEX chunks_by_document ON chunks (document);
-CREATE TABLE vectors (row INTEGER PRIMARY KEY, vector BLOB NOT NULL);
-"""
-# The marks that some scripts write vowels with belong to their words.
-_WORDS = """
-CREATE VIRTUAL TABLE words USING fts5(text, content='',
-    tokenize="porter unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc'");
-CREATE TRIGGER chunk_added AFTER INSERT ON chunks BEGIN
-    INSERT INTO words(rowid, text) VALUES (new.row, search_terms(new.text)); END;
-CREATE TRIGGER chunk_removed AFTER DELETE ON chunks BEGIN
-    INSERT INTO words(words, rowid, text) VALUES ('delete', old.row, search_terms(old.text));
-    DELETE FROM vectors WHERE row = old.row; END;
-"""
-_FROM_SCHEMA_1 = f"""
-DROP TRIGGER chunk_added;
-DROP TRIGGER chunk_removed;
-DROP TABLE words;
-{_WORDS}
-INSERT INTO words(rowid, text) SELECT row, search_terms(text) FROM chunks;
-UPDATE meta SET value = '2' WHERE key = 'schema';
-"""
 
 _REPLACEMENTS = (
     "CREATE TABLE IF NOT EXISTS replacements (row INTEGER PRIMARY KEY, vector BLOB NOT NULL)"
@@ -138,13 +109,13 @@ class Tables:
         with self._writing() as writer:
             known = writer.execute("SELECT name FROM sqlite_master WHERE name='meta'")
             if known.fetchone() is None:
-                for statement in _statements(_TABLES + _WORDS):
+                for statement in _statements(TABLES + WORDS):
                     writer.execute(statement)
                 first = {"schema": SCHEMA, "model": model, "dim": dim, "version": 0}
                 writer.executemany("INSERT INTO meta VALUES (?, ?)", first.items())
-            elif self.meta("schema") == "1":
-                for statement in _statements(_FROM_SCHEMA_1):
-                    writer.execute(statement)
+                return
+            for statement in _statements(STEPS.get(self.meta("schema"), "")):
+                writer.execute(statement)
 
     def begin_replacing(self, model: str) -> None:
         """Make room for vectors of another encoder; those of it that are there already stay."""
@@ -251,8 +222,9 @@ class Tables:
                 )
                 for chunk, vector in zip(document.chunks, document.vectors, strict=True):
                     row = writer.execute(
-                        "INSERT INTO chunks (id, document, text, hash, tokens) VALUES (?,?,?,?,?)",
-                        (chunk.id, document.id, chunk.text, chunk.hash, chunk.tokens),
+                        "INSERT INTO chunks (id, document, text, hash, tokens, title) "
+                        "VALUES (?,?,?,?,?,?)",
+                        (chunk.id, document.id, chunk.text, chunk.hash, chunk.tokens, chunk.title),
                     ).lastrowid
                     writer.execute("INSERT INTO vectors VALUES (?, ?)", (row, vector.tobytes()))
                     added.append(row or 0)
@@ -349,13 +321,16 @@ class Tables:
         """Return the passages of those rows that are still there."""
         marks = ",".join("?" * len(rows))
         found = self.reader.execute(
-            "SELECT c.row, c.id, c.document, d.source, c.text, c.hash, c.tokens, d.metadata "
+            "SELECT c.row, c.id, c.document, d.source, c.text, c.hash, c.tokens, d.metadata, "
+            "c.title "
             f"FROM chunks c JOIN documents d ON d.id = c.document WHERE c.row IN ({marks})",
             list(rows),
         )
         return {
-            row: StoredPassage(name, document, source, text, hashed, tokens, json.loads(metadata))
-            for row, name, document, source, text, hashed, tokens, metadata in found
+            row: StoredPassage(
+                name, document, source, text, hashed, tokens, json.loads(metadata), title
+            )
+            for row, name, document, source, text, hashed, tokens, metadata, title in found
         }
 
     def hashes(self, ids: Sequence[str]) -> dict[str, str]:

@@ -72,17 +72,19 @@ export class Card {
       this.side.replaceChildren(h("p", { class: "note", text: told }));
       return;
     }
-    const most = Math.max(cold.ttft_ms, this.turn.ttft ?? 0, 0.1);
+    const [live, atOnce] = [this.turn.done, cold.done].map((done) => done.timings.ttft_ms);
     const bar = (name, value, kind) => {
       const line = h("i");
-      line.style.width = `${Math.max(0.6, (100 * value) / most)}%`;
+      line.style.width = `${Math.max(0.6, (100 * value) / Math.max(live, atOnce, 0.1))}%`;
       return h("li", { class: kind }, h("span", { text: name }), h("div", { class: "bar tall", "aria-hidden": "true" }, line), h("b", { text: ms(value) }));
     };
-    const ratio = cold.ttft_ms / Math.max(this.turn.ttft, 0.05);
+    const ratio = atOnce / Math.max(live, 0.01);
     const verdict = ratio >= 1 ? `${round(ratio)} × sooner` : `${round(1 / ratio)} × later`;
+    const other = cold.done.expert === this.turn.done.expert ? "" : `; ${cold.done.expert} answered`;
     this.side.replaceChildren(
-      h("p", { class: "verdict" }, h("b", { text: verdict, "data-ratio": ratio }), ` from Enter to the first word, ${cold.same ? "the same answer" : "another wording"}`),
-      h("ul", { class: "race" }, bar("while you typed", this.turn.ttft ?? 0, "warm"), bar("asked at once, cold", cold.ttft_ms, "cold")),
+      h("p", { class: "verdict" }, h("b", { text: verdict, "data-ratio": ratio }), ` from Enter to the first word, ${cold.same ? "the same answer" : `another wording${other}`}`),
+      h("ul", { class: "race" }, bar("while you typed", live, "warm"), bar("asked at once, cold", atOnce, "cold")),
+      h("p", { class: "note", text: `By the server’s clock. In this browser, with network and drawing: ${ms(this.turn.ttft)} and ${ms(cold.ttft_ms)}.` }),
       ...(cold.same ? [] : [h("p", { class: "note", text: `Cold: ${cold.answer}` })]),
     );
     this.side.scrollIntoView({ block: "nearest" });

@@ -5,20 +5,19 @@ import { openSocket } from "./connection.js";
 const LONGEST_MS = 300_000;
 
 /**
- * Ask a turn's question at once. Times are this browser's, as those of the turn are.
+ * Ask a turn's question at once, as it was asked: same settings, routed again where it was routed.
  *
- * A fresh `cache_salt` keeps the prefix cache of everybody else out of it; the expert is the one that
- * answered the turn, so that no load and no other model is measured.
+ * A fresh `cache_salt` keeps the prefix cache of everybody else out of it. `ttft_ms` is this browser's;
+ * `done` has the server's own times.
  * @returns {Promise<{ttft_ms: number, total_ms: number, answer: string, done: object}>}
  */
-export async function askCold(turn, messages, settings, key) {
+export async function askCold(turn, messages, key) {
   const socket = await openSocket(key);
   try {
     const events = eventsOf(socket);
     socket.send(JSON.stringify({
       type: "session.update",
-      ...settings,
-      model: turn.done.expert,
+      ...turn.settings,
       speculation: "off",
       cache_salt: crypto.getRandomValues(new Uint32Array(4)).join("-"),
       messages,

@@ -45,16 +45,18 @@ export class Documents {
       if (job.status === "cancelled") throw new Error("cancelled");
       if (job.error || job.refused.length) throw new Error(job.error ?? job.refused[0]);
       this.#told(row, job.passages ? count(job.passages, "passage") : "stored already");
+      this.#act(row, "Remove", file.name, () => this.#remove(file.name, row));
       this.say(`${file.name} is stored and can be found.`);
       return true;
     } catch (error) {
+      const why = error.message.replace(/^documents\.0(\.\w+)?: /u, "");
       row.classList.add("failed");
-      this.#told(row, error.message);
-      this.say(`${file.name} was not stored: ${error.message}`);
+      this.#told(row, why);
+      this.#act(row, "Dismiss", file.name, () => row.remove());
+      this.say(`${file.name} was not stored: ${why}`);
       return false;
     } finally {
       row.classList.remove("busy");
-      this.#act(row, "Remove", file.name, () => this.#remove(file.name, row));
     }
   }
 

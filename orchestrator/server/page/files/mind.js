@@ -5,6 +5,7 @@ import { wordsOf } from "./turn.js";
 
 const SHOWN_EXPERTS = 4;
 const SHOWN_WORDS = 60;
+const SHOWN_SECOND = 0.05; // an alternative of less is told on its word alone, where one points
 
 export class Mind {
   constructor(root) {
@@ -47,13 +48,18 @@ export class Mind {
   #trail(turn) {
     const words = wordsOf(turn.text).slice(-SHOWN_WORDS);
     const from = Math.max(0, wordsOf(turn.text).length - words.length);
-    fit(this.trail, words.length, () => h("li", {}, h("span"), h("small")));
+    fit(this.trail, words.length, () => h("li", {}, h("span"), h("small"), h("small", { class: "second" })));
     words.forEach((word, place) => {
       const item = this.trail.children[place];
       const at = turn.words[from + place];
-      put(item.firstChild, word);
+      const [text, first, second] = item.children;
+      put(text, word);
       const moved = at?.expert && at.expert !== turn.words[from + place - 1]?.expert;
-      put(item.lastChild, at?.expert ? `${moved ? `${at.expert} ` : ""}${percent(at.share)}` : "");
+      put(first, at?.expert ? `${moved ? `${at.expert} ` : ""}${percent(at.share)}` : "");
+      const other = at?.others[0];
+      put(second, other?.share >= SHOWN_SECOND ? `${other.expert} ${percent(other.share)}` : "");
+      const told = [at?.expert ? { expert: at.expert, share: at.share } : null, ...(at?.others ?? [])].filter(Boolean);
+      item.title = told.map((one) => `${one.expert} ${percent(one.share)}`).join(", ");
       item.className = at?.expert ? colour(at.expert) : "";
     });
   }
@@ -120,8 +126,9 @@ export class Mind {
   }
 }
 
-/** Return how a passage is called: its document, and which piece of it. */
+/** Return how a passage is called: its headings and its document, or which piece of it it is. */
 export function titleOf(passage) {
+  if (passage.title) return `${passage.title} · ${passage.source}`;
   return `${passage.source} · ${passage.id.replace(/^p_/u, "").slice(0, 4)}`;
 }
 

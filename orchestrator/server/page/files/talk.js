@@ -66,10 +66,11 @@ export class Talk {
     this.#revision += 1;
     turn.revision = this.#revision;
     turn.images = images.length;
+    turn.settings = this.given.settings();
     turn.committed(text);
+    if (!images.length) this.#send({ type: "input_text.commit", text, revision: this.#revision });
     const card = new Card(turn, { edit: (one) => this.edit(one), cold: (one) => this.cold(one) });
     if (images.length) this.#askWithImages(card, images);
-    else this.#send({ type: "input_text.commit", text, revision: this.#revision });
     this.typing = new Turn();
     this.cards.push(card);
     this.waiting.push(card);
@@ -113,9 +114,9 @@ export class Talk {
     turn.cold = { running: true };
     card.showCold();
     try {
-      const found = await askCold(turn, this.messages(card), this.given.settings(), this.given.key());
+      const found = await askCold(turn, this.messages(card), this.given.key());
       turn.cold = { ...found, same: found.answer === turn.answer };
-      this.given.say(`Cold, the first word took ${Math.round(found.ttft_ms)} milliseconds.`);
+      this.given.say(`Cold, the first word took ${Math.round(found.done.timings.ttft_ms)} milliseconds.`);
     } catch (error) {
       turn.cold = { error: error.message ?? String(error) };
     }

@@ -9,7 +9,7 @@ export class Turn {
     this.at = new Date();
     this.text = "";
     this.keys = []; // {at, length, replaces}
-    this.words = []; // {word, expert, share}: where the text went when this was its last word
+    this.words = []; // {word, expert, share, others}: where the text went when this was its last word
     this.lengths = new Map(); // revision -> length of the text
     this.route = null;
     this.routes = []; // {at, expert, stable}
@@ -30,6 +30,7 @@ export class Turn {
     this.items = { question: null, answer: null };
     this.history = [];
     this.images = 0;
+    this.settings = {}; // that it was asked with
   }
 
   get now() {
@@ -161,9 +162,10 @@ export class Turn {
     const words = wordsOf(this.text.slice(0, length));
     const last = words.length - 1;
     if (last < 0) return;
-    this.words[last] = { word: words[last], expert: event.expert, share: event.confidence };
+    const others = event.alternatives.map(([expert, share]) => ({ expert, share }));
+    this.words[last] = { word: words[last], expert: event.expert, share: event.confidence, others };
     for (let place = last - 1; place >= 0 && !this.words[place]; place -= 1) {
-      this.words[place] = { word: words[place], expert: null, share: null };
+      this.words[place] = { word: words[place], expert: null, share: null, others: [] };
     }
   }
 

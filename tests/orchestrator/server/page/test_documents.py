@@ -82,7 +82,9 @@ async def test_document_stored_is_listed_found_while_typing_and_gone_when_remove
             await live.send(type="session.update")
             await live.send(type="input_text.append", text="What is the port of Osprey ")
             found = await live.until("retrieval.updated")
-            assert [one["source"] for one in found["passages"]] == ["note.md"]
+            [passage] = found["passages"]
+            assert (passage["source"], passage["title"]) == ("note.md", "Osprey")
+            assert "text" not in passage
         removed = await doors.ask("DELETE", PATH, json={"ids": ["note.md"]})
         assert removed == (200, {"deleted": 1})
 

@@ -29,8 +29,8 @@ from livemind.rag.store.local.store import LocalStore
 EMBEDDER = FakeEmbedder()
 
 
-def doc(name: str, text: str) -> Document:
-    chunk = Chunk(f"p_{digest(name + text, 8)}", text, 3, digest(text))
+def doc(name: str, text: str, title: str = "") -> Document:
+    chunk = Chunk(f"p_{digest(name + text, 8)}", text, 3, digest(text), title)
     return Document(name, name, digest(text), (chunk,), EMBEDDER.embed([text]))
 
 
@@ -241,12 +241,33 @@ def test_local_words_of_an_older_file_are_indexed_anew(tmp_path: Path) -> None:
                 INSERT INTO words(words, rowid, text) VALUES ('delete', old.row, old.text);
                 DELETE FROM vectors WHERE row = old.row; END;
             INSERT INTO words(words) VALUES ('rebuild');
+            ALTER TABLE chunks DROP COLUMN title;
             UPDATE meta SET value = '1' WHERE key = 'schema';
             """
         )
     again = LocalStore(tmp_path, "fake", 64)
     assert ids(again, again.sparse("端口", 9)) == ["zh"]
     assert ids(again, again.sparse("ports", 9)) == ["en"]
+    again.close()
+
+
+def test_local_titles_are_kept_and_of_an_older_file_unknown(tmp_path: Path) -> None:
+    def titles(store: LocalStore) -> dict[str, str]:
+        found = store.passages(range(1, 9)).values()
+        return {passage.document_id: passage.title for passage in found}
+
+    store = LocalStore(tmp_path, "fake", 64)
+    store.upsert([doc("a", "It fishes.", "Birds > Osprey"), doc("b", "It fishes.")])
+    assert titles(store) == {"a": "Birds > Osprey", "b": ""}
+    store.close()
+    with closing(sqlite3.connect(tmp_path / "passages.sqlite")) as older:
+        older.executescript(
+            "ALTER TABLE chunks DROP COLUMN title; UPDATE meta SET value='2' WHERE key='schema';"
+        )
+    again = LocalStore(tmp_path, "fake", 64)
+    assert titles(again) == {"a": "", "b": ""}
+    again.upsert([doc("a", "It fishes.", "Osprey")])
+    assert titles(again)["a"] == "Osprey"
     again.close()
 
 

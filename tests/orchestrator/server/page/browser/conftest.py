@@ -33,6 +33,9 @@ BARS = {
     "key_to_change_ms.p95": 60.0,
     "newcomer_s": 20.0,
     "heap_growth_mib.turns_60_to_200": 0.5,
+    "ratio.page_off_bench_ttft": 0.2,
+    "lighthouse.performance_lost.desktop": 10.0,
+    "lighthouse.performance_lost.mobile": 10.0,
 }
 # Names of other sites that lead to this machine; no sandbox: tests may run as root.
 ARGUMENTS = ["--no-sandbox", "--host-resolver-rules=MAP *.example 127.0.0.1"]

@@ -120,6 +120,27 @@ async def test_edits_and_pastes_reach_the_server_as_the_whole_text(
 
 
 @pytest.mark.browser
+async def test_text_typed_before_the_modules_are_there_is_not_lost(
+    serve: Any, new_tab: Callable[..., Any]
+) -> None:
+    async with serve(*experts(), fast="fast") as doors:
+        tab = await new_tab()
+        typed = asyncio.Event()
+
+        async def hold(route: Any) -> None:
+            await typed.wait()
+            await route.continue_()
+
+        await tab.page.route("**/page/main.js", hold)
+        await tab.page.goto(doors.url, wait_until="commit")
+        await tab.page.wait_for_selector("#question")
+        await tab.type(QUESTION)
+        typed.set()
+        await tab.page.wait_for_selector(".drafts .drafting, .drafts .adopted")
+        assert await tab.texts(".trail li > span") == QUESTION.split()
+
+
+@pytest.mark.browser
 async def test_stopped_answer_is_cut_where_it_was_and_the_conversation_goes_on(
     serve: Any, new_tab: Callable[..., Any]
 ) -> None:

@@ -1,4 +1,8 @@
-"""Ten questions typed into the page and asked cold, and the same keys through ``bench ttft``."""
+"""Ten questions typed into the page and asked cold, and the same keys through ``bench ttft``.
+
+Live times are the server's in both, which is what the button tells: a client's own way to the text
+takes longer than an adopted draft.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +22,18 @@ from .conftest import KEPT, Tab, tiny
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
 
 Json = dict[str, Any]
+# All of one expert: which of several are in memory is not what is compared.
 QUESTIONS = (
     "What is the port of Kestrel?",
-    "Who is the owner of the hotel Willow?",
     "What is the voltage of Falcon?",
-    "What is the price of Quince?",
     "Which timeout is set for the server Heron?",
     "What is the weight of Granite?",
-    "Which room does Magnolia have?",
     "What is the speed of Ruby?",
-    "What is the rent of Violet?",
     "Which rack is set for Opal?",
+    "What is the width of Marble?",
+    "Which power does Condor use?",
+    "What is the latency of Swallow?",
+    "Which mode is set for Agate?",
 )
 KEY_MS = 90
 THINK_S = 0.5
@@ -47,7 +52,14 @@ async def test_ratio_of_the_button_is_that_of_bench_ttft(
     assert [turn["done"]["status"] for turn in turns] == ["completed"] * len(QUESTIONS)
     assert all(turn["cold"]["same"] for turn in turns)
     pages = [turn["shown_ratio"] for turn in turns]
-    benches = [one["at_end"] / one["live"] for one in bench]
+    benches = [one["at_end"] / one["live_server"] for one in bench]
+    for name, times in (
+        ("page.live", [turn["done"]["timings"]["ttft_ms"] for turn in turns]),
+        ("page.cold", [turn["cold"]["done"]["timings"]["ttft_ms"] for turn in turns]),
+        ("bench_ttft.live", [one["live_server"] for one in bench]),
+        ("bench_ttft.at_end", [one["at_end"] for one in bench]),
+    ):
+        figures[f"ratio.{name}_ms.p50"] = statistics.median(times)
     figures["ratio.page.p50"] = statistics.median(pages)
     figures["ratio.bench_ttft.p50"] = statistics.median(benches)
     more = figures["ratio.page.p50"] / figures["ratio.bench_ttft.p50"]
