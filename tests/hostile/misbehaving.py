@@ -203,6 +203,74 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "502": answers("502 Bad Gateway", b"<h1>nginx</h1>", "text/html"),
     "503": answers("503 Service Unavailable", b"", "text/plain", "Retry-After: 2"),
     "599": answers("599 Whatever", b"\xff\xfe"),
+    "402": error("402 Payment Required", message="quota of sk-secret is spent"),
+    "408": answers("408 Request Timeout"),
+    "409": error("409 Conflict", "Retry-After: 1", message="busy"),
+    "425": answers("425 Too Early", b"<h1>nginx</h1>", "text/html"),
+    "451": error("451 Unavailable For Legal Reasons", message="no"),
+    "501": answers("501 Not Implemented", b"Traceback", "text/plain"),
+    "504": answers("504 Gateway Timeout", b"<h1>nginx</h1>", "text/html"),
+    "503-century": error("503 Service Unavailable", "Retry-After: 3153600000", message="later"),
+    "503-words": error("503 Service Unavailable", "Retry-After: soon", message="later"),
+    "200-error": error("200 OK", message="/etc/passwd is not a model"),
+    "error-number": answers("500 Internal Server Error", b'{"error": 7}'),
+    "error-list": answers("500 Internal Server Error", b'[{"error": "Traceback"}]'),
+    "whole-no-choices": answers("200 OK", b'{"choices": [], "usage": null}'),
+    "whole-null-message": answers(
+        "200 OK", b'{"choices": [{"index": 0, "message": null, "finish_reason": "stop"}]}'
+    ),
+    "whole-parts": answers(
+        "200 OK",
+        b'{"choices": [{"index": 0, "message": {"content": [{"type": "text", "text": "x"}]}}]}',
+    ),
+    "literals": streams(b'data: {"choices": NaN, "usage": Infinity}\n\n', DONE),
+    "named-events": streams(b"event: ping\nid: 1\nretry: 0\ndata: {}\n\n", GOOD),
+    "error-event": streams(b'event: error\ndata: {"message": "CUDA"}\n\n'),
+    "role-only": streams(events({"choices": [{"index": 0, "delta": {"role": "assistant"}}]})),
+    "role-changes": streams(
+        events({"choices": [{"index": 0, "delta": {"role": "user", "content": "x"}}]}, STOP), DONE
+    ),
+    "index-huge": streams(
+        events({"choices": [{"index": 10**20, "delta": {"content": "x"}}]}), DONE
+    ),
+    "index-text": streams(events({"choices": [{"index": "0", "delta": {"content": "x"}}]}), DONE),
+    "usage-first": streams(events(usage(), delta(), STOP), DONE),
+    "usage-twice": streams(events(delta(), STOP, usage(), usage(completion_tokens=9)), DONE),
+    "usage-less-than-none": streams(events(delta(), STOP, usage(completion_tokens=-1)), DONE),
+    "cached-more-than-prompt": streams(
+        events(delta(), STOP, usage(prompt_tokens_details={"cached_tokens": 99})), DONE
+    ),
+    "tool-arguments-object": streams(
+        events(
+            {
+                "choices": [
+                    {
+                        "index": 0,
+                        "delta": {
+                            "tool_calls": [
+                                {"index": 0, "id": "c", "function": {"name": "f", "arguments": {}}}
+                            ]
+                        },
+                    }
+                ]
+            },
+            STOP,
+        ),
+        DONE,
+    ),
+    "reasoning-number": streams(
+        events({"choices": [{"index": 0, "delta": {"reasoning_content": 3}}]}, STOP), DONE
+    ),
+    "utf-16": answers("200 OK", json.dumps(WHOLE).encode("utf-16")),
+    "long-gzip": sends(
+        head("200 OK", "text/event-stream", "Content-Encoding: gzip", CLOSE),
+        gzip.compress(b"data: " + b" " * (8 << 20) + b"\n\n"),
+    ),
+    "many-headers": sends(head("200 OK", "text/event-stream", *["X-Y: z"] * 2000, CLOSE), GOOD),
+    "chunk-extension": sends(
+        head("200 OK", "text/event-stream", "Transfer-Encoding: chunked"),
+        b"%x;name=value\r\n%b\r\n0\r\nX-Trailer: 1\r\n\r\n" % (len(GOOD), GOOD),
+    ),
     "999": sends(b"HTTP/1.1 999 What\r\nContent-Length: 0\r\n\r\n"),
 }
 SLOW: dict[str, Behaviour] = {
