@@ -51,6 +51,7 @@ LIGHTHOUSE := $(STAMPS)/lighthouse-$(call key,tests/orchestrator/server/page/bro
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser)
 # The schemas of Kubernetes (70 MB unpacked) and of compose files.
 DEPLOY := $(STAMPS)/deploy-$(call key,requirements/deploy.lock)
+RAY := $(STAMPS)/ray-$(call key,requirements/ray.lock)
 # Clients of OpenAI's API, by the version of the openai package that they take.
 CLIENTS := $(STAMPS)/clients-$(call key,requirements/clients.lock)
 CLIENTS2 := $(STAMPS)/clients_openai2-$(call key,requirements/clients_openai2.lock)
@@ -70,7 +71,7 @@ CXX_FILES = $(shell git ls-files '*.cc' '*.h')
 MYPY_ROOT := .cache/mypy
 MYPY_PARTS := __init__.py public.py client.py asgi.py orchestrator backends rag kernels benchmarks docs tests
 
-.PHONY: help install dev serve demo test test-arm test-avx2 test-native test-answers test-clients test-tokenizers test-families test-live test-browser test-hostile test-fleet test-deploy soak check types bench docs lock clean
+.PHONY: help install dev serve demo test test-arm test-avx2 test-native test-answers test-clients test-tokenizers test-families test-live test-browser test-hostile test-fleet test-deploy test-ray soak check types bench docs lock clean
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -175,6 +176,10 @@ FLEET_SESSIONS ?= 100
 test-fleet: dev ## Two gateways behind HAProxy and nginx (apt install haproxy nginx): killed, replaced
 	$(say) "pytest, two gateways"
 	LIVEMIND_FLEET=$(FLEET_SESSIONS) $(PY) -m pytest tests/deploy/test_fleet.py -m "fleet or not fleet" $(PYTEST_ARGS)
+
+test-ray: dev $(RAY) ## Ray Serve with two gateways and two replicas of a tiny expert
+	$(say) "pytest, Ray Serve"
+	$(VENV)/ray/bin/python -m pytest tests/deploy/test_ray.py -m "ray or not ray" -s $(PYTEST_ARGS)
 
 test-deploy: dev $(DEPLOY) ## deploy/ held to the schemas of Kubernetes and compose files (kubectl renders); nothing is applied
 	$(say) "pytest, deploy/"
@@ -304,8 +309,8 @@ $(NPM): tests/clients/package-lock.json | $(DEV)
 	@rm -f $(STAMPS)/npm-* && touch $@
 
 # Environments over this one: they have what they want in another version, and see the rest.
-$(LIVE) $(QUICK) $(GUIDELLM): $(STAMPS)/%: | $(DEV)
-	$(say) "$(if $(findstring clients,$*),clients of OpenAI's API,LiveKit Agents and Pipecat), in $(VENV)/$(firstword $(subst -, ,$*))"
+$(LIVE) $(RAY) $(QUICK) $(GUIDELLM): $(STAMPS)/%: | $(DEV)
+	$(say) "$(if $(findstring clients,$*),clients of OpenAI's API,$(if $(findstring ray,$*),Ray Serve,LiveKit Agents and Pipecat)), in $(VENV)/$(firstword $(subst -, ,$*))"
 	@$(PY) -m venv --clear --without-pip $(VENV)/$(firstword $(subst -, ,$*))
 	@$(PY) -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
 		> "$$($(VENV)/$(firstword $(subst -, ,$*))/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth"

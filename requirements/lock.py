@@ -103,6 +103,10 @@ def main() -> None:
         voice = _beyond(known, closure(map(Requirement, asked), have), have)
         write("frameworks.lock", "The voice frameworks, on top of dev.lock.", voice, have)
         return
+    if here == "ray":  # .venv/ray, the environment of `make test-ray`
+        served = _beyond(known, closure(map(Requirement, extras["ray"]), have), have)
+        write("ray.lock", "Ray Serve, on top of dev.lock.", served, have)
+        return
     if here in CLIENTS:
         lines = (HERE / f"{here}.in").read_text("utf-8").splitlines()
         found = closure((Requirement(one) for one in lines if not one.startswith("#")), have)

@@ -29,7 +29,7 @@ from ..base import (
     template_options,
 )
 from ..drafts import DraftCount, DraftFeed
-from ..errors import ExpertError, ExpertTimeout, ExpertUnavailable, PromptRejected, takes_no_images
+from ..errors import ExpertError, ExpertUnavailable, PromptRejected, takes_no_images
 from ..folding import fold_documents
 from ..spec import ExpertSpec
 from ..vllm.drafts import DRAFT
@@ -37,6 +37,7 @@ from .affinity import affinity_key, digest
 from .drafts import drafted_tokens
 from .events import BadEvent, chunk_of, event_of, usage_of
 from .http import RemoteServers, first_reachable
+from .open_turn import CHAT, OPEN_TURN, OpenTurns, ask_open_turns
 from .refusals import error_fields, rejected
 from .request_body import request_body
 from .sse import EventReader, StreamTooLarge
@@ -48,7 +49,6 @@ HEALTH_INTERVAL_S = 5.0
 DRAIN_S = 0.5
 LAST_WORD_S = 3.0
 """Longest wait for usage and ``[DONE]`` after the finish reason."""
-_OPEN_TURN = {"add_generation_prompt": False, "continue_final_message": True}
 
 
 class RemoteExpert:
@@ -69,6 +69,7 @@ class RemoteExpert:
         self._model = spec.model or spec.expert_id
         self._servers = RemoteServers(spec, session)
         self._capabilities = Capabilities(open_turn_prefill=False, compute_group="remote")
+        self._open_turns = OpenTurns(False)
         self._is_running = False
         self._health = Health(True)
         self._health_until = 0.0
@@ -83,7 +84,8 @@ class RemoteExpert:
         self._servers.open()
         try:
             max_model_len = await self._find_model()
-            leaves_open = await self._probe_open_turn()
+            self._open_turns = await ask_open_turns(self._servers, self._model)
+            leaves_open = self._open_turns.possible
             self._capabilities = Capabilities(
                 max_model_len=max_model_len,
                 open_turn_prefill=leaves_open,
@@ -287,11 +289,11 @@ class RemoteExpert:
         if params.clamp and not self._fits(prompt, params.max_tokens or 0):
             body.pop("max_tokens", None)  # then the server's limit is what the context leaves
         if prompt.open_turn or _goes_on(prompt):
-            body |= _OPEN_TURN
-        if self._capabilities.open_turn_prefill:  # vLLM
+            body |= OPEN_TURN
+        if "return_token_ids" in self._open_turns.fields:
             body["return_token_ids"] = True
-            if prompt.cache_salt is not None:
-                body["cache_salt"] = prompt.cache_salt
+        if prompt.cache_salt is not None and "cache_salt" in self._open_turns.fields:
+            body["cache_salt"] = prompt.cache_salt
         return body
 
     def _fits(self, prompt: TokenPrompt, tokens: int) -> bool:
@@ -320,25 +322,6 @@ class RemoteExpert:
         limit = served[self._model].get("max_model_len")
         return limit if isinstance(limit, int) else None
 
-    async def _probe_open_turn(self) -> bool:
-        """Whether the server can leave the user's turn open: the prompt then really is shorter."""
-        prompt = TokenPrompt((), 1, messages=(Message("user", "Hello there"),))
-        body = request_body(self._model, prompt, GenerationParams(max_tokens=1, temperature=0.0))
-        try:
-            closed = usage_of(await self._servers.post_json(_path(prompt), body, key="probe"))
-            opened = usage_of(
-                await self._servers.post_json(_path(prompt), body | _OPEN_TURN, key="probe")
-            )
-        except ExpertTimeout:
-            raise
-        except ExpertError:
-            return False
-        return (
-            closed is not None
-            and opened is not None
-            and opened.prompt_tokens < closed.prompt_tokens
-        )
-
 
 def _whole_words(text: str) -> str:
     """Return the text without a last word that may still grow, and without the blanks before it."""
@@ -354,7 +337,7 @@ def _is_whole(response: aiohttp.ClientResponse) -> bool:
 
 
 def _path(prompt: TokenPrompt) -> str:
-    return "/v1/completions" if prompt.text is not None else "/v1/chat/completions"
+    return "/v1/completions" if prompt.text is not None else CHAT
 
 
 def _key(prompt: TokenPrompt) -> str:

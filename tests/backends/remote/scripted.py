@@ -69,11 +69,13 @@ class Servers:
         self,
         *scripted: Answer,
         open_turn: bool = False,
+        refused: tuple[str, ...] = (),
         by_host: Mapping[str, list[Answer]] | None = None,
     ) -> None:
         self.scripted = list(scripted)
         self.by_host = by_host or {}
         self.open_turn = open_turn
+        self.refused = refused
         self.asked: list[tuple[str, str, dict[str, Any]]] = []
         self.headers: list[httpx.Headers] = []
         self.models: Mapping[str, Any] | Exception = MODELS
@@ -95,7 +97,8 @@ class Servers:
         return answer
 
     def probe(self, body: Mapping[str, Any]) -> httpx.Response:
-        if "continue_final_message" in body and not self.open_turn:
+        unknown = {"return_token_ids", "cache_salt"} & {*self.refused} & {*body}
+        if unknown or ("continue_final_message" in body and not self.open_turn):
             return httpx.Response(400, json={"error": {"message": "unknown field"}})
         tokens = 5 if "continue_final_message" in body else 9
         return httpx.Response(200, json={"choices": [], "usage": {"prompt_tokens": tokens}})

@@ -12,6 +12,7 @@ from livemind.backends.base import (
     Chunk,
     Message,
     Priority,
+    TokenPrompt,
     ToolCall,
     joined,
 )
@@ -125,6 +126,28 @@ def test_generate_chat_logprobs_and_token_ids_are_read(virtual_run: VirtualRun) 
     assert chunks[0].token_ids == (42,)
     assert chunks[0].logprobs[0].token_id == 42
     assert chunks[0].logprobs[0].top == (("Hi", -1, -0.5), ("", -1, -1.0), ("", -1, -2.0))
+
+
+@pytest.mark.parametrize(
+    "refused", [("return_token_ids",), ("cache_salt",), ("return_token_ids", "cache_salt")]
+)
+def test_server_that_refuses_fields_of_vllm_is_asked_without_them(
+    virtual_run: VirtualRun, refused: tuple[str, ...]
+) -> None:
+    """A LiveMind behind LiveMind leaves a turn open, and refuses fields that it does not act on."""
+    servers = Servers(sse(delta("Hi"), STOPPED), open_turn=True, refused=refused)
+    salted = TokenPrompt((), 1, messages=(Message("user", "Hi"),), cache_salt="s")
+    check(virtual_run, servers, lambda expert: answer(expert, salted))
+    body = servers.asked[0][2]
+    assert {"return_token_ids", "cache_salt"} & {*body} == {
+        "return_token_ids",
+        "cache_salt",
+    } - {*refused}
+
+    async def opens(expert: RemoteExpert) -> None:
+        assert expert.capabilities.open_turn_prefill
+
+    check(virtual_run, servers, opens)
 
 
 def test_prefill_open_turn_asks_for_one_token_of_an_unfinished_message(
