@@ -47,6 +47,43 @@ class Tool(Strict):
         return {"type": self.type, "function": function}
 
 
+class FlatTool(Strict):
+    """A function that may be called, as the Responses and the Realtime API have it."""
+
+    type: Literal["function"]
+    name: FunctionName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _read(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if isinstance(value, dict):
+            value = {name: content for name, content in value.items() if name not in TOLD}
+        return handler(value)
+
+    def nested(self) -> dict[str, Any]:
+        """Return it as chat completions have it."""
+        return {
+            "type": "function",
+            "function": self.model_dump(exclude={"type"}, exclude_none=True),
+        }
+
+
+def nested_choice(choice: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
+    """Return a flat ``tool_choice`` as chat completions have it; what is no choice as it is."""
+    if not isinstance(choice, dict):
+        return choice
+    if choice.get("type") == "function":
+        return {"type": "function", "function": {"name": choice.get("name")}}
+    if choice.get("type") == "allowed_tools":
+        tools = [nested_choice(tool) for tool in choice.get("tools") or ()]
+        allowed = {"mode": choice.get("mode", "auto"), "tools": tools}
+        return {"type": "allowed_tools", "allowed_tools": allowed}
+    return choice
+
+
 class NamedFunction(Strict):
     """A function by its name."""
 

@@ -52,7 +52,8 @@ def parse(
         adapter: of the request model.
         raw: the body or text frame.
         max_text_chars: limit for texts, given to the validators that ask for it.
-        tags: names of a discriminated union's members, which pydantic puts into locations.
+        tags: names of a discriminated union's members, which pydantic puts into locations; those of
+            a field that is one by ``field.name``.
 
     Raises:
         InvalidRequest: with ``param`` and ``code`` of the first finding.
@@ -94,12 +95,14 @@ def _translate(error: ErrorDetails, tags: frozenset[str]) -> LiveMindError:
     if kind == "missing":
         return InvalidRequest(f"{param}: missing", param=param, code=code)
     if kind == "union_tag_not_found":
-        return InvalidRequest("type: missing", param="type", code=code)
+        param = f"{param}.type".lstrip(".")
+        return InvalidRequest(f"{param}: missing", param=param, code=code)
     if kind == "union_tag_invalid":
-        given, param = error["ctx"]["tag"], "type"
+        code = "invalid_value" if param else code
+        given, param = error["ctx"]["tag"], f"{param}.type".lstrip(".")
         need = f"one of {error['ctx']['expected_tags']}"
         return InvalidRequest(
-            f"type: got {_shown(given, True)}; need {need}", param=param, code=code
+            f"{param}: got {_shown(given, True)}; need {need}", param=param, code=code
         )
     shown = _shown(error["input"], kind in ENUMERATED)
     where = f"{param}: " if param else ""
@@ -108,7 +111,11 @@ def _translate(error: ErrorDetails, tags: frozenset[str]) -> LiveMindError:
 
 
 def _path(loc: tuple[int | str, ...], tags: frozenset[str]) -> str:
-    parts = list(loc[1:] if loc and loc[0] in tags else loc)
+    parts = [
+        part
+        for place, part in enumerate(loc)
+        if (part if place == 0 else f"{loc[place - 1]}.{part}") not in tags
+    ]
     path = ""
     for part in parts:
         path += f"[{part}]" if isinstance(part, int) else f".{_clean(part)}"

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import json
 from msgspec.structs import replace
 
-from ....backends.base import GenerationParams
+from ....backends.base import GenerationParams, ToolChoice
 from ..consensus_schema import in_force
 from ..state import ServerState
-from ..tools import chosen
+from ..tools import Tool, chosen
 from .answers import InputSettings, SessionSettings, sampling_in_force
 from .schema import InputConfig, SessionConfig
 from .session import LiveSession
@@ -59,15 +60,21 @@ def reconfigured(state: ServerState, live: LiveSession, config: SessionConfig) -
         params = params if sampling is None else sampling.onto(options.params)
         options = replace(options, params=params)
     if given & _OF_TOOLS:
-        options = _with_tools(options, config)
+        found = chosen(config.tools or (), config.tool_choice)
+        options = with_tools(options, *found, config.parallel_tool_calls)
     if "input" in given:
         options = _with_input(options, config.input or InputConfig(kind="auto"))
     return options
 
 
-def _with_tools(options: SessionOptions, given: SessionConfig) -> SessionOptions:
+def with_tools(
+    options: SessionOptions,
+    tools: Sequence[Tool],
+    choice: ToolChoice | None,
+    name: str | None,
+    parallel: bool | None,
+) -> SessionOptions:
     """Return the options with these tools in the place of all others; how they are called too."""
-    tools, choice, name = chosen(given.tools or (), given.tool_choice)
     template = json.decode(options.template) if options.template else {}
     template.pop("tools", None)
     if tools:
@@ -76,7 +83,7 @@ def _with_tools(options: SessionOptions, given: SessionConfig) -> SessionOptions
         options.params,
         tool_choice=choice,
         tool_name=name,
-        parallel_tool_calls=given.parallel_tool_calls if tools else None,
+        parallel_tool_calls=parallel if tools else None,
     )
     encoded = json.encode(template).decode() if template else None
     return replace(options, template=encoded, params=params)

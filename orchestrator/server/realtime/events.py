@@ -23,16 +23,20 @@ from ...events import (
     ResponseSentence,
     ResponseTextDelta,
     ResponseTextDone,
+    ResponseToolCallDelta,
     to_wire,
 )
 from ...item_events import (
     ConversationItem,
+    Item,
     ItemAdded,
     ItemDeleted,
     ItemDone,
     ItemRetrieved,
     ItemTruncated,
+    new_item_id,
 )
+from .calls import Call, returned_view
 
 Frame = dict[str, Any]
 CODES = {"response_not_active": "response_cancel_not_active"}
@@ -67,7 +71,10 @@ class _Response:
     max_output_tokens: int | None = None
     item: ConversationItem | None = None
     pieces: list[str] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
     created: bool = False
+    previous_item_id: str | None = None
+    shown: bool = False
     part_open: bool = False
     called_off: bool = False
 
@@ -92,6 +99,7 @@ class Translation:
 
     Attributes:
         extensions: events that the API does not have are sent too.
+        silent: the turn that begins has no words of the user, only results of functions.
     """
 
     def __init__(self, conversation_id: str, characters_per_s: float) -> None:
@@ -99,6 +107,20 @@ class Translation:
         self._conversation_id = conversation_id
         self._characters_per_s = characters_per_s
         self._responses: dict[str, _Response] = {}
+        self._told: str | None = None
+        self._functions: dict[str, Frame] = {}
+        self.silent = False
+
+    def is_told(self, item: Item) -> None:
+        """An item about a function is told of by ``returned``, and by nothing else."""
+        self._functions[item.id] = returned_view(item)
+
+    def returned(self, item: Item, previous: str | None) -> list[Frame]:
+        """Return what tells of a call, or of what a function returned, that the client made."""
+        self.is_told(item)
+        self._told, shown = item.id, self._functions[item.id]
+        kinds = ("conversation.item.added", "conversation.item.done")
+        return [frame(kind, previous_item_id=previous, item=shown) for kind in kinds]
 
     def asked(
         self, response_id: str, metadata: dict[str, str] | None, max_output_tokens: int | None
@@ -118,9 +140,12 @@ class Translation:
                 return self._created(event)
             case ResponseTextDelta(delta=delta):
                 response = self._responses[event.response_id]
+                told = self._show(response)
                 response.pieces.append(delta)
                 kind = "response.output_text.delta"
-                return [frame(kind, **response.place, content_index=0, delta=delta)]
+                return [*told, frame(kind, **response.place, content_index=0, delta=delta)]
+            case ResponseToolCallDelta():
+                return self._call(self._responses[event.response_id], event)
             case ResponseTextDone():
                 return self._part_done(self._responses[event.response_id])
             case ItemAdded():
@@ -131,7 +156,13 @@ class Translation:
                 return self._done(event)
             case ItemTruncated():
                 return [self._truncated(event)]
-            case ItemDeleted() | ItemRetrieved() | ResponseSentence():
+            case ItemRetrieved() if event.item.id in self._functions:
+                kind = "conversation.item.retrieved"
+                return [frame(kind, item=self._functions[event.item.id])]
+            case ItemDeleted():
+                self._functions.pop(event.item_id, None)
+                return [_own(event)]
+            case ItemRetrieved() | ResponseSentence():
                 return [_own(event)]
             case _:
                 return [_own(event)] if self.extensions else []
@@ -150,17 +181,82 @@ class Translation:
 
     def _item_added(self, event: ItemAdded) -> list[Frame]:
         response = self._of_item(event.item.id)
-        if response is None:
-            return [_own(event)]
-        response.part_open = True
+        if response is not None:  # shown with its first word: it may be a call alone
+            response.previous_item_id = self._before(event.previous_item_id)
+            return []
+        if self._is_silent(event.item):
+            return []
+        self._told = event.item.id
+        return [_own(event)]
+
+    def _show(self, response: _Response) -> list[Frame]:
+        """Return what tells of the answer's own item, once."""
+        if response.shown or response.item is None:
+            return []
+        response.shown = response.part_open = True
+        self._told = response.item.id
         item = to_builtins(response.item)
         part = {"type": "text", "text": ""}
-        previous = event.previous_item_id
+        previous = response.previous_item_id
         return [
             frame("response.output_item.added", response_id=response.id, output_index=0, item=item),
             frame("conversation.item.added", previous_item_id=previous, item=item),
             frame("response.content_part.added", **response.place, content_index=0, part=part),
         ]
+
+    def _is_silent(self, item: ConversationItem) -> bool:
+        """Whether clients are told nothing, or something else, of an item."""
+        wordless = item.role == "user" and not any(part.text for part in item.content)
+        return item.id in self._functions or (self.silent and wordless)
+
+    def _before(self, previous: str | None) -> str | None:
+        """Return the item that clients know before a new one: some of a turn's are not told of."""
+        return self._told if self.silent else previous
+
+    # ---- calls of functions
+
+    def _call(self, response: _Response, piece: ResponseToolCallDelta) -> list[Frame]:
+        told: list[Frame] = []
+        if piece.index == len(response.calls):
+            told = self._part_done(response) + self._calls_done(response)
+            assert response.item is not None
+            first = not response.shown and not response.calls
+            call = Call(
+                response.item.id if first else new_item_id(),
+                piece.call_id or "",
+                piece.name or "",
+                len(response.calls) + response.shown,
+            )
+            response.calls.append(call)
+            previous = response.previous_item_id if first else self._told
+            self._told = call.item_id
+            place = call.output(response.id)
+            told.append(frame("response.output_item.added", **place, item=call.view()))
+            told.append(
+                frame("conversation.item.added", previous_item_id=previous, item=call.view())
+            )
+        call = response.calls[piece.index]
+        call.arguments += piece.delta
+        if piece.delta:
+            kind = "response.function_call_arguments.delta"
+            told.append(frame(kind, **call.place(response.id), delta=piece.delta))
+        return told
+
+    def _calls_done(self, response: _Response, status: str = "completed") -> list[Frame]:
+        """Return what tells that the calls before are whole."""
+        told = []
+        for call in response.calls:
+            if call.status != "in_progress":
+                continue
+            call.status = status
+            self._functions[call.item_id] = call.view()
+            place = call.output(response.id)
+            said = {"name": call.name, "arguments": call.arguments}
+            kind = "response.function_call_arguments.done"
+            told.append(frame(kind, **call.place(response.id), **said))
+            told.append(frame("conversation.item.done", previous_item_id=None, item=call.view()))
+            told.append(frame("response.output_item.done", **place, item=call.view()))
+        return told
 
     def _part_done(self, response: _Response) -> list[Frame]:
         if not response.part_open:
@@ -176,22 +272,30 @@ class Translation:
     def _item_done(self, event: ItemDone) -> list[Frame]:
         response = self._of_item(event.item.id)
         if response is None:
-            return [_own(event)]
+            return [] if self._is_silent(event.item) else [_own(event)]
         response.item = event.item
-        return [*self._part_done(response), _own(event)]
+        told = self._part_done(response)
+        if response.calls and not response.shown:
+            return told
+        return [*self._show(response), *self._part_done(response), *told, _own(event)]
 
     def _done(self, event: ResponseDone) -> list[Frame]:
         response = self._responses.pop(event.response_id, _Response(event.response_id))
         told = [] if response.created else [self._tell_created(response)]
         told += self._part_done(response)
+        whole = "completed" if event.status == "completed" else "incomplete"
+        told += self._calls_done(response, whole)
+        self.silent = False
         output: list[object] = []
-        if response.item is not None:
+        if response.item is not None and (response.shown or not response.calls):
+            told += self._show(response) + self._part_done(response)
             if response.item.status == "in_progress":  # it was deleted meanwhile
                 response.item = replace(response.item, status="incomplete")
             item = to_builtins(response.item)
             kind = "response.output_item.done"
             told.append(frame(kind, response_id=response.id, output_index=0, item=item))
             output.append(item)
+        output += [call.view() for call in response.calls]
         status, details = _status(event, called_off=response.called_off)
         shown = self._shown(response, status)
         shown |= {"status_details": details, "output": output, "usage": _usage(event.usage)}

@@ -1,22 +1,36 @@
 """The client's frames on ``/v1/realtime``: those of the OpenAI Realtime API that are about text.
 
-Those about items and about partial text are the live protocol's own. What belongs to audio, tools
+Those about partial text, and most about items, are the live protocol's own. What belongs to audio
 and stored prompts is refused by name; a field that says nothing (null, an empty list) is not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from secrets import token_hex
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, TypeAdapter, ValidationInfo, field_validator, model_validator
+from msgspec import json
+from pydantic import (
+    BeforeValidator,
+    Field,
+    TypeAdapter,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from ....backends.base import MessageDetails, ToolCall
 from ...errors import InvalidRequest
+from ...item_events import Item, new_item_id
 from ..content import refusal
 from ..live import frames as live
 from ..live.schema import SessionConfig
-from ..schema import INT32_MAX, check_length
+from ..schema import INT32_MAX, check_length, check_total
 from ..strict import Strict
+from ..tools import MAX_TOOLS, Choice, FlatTool, FunctionName, nested_choice
+
+ItemId = Annotated[str, Field(min_length=1, max_length=64)]
 
 UNSUPPORTED_FRAMES = {
     "input_audio_buffer.append": "audio input",
@@ -29,10 +43,8 @@ UNSUPPORTED_FIELDS = {
     "audio": "audio is not supported by this server",
     "include": "nothing can be included",
     "input": "a response is about the session's conversation",
-    "parallel_tool_calls": "tools are not supported by this server",
     "prompt": "stored prompts are not supported by this server",
     "reasoning": "reasoning is not supported by this server",
-    "tools": "tools are not supported by this server",
     "tracing": "tracing is not supported by this server",
 }
 ELSEWHERE = ("model", "expert", "instructions", "messages")
@@ -58,13 +70,10 @@ def _only_text(value: Any) -> Any:
     modalities = value.get("output_modalities")
     if isinstance(modalities, list) and "audio" in modalities:
         raise refusal("unsupported_parameter", "output_modalities", 'only ["text"]: no audio')
-    if value.get("tool_choice") not in (None, "auto", "none"):
-        raise refusal("unsupported_parameter", "tool_choice", UNSUPPORTED_FIELDS["tools"])
     if value.get("conversation") == "none":
         message = "a response is part of the session's conversation"
         raise refusal("unsupported_parameter", "conversation", message)
-    left_out = {*UNSUPPORTED_FIELDS, "tool_choice"}
-    return {name: content for name, content in value.items() if name not in left_out}
+    return {name: content for name, content in value.items() if name not in UNSUPPORTED_FIELDS}
 
 
 class Wish(Strict):
@@ -73,6 +82,9 @@ class Wish(Strict):
     instructions: str | None = None
     max_output_tokens: int | None = Field(None, ge=1, le=INT32_MAX)
     output_modalities: list[Literal["text"]] | None = Field(None, min_length=1, max_length=1)
+    tools: list[FlatTool] | None = Field(None, max_length=MAX_TOOLS)
+    tool_choice: Annotated[Choice, BeforeValidator(nested_choice)] | None = None
+    parallel_tool_calls: bool | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -87,6 +99,8 @@ class Wish(Strict):
     @model_validator(mode="after")
     def _check(self, info: ValidationInfo) -> Self:
         check_length(info, "instructions", [self.instructions or ""])
+        told = [tool.nested() for tool in self.tools or ()]
+        check_total(info, "tools", len(json.encode(told)))
         return self
 
     @property
@@ -131,6 +145,61 @@ class RealtimeSession(Wish):
         return SessionConfig.model_construct(_fields_set=set(fields), **fields)
 
 
+class FunctionCall(Strict):
+    """An item: a call that an answer made elsewhere."""
+
+    id: ItemId | None = None
+    object: Literal["realtime.item"] | None = None
+    type: Literal["function_call"]
+    status: Literal["completed", "incomplete", "in_progress"] | None = None
+    call_id: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    name: FunctionName
+    arguments: str
+
+    @property
+    def item(self) -> Item:
+        """The item."""
+        call = ToolCall(self.call_id or f"call_{token_hex(8)}", self.name, self.arguments)
+        details = MessageDetails(tool_calls=(call,))
+        return Item(self.id or new_item_id(), "assistant", "", details=details)
+
+
+class FunctionCallOutput(Strict):
+    """An item: what a function returned."""
+
+    id: ItemId | None = None
+    object: Literal["realtime.item"] | None = None
+    type: Literal["function_call_output"]
+    status: Literal["completed", "incomplete", "in_progress"] | None = None
+    call_id: str = Field(min_length=1, max_length=512)
+    output: str
+
+    @property
+    def item(self) -> Item:
+        """The item."""
+        details = MessageDetails(tool_call_id=self.call_id)
+        return Item(self.id or new_item_id(), "tool", self.output, details=details)
+
+
+class ItemCreate(live.ClientFrame):
+    """``conversation.item.create``: something was said elsewhere, called, or returned."""
+
+    type: Literal["conversation.item.create"]
+    previous_item_id: str | None = Field(None, max_length=64)
+    item: Annotated[live.NewItem | FunctionCall | FunctionCallOutput, Field(discriminator="type")]
+
+    @model_validator(mode="after")
+    def _check(self, info: ValidationInfo) -> Self:
+        match self.item:
+            case live.NewItem():
+                check_length(info, "item.content", [part.text for part in self.item.content])
+            case FunctionCall():
+                check_length(info, "item.arguments", [self.item.arguments])
+            case FunctionCallOutput():
+                check_length(info, "item.output", [self.item.output])
+        return self
+
+
 class SessionUpdate(live.ClientFrame):
     """``session.update``."""
 
@@ -157,9 +226,12 @@ class ResponseCreate(live.ClientFrame):
 
 
 TextFrame = live.Append | live.Replace | live.Commit | live.Clear
-Frame = SessionUpdate | ResponseCreate | live.Cancel | live.ItemFrame | TextFrame
+ItemFrame = ItemCreate | live.ItemTruncate | live.ItemDelete | live.ItemRetrieve
+Frame = SessionUpdate | ResponseCreate | live.Cancel | ItemFrame | TextFrame
 FRAME: TypeAdapter[Frame] = TypeAdapter(Annotated[Frame, Field(discriminator="type")])
-TAGS = live.tags_of(get_args(Frame))
+TAGS = live.tags_of(get_args(Frame)) | {
+    f"item.{kind}" for kind in ("message", "function_call", "function_call_output")
+}
 
 
 def unsupported(frame: Mapping[str, object]) -> InvalidRequest | None:

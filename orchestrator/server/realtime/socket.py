@@ -20,17 +20,9 @@ from ...errors import ErrorInfo, InvalidRequest
 from ...events import Event
 from ...item_events import Item
 from ..live.connection import Connection, serve
-from ..live.frames import (
-    Append,
-    Cancel,
-    Clear,
-    Commit,
-    ItemCreate,
-    ItemDelete,
-    Replace,
-)
+from ..live.frames import Append, Cancel, Clear, Commit, ItemDelete, NewItem, Replace
 from ..live.items import changed_item
-from ..live.options import reconfigured, settings_of
+from ..live.options import reconfigured, settings_of, with_tools
 from ..live.schema import SessionConfig
 from ..live.session import LiveSession
 from ..state import ServerState
@@ -40,12 +32,14 @@ from .frames import (
     FRAME,
     TAGS,
     Frame,
+    ItemCreate,
     RealtimeSession,
     ResponseCreate,
     ResponseWish,
     SessionUpdate,
     unsupported,
 )
+from .functions import Functions, check_called
 
 if TYPE_CHECKING:
     import asyncio
@@ -87,6 +81,7 @@ class RealtimeConnection(Connection[Frame, events.Frame]):
         self._truncation = "disabled" if rules.overflow == "refuse" else "auto"
         conversation_id = f"conv_{session.id.removeprefix('sess_')}"
         self._told = events.Translation(conversation_id, rules.characters_per_s)
+        self._functions = Functions()
 
     # ---- the protocol
 
@@ -115,7 +110,10 @@ class RealtimeConnection(Connection[Frame, events.Frame]):
                 self._configure(frame.session)
                 self._queue.put_or_close(events.frame("session.updated", session=self._shown()))
             case ItemCreate():
-                self._create(frame.item.item, frame.previous_item_id)
+                if isinstance(frame.item, NewItem):
+                    self._create(frame.item.item, frame.previous_item_id)
+                else:
+                    self._return(frame.item.item, frame.previous_item_id)
             case ResponseCreate():
                 self._respond(frame.response or ResponseWish())
             case Cancel():
@@ -147,12 +145,17 @@ class RealtimeConnection(Connection[Frame, events.Frame]):
         if given.says_limit:
             params = replace(options.params, max_tokens=given.max_output_tokens)
             options = replace(options, params=params)
+        told = self._functions.told_by(given, "session")
+        if told is not self._functions:
+            options = with_tools(options, *told.chosen(), told.parallel)
         self._live.configure(options)
+        self._functions = told
         if given.livemind is not None and given.livemind.events is not None:
             self._told.extensions = given.livemind.events
 
     def _shown(self) -> dict[str, Any]:
         own = to_builtins(settings_of(self._live))
+        del own["tools"]
         instructions = own.pop("instructions")
         return {
             "type": "realtime",
@@ -162,8 +165,8 @@ class RealtimeConnection(Connection[Frame, events.Frame]):
             "output_modalities": ["text"],
             "instructions": instructions or "",
             "max_output_tokens": self._live.session.options.params.max_tokens or "inf",
-            "tools": [],
-            "tool_choice": "auto",
+            "tools": self._functions.shown(),
+            "tool_choice": self._functions.shown_choice(),
             "truncation": self._truncation,
             "tracing": None,
             "prompt": None,
@@ -187,8 +190,38 @@ class RealtimeConnection(Connection[Frame, events.Frame]):
         if was and session.items.proposed is None:
             session.clear()
 
+    def _return(self, item: Item, after: str | None) -> None:
+        """Take a call that was made elsewhere, or what a function returned.
+
+        Results at the end belong to the next turn, and are kept for it.
+        """
+        items, results = self._live.session.items, self._functions.results
+        standing = [*items]
+        last = results[-1] if results else standing[-1] if standing else None
+        previous = after if last is None or after is not None else last.id
+        if item.role == "tool":
+            check_called(item, standing)
+        if item.role == "tool" and after in (None, last.id if last is not None else "root"):
+            results.append(item)
+        else:
+            self._settle_results()
+            self._told.is_told(item)
+            with self._unproposed():
+                items.create(item, after)
+        for told in self._told.returned(item, previous):
+            self._queue.put_or_close(told)
+
+    def _settle_results(self) -> None:
+        """Let what functions returned be part of the conversation, before what is said next."""
+        with self._unproposed():
+            for item in self._functions.take_results():
+                self._live.session.items.create(item)
+
     def _create(self, item: Item, after: str | None) -> None:
         session = self._live.session
+        if after is not None and after == self._functions.last_result_id:
+            after = None
+        self._settle_results()
         last = next(reversed([*session.items]), None)
         if item.role != "user" or after not in (None, last.id if last is not None else "root"):
             with self._unproposed():
@@ -203,15 +236,22 @@ class RealtimeConnection(Connection[Frame, events.Frame]):
     def _respond(self, wish: ResponseWish) -> None:
         """Commit what was said last: an item, or text that was typed since."""
         self._refuse_when_stopping()
-        session = self._live.session
+        session, told = self._live.session, self._functions.told_by(wish, "response")
         item, text = session.items.proposed, session.text
-        if item is None and not text.strip():
+        if self._functions.results and text.strip():
+            self._settle_results()
+        if item is None and not text.strip() and not self._functions.results:
             item = None if session.answering else session.items.reopen()
             if item is None:
                 raise _nothing_to_answer(answering=session.answering)
         before, later = session.options, "" if item is None or self._is_proposed else text
+        options = before
         if wish.instructions is not None:
-            self._live.configure(replace(before, instructions=wish.instructions or None))
+            options = replace(options, instructions=wish.instructions or None)
+        if told is not self._functions:
+            options = with_tools(options, *told.chosen(), told.parallel)
+        if options is not before:
+            self._live.configure(options)
         try:
             self._ask(item, text, wish)
         finally:
@@ -224,17 +264,22 @@ class RealtimeConnection(Connection[Frame, events.Frame]):
         params = self._live.session.options.params
         if wish.says_limit:
             params = replace(params, max_tokens=wish.max_output_tokens)
+        follow = self._functions.follow()
+        self._told.silent = bool(follow)
         response_id = self._live.commit(
             text if item is None else item.text,
             None,
             params if wish.says_limit else None,
             item.images if item is not None else (),
             item_id=item.id if item is not None else None,
+            follow=follow,
         )
+        self._functions.take_results()
         self._told.asked(response_id, wish.metadata, params.max_tokens)
 
     def _commit(self, frame: Commit) -> None:
         self._refuse_when_stopping()
+        self._settle_results()
         session = self._live.session
         item = session.items.proposed if frame.text is None and self._is_proposed else None
         response_id = self._live.commit(

@@ -14,7 +14,7 @@ from ...content import refusal
 from ...messages import TOLD
 from ...schema import INT32_MAX, Sampling
 from ...strict import Strict
-from ...tools import MAX_TOOLS, FunctionName
+from ...tools import MAX_TOOLS, FlatTool, nested_choice
 from ...validation import parse
 from ..bodies import MAX_TOP_LOGPROBS, ChatRequest, Effort, Label, StreamOptions
 from ..neutral import NEUTRAL, Neutral, without_neutral
@@ -43,23 +43,6 @@ _PASSED = (
     "parallel_tool_calls",
     "top_logprobs",
 )
-
-
-class FunctionTool(Strict):
-    """A function that may be called."""
-
-    type: Literal["function"]
-    name: FunctionName
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            return {k: v for k, v in value.items() if k not in ("defer_loading", "cache_control")}
-        return value
 
 
 class TextFormat(Strict):
@@ -99,7 +82,7 @@ class ResponsesRequest(Sampling):
     stream_options: StreamOptions | None = None
     max_output_tokens: int | None = Field(None, ge=1, le=INT32_MAX)
     top_logprobs: int | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
-    tools: list[FunctionTool] | None = Field(None, max_length=MAX_TOOLS)
+    tools: list[FlatTool] | None = Field(None, max_length=MAX_TOOLS)
     tool_choice: str | Json | None = None
     parallel_tool_calls: bool | None = None
     text: TextConfig | None = None
@@ -157,8 +140,8 @@ class ResponsesRequest(Sampling):
             "messages": [*first, *messages],
             "max_completion_tokens": self.max_output_tokens,
             "logprobs": bool(self.top_logprobs) or None,
-            "tools": [_tool(tool) for tool in self.tools or ()],
-            "tool_choice": _choice(self.tool_choice),
+            "tools": [tool.nested() for tool in self.tools or ()],
+            "tool_choice": nested_choice(self.tool_choice),
             "response_format": None if self.text is None else _format(self.text.format),
             "reasoning_effort": None if self.reasoning is None else self.reasoning.effort,
             "max_tokens_policy": "clamp" if self.truncation == "auto" else None,
@@ -214,26 +197,6 @@ def messages_of(items: Sequence[Json]) -> list[Json]:
             named = kind if isinstance(kind, str) and kind.isidentifier() else "such"
             raise _wrong(f"input[{number}]", f"{named} items are not supported here")
     return messages
-
-
-def _tool(tool: FunctionTool) -> Json:
-    function = tool.model_dump(exclude={"type"}, exclude_none=True)
-    return {"type": "function", "function": function}
-
-
-def _choice(choice: str | Json | None) -> str | Json | None:
-    """Return ``tool_choice`` as chat completions have it."""
-    if not isinstance(choice, dict):
-        return choice
-    if choice.get("type") == "function":
-        return {"type": "function", "function": {"name": choice.get("name")}}
-    if choice.get("type") == "allowed_tools":
-        tools = [_choice(tool) for tool in choice.get("tools") or ()]
-        return {
-            "type": "allowed_tools",
-            "allowed_tools": {"mode": choice.get("mode", "auto"), "tools": tools},
-        }
-    return choice
 
 
 def _format(wanted: TextFormat | None) -> Json | None:

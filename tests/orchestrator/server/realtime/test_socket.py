@@ -337,8 +337,8 @@ REFUSED: list[tuple[dict[str, Any], str, str | None]] = [
     ),
     (
         {**SESSION, "session": {"type": "realtime", "tools": [{"type": "function"}]}},
-        "unsupported_parameter",
-        "session.tools",
+        "missing_parameter",
+        "session.tools[0].name",
     ),
     (
         {**SESSION, "session": {"type": "realtime", "truncation": "disabled"}},
@@ -372,12 +372,13 @@ REFUSED: list[tuple[dict[str, Any], str, str | None]] = [
     ),
     (
         {**RESPONSE, "response": {"tool_choice": "required"}},
-        "unsupported_parameter",
+        "invalid_value",
         "response.tool_choice",
     ),
     ({**RESPONSE}, "nothing_to_answer", None),
     (item_of({"type": "input_audio", "audio": "AA"}), "invalid_value", "item.content[0].type"),
-    (item_of(TEXT, type="function_call"), "invalid_value", "item.type"),
+    (item_of(TEXT, type="mcp_call"), "invalid_value", "item.type"),
+    (item_of(TEXT, type="function_call"), "missing_parameter", "item.name"),
     (
         {**item_of(TEXT), "previous_item_id": "x"},
         "item_not_found",
