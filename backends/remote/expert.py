@@ -241,8 +241,10 @@ class RemoteExpert:
 
         An answer that has its finish reason is complete: some servers leave its connection open.
         """
+        if not ending:
+            return await anext(blocks, None)
         try:
-            async with asyncio.timeout(LAST_WORD_S if ending else None):
+            async with asyncio.timeout(LAST_WORD_S):
                 return await anext(blocks, None)
         except TimeoutError:
             return None

@@ -59,12 +59,12 @@ def identify(text: str, house: Collection[str]) -> Language:
 
 
 def held_against(scores: Mapping[str, float], house: Collection[str]) -> Language:
-    """Return the same of what ``ranked`` returned."""
+    """Return the same of what ``ranked`` returned, best first."""
     if not scores:
         return UNKNOWN
     best = next(iter(scores))
-    inside = max((score for code, score in scores.items() if code in house), default=None)
-    outside = max((score for code, score in scores.items() if code not in house), default=None)
+    inside = next((score for code, score in scores.items() if code in house), None)
+    outside = next((score for code, score in scores.items() if code not in house), None)
     if inside is None or outside is None:
         return Language(best, 0.0)
     return Language(best, outside - inside)

@@ -36,8 +36,8 @@ FAMILIAR_COSINE = 0.5
 """To the configuration's own examples; from here on a text is no noise, however it looks."""
 MEANS_NOTHING = "means nothing"
 AT_A_TIME = 64
-MOST_ASKING = 32
-"""Texts that may wait for the encoder, two of its batches; the words of others decide alone."""
+MOST_ASKING = 4
+"""Texts that may be at the encoder, tens of milliseconds; the words of others decide alone."""
 
 
 class TextEmbedding(Protocol):

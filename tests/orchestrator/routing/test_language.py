@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from livemind.orchestrator.routing.language import UNKNOWN, identify
+from livemind.orchestrator.routing.language import UNKNOWN, held_against, identify, ranked
 from livemind.orchestrator.routing.signals import HARD_LANGUAGE_NATS
 
 pytest.importorskip("py3langid")
@@ -36,3 +36,14 @@ def test_identify_spanish_outside_the_house_is_foreign() -> None:
 
 def test_identify_text_without_letters_is_unknown() -> None:
     assert identify("42 + 1 = ?", ("en",)) == UNKNOWN
+
+
+@pytest.mark.parametrize("house", [("en", "es"), ("de",), ("ja", "fi")])
+@pytest.mark.parametrize("text", ["where does the ferry leave", "wann fährt die fähre", "どこ"])
+def test_margin_is_that_of_the_likeliest_language_inside_and_outside(
+    text: str, house: tuple[str, ...]
+) -> None:
+    scores = ranked(text)
+    inside = max(score for code, score in scores.items() if code in house)
+    outside = max(score for code, score in scores.items() if code not in house)
+    assert held_against(scores, house).margin == outside - inside
