@@ -31,7 +31,7 @@ from .run import (
 def summary(measurements: Sequence[Measurement]) -> dict[str, Number]:
     """Return the keys of DESIGN §6, and the same per way and for the peer."""
     added = {way: _added(measurements, LIVEMIND, way) for way in WAYS}
-    over = {way: _rate_ratio(measurements, way) for way in WAYS}
+    over = {way: _rate_ratio(measurements, PEER, way) for way in WAYS}
     found: dict[str, Number] = {
         "gateway.added_ms.p50": _worst(list(added.values()), max),
         "gateway.rps_over_litellm": _worst(list(over.values()), min),
@@ -43,6 +43,10 @@ def summary(measurements: Sequence[Measurement]) -> dict[str, Number]:
         found[f"gateway.polling_added_ms.p50.{way}"] = _added(measurements, POLLING, way)
         found[f"gateway.polling_rps.{way}"] = _rate(measurements, POLLING, way)
         found[f"gateway.bare_added_ms.p50.{way}"] = _added(measurements, BARE, way)
+        found[f"gateway.rps_over_bare.{way}"] = _rate_ratio(measurements, BARE, way)
+        found[f"gateway.added_over_bare.p50.{way}"] = ratio(
+            added[way], _added(measurements, BARE, way)
+        )
         found[f"gateway.bare_rps.{way}"] = _rate(measurements, BARE, way)
         found[f"gateway.rps.{way}"] = _rate(measurements, LIVEMIND, way)
         found[f"gateway.litellm_rps.{way}"] = _rate(measurements, PEER, way)
@@ -121,8 +125,9 @@ def _wait(waits: Sequence[float], missing: int, q: float) -> Number:
     return quantile([*waits, *[max(waits)] * missing], q)
 
 
-def _rate_ratio(measurements: Sequence[Measurement], way: Way) -> Number:
-    peer = {one.round: one.requests_per_s for one in _of(measurements, PEER, way, "throughput")}
+def _rate_ratio(measurements: Sequence[Measurement], other: str, way: Way) -> Number:
+    """Return the median over rounds of our rate over that of another arm."""
+    peer = {one.round: one.requests_per_s for one in _of(measurements, other, way, "throughput")}
     ratios = [
         ratio(one.requests_per_s, peer.get(one.round))
         for one in _of(measurements, LIVEMIND, way, "throughput")

@@ -90,8 +90,11 @@ async def _again(
     raise AssertionError(f"{method} {url}: not answered")
 
 
-async def typists(running: Fleet, turns: int) -> Counter[str]:
-    """Let everybody type so many turns, a session each; return what became of the sessions."""
+async def typists(running: Fleet, turns: int, until: asyncio.Event | None = None) -> Counter[str]:
+    """Let everybody type so many turns, a session each; return what became of the sessions.
+
+    ``until``: and go on until it is set.
+    """
     limit = aiohttp.ClientTimeout(total=60)
     found: Counter[str] = Counter()
     connector = aiohttp.TCPConnector(limit=0)
@@ -99,8 +102,10 @@ async def typists(running: Fleet, turns: int) -> Counter[str]:
 
         async def one(number: int) -> None:
             await asyncio.sleep(random.uniform(0, 2))
-            for turn in range(turns):
+            turn = 0
+            while turn < turns or not (until is None or until.is_set()):
                 found[await typed_turn(http, running.url, f"typist-{number}-{turn}")] += 1
+                turn += 1
 
         await asyncio.gather(*(one(number) for number in range(SESSIONS)))
     return found
@@ -139,6 +144,23 @@ async def test_gateway_that_is_killed_takes_no_turn_with_it(balancer: str, tmp_p
     assert (
         found["adopted"] >= 0.9 * found.total()
     )  # the others were committed before their next word
+
+
+@pytest.mark.fleet
+@pytest.mark.timeout(400)
+async def test_rolling_update_behind_haproxy_loses_no_turn_and_no_head_start(
+    tmp_path: Path,
+) -> None:
+    needs("haproxy")
+    async with fleet("haproxy", tmp_path, lame_duck_s=15.0) as running:
+        done = asyncio.Event()
+        typing = asyncio.create_task(typists(running, 1, done))
+        await asyncio.sleep(2)
+        await rolled(running)
+        done.set()
+        found = await typing
+    assert found == {"adopted": found.total()}
+    assert found.total() >= 2 * SESSIONS
 
 
 @balancers

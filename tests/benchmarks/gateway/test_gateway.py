@@ -181,12 +181,16 @@ def test_summary_headline_is_the_worse_way_paired_within_rounds() -> None:
             found.append(one(number, "livemind-polling", way, "latency", polling, 10))
             found.append(one(number, "livemind", way, "throughput", 1.0, rate))
             found.append(one(number, "litellm", way, "throughput", 1.0, 100))
+            found.append(one(number, "bare", way, "latency", 100.0 + drift + 0.4, 10))
+            found.append(one(number, "bare", way, "throughput", 1.0, 1200 + 300 * number))
     summary = gateway_summary.summary(found)
     assert summary["gateway.added_ms.p50"] == pytest.approx(2.0)
     assert summary["gateway.added_ms.p50.whole"] == pytest.approx(0.5)
     assert summary["gateway.polling_added_ms.p50.stream"] == pytest.approx(1.0)
     assert summary["gateway.rps_over_litellm"] == pytest.approx(6.0)
     assert summary["gateway.rps.stream"] == pytest.approx(900.0)
+    assert summary["gateway.rps_over_bare.whole"] == pytest.approx(0.4)
+    assert summary["gateway.added_over_bare.p50.stream"] == pytest.approx(5.0)
 
 
 @pytest.mark.parametrize(("aim", "kept"), [("latency", True), ("throughput", False)])
