@@ -93,6 +93,7 @@ async def type_live(
                     ends.append(event)
 
         reading = asyncio.create_task(read())
+        await socket.send_json({"type": "session.update"})
         for word in question.split():
             await socket.send_json({"type": "input_text.append", "text": f"{word} "})
             await asyncio.sleep(0.2 * random.random())
@@ -101,6 +102,8 @@ async def type_live(
             while not ends and not reading.done():  # noqa: ASYNC110 - nothing to subscribe to
                 await asyncio.sleep(0.02)
         await asyncio.sleep(0.05)  # a second end would come now
+        if reading.done():
+            reading.result()
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
     assert len(ends) == 1, ends
@@ -196,10 +199,12 @@ async def test_turns_end_and_everything_returns_whatever_process_is_killed(tmp_p
         failed = await count(http, url, "livemind_turns_total", status="failed")
         counted = await count(http, url, "livemind_turn_failures_total")
         explained = re.findall(r"turn \S+ failed: .*", log.read_text())
-        print(json.dumps({"ended": seen.ended, "killed": seen.killed, "failed": failed}))
+        print(json.dumps({"ended": seen.ended, "killed": seen.killed, "resident": resident}))
         assert seen.ended["completed"] > KILLS
         assert len(explained) == len(set(explained)) == failed == counted
-        assert "Traceback" not in log.read_text()
+        # multiprocessing's tracker, started anew, tells of names that it never saw
+        traces = re.findall(r'File "\S+/(\w+)/\w+\.py", line', log.read_text())
+        assert set(traces) <= {"multiprocessing"}, traces
         if (sixth := len(resident) // 6) > 1:
             assert max(resident[-sixth:]) <= MOST_GROWTH * max(resident[sixth : 2 * sixth])
         left = server.children(recursive=True)

@@ -65,14 +65,54 @@ async def watched() -> AsyncIterator[list[Tick]]:
         task.cancel()
 
 
+IDLE = """
+import asyncio, sys, time
+
+async def main():
+    reading = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
+    worst_s = 0.0
+    while not reading.done():
+        due_s = time.monotonic() + 0.005
+        await asyncio.sleep(0.005)
+        worst_s = max(worst_s, time.monotonic() - due_s)
+    print(round(1000 * worst_s, 1))
+
+asyncio.run(main())
+"""
+
+
+@asynccontextmanager
+async def idle_loop() -> AsyncIterator[list[float]]:
+    """Run a loop with nothing to do beside the block; yields its worst delay in ms, at the end."""
+    beside = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", IDLE, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    worst_ms: list[float] = []
+    try:
+        yield worst_ms
+    finally:
+        said, _ = await beside.communicate(b"")
+        worst_ms.append(float(said))
+
+
 async def test_no_text_at_any_door_holds_up_the_loop() -> None:
+    pytest.importorskip("vllm", reason="needs the extra `cpu` or `gpu`")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    experts = ["fake", "far", "closed"]
+    experts = ["fake", "far", "closed", "engine"]
     settings = Settings.model_validate(
         {
             "experts": [
                 {"expert_id": "fake", "model_path": "fake", "domain": "general"},
+                {
+                    "expert_id": "engine",
+                    "model_path": "zoo:fast",
+                    "domain": "multilingual",
+                    "dtype": "auto",
+                    "max_model_len": 4096,
+                    "block_size": 32,
+                    "kv_cache_gib": 0.25,
+                },
                 *(
                     {
                         "expert_id": name,
@@ -87,7 +127,7 @@ async def test_no_text_at_any_door_holds_up_the_loop() -> None:
                     )
                 ),
             ],
-            "lazy_loading": {"enabled": False},
+            "lazy_loading": {"warmup_pool_size": 4, "max_loaded_experts": 4},
         }
     )
     listener = socket.create_server(("127.0.0.1", 0))
@@ -101,12 +141,12 @@ async def test_no_text_at_any_door_holds_up_the_loop() -> None:
     await driver.stdout.readline()
     # It looks its prompt up in its cache on the loop, block by block, as no real expert does.
     fake = FakeExpert("fake", answer=lambda messages: "so", block_tokens=64)
-    create = lambda spec: fake if spec.kind == "vllm" else create_expert(spec)  # noqa: E731
+    create = lambda spec: fake if spec.expert_id == "fake" else create_expert(spec)  # noqa: E731
     async with LiveMind(settings, create=create) as mind, run_server(create_app(mind), listener):
         gc.collect()
         gc.freeze()
         driver.stdin.write(b"\n")
-        async with watched() as ticks:
+        async with idle_loop() as idle_ms, watched() as ticks:
             said = await driver.stdout.read()
         gc.unfreeze()
     asked: list[dict[str, Any]] = [json.loads(line) for line in said.splitlines()]
@@ -115,7 +155,7 @@ async def test_no_text_at_any_door_holds_up_the_loop() -> None:
         within = [t.stalled_ms for t in ticks if one["began_s"] <= t.at_s <= one["ended_s"]]
         worst[one["expert"], one["door"], one["text"]] = max(within, default=0.0)
     figures = sorted(worst.items(), key=lambda pair: -pair[1])
-    print(json.dumps({"asked": len(asked), "worst_ms": figures[:8]}))
+    print(json.dumps({"asked": len(asked), "worst_ms": figures[:8], "idle_late_ms": idle_ms}))
     assert len(asked) == len(experts) * len(DOORS) * len(TEXTS)
     wrong = [one for one in asked if one["status"] not in ANSWERED]
     assert not wrong
