@@ -29,18 +29,29 @@ class CallFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Called:
+    """A function that an answer calls; ``arguments`` is a JSON object."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of an answer: text, or at its end what it took.
+    """A part of an answer: text, or at its end what it took and what it calls.
 
     Attributes:
         response_id: of the answer.
-        text: empty only beside ``usage``.
+        text: empty only beside ``usage`` or ``calls``.
         usage: token counts as OpenAI's API has them.
+        calls: all calls of the answer, whole.
     """
 
     response_id: str
     text: str = ""
     usage: dict[str, Any] | None = None
+    calls: tuple[Called, ...] = ()
 
 
 class Answer:

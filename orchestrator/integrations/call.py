@@ -17,7 +17,7 @@ from typing import Any
 
 import aiohttp
 
-from .answer import Answer, CallFailed, Piece
+from .answer import Answer, Called, CallFailed, Piece
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class Call:
 
         Args:
             messages: as ``/v1/chat/completions`` has them. One that does not end with the user's
-                words (a greeting, a tool's result) is asked outside of the session.
+                words or a tool's result (a greeting) is asked outside of the session.
             fields: further fields of the request.
 
         Raises:
@@ -135,7 +135,8 @@ class Call:
             if before is not None:
                 before.cancel()
             self._text = self._messages = None
-            source = self._stream(asked, fields, before, adopt=heard is not None)
+            adopt = heard is not None or (bool(asked) and asked[-1].get("role") == "tool")
+            source = self._stream(asked, fields, before, adopt=adopt)
             self._answer, self._question = Answer(source, self._keep_s), question
             self._answer.on_end(self._work.set)
         self._unanswered = heard is not None
@@ -268,11 +269,18 @@ class Call:
                 await _refuse(response)
                 if response.headers.get(SESSION_STATUS_HEADER) == "lost":
                     self._session_id = None
+                calls: dict[int, Called] = {}
+                response_id = ""
                 async for line in response.content:
                     if line.startswith(b"data: ") and not line.startswith(b"data: [DONE]"):
-                        piece = _piece(json.loads(line[6:]))
+                        event = json.loads(line[6:])
+                        piece = _piece(event)
+                        _note_calls(event, calls)
+                        response_id = response_id or str(event.get("id", ""))
                         if piece is not None:
                             yield piece
+                if calls:
+                    yield Piece(response_id, calls=tuple(calls[n] for n in sorted(calls)))
         except (aiohttp.ClientError, OSError) as exc:
             raise CallFailed(f"LiveMind does not answer: {exc}") from exc
 
@@ -320,6 +328,19 @@ def _piece(event: Json) -> Piece | None:
     choices = event.get("choices") or [{}]
     text = (choices[0].get("delta") or {}).get("content") or ""
     return Piece(response_id, text, usage) if text or usage else None
+
+
+def _note_calls(event: Json, calls: dict[int, Called]) -> None:
+    """Add what a chunk says of calls to those before it, by their places."""
+    for choice in event.get("choices") or ():
+        for piece in (choice.get("delta") or {}).get("tool_calls") or ():
+            known = calls.get(piece["index"], Called("", "", ""))
+            function = piece.get("function") or {}
+            calls[piece["index"]] = Called(
+                known.call_id or piece.get("id") or "",
+                known.name or function.get("name") or "",
+                known.arguments + (function.get("arguments") or ""),
+            )
 
 
 def _is_users(message: Json) -> bool:

@@ -102,21 +102,24 @@ class LiveMindLLM(llm.LLM):
 
         Args:
             chat_ctx: the conversation; it decides, whatever the session has heard.
-            tools: none: LiveMind's experts call none.
+            tools: functions that the answer may call.
             conn_options: ``timeout`` is the longest wait for the first text, seconds.
-            parallel_tool_calls: without meaning, as there are no tools.
-            tool_choice: likewise.
+            parallel_tool_calls: whether it may call several.
+            tool_choice: whether it has to.
             extra_kwargs: further fields of the request.
-
-        Raises:
-            ValueError: there are tools.
         """
+        fields: dict[str, Any] = {"model": self._model, **self._sampling}
         if tools:
-            raise ValueError(f"tools: LiveMind answers without tools, got {len(tools)}")
-        fields = {"model": self._model, **self._sampling}
+            fields["tools"] = llm.ToolContext(tools).parse_function_tools("openai")
+            if is_given(parallel_tool_calls):
+                fields["parallel_tool_calls"] = parallel_tool_calls
+            if is_given(tool_choice):
+                fields["tool_choice"] = tool_choice
         if is_given(extra_kwargs):
             fields.update(extra_kwargs)
-        return LiveMindStream(self, fields, chat_ctx=chat_ctx, tools=[], conn_options=conn_options)
+        return LiveMindStream(
+            self, fields, chat_ctx=chat_ctx, tools=tools or [], conn_options=conn_options
+        )
 
     async def aclose(self) -> None:
         """Stop following, close the session."""
@@ -196,6 +199,12 @@ def _chunk(piece: Piece) -> llm.ChatChunk:
     chunk = llm.ChatChunk(id=piece.response_id)
     if piece.text:
         chunk.delta = llm.ChoiceDelta(role="assistant", content=piece.text)
+    if piece.calls:
+        calls = [
+            llm.FunctionToolCall(name=call.name, arguments=call.arguments, call_id=call.call_id)
+            for call in piece.calls
+        ]
+        chunk.delta = llm.ChoiceDelta(role="assistant", tool_calls=calls)
     if piece.usage:
         details = piece.usage.get("prompt_tokens_details") or {}
         chunk.usage = llm.CompletionUsage(

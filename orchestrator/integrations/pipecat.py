@@ -7,6 +7,7 @@ Versions: ``pipecat-ai`` 1.14.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Any
@@ -26,11 +27,11 @@ from pipecat.frames.frames import (
 from pipecat.metrics.metrics import LLMTokenUsage
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
-from pipecat.services.llm_service import LLMService
+from pipecat.services.llm_service import FunctionCallFromLLM, LLMService
 from pipecat.services.settings import LLMSettings, is_given
 from pipecat.utils.errors import ErrorCategory
 
-from .answer import CallFailed
+from .answer import Called, CallFailed
 from .call import Call
 from .transcript import Transcript
 
@@ -116,7 +117,7 @@ class LiveMindLLMService(LLMService):
             CallFailed: the server refused it or does not answer.
         """
         self._check_response_schema(response_schema)
-        messages = await self._messages(context, system_instruction)
+        messages, _ = await self._asked(context, system_instruction)
         fields = {**self._fields(), **({"max_tokens": max_tokens} if max_tokens else {})}
         return await self.call.ask_aside(messages, **fields)
 
@@ -133,10 +134,12 @@ class LiveMindLLMService(LLMService):
 
     async def _respond(self, context: LLMContext) -> None:
         await self.push_frame(LLMFullResponseStartFrame())
+        calls: tuple[Called, ...] = ()
         try:
             await self.start_processing_metrics()
             await self.start_ttfb_metrics()
-            answer = self.call.ask(await self._messages(context), **self._fields())
+            messages, tools = await self._asked(context)
+            answer = self.call.ask(messages, **self._fields(), **tools)
             async with aclosing(answer.read()) as pieces:
                 async for piece in pieces:
                     if piece.text:
@@ -144,6 +147,9 @@ class LiveMindLLMService(LLMService):
                         await self._push_llm_text(piece.text)
                     if piece.usage:
                         await self.start_llm_usage_metrics(_usage(piece.usage))
+                    calls = piece.calls or calls
+            if calls:
+                await self.run_function_calls([_called(call, context) for call in calls])
         except CallFailed as exc:
             await self.push_error(f"LiveMind: {exc}", exc)
         finally:
@@ -152,19 +158,23 @@ class LiveMindLLMService(LLMService):
 
     async def _tell(self) -> None:
         if self._context is not None:
-            self.call.tell(await self._messages(self._context))
+            messages, _ = await self._asked(self._context)
+            self.call.tell(messages)
 
-    async def _messages(
+    async def _asked(
         self, context: LLMContext, system_instruction: str | None = None
-    ) -> list[dict[str, Any]]:
+    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Return the messages of a context, and the fields about its tools."""
         if system_instruction is None:
             system_instruction = self._settings.system_instruction
         asked = await self.get_llm_adapter().get_llm_invocation_params(
             context, system_instruction=system_instruction, convert_developer_to_user=False
         )
-        if asked["tools"]:
-            raise CallFailed("tools: LiveMind answers without tools", status=400)
-        return list(asked["messages"])
+        tools = {name: asked.get(name) for name in ("tools", "tool_choice")}
+        given = {
+            name: value for name, value in tools.items() if isinstance(value, list | str | dict)
+        }
+        return list(asked["messages"]), given if given.get("tools") else {}
 
     def _fields(self) -> dict[str, Any]:
         return {"model": self._settings.model, **self._sampling()}
@@ -216,6 +226,20 @@ class LiveMindPartials(FrameProcessor):
         elif isinstance(frame, LLMContextUserTurnFrame):
             self._transcript.asked(frame.text)
         await self.push_frame(frame, direction)
+
+
+def _called(call: Called, context: LLMContext) -> FunctionCallFromLLM:
+    """Return a call as the framework runs it; arguments that are no object are none."""
+    try:
+        arguments = json.loads(call.arguments or "{}")
+    except ValueError:
+        arguments = {}
+    return FunctionCallFromLLM(
+        function_name=call.name,
+        tool_call_id=call.call_id,
+        arguments=arguments if isinstance(arguments, dict) else {},
+        context=context,
+    )
 
 
 def _usage(usage: Mapping[str, Any]) -> LLMTokenUsage:

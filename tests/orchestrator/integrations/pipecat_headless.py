@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
+from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 from pipecat.frames.frames import (
     EndFrame,
     Frame,
@@ -111,9 +113,11 @@ class Phone:
 
 
 @asynccontextmanager
-async def phone(service: LLMService, *, speed: float, word_s: float) -> AsyncIterator[Phone]:
+async def phone(
+    service: LLMService, *, speed: float, word_s: float, tools: Sequence[FunctionSchema] = ()
+) -> AsyncIterator[Phone]:
     """Run a pipeline with this service; at the end its context is in the record."""
-    context = LLMContext()
+    context = LLMContext(tools=ToolsSchema([*tools])) if tools else LLMContext()
     strategies = ExternalUserTurnStrategies()
     pair = LLMContextAggregatorPair(
         context, user_params=LLMUserAggregatorParams(user_turn_strategies=strategies)
@@ -144,4 +148,4 @@ async def phone(service: LLMService, *, speed: float, word_s: float) -> AsyncIte
         if (client := getattr(service, "_client", None)) is not None:
             await client.close()  # the framework leaves its connections open
         call.record.heard = [text for text in voice.played if text]
-        call.record.history = [(m["role"], m["content"]) for m in context.messages]
+        call.record.history = [(m["role"], m.get("content")) for m in context.messages]

@@ -63,15 +63,36 @@ async def test_livekit_answer_comes_with_usage_and_sampling_of_the_model() -> No
         assert answered.usage.total_tokens == answered.usage.prompt_tokens + 3
 
 
-async def test_livekit_tools_are_refused_by_name() -> None:
+async def test_livekit_answer_calls_a_tool_and_goes_on_from_its_result() -> None:
     @llm.function_tool
-    async def look_up() -> str:
+    async def look_up(name: str) -> str:
         """Look something up."""
-        return "found"
+        return f"{name} is 785"
 
-    async with LiveMindLLM("http://127.0.0.1:9") as model:
-        with pytest.raises(ValueError, match="without tools"):
-            model.chat(chat_ctx=conversation(), tools=[look_up])
+    call = '<tool_call>{"name": "look_up", "arguments": {"name": "Kestrel"}}</tool_call>'
+    expert = FakeExpert(
+        "fake", answer=lambda said: said[-1].content if said[-1].role == "tool" else f"wait {call}"
+    )
+    async with served(expert) as server, LiveMindLLM(server.url) as model:
+        context = conversation()
+        stream = model.chat(
+            chat_ctx=context, tools=[look_up], tool_choice="auto", conn_options=ONCE
+        )
+        answered = await stream.collect()
+        assert answered.text.strip() == "wait"
+        (made,) = answered.tool_calls
+        assert (made.name, made.arguments) == ("look_up", '{"name": "Kestrel"}')
+        context.items.append(
+            llm.FunctionCall(call_id=made.call_id, name=made.name, arguments=made.arguments)
+        )
+        context.items.append(
+            llm.FunctionCallOutput(
+                call_id=made.call_id, name=made.name, output="it is 785", is_error=False
+            )
+        )
+        after = await model.chat(chat_ctx=context, tools=[look_up], conn_options=ONCE).collect()
+        assert after.text == "it is 785"
+        assert server.refused == []
 
 
 async def test_livekit_errors_become_those_of_the_framework() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 pytest.importorskip("pipecat")
 
+from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
 from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.services.llm_service import FunctionCallParams
 from pipecat.services.settings import LLMSettings
 from pipecat.utils.errors import ErrorCategory
 
@@ -40,6 +44,30 @@ async def test_pipecat_call_with_interruptions_has_no_silent_turn_and_keeps_what
         assert server.count("POST", "/v1/chat/completions") == 6
         assert server.count("POST", "/v1/live/sessions") == 1
         assert server.count("PUT", "/input") > 6
+
+
+async def test_pipecat_runs_the_functions_that_an_answer_calls_and_asks_again() -> None:
+    call = '<tool_call>{"name": "look_up", "arguments": {"name": "Kestrel"}}</tool_call>'
+    expert = FakeExpert(
+        "fake", answer=lambda said: said[-1].content if said[-1].role == "tool" else call
+    )
+    schema = FunctionSchema("look_up", "Looks up.", {"name": {"type": "string"}}, ["name"])
+    seen: list[Any] = []
+
+    async def look_up(params: FunctionCallParams) -> None:
+        seen.append(params.arguments)
+        await params.result_callback("it is 785")
+
+    async with served(expert) as server:
+        service = LiveMindLLMService(
+            server.url, settings=LLMSettings(system_instruction=INSTRUCTIONS)
+        )
+        service.register_function("look_up", look_up)
+        async with phone(service, speed=5, word_s=0.02, tools=[schema]) as line:
+            await line.turn(script(1)[0], barge_in_after_s=None)
+        assert seen == [{"name": "Kestrel"}]
+        assert "it is 785" in "".join(line.record.heard)
+        assert server.refused == []
 
 
 async def test_pipecat_inference_aside_has_its_own_instructions() -> None:
