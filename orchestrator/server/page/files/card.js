@@ -121,7 +121,7 @@ export class Card {
     const { done } = this.turn;
     const rows = [...times(this.turn), ...tokens(done)].map(([name, value]) => h("div", {}, h("dt", { text: name }), h("dd", { text: value })));
     const degraded = done.degraded?.length ? h("p", { class: "note", text: `Without: ${done.degraded.join("; ")}` }) : null;
-    const scroll = h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Timeline" }, timeline(this.turn.data()));
+    const scroll = h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Timeline" }, timeline(this.turn.data(), this.root.clientWidth));
     return h("details", { open: true }, h("summary", { text: "How it came about" }), scroll, h("dl", { class: "ledger" }, ...rows), consensus(done), degraded);
   }
 

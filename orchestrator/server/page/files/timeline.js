@@ -2,42 +2,44 @@
 
 import { colour, ms, s } from "./dom.js";
 
-const WIDTH = 720;
+const WIDE = 720;
+const NARROW = 320;
 const LEFT = 74;
 const RIGHT = 12;
 const ROW = 22;
 const TOP = 22;
-const ENTER = LEFT + (WIDTH - LEFT - RIGHT) * 0.72;
 const ROWS = ["typing", "route", "passages", "cache", "drafts", "answer"];
 
-/** Return the SVG of a turn's data (livemind.turn/1). */
-export function timeline(data) {
+/** Return the SVG of a turn's data (livemind.turn/1), drawn for a place of so many pixels. */
+export function timeline(data, place) {
+  const width = Math.min(Math.max(place, NARROW), WIDE);
+  const enter = LEFT + (width - LEFT - RIGHT) * 0.72;
   const height = TOP + ROWS.length * ROW + 26;
   const commit = Math.max(data.commit_ms ?? 0, 1);
   const after = Math.max((data.end_ms ?? commit) - commit, 1);
   const x = (at) =>
     at <= commit
-      ? LEFT + ((ENTER - LEFT) * Math.max(at, 0)) / commit
-      : ENTER + ((WIDTH - RIGHT - ENTER) * Math.min(at - commit, after)) / after;
+      ? LEFT + ((enter - LEFT) * Math.max(at, 0)) / commit
+      : enter + ((width - RIGHT - enter) * Math.min(at - commit, after)) / after;
   const y = (row) => TOP + ROWS.indexOf(row) * ROW;
   const svg = s("svg", {
-    class: "timeline", viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": described(data),
+    class: "timeline", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": described(data),
   });
   for (const row of ROWS) {
     svg.append(
       s("text", { x: LEFT - 10, y: y(row) + 14, class: "name", text: row }),
-      s("line", { x1: LEFT, x2: WIDTH - RIGHT, y1: y(row) + ROW - 3, y2: y(row) + ROW - 3, class: "rule" }),
+      s("line", { x1: LEFT, x2: width - RIGHT, y1: y(row) + ROW - 3, y2: y(row) + ROW - 3, class: "rule" }),
     );
   }
   svg.append(...typing(data, x, y), ...route(data, x, y, commit), ...passages(data, x, y, commit));
   svg.append(...cache(data, x, y), ...drafts(data, x, y), ...answer(data, x, y, commit));
   const bottom = TOP + ROWS.length * ROW;
   svg.append(
-    s("line", { x1: ENTER, x2: ENTER, y1: 12, y2: bottom, class: "enter" }),
-    s("text", { x: ENTER, y: 9, class: "mark", text: "Enter" }),
+    s("line", { x1: enter, x2: enter, y1: 12, y2: bottom, class: "enter" }),
+    s("text", { x: enter, y: 9, class: "mark", text: "Enter" }),
     s("text", { x: LEFT, y: bottom + 16, class: "scale", text: "0" }),
-    s("text", { x: ENTER - 6, y: bottom + 16, class: "scale end", text: `${ms(commit)} of typing` }),
-    s("text", { x: WIDTH - RIGHT, y: bottom + 16, class: "scale end", text: `+ ${ms(after)}` }),
+    s("text", { x: enter - 6, y: bottom + 16, class: "scale end", text: `${ms(commit)} of typing` }),
+    s("text", { x: width - RIGHT, y: bottom + 16, class: "scale end", text: `+ ${ms(after)}` }),
   );
   return svg;
 }

@@ -93,6 +93,8 @@ async def test_page_fits_every_width_in_light_and_dark_without_violations(
         await tab.page.wait_for_selector(".race")
         await tab.type("and the next?")
         assert await tab.page.evaluate("document.documentElement.scrollWidth") <= width
+        hidden = "(e) => e.scrollWidth - e.clientWidth"  # of the timeline
+        assert await tab.page.locator(".turn .scroll").evaluate(hidden) <= 0
         assert await tab.violations() == []
         await tab.picture(f"{width}-{scheme}")
         assert tab.complaints == []
