@@ -45,6 +45,8 @@ class ExpertSpec:
         router: what stands at the base URLs in front of engines; None = nothing that is known.
         session_headers, token_headers: headers that carry the conversation's key, and those of
             answers that are sent back with the next request; None = as ``router`` has them.
+        send_priorities: a server is told which requests may wait for others; one without
+            ``--scheduling-policy priority`` refuses them.
         verify_drafts: drafts are verified several tokens per step; None: by a vLLM of this machine,
             not by a server. A server must have been started for it.
         prompt_lookup: with it, an answer without a draft is drafted from its own prompt.
@@ -83,6 +85,7 @@ class ExpertSpec:
     max_num_batched_tokens: int | None = None
     cpu_cores: str | None = None
     enforce_eager: bool = True
+    send_priorities: bool = False
     verify_drafts: bool | None = None
     prompt_lookup: bool = True
     images: bool = False

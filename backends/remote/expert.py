@@ -143,7 +143,7 @@ class RemoteExpert:
         return TokenPrompt((), len(text) // CHARACTERS_PER_TOKEN + 1, text=text)
 
     async def prefill(self, prompt: TokenPrompt, *, priority: Priority) -> PrefillResult:
-        """Ask for one token and throw it away. ``priority`` cannot be passed on.
+        """Ask for one token and throw it away; ``priority`` is told with ``send_priorities``.
 
         Raises:
             PromptRejected: an open turn, which this server cannot prefill.
@@ -152,7 +152,7 @@ class RemoteExpert:
             raise PromptRejected(self.expert_id, "this server cannot prefill an open turn")
         began = time.perf_counter()
         params = GenerationParams(max_tokens=1, temperature=0.0)
-        body = self._body(prompt, params)
+        body = self._body(prompt, params, priority)
         answer = await self._servers.post_json(_path(prompt), body, key=_key(prompt))
         usage = usage_of(answer)
         tokens = usage.prompt_tokens if usage is not None else prompt.num_tokens
@@ -168,14 +168,14 @@ class RemoteExpert:
         request_id: str,
         draft: Draft | None = None,
     ) -> AsyncGenerator[Chunk, None]:
-        """Stream the answer; see ``Expert.generate``. ``priority`` cannot be passed on.
+        """Stream the answer; see ``Expert.generate``.
 
         Events that arrive together make one chunk. Of a feed only what has been drafted by now is
         sent.
         """
         if prompt.open_turn:
             raise PromptRejected(self.expert_id, "an open turn can only be prefilled")
-        body = self._body(prompt, params) | {
+        body = self._body(prompt, params, priority) | {
             "stream": True,
             "stream_options": {"include_usage": True},
         }
@@ -284,8 +284,12 @@ class RemoteExpert:
         said = f"{self._servers.hosts}: {message}"
         raise ExpertUnavailable(self.expert_id, said, shown="the expert's server failed")
 
-    def _body(self, prompt: TokenPrompt, params: GenerationParams) -> dict[str, object]:
+    def _body(
+        self, prompt: TokenPrompt, params: GenerationParams, priority: Priority
+    ) -> dict[str, object]:
         body = request_body(self._model, prompt, params)
+        if self._spec.send_priorities and priority:
+            body["priority"] = int(priority)
         if "max_tokens" not in body and self._fits(prompt, self._spec.max_tokens_default):
             body["max_tokens"] = self._spec.max_tokens_default
         if params.clamp and not self._fits(prompt, params.max_tokens or 0):

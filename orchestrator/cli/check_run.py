@@ -73,7 +73,7 @@ _LACKS = (
         "takes_priorities",
         "priorities",
         "what is prepared ahead waits in its queue like answers of others, who wait for it",
-        "vllm serve --scheduling-policy priority",
+        "vllm serve --scheduling-policy priority, and send_priorities here",
     ),
     (
         "verifies_drafts",

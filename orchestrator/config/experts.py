@@ -39,6 +39,7 @@ REMOTE_KEYS = (
     "model",
     "api_key_env",
     "router",
+    "send_priorities",
     "session_headers",
     "token_headers",
 )
@@ -253,6 +254,11 @@ class ExpertConfig(Section):
         max_length=8,
         description="Headers of an answer that go back with the conversation's next request; "
         "null: as router has them.",
+    )
+    send_priorities: bool = Field(
+        False,
+        description="Tell the server which requests are computed ahead, so that answers go first "
+        "in its queue; it needs vLLM's --scheduling-policy priority.",
     )
     verify_drafts: bool | None = Field(
         None,

@@ -54,7 +54,7 @@ ELSEWHERE = {
     *("base_urls", "model", "api_key_env", "model_path", "verify_drafts", "prompt_lookup"),
     *("kv_cache_fallback", "tool_parser", "reasoning_parser"),
     *("tool_strict_level", "json_whitespace"),
-    *("router", "session_headers", "token_headers"),
+    *("router", "session_headers", "token_headers", "send_priorities"),
 }
 
 
