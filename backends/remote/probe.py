@@ -25,7 +25,7 @@ class RemoteAbilities(Struct, frozen=True):
 
     Attributes:
         tells_cached: how many tokens of a prompt it found in its cache.
-        takes_priorities: a request may wait for others; a server may take that and not act on it.
+        takes_priorities: a request may wait for others.
         verifies_drafts: several tokens per step; None without token ids in its answers.
         continues: a turn can be left open, and an answer begun for it.
     """
@@ -74,7 +74,13 @@ async def _tells_cached(servers: RemoteServers, spec: ExpertSpec) -> bool | None
 
 
 async def _takes_priorities(servers: RemoteServers, spec: ExpertSpec) -> bool | None:
-    body = {**_body(spec, "Hello."), "priority": _LOWEST}
+    """Ask with a priority, and with one that is none: who takes both does not look at either."""
+    taken = await _taken(servers, spec, _LOWEST)
+    return not await _taken(servers, spec, "none") if taken else taken
+
+
+async def _taken(servers: RemoteServers, spec: ExpertSpec, priority: object) -> bool | None:
+    body = {**_body(spec, "Hello."), "priority": priority}
     try:
         await servers.post_json("/v1/chat/completions", body, key="probe")
     except (PromptRejected, ExpertUnavailable):

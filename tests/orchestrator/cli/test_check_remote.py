@@ -40,6 +40,8 @@ async def server(has: set[str]) -> AsyncIterator[str]:
             return refused("continue_final_message: unknown")
         if "priority" in body and "priorities" not in has:
             return refused("priority scheduling is not enabled")
+        if not isinstance(body.get("priority", 0), int) and "ignores" not in has:
+            return refused("priority: need an integer")
         text = body["messages"][-1]["content"]
         count = len(text.split()) + (0 if "continue_final_message" in body else 4)
         usage: dict[str, Any] = {"prompt_tokens": count, "completion_tokens": 1}
@@ -82,6 +84,13 @@ async def test_abilities_are_those_that_the_server_shows(lacks: str) -> None:
     assert found.takes_priorities == ("priorities" in has)
     assert found.verifies_drafts == (None if lacks == "ids" else "drafts" in has)
     assert found.continues == ("continuation" in has)
+
+
+async def test_server_that_ignores_what_it_does_not_know_has_no_priorities() -> None:
+    """Some take any field without a word."""
+    async with server(ALL | {"ignores"}) as url:
+        found = await abilities(ExpertSpec("e", kind="remote", model="m", base_urls=(url,)))
+    assert found.takes_priorities is False
 
 
 def settings_of(url: str, **given: Any) -> dict[str, Any]:
