@@ -66,7 +66,9 @@ async def ended(socket: aiohttp.ClientWebSocketResponse, kind: str) -> str:
         async for message in socket:
             event = json.loads(message.data)
             if event["type"] == kind:
-                return str(event.get("status") or event["response"]["status"])
+                done = event.get("response", event)
+                error = done.get("error") or (done.get("status_details") or {}).get("error")
+                return str((error or {}).get("code") or done["status"])
             if event["type"] == "error":
                 return str(event["error"]["code"])
     return "closed"
