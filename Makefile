@@ -155,7 +155,7 @@ test-answers: install ## Does the default answer rightly? Questions with and wit
 	@mkdir -p var
 	$(VENV)/bin/livemind bench answers --json var/answers.json
 
-test-clients: dev $(CLIENTS) $(CLIENTS2) $(LOADERS) $(GUIDELLM) $(NPM) ## Every client's program against the default model; writes docs/clients.md (PROGRAMS="names" for some)
+test-clients: dev $(CLIENTS) $(CLIENTS2) $(LOADERS) $(GUIDELLM) $(LIVE) $(NPM) ## Every client's program against the default model; writes docs/clients.md (PROGRAMS="names" for some)
 	$(say) "client programs"
 	@failed=0; $(PY) tests/clients/run.py --config $(CONFIG) $(PROGRAMS) || failed=$$?; \
 		[ -n "$(PROGRAMS)" ] || $(PY) tests/clients/agreement.py --config $(CONFIG) || failed=1; \

@@ -42,6 +42,8 @@ PROGRAMS = {
     "aiperf_load": "clients_aiperf",
     "lm_evaluation": "clients_lm_eval",
     "aider_chat": "clients_aider",
+    "livekit_plugin": "frameworks",
+    "pipecat_service": "frameworks",
     "openai_node": "npm",
     "vercel_ai": "npm",
 }
@@ -99,7 +101,11 @@ def run(name: str, url: str, tokenizer: Path) -> dict[str, Any] | None:
     if words is None:
         print(f"{name}: not installed (make test-clients installs it)")
         return None
-    environment = {**os.environ, "LIVEMIND_TOKENIZER": str(tokenizer), "HF_HUB_OFFLINE": "1"}
+    environment = {
+        **os.environ,
+        "LIVEMIND_TOKENIZER": str(tokenizer.resolve()),
+        "HF_HUB_OFFLINE": "1",
+    }
     ended = subprocess.run(
         words, capture_output=True, text=True, timeout=LIMIT_S, env=environment, cwd=HERE
     )
