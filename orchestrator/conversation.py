@@ -59,6 +59,16 @@ class Conversation:
         """Return what the model sees, oldest first, passages in blocks of their own."""
         return _rendered(item for item in self._items if item.in_context)
 
+    def copy(self) -> Conversation:
+        """Return a conversation of the same items, with a life of its own."""
+        other = Conversation(self.rules)
+        other.become(self)
+        return other
+
+    def become(self, other: Conversation) -> None:
+        """Take the items of another conversation."""
+        self._items = list(other._items)
+
     def get(self, item_id: str, param: str = "item_id") -> Item:
         """Return an item.
 

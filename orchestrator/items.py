@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from msgspec import structs
 
 from ..backends.base import Expert, GenerationParams, Image, Message, MessageDetails
+from ..backends.rendering import beside
 from .conversation import Conversation, ConversationRules, check_truncatable, id_taken
 from .errors import InvalidRequest, PayloadTooLarge
 from .events import ResponseDone
@@ -274,15 +275,28 @@ class SessionItems:
             answer = self._talk.get(self._answer_id)
             self._tell_added(answer, self._talk.previous_of(answer.id), done=False)
 
-    def fit(
+    async def fit(
         self,
         expert: Expert,
         before: Sequence[Message],
         own: Sequence[Message],
         params: GenerationParams,
     ) -> bool:
-        """Let things leave until a committed turn fits; return whether any had to."""
-        return self._tell_trimmed(self._window.fit(self._talk, expert, before, own, params))
+        """Let things leave until a committed turn fits; return whether any had to.
+
+        A copy of the conversation is tried, in a thread where it is long.
+        """
+        rest = (expert, before, own, params)
+        if not self._window.may_exceed(self._talk, *rest):
+            return False
+        tried, known = self._talk.copy(), self._talk.items
+        size = sum(len(message.content) for message in (*before, *own))
+        left = await beside(size, lambda: self._window.fit(tried, *rest))
+        if left is not None and known != self._talk.items:  # it changed meanwhile
+            left = self._window.fit(self._talk, *rest)
+        elif left is not None:
+            self._talk.become(tried)
+        return self._tell_trimmed(left)
 
     def ended(
         self,

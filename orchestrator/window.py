@@ -1,8 +1,8 @@
 """Whether a conversation fits an expert's context, and how much has to leave it.
 
 Owns what is known of the conversation's length in tokens. An expert's own ``render`` counts; it is
-asked only where a bound that needs no counting does not answer, since it costs milliseconds of the
-event loop.
+asked only where a bound that needs no counting does not answer. Its time grows with the text:
+``Window.fit`` of a long one belongs beside the event loop.
 """
 
 from __future__ import annotations
@@ -57,10 +57,12 @@ class Window:
         room = min(max(limit // ROOM_SHARE, 2 * self.largest_turn), limit // 2)
         if tokens <= limit - room:
             return None
-        most = int(talk.rules.keep_share * (limit - room))
-        counted = _Count(expert, system, (Message("user", ""),), open_turn=True)
-        left = talk.trim(lambda messages: counted(messages) <= most)
-        self.known = (expert.expert_id, counted(talk.messages()))
+        # counted is what is committed; here letters have to do, whose tokens all together are known
+        of_system = _bytes(system)
+        a_byte = tokens / max(1, of_system + _bytes(talk.messages()))
+        most = talk.rules.keep_share * (limit - room)
+        left = talk.trim(lambda messages: (of_system + _bytes(messages)) * a_byte <= most)
+        self.known = None
         return left
 
     def fit(
@@ -84,18 +86,30 @@ class Window:
             What ``Conversation.trim`` does; also None where the turn alone is too long.
         """
         limit = expert.capabilities.max_model_len
-        if limit is None or talk.rules.overflow == "refuse":
+        if limit is None or not self.may_exceed(talk, expert, before, own, params):
             return None
-        room = max(1, min(params.max_tokens or limit, limit // ROOM_SHARE))
-        if self._at_most(expert.expert_id, before, own) <= limit - room:
-            return None
+        room = _room(limit, params)
         system = tuple(takewhile(lambda message: message.role in HEAD, before[:2]))
-        counted = _Count(expert, system, tuple(own), open_turn=False)
+        counted = _Count(expert, system, tuple(own))
         alone = counted(())
         if counted(before[len(system) :]) <= limit - room or alone > limit - room:
             return None
         most = alone + int(talk.rules.keep_share * (limit - room - alone))
         return talk.trim(lambda messages: counted(messages) <= most)
+
+    def may_exceed(
+        self,
+        talk: Conversation,
+        expert: Expert,
+        before: Sequence[Message],
+        own: Sequence[Message],
+        params: GenerationParams,
+    ) -> bool:
+        """Whether ``fit`` has to count: something may leave, and letters alone do not tell."""
+        limit = expert.capabilities.max_model_len
+        if limit is None or talk.rules.overflow == "refuse":
+            return False
+        return self._at_most(expert.expert_id, before, own) > limit - _room(limit, params)
 
     def _at_most(self, expert_id: str, before: Sequence[Message], own: Sequence[Message]) -> float:
         """Return a number of tokens that the prompt cannot exceed: a token has a byte at least."""
@@ -111,15 +125,19 @@ class _Count:
     expert: Expert
     system: Sequence[Message]
     own: Sequence[Message]
-    open_turn: bool
 
     def __call__(self, history: Sequence[Message]) -> float:
         """Return them; infinity where the expert refuses the prompt for its length."""
         try:
             messages = (*self.system, *history, *self.own)
-            return self.expert.render(messages, open_turn=self.open_turn).num_tokens
+            return self.expert.render(messages, open_turn=False).num_tokens
         except PromptRejected as error:
             return float("inf") if error.code == "context_length_exceeded" else 0
+
+
+def _room(limit: int, params: GenerationParams) -> int:
+    """Return how many tokens of the context an answer gets at least."""
+    return max(1, min(params.max_tokens or limit, limit // ROOM_SHARE))
 
 
 def _bytes(messages: Sequence[Message]) -> int:

@@ -40,6 +40,7 @@ from .values import Answer, DraftState, Prefill, Retrieve, Route
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+Fit = Callable[[], Awaitable[Answer]]
 
 RETRIEVAL_GRACE_S = 0.05
 CHARACTERS_A_TOKEN = 4
@@ -278,14 +279,20 @@ class Engine:
 
     # ---- the answer
 
-    def answer(self, action: Answer, params: GenerationParams, request_id: str) -> None:
-        """Answer for the user. What a draft has is reported before this returns."""
+    def answer(
+        self, action: Answer, params: GenerationParams, request_id: str, fit: Fit | None = None
+    ) -> None:
+        """Answer for the user. What a draft has is reported before this returns.
+
+        ``fit``: returns the action with messages that fit the expert's context; None = they do.
+        """
         self._stop_status = self._stop_error = None
         draft = self.drafts.take(action.draft_id) if action.draft_id else None
         if draft is None or draft.status in ("waiting", "dropped"):
             if draft is not None and draft.task is not None:
                 draft.task.cancel()
-            self._answer_in(self._spawn(self._answer(action, params, request_id, None), "answer"))
+            run = self._answer(action, params, request_id, None, fit)
+            self._answer_in(self._spawn(run, "answer"))
             return
         was = draft.status
         if was != "complete":  # its task has nothing to say any more
@@ -325,9 +332,15 @@ class Engine:
             self._listener.answer_ended(self._stop_status or "cancelled", self._stop_error)
 
     async def _answer(
-        self, action: Answer, params: GenerationParams, request_id: str, draft: Draft | None
+        self,
+        action: Answer,
+        params: GenerationParams,
+        request_id: str,
+        draft: Draft | None,
+        fit: Fit | None = None,
     ) -> None:
         try:
+            action = action if fit is None else await fit()
             await self._generate_answer(action, params, request_id, draft)
         except Exception as error:
             if not isinstance(error, ExpertError | LiveMindError):

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from msgspec.structs import replace
 
-from ...backends.base import Chunk, GenerationParams, Image, Message
+from ...backends.base import Chunk, Expert, GenerationParams, Image, Message
 from ...rag.base import RetrievalResult
 from ..consensus.report import Report
 from ..errors import ErrorInfo, Overloaded, from_exception
@@ -38,6 +39,7 @@ from .sentences import Sentences
 from .shared import Computed, Shared, TurnItems
 from .values import TurnState
 
+Said = tuple[Message, ...]
 EndOfTurn = Callable[[ResponseDone], TurnState]
 
 
@@ -301,10 +303,9 @@ class TurnLoop:
         self._outbox.put(ResponseCreated(state.response_id, state.revision, action.expert, item_id))
         self._items.tell_answer()
         expert = self._shared.pool.ready(action.expert)
-        counts = expert if action.draft_id is None else None  # what was drafted fits
-        if counts is not None and self._items.fit(counts, before, own, self.params):
-            system = state.context.head
-            action = replace(action, messages=(*system, *self._items.messages(), *own))
+        fit = None
+        if expert is not None and action.draft_id is None:  # what was drafted fits
+            fit = partial(self._fitted, action, expert, before, own)
         if action.draft_id is not None:
             tokens, spent = self.engine.drafts.tokens(action.draft_id)
             self.record.draft_speculated += spent
@@ -312,7 +313,15 @@ class TurnLoop:
             self.record.draft_wasted += spent - tokens
             self._apply(planner.on_draft_counted(state, spent - tokens, tokens))
             self._outbox.put(DraftAdopted(action.draft_id, action.expert, state.revision, tokens))
-        self.engine.answer(action, self.params, state.response_id)
+        self.engine.answer(action, self.params, state.response_id, fit)
+
+    async def _fitted(
+        self, action: values.Answer, expert: Expert, before: Said, own: Said
+    ) -> values.Answer:
+        if not await self._items.fit(expert, before, own, self.params):
+            return action
+        system = self.state.context.head
+        return replace(action, messages=(*system, *self._items.messages(), *own))
 
     def _count_dropped(self, draft: values.DraftState, reason: str) -> None:
         tokens, busy_s = self.engine.drafts.drop(draft.draft_id)

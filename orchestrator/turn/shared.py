@@ -89,14 +89,17 @@ class TurnItems(Protocol):
     def tell_answer(self) -> None:
         """The response was told of: tell of its item."""
 
-    def fit(
+    async def fit(
         self,
         expert: Expert,
         before: Sequence[Message],
         own: Sequence[Message],
         params: GenerationParams,
     ) -> bool:
-        """Let things leave until the turn fits the expert; return whether any had to."""
+        """Let things leave until the turn fits the expert; return whether any had to.
+
+        Long texts are counted beside the event loop.
+        """
 
     def messages(self) -> tuple[Message, ...]:
         """Return what the model sees."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from livemind.backends.base import TokenPrompt
+from livemind.backends.fake import FakeExpert
+from livemind.backends.rendering import LONG_CHARS
 from livemind.orchestrator import events
 from livemind.orchestrator.errors import (
     InvalidRequest,
@@ -15,6 +19,7 @@ from livemind.orchestrator.errors import (
     PayloadTooLarge,
     RevisionConflict,
 )
+from livemind.orchestrator.item_events import ConversationTrimmed
 from livemind.orchestrator.session import Limits, SessionOptions
 
 from .conftest import PINNED, QUESTION, strong
@@ -159,3 +164,29 @@ def test_reader_far_behind_is_refused_another_turn_and_loses_nothing(
         assert live.text_of(seen) == "A B C" * 2
 
     virtual_run(main())
+
+
+def test_long_turn_that_may_not_fit_is_counted_beside_the_event_loop(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    """Neither the prompt nor the search for what has to leave holds the loop up."""
+    threads: set[str] = set()
+
+    class Watched(FakeExpert):
+        def render(self, messages: Any, *, open_turn: bool) -> TokenPrompt:
+            if sum(len(message.content) for message in messages) > LONG_CHARS:
+                threads.add(threading.current_thread().name)
+            return super().render(messages, open_turn=open_turn)
+
+    async def main() -> None:
+        expert = Watched("strong", answer=lambda messages: "so", max_model_len=12_000)
+        async with live.open_stage(expert) as stage, stage.session(PINNED) as session:
+            for words in (4_000, 4_000, 6_000):
+                seen = await live.answer(session, "word " * words)
+                assert live.done_of(seen).status == "completed"
+            trimmed = [event for event in seen if isinstance(event, ConversationTrimmed)]
+            assert [event.items for event in trimmed] == [2]
+
+    virtual_run(main())
+    assert threads
+    assert threading.main_thread().name not in threads
