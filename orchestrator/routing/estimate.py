@@ -17,6 +17,7 @@ class RouteEstimate(Struct, frozen=True):
             98.5 %; what it reached on other text is in docs/routing.md.
         reasons: what decided or was disregarded, beside the likeness of the text; for people.
         ms: how long a session waited for it; None = nobody measured.
+        provisional: made in haste; a session asks again for the text that is committed.
     """
 
     expert: str
@@ -28,3 +29,4 @@ class RouteEstimate(Struct, frozen=True):
     stable: bool = False
     reasons: tuple[str, ...] = ()
     ms: float | None = None
+    provisional: bool = False

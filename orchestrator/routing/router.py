@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+from msgspec import structs
 
 from ...rag.base import FloatArray
 from ...rag.encoder.worker import EmbedQueueFull
@@ -192,12 +193,14 @@ class Router:
             [domain] = domains
             return self._selection.decide([(1.0, domain)], 1.0, able, context, reasons)
         try:
-            judged = await self._judge(self._scorer, self._embedding, reading, key)
+            judged = await self._judge(
+                self._scorer, self._embedding, reading, key, wait=context.committed
+            )
         except EmbedQueueFull:
             self._failed += 1
-            return self._selection.fallback(
-                able, context, (*reasons, "the sentence encoder is busy")
-            )
+            reasons = (*reasons, "the sentence encoder is busy")
+            estimate = self._selection.fallback(able, context, reasons)
+            return structs.replace(estimate, provisional=True)
         except Exception as exc:
             self._failed += 1
             self._degrade(f"the sentence encoder failed ({type(exc).__name__})")
@@ -209,18 +212,28 @@ class Router:
         reasons = (*reasons, *judged.reasons)
         if not found:
             return self._selection.fallback(able, context, reasons)
-        return self._selection.decide(found, judged.final, able, context, reasons)
+        estimate = self._selection.decide(found, judged.final, able, context, reasons)
+        return structs.replace(estimate, provisional=True) if judged.hasty else estimate
 
     async def _judge(
-        self, scorer: DomainScorer, embedding: TextEmbedding, reading: Reading, key: bytes
+        self,
+        scorer: DomainScorer,
+        embedding: TextEmbedding,
+        reading: Reading,
+        key: bytes,
+        *,
+        wait: bool,
     ) -> Judgement:
-        """Return what is known of the text, from the cache if it was judged before."""
+        """Return what is known of the text, from the cache if it was judged before.
+
+        ``wait``: for the encoder, however busy.
+        """
         if (known := self._cache.get(key)) is not None:
             self._hits += 1
             self._cache.move_to_end(key)
             return known[1]
         self._misses += 1
-        found = await self._rank(scorer, embedding, reading)
+        found = await self._rank(scorer, embedding, reading, wait=wait)
         if self._cache_size and not found.hasty:
             self._cache[key] = replace(reading, text=""), found
             if len(self._cache) > self._cache_size:
@@ -228,7 +241,7 @@ class Router:
         return found
 
     async def _rank(
-        self, scorer: DomainScorer, embedding: TextEmbedding, reading: Reading
+        self, scorer: DomainScorer, embedding: TextEmbedding, reading: Reading, *, wait: bool
     ) -> Judgement:
         text, model = reading.text, self._model
         words = model.read(text) if model is not None else None
@@ -248,7 +261,7 @@ class Router:
         only = held_against(scores, HOUSE_LANGUAGES).margin >= UNENCODED_NATS
         found = scorer.by_words(words, text, margin, only=only)
         hasty = False
-        if not found and self._asking >= MOST_ASKING:
+        if not found and not wait and self._asking >= MOST_ASKING:
             found = scorer.by_words(words, text, margin, only=True)
             hasty, reasons = bool(found), (*reasons, "the sentence encoder is busy")
         if not found:

@@ -49,12 +49,14 @@ class RouteContext:
         tokens_before: of the prompt before the text, estimated.
         current: expert of the conversation's last answer, None before the first.
         lost_s: time to fill another expert's prefix cache with the conversation, seconds.
+        committed: the text is final, and worth waiting for whatever is busy.
     """
 
     images: int = 0
     tokens_before: int = 0
     current: str | None = None
     lost_s: float = 0.0
+    committed: bool = False
 
 
 NO_CONTEXT = RouteContext()

@@ -112,6 +112,7 @@ class Engine:
             tokens_before=tokens_before,
             current=current,
             lost_s=lost_ms / 1000,
+            committed=action.committed,
         )
         if self._routing is not None and not self._routing.done():
             self._route_next = action
@@ -146,7 +147,8 @@ class Engine:
             self._last_estimate = found
             return found
         known = self._last_estimate or router.default_estimate()
-        return structs.replace(known, stable=False, final=None, reasons=(reason,))
+        unsure = structs.replace(known, stable=False, final=None, provisional=True)
+        return structs.replace(unsure, reasons=(reason,))
 
     async def _within(self, limit_s: float, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask and wait, for so long at most: also if it does not heed being cancelled.

@@ -48,7 +48,8 @@ def answering_expert(state: TurnState) -> str | None:
 
 def route(state: TurnState, text: str) -> Route:
     """Return the question where this text goes."""
-    return Route(text, state.context.image_count, state.policy.route_deadline_s)
+    committed = state.phase == "resolving"
+    return Route(text, state.context.image_count, state.policy.route_deadline_s, committed)
 
 
 def route_event(state: TurnState, ms: float | None = None) -> RouteUpdated:

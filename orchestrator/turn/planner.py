@@ -213,6 +213,8 @@ def on_commit(
         state = replace(_nothing_under_way(state), context=replace(state.context, images=images))
         state = replace(state, route=None)
         actions.append(StopSpeculation())
+    if state.route is not None and state.route.estimate.provisional:
+        state = replace(state, route=None)
     key, policy = lookahead.key(text), state.policy
     if lookahead.needs_route(state) and state.routing != key:
         state = replace(state, routing=key)

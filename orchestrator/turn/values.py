@@ -136,12 +136,14 @@ class Route(Struct, frozen=True):
     """Estimate the route of this text; a newer Route replaces one that has not begun.
 
     ``images``: of the conversation; only an expert that takes them may answer then.
-    ``deadline_s``: the newest estimate known stands for one that takes longer.
+    ``deadline_s``: the newest estimate known stands for one that takes longer. ``committed``: the
+    text is final.
     """
 
     text: str
     images: int = 0
     deadline_s: float = 0.5
+    committed: bool = False
 
 
 class Retrieve(Struct, frozen=True):

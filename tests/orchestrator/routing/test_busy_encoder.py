@@ -8,7 +8,7 @@ import numpy as np
 
 from livemind.orchestrator.routing.model import LAYERS, load_model
 from livemind.orchestrator.routing.router import MOST_ASKING, Router
-from livemind.orchestrator.routing.selection import Candidate
+from livemind.orchestrator.routing.selection import Candidate, RouteContext
 from livemind.rag.base import FloatArray
 
 CANDIDATES = [Candidate("coder", "coding", 1), Candidate("reserve", "general", 0)]
@@ -47,6 +47,7 @@ async def test_text_beyond_those_that_wait_is_judged_by_its_words_and_asked_agai
     async with asyncio.timeout(5):
         hasty = await router.estimate(doubtful(1000))
     assert BUSY in hasty.reasons
+    assert hasty.provisional
     assert encoder.asked == MOST_ASKING
     assert 0.0 < hasty.confidence < 1.0
 
@@ -54,6 +55,18 @@ async def test_text_beyond_those_that_wait_is_judged_by_its_words_and_asked_agai
     assert all(BUSY not in estimate.reasons for estimate in await asyncio.gather(*waiting))
     assert BUSY not in (await router.estimate(doubtful(1000))).reasons
     assert encoder.asked == MOST_ASKING + 1
+
+
+async def test_committed_text_waits_for_the_encoder_however_busy() -> None:
+    encoder = Slow()
+    router = Router(encoder, {}, CANDIDATES, "reserve", model=load_model())
+    await router.start()
+    texts = [doubtful(n) for n in range(MOST_ASKING + 1)]
+    asked = [asyncio.create_task(router.estimate(t, RouteContext(committed=True))) for t in texts]
+    await asyncio.sleep(0)
+    assert encoder.asked == len(texts)
+    encoder.free.set()
+    assert not any(found.provisional for found in await asyncio.gather(*asked))
 
 
 async def test_wait_that_is_given_up_makes_room_for_another() -> None:

@@ -21,6 +21,7 @@ from livemind.orchestrator.turn.values import (
     Prefill,
     Retrieve,
     Route,
+    RouteState,
     SetTimer,
     StartDraft,
     StopAnswer,
@@ -142,7 +143,7 @@ def test_commit_drops_a_draft_that_differs(state: TurnState, text: str) -> None:
 
 def test_commit_waits_for_the_route_of_the_committed_text() -> None:
     state, actions = planner.on_commit(routed(turn("one", 1.0)), "one two", 2, 3.0)
-    assert of(actions, Route) == [Route("one two")]
+    assert of(actions, Route) == [Route("one two", committed=True)]
     assert (of(actions, Answer), state.phase) == ([], "resolving")
     state, actions = planner.on_route(state, "one two", RouteEstimate("a", "general", 0.1), 3.1)
     assert [action.expert for action in of(actions, Answer)] == ["a"]
@@ -156,6 +157,16 @@ def test_route_of_another_text_that_comes_after_the_commit_changes_nothing() -> 
     after, actions = planner.on_route(state, "what is it? x", late, 1.3)
     assert (after, actions) == (state, [])
     _, actions = planner.on_retrieval(after, "what is it", EMPTY, None, 1.4)
+    assert [answer.expert for answer in of(actions, Answer)] == ["strong"]
+
+
+def test_commit_asks_again_for_a_route_that_was_found_in_haste() -> None:
+    hasty = RouteEstimate("fast", "general", 0.6, provisional=True)
+    state = replace(turn("one", 1.0), route=RouteState(hasty, "one", 1, stable=False))
+    state, actions = planner.on_commit(state, "one", 2, 1.5)
+    assert of(actions, Route) == [Route("one", 0, state.policy.route_deadline_s, committed=True)]
+    assert of(actions, Answer) == []
+    _, actions = planner.on_route(state, "one", RouteEstimate("strong", "coding", 0.9), 1.6)
     assert [answer.expert for answer in of(actions, Answer)] == ["strong"]
 
 
@@ -310,7 +321,7 @@ PICTURE = Image("image/png", b"red")
 def test_commit_with_an_image_is_routed_again_and_tells_how_many() -> None:
     state = drafted(routed(turn("one two")))
     state, actions = planner.on_commit(state, "one two", 2, 1.0, (PICTURE,))
-    assert actions.index(StopSpeculation()) < actions.index(Route("one two", 1))
+    assert actions.index(StopSpeculation()) < actions.index(Route("one two", 1, committed=True))
     assert not [action for action in actions if isinstance(action, Answer)]
     state, actions = planner.on_route(state, "one two", RouteEstimate("eye", "eye", 1.0), 1.1)
     [answer] = [action for action in actions if isinstance(action, Answer)]
