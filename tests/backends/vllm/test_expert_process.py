@@ -74,10 +74,7 @@ def test_engine_killed_in_mid_stream_fails_at_once_and_starts_again(
     run(main())
 
 
-@pytest.mark.parametrize("forgotten", [False, True])
-def test_stop_in_mid_stream_ends_every_request_at_once(
-    run: Run, tiny_model: Path, forgotten: bool
-) -> None:
+def test_stop_in_mid_stream_ends_every_request_at_once(run: Run, tiny_model: Path) -> None:
     async def main() -> None:
         expert = VllmExpert(spec_of(tiny_model, max_num_seqs=1))
         await expert.start()
@@ -93,8 +90,7 @@ def test_stop_in_mid_stream_ends_every_request_at_once(
         begun = asyncio.Event()
         asked = [asyncio.create_task(ask(number)) for number in range(3)]  # two of them wait
         await begun.wait()
-        if forgotten:  # as where it is taken down before vLLM has told its requests
-            expert._engine.output_handler.cancel()
+        expert._engine.output_handler.cancel()  # vLLM may have been taken down before it told them
         await expert.stop()
         async with asyncio.timeout(30):  # of 120 that a token may take
             told = await asyncio.gather(*asked, return_exceptions=True)
@@ -114,12 +110,11 @@ def test_expert_stopped_leaves_no_file_in_the_temporary_folder(
         return [it.name for it in folder.iterdir() if not it.name.startswith(of_this_process)]
 
     async def main() -> None:
-        for cpu_cores in (None, "0"):
-            expert = VllmExpert(spec_of(tiny_model, cpu_cores=cpu_cores))
-            await expert.start()
-            assert len(files()) == 1  # a folder with its log, its sockets and whatever else
-            await expert.stop()
-            assert files() == []
+        expert = VllmExpert(spec_of(tiny_model))
+        await expert.start()
+        assert len(files()) == 1  # a folder with its log, its sockets and whatever else
+        await expert.stop()
+        assert files() == []
 
     try:
         run(main())
