@@ -26,11 +26,8 @@ class Function(Strict):
     strict: bool | None = None
 
 
-class Tool(Strict):
-    """A tool; functions are the only kind that can be called here."""
-
-    type: Literal["function"]
-    function: Function
+class _Declared(Strict):
+    """A declaration in which some fields say nothing to this server and are taken."""
 
     @model_validator(mode="wrap")
     @classmethod
@@ -38,6 +35,13 @@ class Tool(Strict):
         if isinstance(value, dict):
             value = {name: content for name, content in value.items() if name not in TOLD}
         return handler(value)
+
+
+class Tool(_Declared):
+    """A tool; functions are the only kind that can be called here."""
+
+    type: Literal["function"]
+    function: Function
 
     def told(self) -> dict[str, Any]:
         """Return the tool as chat templates are given it."""
@@ -47,7 +51,7 @@ class Tool(Strict):
         return {"type": self.type, "function": function}
 
 
-class FlatTool(Strict):
+class FlatTool(_Declared):
     """A function that may be called, as the Responses and the Realtime API have it."""
 
     type: Literal["function"]
@@ -55,13 +59,6 @@ class FlatTool(Strict):
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _read(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        if isinstance(value, dict):
-            value = {name: content for name, content in value.items() if name not in TOLD}
-        return handler(value)
 
     def nested(self) -> dict[str, Any]:
         """Return it as chat completions have it."""

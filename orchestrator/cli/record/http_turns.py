@@ -7,6 +7,7 @@ pieces, its end.
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -62,23 +63,24 @@ class Sessions:
         return None
 
 
-class Followed:
+class Followed(ABC):
     """One request, as it passes; times in seconds of the caller's clock."""
 
+    @abstractmethod
     def asked(self, body: bytes, at_s: float) -> None:
         """Take the whole body."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answered(self, status: int, headers: Headers) -> None:
         """Take the head of the answer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def piece(self, piece: bytes, at_s: float) -> None:
         """Take a piece of the answer."""
 
+    @abstractmethod
     def ended(self, at_s: float) -> list[Json]:
         """Return the lines of the turn that ended with the answer."""
-        return []
 
 
 class _Put(Followed):
@@ -97,6 +99,12 @@ class _Put(Followed):
             return
         turns = self._sessions.of(self._owner, self._id)
         turns.typed(self._text, self._at_s) if self._text else turns.cleared()
+
+    def piece(self, piece: bytes, at_s: float) -> None:
+        """Nothing: what is said of the input is not recorded."""
+
+    def ended(self, at_s: float) -> list[Json]:
+        return []
 
 
 class _Chat(Followed):

@@ -11,8 +11,8 @@ import asyncio
 import logging
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Generic, Protocol, TypeVar
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -243,6 +243,50 @@ Connect = Callable[
 ]
 
 
+def client_socket(
+    request: web.Request, state: ServerState, protocols: Sequence[str] = (), instead: str = ""
+) -> ClientSocket:
+    """Return the socket of an upgrade that was not answered yet.
+
+    Args:
+        request: the upgrade.
+        state: of the server.
+        protocols: WebSocket subprotocols that a client may name.
+        instead: what works without an upgrade, for people.
+
+    Raises:
+        InvalidRequest: the request asks for no upgrade.
+    """
+    socket = ClientSocket(
+        heartbeat=HEARTBEAT_S,
+        timeout=CLOSE_TIMEOUT_S,
+        max_msg_size=state.limits.max_body_bytes,
+        compress=False,
+        protocols=protocols,
+    )
+    if not socket.can_prepare(request):
+        message = f"{request.path} needs a WebSocket upgrade{instead}"
+        raise InvalidRequest(message, code="upgrade_required")
+    return socket
+
+
+@asynccontextmanager
+async def spoken_on(socket: ClientSocket, state: ServerState, what: str) -> AsyncIterator[None]:
+    """Close the socket when the server shuts down, or when ``what`` fails, which is logged.
+
+    After the upgrade there is no HTTP answer any more.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not state.in_flight.aborted():
+            raise
+        await socket.close(code=WSCloseCode.GOING_AWAY)
+    except Exception as exc:
+        log_failure(what, exc)
+        await socket.close(code=WSCloseCode.INTERNAL_ERROR)
+
+
 async def serve(
     request: web.Request,
     connect: Connect[FrameT, OwnT],
@@ -260,30 +304,14 @@ async def serve(
         protocols: WebSocket subprotocols that a client may name.
     """
     state = request.app[STATE]
-    socket = ClientSocket(
-        heartbeat=HEARTBEAT_S,
-        timeout=CLOSE_TIMEOUT_S,
-        max_msg_size=state.limits.max_body_bytes,
-        compress=False,
-        protocols=protocols,
-    )
-    if not socket.can_prepare(request):
-        message = f"{request.path} needs a WebSocket upgrade"
-        raise InvalidRequest(message, code="upgrade_required")
+    socket = client_socket(request, state, protocols)
     affinity = session_key(state.limits.affinity_from, request.headers)
     session = await state.registry.open(request.get(OWNER), affinity=affinity)
     try:
         configure(state, session)
         await socket.prepare(request)
-        try:
+        async with spoken_on(socket, state, f"live session {session.id}"):
             await connect(state, session, socket, request.transport).run()
-        except asyncio.CancelledError:
-            if not state.in_flight.aborted():
-                raise
-            await socket.close(code=WSCloseCode.GOING_AWAY)
-        except Exception as exc:  # after the upgrade there is no HTTP answer any more
-            log_failure(f"live session {session.id}", exc)
-            await socket.close(code=WSCloseCode.INTERNAL_ERROR)
     finally:
         await state.registry.close(session)
     return socket

@@ -15,8 +15,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from msgspec import DecodeError, json
 
 from ....errors import ErrorInfo, InvalidRequest, LiveMindError, Overloaded, Unavailable
-from ...live.connection import CLOSE_TIMEOUT_S, HEARTBEAT_S
-from ...live.masking import ClientSocket
+from ...live.connection import CLOSE_TIMEOUT_S, client_socket, spoken_on
 from ...middleware import error_info, log_failure
 from ...state import OWNER, REQUEST_ID, SHUTTING_DOWN, STATE, ServerState
 from ...validation import parse
@@ -37,22 +36,10 @@ _NOT_HERE = {"response.steer": "input for a response that is being written is no
 async def connect(request: web.Request) -> web.WebSocketResponse:
     """Answer frames until either side ends."""
     state = request.app[STATE]
-    socket = ClientSocket(
-        heartbeat=HEARTBEAT_S,
-        timeout=CLOSE_TIMEOUT_S,
-        max_msg_size=state.limits.max_body_bytes,
-        compress=False,
-    )
-    if not socket.can_prepare(request):
-        message = "GET /v1/responses needs a WebSocket upgrade; without one use POST"
-        raise InvalidRequest(message, code="upgrade_required")
+    socket = client_socket(request, state, instead="; without one use POST")
     await socket.prepare(request)
-    try:
+    async with spoken_on(socket, state, "a connection of responses"):
         await _Connection(request, state, socket).run()
-    except asyncio.CancelledError:
-        if not state.in_flight.aborted():
-            raise
-        await socket.close(code=WSCloseCode.GOING_AWAY)
     return socket
 
 

@@ -177,3 +177,22 @@ async def test_socket_frees_the_expert_when_its_client_leaves(serve: Any, eventu
             await connection.response.create(model="fake", input="one")
             await connection.recv_bytes()
         await eventually(lambda: not expert.running)
+
+
+async def test_socket_whose_connection_fails_unexpectedly_is_closed_and_logged(
+    serve: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(self: Any) -> None:
+        raise RuntimeError("never seen before")
+
+    monkeypatch.setattr(
+        "livemind.orchestrator.server.openai.responses.socket._Connection.run", fail
+    )
+    url = "/v1/responses"
+    async with (
+        serve() as doors,
+        aiohttp.ClientSession() as http,
+        http.ws_connect(doors.url.replace("http", "ws", 1) + url) as socket,
+    ):
+        assert (await socket.receive()).data == 1011
+    assert any("a connection of responses" in text for text in caplog.messages)
