@@ -99,7 +99,10 @@ class DocumentInfo:
 
 @dataclass(frozen=True, slots=True)
 class StoredPassage:
-    """A passage as it was stored; ``title``: its headings, empty where the store has none."""
+    """A passage as it was stored.
+
+    ``title``: its headings; empty in collections of versions that kept none.
+    """
 
     id: str
     document_id: str

@@ -21,6 +21,7 @@ TOKEN_VARIABLE = "LIVEMIND_MILVUS_TOKEN"
 CONNECT_S = 10.0
 M, EF_BUILD = 16, 120
 NAME_BYTES, TEXT_BYTES, KEY_BYTES = 2_048, 65_535, 4_096
+TITLE = "title"
 _ANALYZER = {
     "tokenizer": "standard",
     "filter": ["lowercase", {"type": "stemmer", "language": "english"}],
@@ -80,12 +81,18 @@ def make_collections(client: Any, passages: str, documents: str, dim: int, lite:
         client.load_collection(name, timeout=CONNECT_S)
 
 
+def has_titles(client: Any, passages: str) -> bool:
+    """Return whether passages have titles there: collections of earlier versions have none."""
+    fields = client.describe_collection(passages, timeout=CONNECT_S)["fields"]
+    return any(field["name"] == TITLE for field in fields)
+
+
 def _make_passages(client: Any, name: str, dim: int, lite: bool) -> None:
     from pymilvus import DataType, Function, FunctionType, MilvusClient
 
     schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("key", DataType.VARCHAR, is_primary=True, max_length=KEY_BYTES)
-    for text in ("id", "document", "edition", "source", "hash"):
+    for text in ("id", "document", "edition", "source", "hash", TITLE):
         schema.add_field(text, DataType.VARCHAR, max_length=NAME_BYTES)
     schema.add_field(
         "text", DataType.VARCHAR, max_length=TEXT_BYTES, enable_analyzer=True,

@@ -32,7 +32,16 @@ from ..base import (
 )
 from ..filters import Filter, keys_of
 from .filters import any_of, literal, to_expression
-from .schema import DOCUMENTS, IDENTITY, PASSAGES, MilvusAddress, make_collections
+from .schema import (
+    DOCUMENTS,
+    IDENTITY,
+    NAME_BYTES,
+    PASSAGES,
+    TITLE,
+    MilvusAddress,
+    has_titles,
+    make_collections,
+)
 
 TIMEOUT_S = 30.0
 BATCH = 500
@@ -75,6 +84,7 @@ class MilvusStore:
         self._client = address.connect()
         with _translated():
             make_collections(self._client, self._passages, self._documents, dim, address.is_lite)
+            self._titles = has_titles(self._client, self._passages)
             self._identify(name, others or {})
 
     def _identify(self, name: str, others: Mapping[str, int]) -> None:
@@ -125,7 +135,7 @@ class MilvusStore:
         if not documents:
             return
         edition = uuid.uuid4().hex
-        passages = [row for document in documents for row in _passage_rows(document, edition)]
+        passages = [row for document in documents for row in self._rows(document, edition)]
         rows = [
             _document_row(d.id, d.source, d.hash, edition, len(d.chunks), dict(d.metadata))
             for d in documents
@@ -245,7 +255,7 @@ class MilvusStore:
                 self._passages,
                 filter=any_of("key", [str(key) for key in keys]),
                 output_fields=["key", "id", "document", "edition", "source", "text", "hash",
-                               "tokens", "metadata"],
+                               "tokens", "metadata", *((TITLE,) if self._titles else ())],
                 timeout=TIMEOUT_S,
             )  # fmt: skip
             valid = self._rows_of(sorted({str(row["document"]) for row in rows}))
@@ -255,7 +265,7 @@ class MilvusStore:
             if document is not None and document["edition"] == row["edition"]:
                 found[row["key"]] = StoredPassage(
                     row["id"], row["document"], row["source"], row["text"], row["hash"],
-                    row["tokens"], _metadata(row),
+                    row["tokens"], _metadata(row), row.get(TITLE, ""),
                 )  # fmt: skip
         return found
 
@@ -280,6 +290,22 @@ class MilvusStore:
     def close(self) -> None:
         """Close the connection. Idempotent."""
         self._client.close()
+
+    def _rows(self, document: Document, edition: str) -> Iterator[dict[str, object]]:
+        for place, chunk in enumerate(document.chunks):
+            yield {
+                "key": f"{edition}-{document.id}-{place}",
+                "id": chunk.id,
+                "document": document.id,
+                "edition": edition,
+                "source": document.source,
+                "text": chunk.text,
+                "hash": chunk.hash,
+                "tokens": chunk.tokens,
+                "metadata": dict(document.metadata),
+                "vector": np.asarray(document.vectors[place], np.float32).tolist(),
+                **({TITLE: _fitting(chunk.title)} if self._titles else {}),
+            }
 
     def _rows_of(self, ids: Sequence[str]) -> dict[str, Any]:
         """Return the rows of those documents that are there, by id."""
@@ -308,24 +334,13 @@ def collection_names(address: MilvusAddress) -> list[str]:
     return sorted(name.replace("D", "-") for name in own)
 
 
+def _fitting(title: str) -> str:
+    """Return the end of a title that a field takes: the headings nearest to the passage."""
+    return title.encode()[-NAME_BYTES:].decode(errors="ignore")
+
+
 def _own(name: str) -> str:
     return name.replace("-", "D")
-
-
-def _passage_rows(document: Document, edition: str) -> Iterator[dict[str, object]]:
-    for place, chunk in enumerate(document.chunks):
-        yield {
-            "key": f"{edition}-{document.id}-{place}",
-            "id": chunk.id,
-            "document": document.id,
-            "edition": edition,
-            "source": document.source,
-            "text": chunk.text,
-            "hash": chunk.hash,
-            "tokens": chunk.tokens,
-            "metadata": dict(document.metadata),
-            "vector": np.asarray(document.vectors[place], np.float32).tolist(),
-        }
 
 
 def _document_row(

@@ -28,8 +28,8 @@ Opener = Callable[..., PassageStore]
 EMBEDDER = FakeEmbedder()
 
 
-def doc(name: str, text: str, **metadata: str | float) -> Document:
-    chunk = Chunk(f"p_{digest(name + text, 8)}", text, 3, digest(text))
+def doc(name: str, text: str, title: str = "", **metadata: str | float) -> Document:
+    chunk = Chunk(f"p_{digest(name + text, 8)}", text, 3, digest(text), title)
     return Document(name, name, digest(text), (chunk,), EMBEDDER.embed([text]), metadata)
 
 
@@ -93,6 +93,17 @@ def test_store_dense_and_sparse_find_the_document_that_fits(store: PassageStore)
     (query,) = EMBEDDER.embed(["kestrel port"])
     assert ids(store, store.dense(query, 1)) == ["a"]
     assert ids(store, store.sparse("Who is the owner of Osprey?", 1)) == ["b"]
+
+
+def test_store_titles_are_kept(store: PassageStore) -> None:
+    store.upsert([doc("d", "the osprey dives", "Birds > Osprey"), doc("e", "the end", "語" * 999)])
+    scored = [*store.sparse("osprey dives", 1), *store.sparse("the end", 1)]
+    found = {
+        passage.document_id: passage.title
+        for passage in store.passages([key for key, _ in scored]).values()
+    }
+    assert found["d"] == "Birds > Osprey"
+    assert set(found["e"]) == {"語"}
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,27 @@ def store(tmp_path: Path) -> Iterator[MilvusStore]:
     manager.release_all()
 
 
+def test_milvus_collection_of_an_earlier_version_goes_on_without_titles(
+    store: MilvusStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pymilvus import CollectionSchema
+
+    adds = CollectionSchema.add_field
+
+    def add_field(self: Any, field_name: str, *args: Any, **options: Any) -> Any:
+        return self if field_name == schema.TITLE else adds(self, field_name, *args, **options)
+
+    address = MilvusAddress(store._client._config.uri)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(CollectionSchema, "add_field", add_field)
+        MilvusStore(address, "earlier", "fake", 64).close()
+    again = MilvusStore(address, "earlier", "fake", 64)
+    again.upsert([doc("a", "kestrel port")])
+    (found,) = again.passages([key for key, _ in again.sparse("kestrel", 1)]).values()
+    assert (found.text, found.title) == ("kestrel port", "")
+    again.close()
+
+
 def test_milvus_write_that_breaks_off_before_its_moment_changes_nothing(
     store: MilvusStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
