@@ -41,6 +41,11 @@ export function percent(share) {
   return `${Math.round(share * 100)} %`;
 }
 
+/** Return how sure a route is; 0 says that nothing was estimated, and the default expert answers. */
+export function confidence(share) {
+  return share > 0 ? percent(share) : "default";
+}
+
 /** Return a count with its word. */
 export function count(number, one, many = `${one}s`) {
   return `${number.toLocaleString("en")} ${number === 1 ? one : many}`;

@@ -1,6 +1,6 @@
 // Draws what the server prepares for the text that is being typed; reads a Turn, changes nothing.
 
-import { colour, count, h, percent, put } from "./dom.js";
+import { colour, confidence, count, h, percent, put } from "./dom.js";
 import { wordsOf } from "./turn.js";
 
 const SHOWN_EXPERTS = 4;
@@ -55,11 +55,11 @@ export class Mind {
       const [text, first, second] = item.children;
       put(text, word);
       const moved = at?.expert && at.expert !== turn.words[from + place - 1]?.expert;
-      put(first, at?.expert ? `${moved ? `${at.expert} ` : ""}${percent(at.share)}` : "");
+      put(first, at?.expert ? `${moved ? `${at.expert} ` : ""}${confidence(at.share)}` : "");
       const other = at?.others[0];
       put(second, other?.share >= SHOWN_SECOND ? `${other.expert} ${percent(other.share)}` : "");
       const told = [at?.expert ? { expert: at.expert, share: at.share } : null, ...(at?.others ?? [])].filter(Boolean);
-      item.title = told.map((one) => `${one.expert} ${percent(one.share)}`).join(", ");
+      item.title = told.map((one) => `${one.expert} ${confidence(one.share)}`).join(", ");
       item.className = at?.expert ? colour(at.expert) : "";
     });
   }
@@ -72,7 +72,7 @@ export class Mind {
     shown.forEach(([expert, share], place) => {
       const [name, number, bar] = list.children[place].children;
       put(name, expert);
-      put(number, percent(share));
+      put(number, place ? percent(share) : confidence(share));
       bar.firstChild.style.width = `${share * 100}%`;
       list.children[place].className = colour(expert);
     });

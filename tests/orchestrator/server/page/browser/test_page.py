@@ -28,6 +28,7 @@ async def test_typed_question_shows_route_cache_and_draft_which_is_adopted(
         await tab.page.wait_for_selector(".drafts .drafting, .drafts .adopted")
         assert await tab.texts(".trail li > span") == QUESTION.split()
         assert (await tab.texts(".bars li > span"))[0] in ("fast", "other")
+        assert await tab.texts(".bars li > b") == ["default"]  # nothing estimates here
         assert "token" in (await tab.texts(".parts article:nth-child(3) .told"))[0]
         assert await tab.texts("#turns li") == []  # nothing of a draft is shown
         await tab.picture("typed")
