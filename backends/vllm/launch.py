@@ -8,6 +8,7 @@ engine does the same by ``settle``. SETTINGS: ``{"python", "parent", "environmen
 "pid_file"}``. Imports nothing of LiveMind, because as a program it runs without site-packages.
 """
 
+import faulthandler
 import json
 import os
 import signal
@@ -36,6 +37,8 @@ def settle(settings: Mapping[str, Any]) -> None:
     for source, target in ((nothing, 0), (log, 1), (log, 2)):
         os.dup2(source, target)
     os.environ.update(settings["environment"])
+    os.environ["PYTHONFAULTHANDLER"] = "1"  # of the interpreter that is started
+    faulthandler.enable()  # of a fork: its log tells what a signal ended
     if "tempfile" in sys.modules:  # a fork has looked TMPDIR up before
         sys.modules["tempfile"].tempdir = None  # type: ignore[attr-defined]
 

@@ -244,12 +244,16 @@ def _await_deaths(engine: Any) -> None:
 
 
 def first_error(log: Path, start: int = 0) -> str:
-    """Return the first exception a log names after byte ``start``, in one line, or ''."""
+    """Return the first exception or signal a log names after byte ``start``, in one line, or ''."""
     try:
         text = log.read_bytes()[start:].decode("utf-8", "replace")
     except OSError:
         return ""
-    found = re.search(r"^(?:.*\] )?((?:\w+\.)*\w*(?:Error|Exception): .*)$", text, re.MULTILINE)
+    found = re.search(
+        r"^(?:.*\] )?((?:(?:\w+\.)*\w*(?:Error|Exception)|Fatal Python error): .*)$",
+        text,
+        re.MULTILINE,
+    )
     return one_line(found[1]) if found else ""
 
 

@@ -1,4 +1,4 @@
-"""What vLLM calls: offers our quantization methods, puts the chosen operators in place, says so.
+"""What vLLM calls: asks for AMX tiles, offers our quantization methods, puts operators in place.
 
 Never raises. Operators only in processes that compute: vLLM's front end loads its plugins as well.
 """
@@ -11,6 +11,7 @@ import os
 
 from .hooks import Different
 from .operator_selection import VARIABLE, chosen
+from .tiles import allow_tiles
 
 # vLLM shows what its own loggers say.
 log = logging.getLogger("vllm.livemind_kernels")
@@ -19,11 +20,13 @@ _registered = False
 
 
 def register() -> None:
-    """Do both, and log one line of the operators. Idempotent."""
+    """Do all three, and log one line of the operators. Idempotent."""
     global _registered
     if _registered:
         return
     computes = _registered = not _in_front_end()
+    if computes:
+        allow_tiles()
     try:
         from .quantization import install as offer_quantization
 

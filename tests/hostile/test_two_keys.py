@@ -1,4 +1,7 @@
-"""Two keys on a real clock: one floods with 64 clients, the other asks now and then."""
+"""Two keys on a real clock: one floods with 64 clients, the other asks now and then.
+
+A scripted expert of a known speed, and an engine, whose steps take longer the more it answers.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,11 @@ from typing import Any
 import aiohttp
 import pytest
 
+from livemind.backends.base import Expert
 from livemind.backends.fake import FakeExpert
+from livemind.backends.registry import create_expert
+from livemind.backends.spec import ExpertSpec
+from livemind.benchmarks.harness.experts import zoo_experts
 from livemind.orchestrator.config.settings import Settings
 from livemind.orchestrator.live_mind import LiveMind
 from livemind.orchestrator.server.app import create_app, run_server
@@ -23,19 +30,27 @@ CLIENTS, ASKED = 64, 40
 WORDS = "one two three four five six seven eight"
 
 
+def scripted(spec: ExpertSpec) -> Expert:
+    return FakeExpert("fake", answer=lambda messages: WORDS, ttft_s=0.05, token_s=0.02)
+
+
 @asynccontextmanager
-async def server() -> Any:
-    expert = FakeExpert("fake", answer=lambda messages: WORDS, ttft_s=0.05, token_s=0.02)
+async def server(kind: str) -> Any:
+    model = {"expert_id": "fake", "model_path": "fake"}
+    if kind == "engine":
+        pytest.importorskip("vllm", reason="needs the extra `cpu` or `gpu`")
+        [model] = zoo_experts(["technical"])
     settings = Settings.model_validate(
         {
             "server": {"api_keys": ["flood", "quiet"]},
-            "experts": [{"expert_id": "fake", "model_path": "fake", "max_num_seqs": 8}],
+            "experts": [{**model, "max_num_seqs": 8}],
             "lazy_loading": {"enabled": False},
         }
     )
     listener = socket.create_server(("127.0.0.1", 0))
+    create = create_expert if kind == "engine" else scripted
     async with (
-        LiveMind(settings, create=lambda spec: expert) as mind,
+        LiveMind(settings, create=create) as mind,
         run_server(create_app(mind), listener),
         aiohttp.ClientSession() as http,
     ):
@@ -65,8 +80,9 @@ async def asked(http: aiohttp.ClientSession, url: str) -> tuple[list[int], float
     return statuses, sorted(waits)[int(0.95 * ASKED) - 1]
 
 
-async def test_key_beside_one_that_floods_waits_at_most_twice_as_long() -> None:
-    async with server() as (http, url):
+@pytest.mark.parametrize("kind", ["scripted", "engine"])
+async def test_key_beside_one_that_floods_waits_at_most_twice_as_long(kind: str) -> None:
+    async with server(kind) as (http, url):
         _, alone_s = await asked(http, url)
         flooding, seen = True, []
 

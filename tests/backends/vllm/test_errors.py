@@ -107,3 +107,7 @@ def test_first_error_finds_the_root_cause_behind_the_prefixes(tmp_path: Path) ->
         )
     assert first_error(log, start) == "RuntimeError: head_dim=16 is unsupported"
     assert first_error(tmp_path / "none") == ""
+    log.write_text(
+        "Fatal Python error: Illegal instruction\n\nThread 0x1 (most recent call first):\n"
+    )
+    assert first_error(log) == "Fatal Python error: Illegal instruction"

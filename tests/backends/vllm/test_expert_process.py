@@ -42,13 +42,13 @@ def test_engine_killed_in_mid_stream_fails_at_once_and_starts_again(
 ) -> None:
     expert = VllmExpert(spec_of(tiny_model, cpu_cores=cpu_cores))
 
-    async def kill_in_mid_stream(victim: int, request_id: str) -> float:
+    async def kill_in_mid_stream(victim: int, request_id: str, by: signal.Signals) -> float:
         prompt = expert.render(user("Endless"), open_turn=False)
         stream = expert.generate(
             prompt, ENDLESS, priority=Priority.FOREGROUND, request_id=request_id
         )
         await anext(stream)
-        os.kill(expert.process_ids()[victim], signal.SIGKILL)
+        os.kill(expert.process_ids()[victim], by)
         killed_at = time.monotonic()
         with pytest.raises(ExpertUnavailable):
             _ = [chunk async for chunk in stream]
@@ -61,10 +61,12 @@ def test_engine_killed_in_mid_stream_fails_at_once_and_starts_again(
             assert len(children) == len(processes)
             shared = shared_memory(*children)
             assert shared or not cpu_cores  # between the engine and its worker
-            assert await kill_in_mid_stream(-1, f"kill-{attempt}") < 5
+            by = signal.SIGILL if attempt else signal.SIGKILL
+            assert await kill_in_mid_stream(-1, f"kill-{attempt}", by) < 5
             health = await expert.health()
             assert not health.ok
             assert "died" in health.detail
+            assert ("Illegal instruction" in health.detail) == (by == signal.SIGILL)
             with pytest.raises(ExpertUnavailable):
                 await collect(expert, TokenPrompt((1, 2), 2))
             await expert.stop()
