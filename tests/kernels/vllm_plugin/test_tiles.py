@@ -37,6 +37,6 @@ def test_tiles_are_allowed_once_asked_for(how: str) -> None:
 
 
 def test_tiles_of_other_processors_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiles.platform, "machine", lambda: "aarch64")
-    monkeypatch.setattr(tiles.ctypes, "CDLL", lambda name: pytest.fail("asked"))
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    monkeypatch.setattr("ctypes.CDLL", lambda name: pytest.fail("asked"))
     tiles.allow_tiles()
