@@ -21,10 +21,8 @@ HEAD = """# Clients
 
 Programs of these clients, each as its own documentation shows it, run against the server
 (`make test-clients`; [the programs](../tests/clients/programs); six of them on the tiny experts in
-`make test`) with the model that stands behind
-the date: the default one, or a scripted expert, which calls the tools that it is given and answers
-in the form that is asked for. *Tools*: calls are forced through `tool_choice` where the client can
-say so, as the default model is small.
+`make test`) with the model that stands behind the date. *Tools*: calls are forced through
+`tool_choice` where the client can say so, as the default model is small.
 
 The base URL is `http://HOST:8000/v1`, the model `auto` (routed) or the name of an expert; without
 `server.api_keys` any key will do. LiveKit Agents and Pipecat stand here with their own plugins for
