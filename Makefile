@@ -71,7 +71,7 @@ CXX_FILES = $(shell git ls-files '*.cc' '*.h')
 MYPY_ROOT := .cache/mypy
 MYPY_PARTS := __init__.py public.py client.py asgi.py orchestrator backends rag kernels benchmarks docs tests
 
-.PHONY: help install dev serve demo test test-arm test-avx2 test-native test-answers test-clients test-tokenizers test-families test-live test-browser test-hostile test-fleet test-deploy test-ray soak check types bench docs lock clean
+.PHONY: help install dev serve demo test test-arm test-avx2 test-native test-answers test-clients test-same-as-vllm test-tokenizers test-families test-live test-browser test-hostile test-fleet test-deploy test-ray soak check types bench docs lock clean
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -160,6 +160,10 @@ test-clients: dev $(CLIENTS) $(CLIENTS2) $(LOADERS) $(GUIDELLM) $(LIVE) $(NPM) #
 	@failed=0; $(PY) tests/clients/run.py --config $(CONFIG) $(PROGRAMS) || failed=$$?; \
 		[ -n "$(PROGRAMS)" ] || $(PY) tests/clients/agreement.py --config $(CONFIG) || failed=1; \
 		$(PY) docs/generator/clients_page.py > docs/clients.md; exit $$failed
+
+test-same-as-vllm: dev ## Greedy answers with tools, thoughts and forms, held against those of vLLM's own server
+	$(say) "pytest, beside vLLM's own server"
+	$(PY) -m pytest tests/e2e/test_same_as_vllm.py -m "same_as_vllm or not same_as_vllm" -s $(PYTEST_ARGS)
 
 HOSTILE_ROUNDS ?= 12
 test-hostile: dev ## Misbehaving servers, frames and keys, ten minutes of them; `test` has a short part

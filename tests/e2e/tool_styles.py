@@ -1,5 +1,7 @@
 """Tiny experts whose chat templates write tools as Qwen-, Llama-, Mistral- and Hermes-like ones do.
 
+And one that thinks before it answers.
+
 The weights are those of an embedded expert: its vocabulary has rows to spare, which the marks of a
 template take.
 """
@@ -8,6 +10,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,6 +76,15 @@ _MISTRAL: Final = (
     "{{ ', ' if not loop.last }}{%- endfor %}{{ ']' + '<|end|>' }}"
     "{%- else %}{{ (m.content or '') + '<|end|>' }}{%- endif %}{%- endfor %}"
 )
+_THINKING: Final = (
+    _HERMES.replace(
+        "(m.content or '')",
+        "('<think>\n' + m.reasoning_content + '\n</think>\n\n' if loop.last and"
+        " m.reasoning_content else '') + (m.content or '')",
+    )
+    + "{%- if add_generation_prompt %}{{ '<think>\n\n</think>\n\n' if enable_thinking is defined"
+    " and not enable_thinking else '<think>\n' }}{%- endif %}"
+)
 STYLES: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
     "hermes": ("hermes", _HERMES, ("<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>")),
     "qwen": ("qwen3_coder", _QWEN, ("<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>")),
@@ -98,19 +111,62 @@ STYLES: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
 def write_style(folder: Path, style: str, zoo: str = "general") -> str:
     """Write a model folder of this style; return the name of its parser."""
     parser, template, marks = STYLES[style]
+    _write(folder, template, marks, zoo)
+    return parser
+
+
+def write_thinking(folder: Path) -> str:
+    """Write a model folder whose template opens thoughts; return the name of its tools' parser.
+
+    They end where the model would end a sentence.
+    """
+    parser, _, marks = STYLES["hermes"]
+    ids = _write(folder, _THINKING, (*marks, "<think>", "</think>"), "general")
+    with _rows(folder) as rows:
+        rows[ids["</think>"]] = rows[ids["."]] * 1.25
+        rows[ids["<|end|>"]] *= 0.3  # and answers later
+    return parser
+
+
+@contextmanager
+def _rows(folder: Path) -> Iterator[Any]:
+    """Change the vectors of tokens, which are those of the output layer too."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    yield weights["model.embed_tokens.weight"]
+    (folder / "model.safetensors").unlink()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _write(folder: Path, template: str, marks: Sequence[str], zoo: str) -> dict[str, int]:
+    """Write a model folder; return the id of every token.
+
+    The model hardly writes white space: in JSON of a grammar it would write nothing else.
+    """
     shutil.copytree(ZOO_MODELS / zoo, folder, dirs_exist_ok=True)
     file = folder / "tokenizer.json"
     tokenizer: dict[str, Any] = json.loads(file.read_text("utf-8"))
-    first = 1 + max(tokenizer["model"]["vocab"].values())
+    vocabulary: dict[str, int] = tokenizer["model"]["vocab"]
+    first = 1 + max(vocabulary.values())
     kind = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     # Those that are no roles stay in the text, as tokenizers of such models have it.
+    ids = {mark: first + number for number, mark in enumerate(marks)}
     tokenizer["added_tokens"] += [
-        {"id": first + number, "content": mark, **kind, "special": "_call" not in mark.lower()}
-        for number, mark in enumerate(marks)
+        {
+            "id": number,
+            "content": mark,
+            **kind,
+            "special": "_call" not in mark.lower() and "think" not in mark,
+        }
+        for mark, number in ids.items()
     ]
     file.write_text(json.dumps(tokenizer, ensure_ascii=False), "utf-8")
     config = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
     config.pop("added_tokens_decoder", None)
     config["chat_template"] = template
     (folder / "tokenizer_config.json").write_text(json.dumps(config, ensure_ascii=False), "utf-8")
-    return parser
+    blank = [number for token, number in vocabulary.items() if not token.strip("ĠĊĉč")]
+    with _rows(folder) as rows:
+        rows[blank] = -2 * rows[vocabulary["<|pad|>"]]
+    return vocabulary | ids
