@@ -161,9 +161,10 @@ test-clients: dev $(CLIENTS) $(CLIENTS2) $(LOADERS) $(GUIDELLM) $(LIVE) $(NPM) #
 		[ -n "$(PROGRAMS)" ] || $(PY) tests/clients/agreement.py --config $(CONFIG) || failed=1; \
 		$(PY) docs/generator/clients_page.py > docs/clients.md; exit $$failed
 
+SAME ?= 25
 test-same-as-vllm: dev ## Greedy answers with tools, thoughts and forms, held against those of vLLM's own server
 	$(say) "pytest, beside vLLM's own server"
-	$(PY) -m pytest tests/e2e/test_same_as_vllm.py -m "same_as_vllm or not same_as_vllm" -s $(PYTEST_ARGS)
+	LIVEMIND_SAME=$(SAME) $(PY) -m pytest tests/e2e/test_same_as_vllm.py -m "same_as_vllm or not same_as_vllm" -s $(PYTEST_ARGS)
 
 HOSTILE_ROUNDS ?= 12
 test-hostile: dev ## Misbehaving servers, frames and keys, ten minutes of them; `test` has a short part

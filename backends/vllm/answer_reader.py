@@ -127,6 +127,7 @@ class AnswerReader:
         self._prompt_ids = list(prompt.token_ids)
         self._named = not isinstance(request.tool_choice, str) and request.tool_choice is not None
         self._called = False
+        self._without_arguments: dict[int, None] = {}
         self.structured = self._request.extract_structured_outputs()
         self.skip_special_tokens: bool = self._request.skip_special_tokens
         self.engine_arguments: dict[str, Any] = {}
@@ -136,8 +137,17 @@ class AnswerReader:
                 "reasoning_parser_kwargs": {"chat_template_kwargs": kwargs},
             }
 
-    def read(self, text: str, token_ids: Sequence[int], *, finished: bool) -> Read:
-        """Return what a piece of the answer adds; thoughts and calls may be held back for later."""
+    def read(
+        self, text: str, token_ids: Sequence[int], *, finished: bool, cut: bool = False
+    ) -> Read:
+        """Return what a piece of the answer adds; thoughts and calls may be held back for later.
+
+        Args:
+            text: of the piece.
+            token_ids: of the piece.
+            finished: it is the last one.
+            cut: because of a limit.
+        """
         delta = self._parser.parse_delta(
             delta_text=text,
             delta_token_ids=list(token_ids),
@@ -145,14 +155,20 @@ class AnswerReader:
             prompt_token_ids=self._prompt_ids,
             finished=finished,
         )
-        if delta is None:
-            return Read()
         single = self._request.parallel_tool_calls is False
-        calls = tuple(
-            _piece(call) for call in delta.tool_calls or () if not (single and call.index > 0)
-        )
+        found = () if delta is None else delta.tool_calls or ()
+        calls = [_piece(call) for call in found if not (single and call.index > 0)]
         self._called = self._called or bool(calls)
-        return Read(delta.content or "", delta.reasoning or "", calls)
+        for call in calls:
+            if call.arguments:
+                self._without_arguments.pop(call.index, None)
+            elif call.name:
+                self._without_arguments[call.index] = None
+        if finished and not cut:  # some of vLLM's parsers never stream an empty object
+            calls += [ToolCallDelta(index, arguments="{}") for index in self._without_arguments]
+        if delta is None:
+            return Read(tool_calls=tuple(calls))
+        return Read(delta.content or "", delta.reasoning or "", tuple(calls))
 
     def finish_reason(self, reason: FinishReason) -> FinishReason:
         """Return why the answer ended, as vLLM's server says it."""

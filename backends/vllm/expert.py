@@ -188,7 +188,8 @@ class VllmExpert:
                 count.saw(tokens)
                 read = Read(answer.text if tokens else "")
                 if reader is not None:
-                    read = reader.read(answer.text, tokens, finished=output.finished)
+                    cut = answer.finish_reason == "length"
+                    read = reader.read(answer.text, tokens, finished=output.finished, cut=cut)
                 reason, usage = None, None
                 if output.finished:
                     reason = self._reason(answer.finish_reason, reader)

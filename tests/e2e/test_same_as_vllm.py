@@ -8,6 +8,7 @@ with right and wrong drafts.
 from __future__ import annotations
 
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -22,22 +23,22 @@ from .tool_styles import STYLES, write_style, write_thinking
 pytest.importorskip("vllm", reason="needs the extra `cpu` or `gpu`")
 pytestmark = [pytest.mark.slow, pytest.mark.same_as_vllm, pytest.mark.timeout(1800)]
 
-CASES, FORMS = 25, 200
+CASES, FORMS = int(os.environ.get("LIVEMIND_SAME", "25")), 200
 TOOL_FLAGS = ("--enable-auto-tool-choice", "--tool-call-parser")
 
 
 async def _expected(theirs: Asking, asked: list[Json]) -> list[Json]:
-    """Return what vLLM's server streams.
+    """Return what vLLM's server says.
 
-    Its whole answers say the same, with the arguments of calls written anew; calls that its limit
-    cuts are text there.
+    Its whole answers have the arguments of calls written anew, and calls that the limit cuts as
+    text: what it streams counts there. So does the text that it streams beside calls: its parser
+    qwen3_coder lets the mark of a call through.
     """
-    expected = [heard(await theirs.streamed(one)) for one in asked]
-    for one, streamed in zip(asked, expected, strict=True):
-        whole = heard(await theirs.whole(one))
-        if streamed["ended"] == "length":
-            whole = {**whole, "text": streamed["text"], "calls": streamed["calls"]}
-        assert _read(whole) == _read(streamed), one
+    expected = []
+    for one in asked:
+        whole, streamed = heard(await theirs.whole(one)), heard(await theirs.streamed(one))
+        cut = whole["ended"] == "length"
+        expected.append(streamed if cut else {**whole, "text": streamed["text"]})
     return expected
 
 
@@ -58,7 +59,7 @@ async def _check(ours: Asking, asked: list[Json], expected: list[Json]) -> None:
         different += [
             f"{number}, {way}: {heard} instead of {wanted}, asked {one}"
             for way, heard in found.items()
-            if heard != wanted
+            if _read(heard) != _read(wanted) or heard != found["whole"]
         ]
     print(f"{len(asked)} conversations, {called} with calls, {adopted} drafted tokens adopted")
     assert not different, "\n".join(different)

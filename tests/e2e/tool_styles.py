@@ -142,7 +142,8 @@ def _rows(folder: Path) -> Iterator[Any]:
 def _write(folder: Path, template: str, marks: Sequence[str], zoo: str) -> dict[str, int]:
     """Write a model folder; return the id of every token.
 
-    The model hardly writes white space: in JSON of a grammar it would write nothing else.
+    The model writes marks as the tokens that they are, and hardly white space: in JSON of a grammar
+    it would write nothing else.
     """
     shutil.copytree(ZOO_MODELS / zoo, folder, dirs_exist_ok=True)
     file = folder / "tokenizer.json"
@@ -168,5 +169,8 @@ def _write(folder: Path, template: str, marks: Sequence[str], zoo: str) -> dict[
     (folder / "tokenizer_config.json").write_text(json.dumps(config, ensure_ascii=False), "utf-8")
     blank = [number for token, number in vocabulary.items() if not token.strip("ĠĊĉč")]
     with _rows(folder) as rows:
-        rows[blank] = -2 * rows[vocabulary["<|pad|>"]]
+        unlikely = -2 * rows[vocabulary["<|pad|>"]]
+        for mark, number in ids.items():  # rather one token than letters
+            rows[number] = rows[vocabulary[mark[0]]] - unlikely
+        rows[blank] = unlikely
     return vocabulary | ids

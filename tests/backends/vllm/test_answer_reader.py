@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from types import SimpleNamespace
 from typing import Any
 
@@ -54,6 +55,13 @@ def prompt(**options: Any) -> TokenPrompt:
     return TokenPrompt((1, 2), 2, (*told, Message("user", "hot?")))
 
 
+def llama_reader(hf_tokenizer: Any) -> Any:
+    tokenizer = deepcopy(hf_tokenizer("gpt2_like"))
+    tokenizer.add_tokens(["<|python_tag|>"])
+    made = AnswerParsers(ExpertSpec("e", tool_parser="llama3_json"), tokenizer, MODEL)
+    return made.reader(prompt(tools=TOOLS), GenerationParams())
+
+
 def read(reader: Any, text: str, size: int) -> tuple[str, str, tuple[ToolCall, ...]]:
     """Read a text in pieces; return text, thoughts and calls."""
     pieces = [text[at : at + size] for at in range(0, len(text), size)]
@@ -91,6 +99,43 @@ def test_calls_are_read_in_pieces_of_any_size(hf_tokenizer: Any, size: int) -> N
     assert reader is not None
     assert reader.finish_reason("stop") == "tool_calls"
     assert reader.finish_reason("length") == "length"
+
+
+@pytest.mark.parametrize("size", [1, 3, 17])
+def test_call_without_arguments_has_an_empty_object_where_the_parser_tells_nothing(
+    hf_tokenizer: Any, size: int
+) -> None:
+    _, _, calls = read(llama_reader(hf_tokenizer), '{"name": "clock", "parameters": {}}', size)
+    assert [(call.name, call.arguments) for call in calls] == [("clock", "{}")]
+
+
+@pytest.mark.parametrize("size", [1, 4, 16])
+def test_call_is_read_however_many_tokens_a_verified_draft_adds_at_once(
+    hf_tokenizer: Any, size: int
+) -> None:
+    told = '{"name": "weather", "parameters": {"city": "Bern"}}'
+    reader, tokenizer = llama_reader(hf_tokenizer), hf_tokenizer("gpt2_like")
+    ids = tokenizer.encode(told, add_special_tokens=False)
+    steps = [ids[at : at + size] for at in range(0, len(ids), size)]
+    found = [
+        reader.read(tokenizer.decode(step), step, finished=number == len(steps))
+        for number, step in enumerate(steps, 1)
+    ]
+    calls = joined_calls([call for one in found for call in one.tool_calls])
+    assert [(call.name, json.loads(call.arguments)) for call in calls] == [
+        ("weather", {"city": "Bern"})
+    ]
+
+
+def test_call_that_the_limit_cuts_before_its_arguments_has_none(hf_tokenizer: Any) -> None:
+    reader = llama_reader(hf_tokenizer)
+    calls = [
+        call
+        for piece in ('{"name": "clock", ', '"parameters": ')
+        for call in reader.read(piece, [7], finished=False).tool_calls
+    ]
+    calls += reader.read("{", [7], finished=True, cut=True).tool_calls
+    assert [(call.name, call.arguments) for call in joined_calls(calls)] == [("clock", "")]
 
 
 def test_calls_beyond_the_first_are_left_out_where_one_is_wanted(hf_tokenizer: Any) -> None:
