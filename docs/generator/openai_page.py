@@ -33,7 +33,9 @@ neighbours of one role joined, later instructions said by the user, ids of calls
 `tools`, `tool_choice` (`auto`, `none`, `required`, a function, `allowed_tools`) and `parallel_tool_calls`. In this process the
 model's own chat template is given the tools and one of vLLM's parsers reads the calls (`experts[].tool_parser`; unset,
 it is told from the template's marks); `required` and a named function are forced through a grammar. A template without a place
-for tools is told of them in words, in Hermes' form. Remote experts are passed everything.
+for tools is told of them in words, in Hermes' form. Remote experts are passed everything. A whole answer is what a stream of it
+adds up to: arguments stand as the model wrote them (`vllm serve` writes those of whole answers anew), and a call that the limit
+cuts is an unfinished call with `finish_reason` `length`, as OpenAI has it, where `vllm serve` gives its text.
 
 ## Forms
 
