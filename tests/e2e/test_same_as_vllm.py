@@ -42,11 +42,19 @@ async def _expected(theirs: Asking, asked: list[Json]) -> list[Json]:
     return expected
 
 
-def _read(answer: Json) -> Json:
-    """Return an answer with the arguments of its calls as values."""
-    whole = answer["ended"] != "length"
-    calls = [(name, json.loads(told) if whole else told) for name, told in answer["calls"]]
-    return {**answer, "calls": calls}
+def _same(one: Json, other: Json) -> bool:
+    """Whether two answers say the same, with the arguments of calls as values.
+
+    How much of a call that the limit cuts is told depends on how many tokens came at once: vLLM's
+    parser llama3_json goes one step for each piece.
+    """
+    names = [[name for name, _ in answer["calls"]] for answer in (one, other)]
+    if {**one, "calls": names[0]} != {**other, "calls": names[1]}:
+        return False
+    told = [(a, b) for (_, a), (_, b) in zip(one["calls"], other["calls"], strict=True)]
+    if one["ended"] == "length":
+        return all(a.startswith(b) or b.startswith(a) for a, b in told)
+    return all(json.loads(a) == json.loads(b) for a, b in told)
 
 
 async def _check(ours: Asking, asked: list[Json], expected: list[Json]) -> None:
@@ -59,7 +67,7 @@ async def _check(ours: Asking, asked: list[Json], expected: list[Json]) -> None:
         different += [
             f"{number}, {way}: {heard} instead of {wanted}, asked {one}"
             for way, heard in found.items()
-            if _read(heard) != _read(wanted) or heard != found["whole"]
+            if not _same(heard, wanted)
         ]
     print(f"{len(asked)} conversations, {called} with calls, {adopted} drafted tokens adopted")
     assert not different, "\n".join(different)
