@@ -2,7 +2,8 @@
 
 ``python tests/clients/agreement.py``: guidellm, aiperf and ``vllm bench serve`` send prompts of one
 length, one at a time and in blocks that take turns, to ``livemind serve``; the medians of their
-times to the first token may differ by 10 %. Then lm-eval scores the same answers there and on
+times to the first token may differ by 10 %. The engine has a core that they do not run on, as
+AIPerf alone keeps a second one busy. Then lm-eval scores the same answers there and on
 vLLM's own server with the same weights: log-likelihoods may differ by 1e-3. Kept in
 ``results.json``, of which ``docs/clients.md`` is made.
 """
@@ -35,6 +36,7 @@ from load_generators import (  # type: ignore[import-not-found] # noqa: E402
 )
 
 MOST_APART, MOST_NATS = 1.10, 1e-3
+ENGINE_CORE, *OTHER_CORES = sorted(os.sched_getaffinity(0))
 GENERATORS = ("guidellm_load", "aiperf_load", "vllm bench serve")
 _BENCH = (
     "import sys; sys.path.append(sys.argv.pop(1)); import argparse; "
@@ -46,7 +48,7 @@ _BENCH = (
 def alike(config: Path) -> dict[str, Any]:
     """Return the configuration with its first expert alone, computed as plain vLLM does it."""
     expert = load_settings(config).experts[0].model_dump(exclude_unset=True)
-    expert |= {"quantization": None, "dtype": "float32"}
+    expert |= {"quantization": None, "dtype": "float32", "cpu_cores": str(ENGINE_CORE)}
     return {"experts": [expert], "rag": {"enabled": False}, "speculation": {"mode": "off"}}
 
 
@@ -90,8 +92,9 @@ def log_likelihoods(url: str, model: str, tokenizer: Path) -> list[float]:
 
 def _said(words: list[str], tokenizer: Path) -> str:
     environment = {**os.environ, "LIVEMIND_TOKENIZER": str(tokenizer), "HF_HUB_OFFLINE": "1"}
+    apart = ["taskset", "--cpu-list", ",".join(map(str, OTHER_CORES))] if OTHER_CORES else []
     ended = subprocess.run(
-        words, capture_output=True, text=True, timeout=run.LIMIT_S, env=environment
+        [*apart, *words], capture_output=True, text=True, timeout=run.LIMIT_S, env=environment
     )
     if ended.returncode:
         raise RuntimeError((ended.stdout + ended.stderr).strip()[-600:])
