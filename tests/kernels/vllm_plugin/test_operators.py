@@ -226,12 +226,14 @@ def gptq_layer(kind: Any, zero_points: bool) -> tuple[Any, Any, Any]:
 
 @pytest.fixture(scope="module")
 def kernel() -> Iterator[Any]:
-    """Our linear kernel, first in vLLM's list; out of it afterwards."""
+    """Our linear kernel, first in vLLM's list, on a processor without AMX; out of it afterwards."""
     linear = vllm_module("model_executor.kernels.linear")
     known = linear._POSSIBLE_KERNELS[vllm_module("platforms").PlatformEnum.CPU]
     before = list(known)
     q4_linear.install()
-    yield linear
+    with pytest.MonkeyPatch.context() as processor:
+        processor.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        yield linear
     known[:] = before
 
 
