@@ -62,11 +62,14 @@ def page() -> str:
 def _agreement(found: dict[str, Any] | None) -> str:
     if found is None:
         return ""
-    times = ", ".join(f"{name} {ms} ms" for name, ms in found["ttft_ms"].items())
+    told = found["ttft_ms"].items()
+    times = ", ".join(f"{name.removesuffix('_load')} {ms} ms" for name, ms in told)
     return (
         "\n## Do they measure the same?\n\n"
-        f"{found['date']}, one server, the default model, one request at a time, prompts of one "
-        f"length in blocks that take turns: TTFT p50 {times}; {found['times_apart']} times apart. "
+        f"{found['date']}, one server, the default model in float32 on one core, the generators on "
+        "another, one request at a time, prompts of one length in blocks that take turns "
+        "(`tests/clients/agreement.py`, which asks for at most 1.1): "
+        f"TTFT p50 {times}; {found['times_apart']} times apart. "
         f"lm-eval's {found['log_likelihoods']} log-likelihoods differ from those of vLLM's own "
         f"server with the same weights by at most {found['nats_apart']:g}.\n"
     )
