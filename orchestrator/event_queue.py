@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Generic, TypeVar
 
 from .errors import LiveMindError, Overloaded
@@ -17,6 +17,7 @@ from .events import (
     DraftAdopted,
     DraftCreated,
     DraftDiscarded,
+    Event,
     ExpertUpdated,
     PrefillUpdated,
     ResponseCreated,
@@ -50,6 +51,8 @@ NEEDED_EVENTS = (
 )
 MAX_STATUS_EVENTS = 64
 MAX_BYTES = 8_388_608
+STEPS_TO_THE_WIRE = 2
+"""Of the event loop, from a session's queue to the socket: out of the session, into the socket."""
 
 T = TypeVar("T")
 
@@ -136,6 +139,25 @@ class EventQueue(Generic[T]):
         """Yield items in order until the queue is closed and empty; raises as ``get``."""
         while (item := await self.get()) is not None:
             yield item
+
+
+Outbox = EventQueue[Event]
+"""The way out of a session."""
+
+
+async def when_out() -> None:
+    """Return once a reader that waits has handed on to the socket what was put just now."""
+    for _ in range(STEPS_TO_THE_WIRE):
+        await asyncio.sleep(0)
+
+
+def call_when_out(then: Callable[[], None], steps: int = STEPS_TO_THE_WIRE) -> None:
+    """Call ``then`` when ``when_out`` would return."""
+    call_soon = asyncio.get_running_loop().call_soon
+    if steps > 1:
+        call_soon(call_when_out, then, steps - 1)
+    else:
+        call_soon(then)
 
 
 def _bytes_of(item: object) -> int:

@@ -219,7 +219,7 @@ class Timings(Struct, frozen=True):
 
     Attributes:
         typing_ms: first input to commit.
-        ttft_ms: arrival of the commit to the first delta leaving the session.
+        ttft_ms: arrival of the commit to the first delta on its way to the client.
         total_ms: arrival of the commit to the end.
         route_lead_ms, retrieval_lead_ms, prefill_lead_ms, draft_lead_ms: how long before the
             commit that stage was finished (route: settled; draft: first token ready).

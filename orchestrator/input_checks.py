@@ -25,6 +25,16 @@ def checked_text(text: str, max_chars: int) -> str:
     return text
 
 
+def check_not_empty(text: str, *beside: object) -> None:
+    """Check that a commit says something: text, or what is shown or stands beside it.
+
+    Raises:
+        InvalidRequest: it does not.
+    """
+    if not beside and not text.strip():
+        raise InvalidRequest("the committed text is empty", param="text", code="empty_text")
+
+
 def next_revision(newest: int, revision: int | None) -> int:
     """Return the revision that follows the newest one: the one given, or one more.
 

@@ -14,6 +14,7 @@ from ..backends.base import Expert, GenerationParams, Image, Message, MessageDet
 from ..backends.rendering import beside
 from .conversation import Conversation, ConversationRules, check_truncatable, id_taken
 from .errors import InvalidRequest, PayloadTooLarge
+from .event_queue import Outbox
 from .events import ResponseDone
 from .heard import SpokenWord, heard_characters
 from .item_events import (
@@ -24,7 +25,6 @@ from .item_events import (
     ItemDone,
     ItemTruncated,
 )
-from .turn.outbox import Outbox
 from .window import Window
 
 

@@ -15,14 +15,14 @@ from msgspec.structs import replace
 from ..backends.base import GenerationParams, Image, Message
 from ..backends.remote.affinity import digest
 from .errors import ErrorInfo, InvalidRequest
+from .event_queue import Outbox
 from .events import Event, ExpertUpdated, ResponseDone
-from .input_checks import checked_text, next_revision
+from .input_checks import check_not_empty, checked_text, next_revision
 from .item_events import InputIgnored
 from .items import SessionItems
 from .options import Limits as Limits, SessionOptions as SessionOptions, changed, in_force
 from .turn import changes
 from .turn.loop import TurnLoop
-from .turn.outbox import Outbox
 from .turn.prompt import Context
 from .turn.shared import Shared
 from .turn.transcripts import CommittedTurns
@@ -60,9 +60,8 @@ class Session:
         self._limits = limits
         self._expected = options.params
         self._admit = admit
-        self._release: Callable[[], None] | None = None
-        self._on_done = on_done
-        self._on_close = on_close
+        self._release: Callable[[], None] = lambda: None
+        self._on_done, self._on_close = on_done, on_close
         self._revision = 0
         self._open = self._closed = False
         self._next_id = f"resp_{token_hex(12)}"
@@ -199,6 +198,7 @@ class Session:
         images: Sequence[Image] = (),
         item_id: str | None = None,
         follow: Sequence[Message] = (),
+        arrived_s: float | None = None,
     ) -> str:
         """Declare the input final; the answer arrives as events. Returns the response id.
 
@@ -207,11 +207,11 @@ class Session:
         Args:
             text: the final text, None = the input as it is.
             revision: see the class.
-            params: sampling of this turn, None = the session's. The next turn is expected to have
-                the same.
+            params: sampling of this turn and, as is expected, the next; None = the session's.
             images: stand before the text; only an expert that takes images may answer.
             item_id: of the proposed item (``items.propose``) whose text this is, None = a new one.
             follow: what stands behind the text in this turn: calls of tools and their results.
+            arrived_s: by the event loop's clock, where ``Timings`` begin; None = now.
 
         Raises:
             InvalidRequest: the text is empty, and nothing follows or is shown.
@@ -221,21 +221,22 @@ class Session:
         self._refuse_when_closed()
         typed = self.text or self._turns.late_text
         final = checked_text(typed if text is None else text, self._limits.max_text_chars)
-        if not final.strip() and not follow and not images:
-            raise InvalidRequest("the committed text is empty", param="text", code="empty_text")
+        check_not_empty(final, *follow, *images)
         revision = next_revision(self._revision, revision)
-        answering = self.answering
         self._outbox.refuse_unread()
         self._waiting.refuse_too_many()
         self._items.settle(keep=item_id)
         made_room = self._items.make_room(len(final) + sum(len(said.content) for said in follow))
-        if not answering:
+        if not self.answering:
             self._release = self._admit()
         self._revision = revision
-        commit = Commit(self.turn_id, final, revision, params, (*images,), item_id, (*follow,))
+        arrived_s = self._loop.now() if arrived_s is None else arrived_s
+        commit = Commit(
+            self.turn_id, final, revision, params, (*images,), arrived_s, item_id, (*follow,)
+        )
         self._items.claim(item_id)
-        self._turns.committed(commit.response_id, final, self._loop.now())
-        if answering:
+        self._turns.committed(commit.response_id, final, arrived_s)
+        if self.answering:
             self._next_id = f"resp_{token_hex(12)}"
             self._waiting.put(commit)
             self._loop.cancel()
@@ -324,12 +325,12 @@ class Session:
         """Answer what was committed, or end it where something newer was."""
         self._items.ask(commit.text.rstrip(), commit.images, commit.item_id, commit.follow)
         if self._closed or commit.called_off or self._waiting.has_commit:
-            self._loop.end_unanswered(commit.text, commit.revision, commit.error)
+            self._loop.end_unanswered(commit)
             return
         params = commit.params or self._in_force.params
         self._loop.expect(params)
         self._expected = replace(params, prediction=None)
-        self._loop.commit(commit.text, commit.revision, commit.images, commit.follow)
+        self._loop.commit(commit)
 
     def _ended(self, done: ResponseDone) -> TurnState:
         self._on_done(done)
@@ -343,9 +344,8 @@ class Session:
                 self._begin(waiting)
                 return
             self._change(waiting)
-        if self._release is not None:
-            self._release()
-            self._release = None
+        self._release()
+        self._release = lambda: None
         if self._closed:
             return
         if (text := self._waiting.take_text()) is not None:

@@ -21,6 +21,7 @@ class Commit:
         params: of this turn, None = the session's.
         item_id: of the proposed item that asks, None = the text is an item of its own.
         follow: what stands behind the text in the same turn.
+        arrived_s: when it came in, by the event loop's clock.
         called_off: it was cancelled before it began, for this ``error`` if there is one.
     """
 
@@ -29,6 +30,7 @@ class Commit:
     revision: int
     params: GenerationParams | None
     images: tuple[Image, ...]
+    arrived_s: float
     item_id: str | None = None
     follow: tuple[Message, ...] = ()
     called_off: bool = False

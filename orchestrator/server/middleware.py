@@ -29,6 +29,7 @@ from ..fairness.asker import Asker, asker
 from .access.door import Door
 from .access.keys import DOCUMENTS, asks
 from .state import KEY, OWNER, REQUEST_ID, SHUTTING_DOWN, STARTED, STATE, ServerState
+from .tracing.arrival import arrived_s
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +118,7 @@ async def in_flight(request: web.Request, handler: Handler) -> web.StreamRespons
             waits = request.path != DOCUMENTS  # those go on to the bridge as they come
             if waits and request.can_read_body and not request.content.is_eof():
                 await _body(request, state)
+            arrived_s.set(asyncio.get_running_loop().time())
             return await handler(request)
         except asyncio.CancelledError:
             if state.in_flight.aborted():

@@ -1,7 +1,8 @@
 """Performs what the planner decided, and reports what happened to the session.
 
-Owns the tasks of one session in one TaskGroup: routing, retrieval, prefill per expert, drafts and
-the answer. Decides nothing; every task ends in a call of its ``Listener`` or in cancellation.
+Owns the tasks of one session in one TaskGroup: routing, retrieval, prefill per expert; drafts and
+the answer have owners of their own in it. Decides nothing; every task ends in a call of its
+``Listener`` or in cancellation.
 """
 
 from __future__ import annotations
@@ -11,28 +12,20 @@ import contextvars
 import dataclasses
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, ExitStack, aclosing
 from functools import partial
 from typing import TypeVar
 
 from msgspec import structs
 
 from ...backends.base import GenerationParams, Message, TokenPrompt
-from ...backends.errors import ExpertError
 from ...backends.remote.affinity import affinity_key, prefix_of, shared_prefix
 from ...rag.base import RetrievalResult, Retriever
-from ..consensus.authors import convened, is_continuable, write
 from ..consensus.options import Consensus
-from ..consensus.report import Report
-from ..consensus.task import CommitClock, Task, tokens_of
-from ..errors import ErrorInfo, LiveMindError, from_exception
-from ..events import Status
 from ..fairness.asker import own_salt
-from ..rates import DecodeClock
 from ..routing.estimate import RouteEstimate
 from ..routing.selection import NO_CONTEXT, RouteContext
+from .answerer import Answerer, Asked, Fit
 from .drafter import Drafter
-from .hidden_answer import Draft, continuation, joined_usage
 from .prefill import ExpertPrefill, SentText, written
 from .retrievals import Retrievals
 from .shared import Listener, Shared
@@ -40,10 +33,8 @@ from .values import Answer, DraftState, Prefill, Retrieve, Route
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-Fit = Callable[[], Awaitable[Answer]]
 
 RETRIEVAL_GRACE_S = 0.05
-CHARACTERS_A_TOKEN = 4
 """How long after its deadline a retriever may still answer."""
 
 
@@ -63,11 +54,9 @@ class Engine:
         self._retrieving: dict[int, asyncio.Task[None]] = {}
         self._retrievals = Retrievals()
         self.drafts = Drafter(shared, listener, self._spawn)
+        self.answers = Answerer(shared, listener, self._spawn, self.drafts)
         self._prefills: dict[str, ExpertPrefill] = {}
         self._sent: dict[str, SentText] = {}
-        self._answering: asyncio.Task[None] | None = None
-        self._stop_status: Status | None = None
-        self._stop_error: ErrorInfo | None = None
         self._context = contextvars.copy_context()
         self._context.run(affinity_key.set, affinity)
         self.cache_salt: str | None = None
@@ -94,7 +83,7 @@ class Engine:
         """Cancel everything and wait until the experts are released."""
         self.stop_speculation()
         self.drafts.drop_all()
-        self.stop_answer("cancelled", None)
+        self.answers.stop("cancelled", None)
         await self._tasks.__aexit__(None, None, None)
 
     # ---- routing and retrieval
@@ -284,117 +273,6 @@ class Engine:
     def answer(
         self, action: Answer, params: GenerationParams, request_id: str, fit: Fit | None = None
     ) -> None:
-        """Answer for the user. What a draft has is reported before this returns.
-
-        ``fit``: returns the action with messages that fit the expert's context; None = they do.
-        """
-        self._stop_status = self._stop_error = None
-        draft = self.drafts.take(action.draft_id) if action.draft_id else None
-        if draft is None or draft.status in ("waiting", "dropped"):
-            if draft is not None and draft.task is not None:
-                draft.task.cancel()
-            run = self._answer(action, params, request_id, None, fit)
-            self._answer_in(self._spawn(run, "answer"))
-            return
-        was = draft.status
-        if was != "complete":  # its task has nothing to say any more
-            draft.status = "adopted"
-        draft.clock.begin()
-        draft.report.commit()
-        if was != "paused":
-            self._listener.answer_begun(draft.report)
-        if draft.chunks:
-            self._listener.answer_chunk(draft.joined())
-        if self._stop_status is not None:
-            if draft.task is not None:
-                draft.task.cancel()
-            self._listener.answer_ended(self._stop_status, self._stop_error)
-        elif was == "complete":
-            self._listener.answer_ended("completed", None)
-        elif was == "running":
-            self._go_on_with(draft)
-        else:
-            self._answer_in(self._spawn(self._answer(action, params, request_id, draft), "answer"))
-
-    def _go_on_with(self, draft: Draft) -> None:
-        """Let a draft that is being generated become the answer: it is foreground work now."""
-        assert draft.task is not None
-        stay = ExitStack()
-        draft.delivered = stay.enter_context(self._shared.gate.foreground(*draft.groups))
-        draft.task.add_done_callback(lambda task: stay.close())
-        self._answer_in(draft.task)
-
-    def _answer_in(self, task: asyncio.Task[None]) -> None:
-        """Make ``task`` the answer; a cancelled one, even before its first step, ends the turn."""
-        self._answering = task
-        task.add_done_callback(self._answer_stopped)
-
-    def _answer_stopped(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled():
-            self._listener.answer_ended(self._stop_status or "cancelled", self._stop_error)
-
-    async def _answer(
-        self,
-        action: Answer,
-        params: GenerationParams,
-        request_id: str,
-        draft: Draft | None,
-        fit: Fit | None = None,
-    ) -> None:
-        try:
-            action = action if fit is None else await fit()
-            await self._generate_answer(action, params, request_id, draft)
-        except Exception as error:
-            if not isinstance(error, ExpertError | LiveMindError):
-                log.error("an answer failed: %s", type(error).__name__)
-            self._listener.answer_ended("failed", from_exception(error))
-        else:
-            self._listener.answer_ended("completed", None)
-
-    async def _generate_answer(
-        self, action: Answer, params: GenerationParams, request_id: str, draft: Draft | None
-    ) -> None:
-        shared, clock = self._shared, CommitClock()
-        clock.begin()
-        task = Task(
-            action.expert,
-            action.messages,
-            params,
-            request_id,
-            self.cache_salt,
-            self.consensus,
-            clock,
-            Report() if draft is None else draft.report,
-        )
-        self._listener.answer_begun(task.report)
-        async with convened(shared.pool, shared.team, action.expert, task.consensus) as panel:
-            task.guess = self.drafts.guess
-            if draft is not None:
-                expert, task.begun = panel.experts[action.expert], draft.token_ids()
-                task.prompt, task.params = continuation(draft, params, expert.capabilities)
-                task.guess = task.guess.after(task.begun) if task.guess is not None else None
-            rates = shared.rates[action.expert] if is_continuable(task.consensus) else None
-            decode, now_s = DecodeClock(rates), asyncio.get_running_loop().time
-            size = sum(len(message.content) for message in action.messages) // CHARACTERS_A_TOKEN
-            place = shared.places.place(action.expert, size, params.max_tokens or 0)
-            async with AsyncExitStack() as stack:
-                delivered = stack.enter_context(shared.gate.foreground(*panel.groups))
-                with shared.gate.kept_out(*panel.groups):
-                    used = await stack.enter_async_context(place)
-                async with aclosing(write(task, panel, shared)) as stream:
-                    async for chunk in stream:
-                        tokens = len(chunk.token_ids)
-                        decode.saw(0 if task.report.drafted else tokens, now_s())
-                        delivered(tokens)
-                        used(tokens_of(chunk))
-                        if draft is not None and chunk.usage is not None:
-                            chunk = structs.replace(chunk, usage=joined_usage(draft, chunk.usage))
-                        self._listener.answer_chunk(chunk)
-
-    def stop_answer(self, status: Status, error: ErrorInfo | None) -> None:
-        """Cancel the answer; ``answer_ended`` follows once the expert is released."""
-        if self._stop_status is not None:
-            return  # the first reason counts, and a second cancel would disturb the clean-up
-        self._stop_status, self._stop_error = status, error
-        if self._answering is not None:
-            self._answering.cancel()
+        """Answer for the user; see ``Answerer.begin``."""
+        asked = Asked(params, request_id, self.cache_salt, self.consensus)
+        self.answers.begin(action, asked, fit)

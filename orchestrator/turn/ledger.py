@@ -95,6 +95,10 @@ class TurnRecord:
             self.first_delta_s = now_s
         return shows
 
+    def left(self, now_s: float) -> None:
+        """Note that the first piece of the answer is on its way to the client by now."""
+        self.first_delta_s = now_s
+
     @property
     def prompt_tokens(self) -> int:
         """Tokens of the answer's prompt; 0 before it was rendered."""

@@ -12,10 +12,11 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from ...backends.base import Chunk, Expert, GenerationParams, Image, Message
+from ...backends.base import Chunk, Expert, GenerationParams, Message
 from ...rag.base import RetrievalResult
 from ..consensus.report import Report
 from ..errors import ErrorInfo, Overloaded, from_exception
+from ..event_queue import Outbox, call_when_out
 from ..events import (
     DraftAdopted,
     DraftCreated,
@@ -29,11 +30,11 @@ from ..events import (
 )
 from ..routing.estimate import RouteEstimate
 from ..routing.signals import estimated_tokens
+from ..waiting import Commit
 from . import changes, lookahead, planner, values
 from .changes import Change, differing
 from .engine import Engine
 from .ledger import TurnRecord, deltas, turn_timeout
-from .outbox import Outbox
 from .prompt import build
 from .sentences import Sentences
 from .shared import Computed, Shared, TurnItems
@@ -108,27 +109,23 @@ class TurnLoop:
         self._apply(planner.on_text(self.state, text, revision, self.now()))
         self.record.first_input_s = self.state.first_input_s
 
-    def commit(
-        self,
-        text: str,
-        revision: int,
-        images: tuple[Image, ...] = (),
-        follow: tuple[Message, ...] = (),
-    ) -> None:
+    def commit(self, commit: Commit) -> None:
         """The input is final."""
-        self.record.commit_s = now_s = self.now()
+        self.record.commit_s, now_s = commit.arrived_s, self.now()
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_at(now_s + self._turn_timeout_s, self._too_late)
         self.state = replace(self.state, loaded=self._shared.pool.loaded())
         self._limit_draft()
-        self._apply(planner.on_commit(self.state, text, revision, now_s, images, follow))
+        said = (commit.text, commit.revision, now_s, commit.images, commit.follow)
+        self._apply(planner.on_commit(self.state, *said))
 
-    def end_unanswered(self, text: str, revision: int, error: ErrorInfo | None) -> None:
+    def end_unanswered(self, commit: Commit) -> None:
         """The turn was committed, and cancelled before it began."""
-        self.record.commit_s = self.now()
-        self.record.committed = (Message("user", text.rstrip()),)
+        self.record.commit_s = commit.arrived_s
+        self.record.committed = (Message("user", commit.text.rstrip()),)
+        text, revision = commit.text, commit.revision
         self.state = replace(self.state, text=text, revision=revision, phase="resolving")
-        self.cancel(error)
+        self.cancel(commit.error)
 
     def cancel(self, error: ErrorInfo | None = None) -> None:
         """Stop the turn, whatever it is doing."""
@@ -238,8 +235,11 @@ class TurnLoop:
     def answer_chunk(self, chunk: Chunk) -> None:
         """See ``engine.Listener``."""
         record = self.record
+        is_first = record.first_delta_s is None
         if not record.saw(chunk, self.now()):
             return
+        if is_first:
+            call_when_out(lambda: record.left(self.now()))
         if all(map(self._outbox.put, deltas(self.state.response_id, chunk))):
             record.showed(chunk)
             self._segment(chunk.text)
@@ -288,7 +288,7 @@ class TurnLoop:
             case values.StopSpeculation():
                 self.engine.stop_speculation()
             case values.StopAnswer(status, error):
-                self.engine.stop_answer(status, error)
+                self.engine.answers.stop(status, error)
             case values.EndTurn(status, error):
                 self._end_turn(status, error)
 

@@ -1,4 +1,4 @@
-"""The bounded queue between a session and a reader beside it."""
+"""The bounded queues of a session: in order; a slow reader loses status, never text."""
 
 from __future__ import annotations
 
@@ -8,8 +8,36 @@ from typing import Any
 import pytest
 
 from livemind.orchestrator.errors import NotFound, Overloaded
-from livemind.orchestrator.event_queue import EventQueue
-from livemind.orchestrator.events import ResponseTextDelta, ResponseTextDone
+from livemind.orchestrator.event_queue import MAX_STATUS_EVENTS, EventQueue, Outbox
+from livemind.orchestrator.events import (
+    DraftCreated,
+    Event,
+    ExpertUpdated,
+    PrefillUpdated,
+    ResponseCreated,
+    ResponseDone,
+    ResponseTextDelta,
+    ResponseTextDone,
+    RetrievalUpdated,
+    RouteUpdated,
+)
+
+STATUS: list[Event] = [
+    RouteUpdated(1, "e", "d", 0.5, (), False),
+    RetrievalUpdated(1, (), False),
+    PrefillUpdated(1, "e", 1, 2),
+    ExpertUpdated("e", "ready"),
+]
+NEEDED: list[Event] = [
+    DraftCreated("d1", "e", 1),
+    ResponseCreated("r1", 1, "e"),
+    ResponseTextDone("r1", "text"),
+    ResponseDone("r1", 1, "completed"),
+]
+
+
+def delta(number: int) -> ResponseTextDelta:
+    return ResponseTextDelta("r1", str(number))
 
 
 async def test_queue_gives_items_in_order_then_the_first_reason() -> None:
@@ -69,3 +97,103 @@ async def fill(queue: EventQueue[object]) -> None:
     for _ in range(3):
         queue.put_or_close(ResponseTextDelta("r", "c" * 900))
     await queue.get()
+
+
+async def drained(outbox: Outbox) -> list[Event]:
+    outbox.close()
+    return [event async for event in outbox.read()]
+
+
+async def test_events_are_read_in_the_order_they_were_put() -> None:
+    outbox = Outbox(10)
+    sent: list[Event] = [STATUS[0], delta(1), STATUS[1], delta(2), NEEDED[3]]
+    assert all(outbox.put(event) for event in sent)
+    assert await drained(outbox) == sent
+
+
+@pytest.mark.parametrize("event", STATUS, ids=lambda event: event.type)
+async def test_status_is_dropped_while_the_reader_is_far_behind(event: Event) -> None:
+    outbox = Outbox(1000)
+    for number in range(MAX_STATUS_EVENTS):
+        outbox.put(delta(number))
+    assert outbox.put(event)
+    assert event not in await drained(outbox)
+
+
+async def test_status_of_a_reader_just_below_the_limit_is_kept() -> None:
+    outbox = Outbox(1000)
+    for number in range(MAX_STATUS_EVENTS - 1):
+        outbox.put(delta(number))
+    outbox.put(STATUS[0])
+    assert (await drained(outbox))[-1] == STATUS[0]
+
+
+async def test_text_over_the_limit_is_refused_not_dropped_silently() -> None:
+    outbox = Outbox(2)
+    assert [outbox.put(delta(number)) for number in range(3)] == [True, True, False]
+    assert await drained(outbox) == [delta(0), delta(1)]
+
+
+@pytest.mark.parametrize("event", NEEDED, ids=lambda event: event.type)
+async def test_needed_event_over_the_limit_is_kept(event: Event) -> None:
+    outbox = Outbox(2)
+    for number in range(MAX_STATUS_EVENTS):
+        outbox.put(delta(number))
+    assert outbox.put(event)
+    assert (await drained(outbox))[-1] == event
+
+
+async def test_text_is_taken_again_once_the_reader_caught_up() -> None:
+    outbox = Outbox(1)
+    outbox.put(delta(0))
+    reader = outbox.read()
+    assert await anext(reader) == delta(0)
+    assert outbox.put(delta(1))
+    assert await anext(reader) == delta(1)
+    await reader.aclose()
+
+
+async def test_waiting_reader_gets_an_event_as_it_comes() -> None:
+    outbox = Outbox(2)
+    reader = outbox.read()
+    waiting = asyncio.ensure_future(anext(reader))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    outbox.put(delta(1))
+    assert await asyncio.wait_for(waiting, 1) == delta(1)
+    await reader.aclose()
+
+
+async def test_close_ends_a_waiting_reader() -> None:
+    outbox = Outbox(2)
+
+    async def read() -> list[Event]:
+        return [event async for event in outbox.read()]
+
+    waiting = asyncio.ensure_future(read())
+    await asyncio.sleep(0)
+    outbox.close()
+    assert await asyncio.wait_for(waiting, 1) == []
+
+
+async def test_next_reader_goes_on_where_the_last_one_stopped() -> None:
+    outbox = Outbox(5)
+    outbox.put(delta(1))
+    outbox.put(delta(2))
+    first = outbox.read()
+    await anext(first)
+    await first.aclose()
+    assert await drained(outbox) == [delta(2)]
+
+
+async def test_outbox_is_full_at_the_limit_until_something_is_read() -> None:
+    outbox = Outbox(2)
+    seen = [outbox.full]
+    for number in range(2):
+        outbox.put(delta(number))
+        seen.append(outbox.full)
+    reader = outbox.read()
+    await anext(reader)
+    seen.append(outbox.full)
+    await reader.aclose()
+    assert seen == [False, False, True, False]

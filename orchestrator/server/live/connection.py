@@ -31,6 +31,7 @@ from ...events import Event
 from ..affinity import session_key
 from ..middleware import log_failure
 from ..state import OWNER, SHUTTING_DOWN, STATE, ServerState
+from ..tracing.arrival import arrived_s
 from ..validation import event_id_of
 from .masking import ClientSocket
 from .session import LiveSession
@@ -81,7 +82,7 @@ class Connection(ABC, Generic[FrameT, OwnT]):
         self,
         state: ServerState,
         session: LiveSession,
-        socket: web.WebSocketResponse,
+        socket: ClientSocket,
         transport: asyncio.Transport | None,
     ) -> None:
         self._state = state
@@ -144,6 +145,7 @@ class Connection(ABC, Generic[FrameT, OwnT]):
             message = await self._socket.receive()
             match message.type:
                 case WSMsgType.TEXT:
+                    arrived_s.set(self._socket.arrived_s)
                     self._on_text(message.data)
                 case WSMsgType.BINARY:
                     error = InvalidRequest(
@@ -238,7 +240,7 @@ class Connection(ABC, Generic[FrameT, OwnT]):
 
 
 Connect = Callable[
-    [ServerState, LiveSession, web.WebSocketResponse, asyncio.Transport | None],
+    [ServerState, LiveSession, ClientSocket, asyncio.Transport | None],
     Connection[FrameT, OwnT],
 ]
 

@@ -6,6 +6,8 @@ server has to close a connection at the first frame without one. aiohttp takes t
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from aiohttp import WebSocketError, WSCloseCode, web
@@ -18,12 +20,19 @@ _MASK_BYTES = 4
 class ClientSocket(web.WebSocketResponse):
     """A ``WebSocketResponse`` that ends with 1002 at a frame that is not masked."""
 
+    _frames: MaskedFrames | None = None
+
+    @property
+    def arrived_s(self) -> float:
+        """When its newest bytes came, by the event loop's clock."""
+        return 0.0 if self._frames is None else self._frames.arrived_s
+
     def _post_start(self, request: web.BaseRequest, protocol: str | None, writer: Any) -> None:
         early = request.protocol._message_tail  # frames that came with the upgrade
         super()._post_start(request, protocol, writer)
-        masked = MaskedFrames(self._parser, self._reader)
-        request.protocol._payload_parser = masked
-        masked.check(early)
+        self._frames = MaskedFrames(self._parser, self._reader, asyncio.get_running_loop().time)
+        request.protocol._payload_parser = self._frames
+        self._frames.check(early)
 
 
 class _Frames(Protocol):
@@ -41,9 +50,15 @@ class MaskedFrames:
     Args:
         frames: the reader.
         messages: what it fills; is told of the end.
+        clock: the event loop's.
+
+    Attributes:
+        arrived_s: when the newest bytes came.
     """
 
-    def __init__(self, frames: Any, messages: Any) -> None:
+    def __init__(self, frames: Any, messages: Any, clock: Callable[[], float]) -> None:
+        self.arrived_s = 0.0
+        self._now = clock
         self._frames: _Frames = frames
         self._messages: _Messages = messages
         self._head = bytearray()
@@ -60,6 +75,7 @@ class MaskedFrames:
 
     def check(self, data: bytes) -> bool:
         """Return whether every frame that begins in ``data`` is masked; end the messages if not."""
+        self.arrived_s = self._now()
         if not self._over and not self._all_masked(data):
             self._over = True
             message = "the frames of a client must be masked (RFC 6455, 5.1)"

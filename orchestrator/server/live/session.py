@@ -23,6 +23,7 @@ from ...events import (
     RetrievalUpdated,
     RouteUpdated,
 )
+from ..tracing.arrival import arrived_s
 from ..tracing.traces import turn_trace
 from .answers import DraftStatus, SessionStatus
 
@@ -97,7 +98,13 @@ class LiveSession:
         """Commit the turn and return its response id; it stays open until its ResponseDone."""
         self.touch()
         response_id = self.session.request_commit(
-            text, revision, params=params, images=images, item_id=item_id, follow=follow
+            text,
+            revision,
+            params=params,
+            images=images,
+            item_id=item_id,
+            follow=follow,
+            arrived_s=arrived_s.get(),
         )
         self._open_turns[response_id] = asyncio.Event()
         self.idle.clear()

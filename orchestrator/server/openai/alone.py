@@ -20,6 +20,7 @@ from ...turn.ledger import TurnRecord, deltas, turn_timeout
 from ...turn.prompt import Context, build
 from ..middleware import TurnFailed, error_info
 from ..state import ServerState
+from ..tracing.arrival import arrived_s
 from .bodies import ChatRequest, CompletionRequest
 
 NO_PARAMS = GenerationParams()
@@ -130,7 +131,8 @@ class AloneTurn(AbstractAsyncContextManager["AloneTurn"]):
         self._chunks = chunks
         self._affinity, self._prefix = affinity, prefix
         self._report = report
-        self._began_s = _now()
+        arrived = arrived_s.get()
+        self._began_s = _now() if arrived is None else arrived
         self._opened: TurnRecord | None = None
         self._pieces: list[Delta] = []
         self._error: ErrorInfo | None = None

@@ -17,6 +17,7 @@ from ...session import Session
 from ..live.session import LiveSession
 from ..middleware import TurnFailed
 from ..state import ServerState
+from ..tracing.arrival import arrived_s
 from .alone import Params
 from .bodies import ChatRequest
 
@@ -159,7 +160,11 @@ async def own_turn(
         async with session:
             params = (params_of or body.params)(session.options.params)
             response_id = session.request_commit(
-                body.text, params=params, images=body.images(images), follow=body.follow(images)
+                body.text,
+                params=params,
+                images=body.images(images),
+                follow=body.follow(images),
+                arrived_s=arrived_s.get(),
             )
             await asyncio.sleep(0)  # the expert is asked before the answer is made ready
             yield Turn(response_id, receive, session)

@@ -22,6 +22,7 @@ from ...item_events import Item
 from ..live.connection import Connection, serve
 from ..live.frames import Append, Cancel, Clear, Commit, ItemDelete, NewItem, Replace
 from ..live.items import changed_item
+from ..live.masking import ClientSocket
 from ..live.options import reconfigured, settings_of, with_tools
 from ..live.schema import SessionConfig
 from ..live.session import LiveSession
@@ -73,7 +74,7 @@ class RealtimeConnection(Connection[Frame, events.Frame]):
         self,
         state: ServerState,
         session: LiveSession,
-        socket: web.WebSocketResponse,
+        socket: ClientSocket,
         transport: asyncio.Transport | None,
     ) -> None:
         super().__init__(state, session, socket, transport)

@@ -51,7 +51,7 @@ class Sink:
 @pytest.mark.parametrize("step", [1, 2, 3, 7, 10_000_000])
 def test_masked_frames_of_every_length_pass_however_they_are_cut(step: int) -> None:
     sink = Sink()
-    frames = MaskedFrames(sink, sink)
+    frames = MaskedFrames(sink, sink, lambda: 0.0)
     sizes = (0, 1, 125, 126, 300) if step < 10 else (0, 125, 126, 65535, 65536, 200_000)
     stream = b"".join(frame(os.urandom(size)) for size in sizes) + frame(b"", opcode=9)
     for start in range(0, len(stream), step):
@@ -64,7 +64,7 @@ def test_masked_frames_of_every_length_pass_however_they_are_cut(step: int) -> N
 @pytest.mark.parametrize("size", [0, 5, 126, 70_000])
 def test_first_frame_without_a_mask_ends_everything(size: int, step: int) -> None:
     sink = Sink()
-    frames = MaskedFrames(sink, sink)
+    frames = MaskedFrames(sink, sink, lambda: 0.0)
     stream = frame(b"a" * 200) + frame(b"b" * size, masked=False) + frame(b"c")
     told = [frames.feed_data(stream[start : start + step]) for start in range(0, len(stream), step)]
     assert told[-1] == (True, b"")

@@ -1,0 +1,132 @@
+"""The answer of a turn: what leaves first, and when its clock begins and ends."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+from livemind.backends.fake import FakeExpert
+from livemind.orchestrator.event_queue import STEPS_TO_THE_WIRE
+from livemind.orchestrator.events import ResponseDone, ResponseTextDelta
+from livemind.orchestrator.session import Session, SessionOptions
+
+PINNED = SessionOptions(pinned="strong")
+QUESTION = "a b?"
+
+
+async def drafted(session: Session) -> None:
+    """Type a question, and wait until its draft is whole."""
+    session.replace(QUESTION)
+    await asyncio.sleep(5)
+
+
+def expert() -> FakeExpert:
+    return FakeExpert("strong", prefill_token_s=0.01, token_s=0.02)
+
+
+def test_text_of_a_whole_draft_leaves_before_its_turn_ends(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        async with live.open_stage(expert()) as stage, stage.session(PINNED) as session:
+            await drafted(session)
+            session.request_commit()
+            at_s, steps = asyncio.get_running_loop().time(), 0
+            seen: list[Any] = []
+            while not any(isinstance(event, ResponseTextDelta) for event in seen):
+                seen.append(await session.next_event())
+            while session.answering:
+                await asyncio.sleep(0)
+                steps += 1
+            assert steps > STEPS_TO_THE_WIRE
+            assert asyncio.get_running_loop().time() == at_s
+            assert not any(isinstance(event, ResponseDone) for event in seen)
+            assert live.done_of(stage.done).status == "completed"
+
+    virtual_run(main())
+
+
+def test_cancel_right_behind_the_commit_of_a_whole_draft_ends_it_completed(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        async with live.open_stage(expert()) as stage, stage.session(PINNED) as session:
+            await drafted(session)
+            session.request_commit()
+            session.cancel()
+            session.cancel()
+            await asyncio.sleep(1)
+            assert [done.status for done in stage.done] == ["completed"]
+
+    virtual_run(main())
+
+
+def test_commit_right_behind_that_of_a_whole_draft_leaves_it_completed(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        async with live.open_stage(expert()) as stage, stage.session(PINNED) as session:
+            await drafted(session)
+            session.request_commit()
+            session.request_commit("c d?")
+            await asyncio.sleep(5)
+            assert [done.status for done in stage.done] == ["completed", "completed"]
+            said = [message.content for message in session.conversation]
+            assert said == [QUESTION, "A B?", "c d?", "C D?"]
+
+    virtual_run(main())
+
+
+def test_close_right_behind_the_commit_of_a_whole_draft_ends_it_completed(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        async with live.open_stage(expert()) as stage:
+            async with stage.session(PINNED) as session:
+                await drafted(session)
+                session.request_commit()
+            assert [done.status for done in stage.done] == ["completed"]
+
+    virtual_run(main())
+
+
+def test_clock_of_a_turn_begins_where_its_commit_came_in(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        async with live.open_stage(expert()) as stage, stage.session(PINNED) as session:
+            await drafted(session)
+            before_s = asyncio.get_running_loop().time()
+            session.request_commit(arrived_s=before_s - 0.25)
+            await asyncio.sleep(1)
+            assert stage.done[0].timings.ttft_ms == 250.0
+            assert stage.done[0].timings.typing_ms == 4750.0
+
+    virtual_run(main())
+
+
+def test_clock_of_a_commit_that_waits_for_an_answer_begins_where_it_came_in(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    class Slow(FakeExpert):
+        """Takes a second to let go of an answer."""
+
+        async def generate(self, *args: Any, **given: Any) -> Any:
+            try:
+                async for chunk in super().generate(*args, **given):
+                    yield chunk
+            finally:
+                await asyncio.sleep(1)
+
+    async def main() -> None:
+        slow = Slow("strong", prefill_token_s=0.01, token_s=0.5)
+        async with live.open_stage(slow) as stage, stage.session(PINNED) as session:
+            session.request_commit("a b c d e f g h?")
+            await asyncio.sleep(1)
+            session.request_commit("i?")
+            await asyncio.sleep(10)
+            assert [done.status for done in stage.done] == ["cancelled", "completed"]
+            assert stage.done[1].timings.ttft_ms > 1000
+
+    virtual_run(main())
