@@ -19,7 +19,7 @@ from ...rag.bridge.server import data_library
 from ...rag.bridge.serving import responsive
 from ...rag.encoder.embedder import EmbedderUnavailable, MiniLMEmbedder
 from ...rag.encoder.worker import EmbedWorker
-from ...rag.search.ingest import ingest_folder
+from ...rag.search.ingest import Folder, ingest
 from ...rag.search.library import DEFAULT, Library
 from ...rag.store.base import StoreError
 from ..bench import (
@@ -162,7 +162,8 @@ async def _build(
     library: Library, docs: Path, pages: list[Path], shown: Display
 ) -> tuple[Json, dict[str, Number]]:
     began = time.perf_counter()
-    done = await ingest_folder(library, DEFAULT, docs, pages, lambda files: shown.step(count=files))
+    found = Folder(docs, tuple(pages))
+    done = await ingest(library, DEFAULT, found, lambda files: shown.step(count=files))
     seconds = time.perf_counter() - began
     if not done.stored and not done.unchanged:
         raise BenchmarkFailed(f"no page could be read: {'; '.join(done.refused[:3])}")

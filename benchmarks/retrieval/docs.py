@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...rag.search.ingest import IngestError, find_files
+from ...rag.search.ingest import Folder, IngestError
 from ..bench import BenchmarkFailed
 
 QUESTIONS = Path(__file__).parents[1] / "data" / "python_docs_questions.jsonl"
@@ -73,7 +73,7 @@ def find_docs(given: Path | None, kept: Path, say: Callable[[str], None]) -> Pat
 def pages_of(folder: Path, quick: bool) -> list[Path]:
     """Return the HTML files that are read; generated lists are not. Raises BenchmarkFailed."""
     try:
-        files = find_files(folder)
+        files = Folder.at(folder).files
     except IngestError as exc:
         raise BenchmarkFailed(f"--docs: {exc}") from None
     found = []

@@ -68,16 +68,15 @@ def _encoder(options: argparse.Namespace) -> EncoderKind:
 
 
 def ingest(options: argparse.Namespace) -> int:
-    """Store a folder's files; 1 when some could not be read, 130 when interrupted."""
+    """Store a folder's files or a site's pages; 1 = some could not be read, 130 = interrupted."""
     from ...rag.encoder.embedder import EmbedderError
-    from ...rag.search.ingest import IngestError, find_files
+    from ...rag.search.ingest import IngestError
     from ...rag.store.base import StoreError
 
     if sum(one is not None for one in (options.data, options.url, options.milvus)) != 1:
         raise CommandError("--data, --url or --milvus: give one of them", 2)
     try:
-        files = find_files(options.folder)
-        return asyncio.run(_ingest(options, files))
+        return asyncio.run(_ingest(options))
     except (IngestError, EmbedderError, StoreError, ValueError) as exc:
         raise CommandError(str(exc)) from None
     except KeyboardInterrupt:
@@ -85,20 +84,30 @@ def ingest(options: argparse.Namespace) -> int:
         return 130
 
 
-async def _ingest(options: argparse.Namespace, files: list[Path]) -> int:
+async def _ingest(options: argparse.Namespace) -> int:
     from contextlib import AsyncExitStack
 
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from ...rag.bridge.server import data_library, milvus_library
-    from ...rag.search.ingest import BridgeSink, Sink, ingest_folder
+    from ...rag.search.ingest import BridgeSink, Folder, Sink, Source, ingest as store
+    from ...rag.search.site import Website, is_address, website_client
     from ...rag.store.milvus.schema import address_of
 
     console = Console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     async with AsyncExitStack() as stack:
         sink: Sink
+        source: Source
+        if is_address(options.source):
+            http = await stack.enter_async_context(website_client())
+            source = site = await Website.of(options.source, http)
+            if site.left_out:
+                why = "on another host, or kept by robots.txt"
+                console.print(f"left out: {site.left_out} ({why})", highlight=False, style="yellow")
+        else:
+            source = Folder.at(Path(options.source))
         if options.url is not None:
             sink = bridge = BridgeSink(options.url, _token(options))
             stack.push_async_callback(bridge.aclose)
@@ -114,13 +123,9 @@ async def _ingest(options: argparse.Namespace, files: list[Path]) -> int:
             )
             sink = await stack.enter_async_context(kept)
         with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
-            task = progress.add_task("files", total=len(files))
-            report = await ingest_folder(
-                sink,
-                options.collection,
-                options.folder,
-                files,
-                lambda count: progress.advance(task, count),
+            task = progress.add_task("documents", total=len(source))
+            report = await store(
+                sink, options.collection, source, lambda count: progress.advance(task, count)
             )
     for line in report.refused:
         console.print(f"not stored: {line}", markup=False, highlight=False, style="yellow")
@@ -237,14 +242,16 @@ def add_arguments(actions: Any, port: Any) -> None:
     _tokenizer(serve_)
     ingest_ = actions.add_parser(
         "ingest",
-        help="store a folder of documents",
+        help="store a folder of documents, or the pages of a website",
         description="Store the .md .txt .html .pdf .rst .py .docx .epub .csv .json and .jsonl "
-        "files of a folder. What is stored already is skipped: "
+        "files of a folder, or the pages that a website's sitemap names: those on its own host "
+        "that its robots.txt lets anybody read. What is stored already is skipped: "
         "after an interruption the same command goes on.",
         epilog="examples:\n  livemind bridge ingest docs/ --data var/bridge\n"
-        "  livemind bridge ingest docs/ --url http://127.0.0.1:8001",
+        "  livemind bridge ingest docs/ --url http://127.0.0.1:8001\n"
+        "  livemind bridge ingest https://docs.example.org/sitemap.xml --data var/bridge",
     )
-    ingest_.add_argument("folder", type=Path, metavar="FOLDER")
+    ingest_.add_argument("source", metavar="FOLDER|SITEMAP", help="a folder, or http(s)://…")
     ingest_.add_argument("--data", type=Path, metavar="DIR", help="folder of collections")
     ingest_.add_argument("--url", help="a running bridge that has the data folder open")
     _milvus(ingest_)

@@ -1,14 +1,15 @@
-"""A folder into a collection: found, read, embedded, stored; interrupted and resumed at will.
+"""A source of documents into a collection: read, embedded, stored; interrupted and resumed at will.
 
-Owns the walk over the folder and the order of work. What is stored already, by content hash, is
-skipped: that is all there is to resuming.
+Owns folders as sources and the order of work; websites are in ``site.py``. What is stored already,
+by content hash, is skipped: that is all there is to resuming.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -27,12 +28,12 @@ GROUP_FILES = 16
 
 
 class IngestError(Exception):
-    """The folder cannot be ingested; the message says why."""
+    """The source cannot be ingested; the message says why."""
 
 
 @dataclass(slots=True)
 class IngestReport:
-    """What became of the files; ``refused`` has one line for each that could not be read."""
+    """What became of the documents; ``refused`` has a line for each that could not be read."""
 
     stored: int = 0
     unchanged: int = 0
@@ -45,6 +46,17 @@ class Sink(Protocol):
 
     async def ingest(self, name: str, incoming: Sequence[Incoming]) -> dict[str, int]:
         """Store documents durably; returns their passages, 0 = unchanged."""
+        ...
+
+
+class Source(Protocol):
+    """Where documents come from."""
+
+    def __len__(self) -> int:
+        """How many there are, those that cannot be read included."""
+
+    def documents(self) -> AsyncIterator[Incoming | UnreadableFile]:
+        """Yield each in order, or why it cannot be read."""
         ...
 
 
@@ -99,70 +111,85 @@ class BridgeSink:
         await self._http.aclose()
 
 
-def find_files(folder: Path) -> list[Path]:
-    """Return the files of known formats below a folder; hidden ones and links out are left out.
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """The files of known formats below a folder; hidden ones and links out are left out."""
 
-    Raises:
-        IngestError: no such folder, none in it, or more than 100,000.
-    """
-    if not folder.is_dir():
-        raise IngestError(f"{folder}: no such folder")
-    root = folder.resolve()
-    found = []
-    for path in sorted(folder.rglob("*")):
-        if any(part.startswith(".") for part in path.relative_to(folder).parts):
-            continue
-        known = path.suffix.lower().lstrip(".") in ENDINGS
-        if known and path.is_file() and path.resolve().is_relative_to(root):
-            found.append(path)
-        if len(found) > MAX_FILES:
-            raise IngestError(f"{folder}: more than {MAX_FILES} files")
-    if not found:
-        raise IngestError(f"{folder}: no files of the formats {', '.join(FORMATS)}")
-    return found
+    folder: Path
+    files: tuple[Path, ...]
+
+    @classmethod
+    def at(cls, folder: Path) -> Folder:
+        """Find the files.
+
+        Raises:
+            IngestError: no such folder, none in it, or more than 100,000.
+        """
+        if not folder.is_dir():
+            raise IngestError(f"{folder}: no such folder")
+        root = folder.resolve()
+        found = []
+        for path in sorted(folder.rglob("*")):
+            if any(part.startswith(".") for part in path.relative_to(folder).parts):
+                continue
+            known = path.suffix.lower().lstrip(".") in ENDINGS
+            if known and path.is_file() and path.resolve().is_relative_to(root):
+                found.append(path)
+            if len(found) > MAX_FILES:
+                raise IngestError(f"{folder}: more than {MAX_FILES} files")
+        if not found:
+            raise IngestError(f"{folder}: no files of the formats {', '.join(FORMATS)}")
+        return cls(folder, tuple(found))
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    async def documents(self) -> AsyncIterator[Incoming | UnreadableFile]:
+        """Yield each file, or why it cannot be read; their names are relative to the folder."""
+        for path in self.files:
+            source = path.relative_to(self.folder).as_posix()
+            try:
+                content = await asyncio.to_thread(_read, path, source)
+                yield Incoming(source, source, format_of(source), content)
+            except UnreadableFile as exc:
+                yield exc
 
 
-async def ingest_folder(
-    sink: Sink,
-    collection: str,
-    folder: Path,
-    files: Sequence[Path],
-    advance: Callable[[int], None] = lambda _: None,
+async def ingest(
+    sink: Sink, collection: str, source: Source, advance: Callable[[int], None] = lambda _: None
 ) -> IngestReport:
-    """Store the files, a group at a time; ``advance`` is told how many are done.
+    """Store what a source has, a group at a time; ``advance`` is told how many are done.
 
-    A file that cannot be read is reported and left out, the others are stored. Cancelling stops
-    after the group in work; what was stored stays.
+    What cannot be read is reported and left out, the rest is stored. Cancelling stops after the
+    group in work; what was stored stays.
     """
     report = IngestReport()
-    async for group in _groups(folder, files, report, advance):
-        try:
-            _count(report, await sink.ingest(collection, group))
-        except UnreadableFile:
-            for one in group:
-                try:
-                    _count(report, await sink.ingest(collection, [one]))
-                except UnreadableFile as exc:
-                    report.refused.append(str(exc))
-        advance(len(group))
+    async with aclosing(_groups(source, report, advance)) as groups:
+        async for group in groups:
+            try:
+                _count(report, await sink.ingest(collection, group))
+            except UnreadableFile:
+                for one in group:
+                    try:
+                        _count(report, await sink.ingest(collection, [one]))
+                    except UnreadableFile as exc:
+                        report.refused.append(str(exc))
+            advance(len(group))
     return report
 
 
 async def _groups(
-    folder: Path, files: Sequence[Path], report: IngestReport, advance: Callable[[int], None]
-) -> AsyncIterator[list[Incoming]]:
+    source: Source, report: IngestReport, advance: Callable[[int], None]
+) -> AsyncGenerator[list[Incoming]]:
     group: list[Incoming] = []
     size = 0
-    for path in files:
-        source = path.relative_to(folder).as_posix()
-        try:
-            content = await asyncio.to_thread(_read, path, source)
-        except UnreadableFile as exc:
-            report.refused.append(str(exc))
+    async for one in source.documents():
+        if isinstance(one, UnreadableFile):
+            report.refused.append(str(one))
             advance(1)
             continue
-        group.append(Incoming(source, source, format_of(source), content))
-        size += len(content)
+        group.append(one)
+        size += len(one.content)
         if len(group) >= GROUP_FILES or size >= GROUP_BYTES:
             yield group
             group, size = [], 0
@@ -170,10 +197,15 @@ async def _groups(
         yield group
 
 
-def _read(path: Path, source: str) -> bytes:
+def check_name(source: str) -> None:
+    """Check the name of a document. Raises UnreadableFile for one that cannot be stored."""
     if not source.isprintable() or len(source) > MAX_NAME_CHARS:
         limit = f"a name needs at most {MAX_NAME_CHARS} printable characters"
         raise UnreadableFile(f"{source[:100]!a}: {limit}")
+
+
+def _read(path: Path, source: str) -> bytes:
+    check_name(source)
     try:
         if (size := path.stat().st_size) > MAX_FILE_BYTES:
             raise UnreadableFile(f"{source}: {size} bytes, the limit is {MAX_FILE_BYTES}")

@@ -20,7 +20,7 @@ from livemind.rag.bridge.server import serve_bridge
 from livemind.rag.client.client import BridgeClient
 from livemind.rag.encoder.fake import FakeEmbedder
 from livemind.rag.encoder.worker import EmbedWorker
-from livemind.rag.search.ingest import BridgeSink, find_files, ingest_folder
+from livemind.rag.search.ingest import BridgeSink, Folder, ingest
 from livemind.rag.search.library import Library
 
 DOCUMENTS = "/v1/collections/notes/documents"
@@ -167,9 +167,9 @@ async def test_ingest_folder_twice_stores_once_and_reports_what_it_cannot_read(
     (tmp_path / "in" / "bad.pdf").write_bytes(b"rubbish")
     sink = BridgeSink(url)
     try:
-        files = find_files(tmp_path / "in")
-        first = await ingest_folder(sink, "notes", tmp_path / "in", files)
-        again = await ingest_folder(sink, "notes", tmp_path / "in", files)
+        folder = Folder.at(tmp_path / "in")
+        first = await ingest(sink, "notes", folder)
+        again = await ingest(sink, "notes", folder)
     finally:
         await sink.aclose()
     assert (first.stored, len(first.refused), again.unchanged) == (1, 1, 1)
@@ -300,7 +300,7 @@ async def test_ingest_file_with_an_unprintable_name_is_reported_and_the_rest_sto
 ) -> None:
     for name in (b"fine.md", b"line\nbreak.md", b"latin\xff.md"):
         (tmp_path / os.fsdecode(name)).write_text("# A\n\nkestrel\n")
-    report = await ingest_folder(library, "notes", tmp_path, find_files(tmp_path))
+    report = await ingest(library, "notes", Folder.at(tmp_path))
     assert report.stored == 1
     assert len(report.refused) == 2
     assert all(line.isprintable() for line in report.refused)
