@@ -10,6 +10,7 @@ from typing import Any
 BENCHES = {
     "kernels": ("kernels.bench", "each kernel against scalar code, NumPy, torch and vLLM's own"),
     "vllm-plugin": ("plugin.bench", "tokens per second of vLLM with our kernels and without"),
+    "cpu": ("cpu.bench", "one small model: LiveMind's engine, plain vLLM, llama.cpp"),
     "ttft": ("ttft.bench", "time to first token from Enter, typed live against sent at the end"),
     "answers": ("answers.bench", "right answers: everyday, pasted passages; typed = sent at end"),
     "routing": ("routing.bench", "routes on partial input: right, calibrated, early, fast"),

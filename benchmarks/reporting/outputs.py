@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .charts.style import Chart
 
 CHARTS = {
+    "cpu": ("charts.cpu", "cases"),
     "ttft": ("charts.ttft", "turns"),
     "load": ("charts.load", "turns"),
     "routing": ("charts.routing", "cases"),

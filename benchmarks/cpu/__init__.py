@@ -1,0 +1,1 @@
+"""One small model on this processor: LiveMind's engine, vLLM as it is, and llama.cpp."""
