@@ -71,7 +71,7 @@ CXX_FILES = $(shell git ls-files '*.cc' '*.h')
 MYPY_ROOT := .cache/mypy
 MYPY_PARTS := __init__.py public.py client.py asgi.py orchestrator backends rag kernels benchmarks docs tests
 
-.PHONY: help install dev serve demo test test-arm test-avx2 test-native test-answers test-clients test-same-as-vllm test-tokenizers test-families test-live test-browser test-hostile test-fleet test-deploy test-ray soak check types bench docs lock clean
+.PHONY: help install dev serve demo test test-arm test-avx2 test-native test-answers test-clients test-same-as-vllm test-tokenizers test-families test-engines test-live test-browser test-hostile test-fleet test-deploy test-ray soak check types bench docs lock clean
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -150,6 +150,10 @@ test-families: dev ## Published families, tiny and random, in engines: typed liv
 	$(say) "pytest, families"
 	$(PY) -m pytest tests/backends/vllm/test_families.py tests/backends/doctor/test_verdicts.py \
 		-m "live or not live" $(PYTEST_ARGS)
+
+test-engines: dev ## llama.cpp's server as a remote expert: what of the head start it gives
+	$(say) "pytest, other engines"
+	$(PY) -m pytest tests/engines -m "engines or not engines" -s $(PYTEST_ARGS)
 
 test-answers: install ## Does the default answer rightly? Questions with and without passages, into var/answers.json
 	@mkdir -p var

@@ -40,6 +40,8 @@ _BUSY = (429, 503)
 _KEY_REFUSED = (401, 403)
 # Other 4xx say that this server is not what it was taken for: no such path, method or model.
 _REQUEST_AT_FAULT = (400, 413, 414, 422)
+# A server may end a connection that it said it would keep, as llama.cpp's does behind a stream.
+_CLOSED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 _NOT_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
@@ -220,14 +222,13 @@ class RemoteServers:
         return response, node
 
     async def _post(self, node: str, path: str, content: bytes, key: str) -> aiohttp.ClientResponse:
-        client = self._running()
         try:
-            response = await client.post(
-                f"{node}{path}",
-                data=_payload(content),
-                headers={**carried_headers.get()(), **self._session_headers.shown(node, key)},
-                allow_redirects=False,
-            )
+            try:
+                response = await self._begin(node, path, content, key)
+            except _NOT_CONNECTED:
+                raise
+            except _CLOSED:  # while it lay idle, perhaps, with the request on its way
+                response = await self._begin(node, path, content, key)
         except _NOT_CONNECTED as error:
             self._rest(node, NODE_REST_S)
             raise self.translated(error, node) from error
@@ -246,6 +247,16 @@ class RemoteServers:
         if isinstance(refusal, ExpertOverloaded):
             self._rest(node, refusal.retry_after_s)
         raise refusal
+
+    async def _begin(
+        self, node: str, path: str, content: bytes, key: str
+    ) -> aiohttp.ClientResponse:
+        return await self._running().post(
+            f"{node}{path}",
+            data=_payload(content),
+            headers={**carried_headers.get()(), **self._session_headers.shown(node, key)},
+            allow_redirects=False,
+        )
 
     async def read(self, response: aiohttp.ClientResponse) -> bytes:
         """Return a whole answer. Raises ExpertUnavailable: it is larger than MAX_BODY_BYTES."""

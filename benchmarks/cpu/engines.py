@@ -90,11 +90,11 @@ class Vllm:
 
 
 class LlamaCpp:
-    """llama.cpp's server."""
+    """llama.cpp's server at ``url``; its OpenAI API calls the model ``local``."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str, told: Json, bytes_: int) -> None:
-        self.told, self.weight_bytes = told, bytes_
-        self._http, self._url = http, url
+        self.told, self.weight_bytes, self.url = told, bytes_, url
+        self._http = http
 
     async def answer(self, prompt: Sequence[int], tokens: int) -> Timed:
         """See ``Engine``."""
@@ -108,7 +108,7 @@ class LlamaCpp:
             "return_tokens": True,
         }
         began, first, last, count = time.perf_counter(), 0.0, 0.0, 0
-        async with self._http.post(f"{self._url}/completion", json=body) as response:
+        async with self._http.post(f"{self.url}/completion", json=body) as response:
             if response.status != 200:
                 raise BenchmarkFailed(f"llama.cpp: status {response.status}")
             async for line in response.content:
@@ -195,7 +195,7 @@ async def llama_cpp(
         told: Json = {"program": program.name, "build": await _version(program)}
         size = ("--ctx-size", str(streams * MAX_TOKENS), "--parallel", str(streams))
         where = ("--host", "127.0.0.1", "--port", str(port), "--no-webui")
-        how = ("--threads", str(threads), "--n-gpu-layers", "0")
+        how = ("--threads", str(threads), "--n-gpu-layers", "0", "--alias", "local")
         command: tuple[str, ...] = (str(program), "--model", str(gguf), *size, *where, *how)
     else:
         told = {"xllamacpp": program.version}

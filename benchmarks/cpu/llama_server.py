@@ -22,6 +22,7 @@ def main(file: str, port: int, threads: int, streams: int, tokens: int) -> None:
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     params.hostnames, params.port = ["127.0.0.1"], port
     params.ui = False
+    params.model_alias = {"local"}
     told = {"build": str(xllamacpp.BUILD_INFO), "system": str(xllamacpp.get_system_info())}
     print(json.dumps(told), flush=True)
     server = xllamacpp.Server(params)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 import aiohttp
 import httpx
@@ -336,3 +338,54 @@ def test_health_follows_the_servers_but_asks_rarely(virtual_run: VirtualRun) -> 
             await answer(expert)
 
     check(virtual_run, servers, then)
+
+
+@asynccontextmanager
+async def closing_server(answers: int) -> AsyncIterator[tuple[str, list[int]]]:
+    """Serve JSON; a connection's first ``answers`` requests are answered, the next one ends it.
+
+    Yields its address, and how many requests each connection brought.
+    """
+    brought: list[int] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        place = len(brought)
+        brought.append(0)
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = re.search(rb"Content-Length: (\d+)", head)
+                await reader.readexactly(int(length[1]) if length else 0)
+                brought[place] += 1
+                if brought[place] > answers:
+                    break
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        yield f"http://{host}:{port}", brought
+
+
+async def test_post_on_a_connection_that_the_server_ends_is_sent_again_on_another() -> None:
+    async with closing_server(answers=1) as (url, brought):
+        servers = RemoteServers(ExpertSpec("e", kind="remote", base_urls=(url,), model="m"))
+        servers.open()
+        try:
+            for _ in range(3):
+                assert await servers.post_json("/v1/x", {"a": 1}, key="k") == {}
+        finally:
+            await servers.close()
+    assert brought == [2, 2, 1]
+
+
+async def test_post_to_a_server_that_ends_every_connection_is_sent_twice_at_most() -> None:
+    async with closing_server(answers=0) as (url, brought):
+        servers = RemoteServers(ExpertSpec("e", kind="remote", base_urls=(url,), model="m"))
+        servers.open()
+        try:
+            with pytest.raises(ExpertUnavailable, match="the connection broke"):
+                await servers.post_json("/v1/x", {"a": 1}, key="k")
+        finally:
+            await servers.close()
+    assert brought == [1, 1]
