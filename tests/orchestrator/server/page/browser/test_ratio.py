@@ -1,7 +1,6 @@
 """Ten questions typed into the page and asked cold, and the same keys through ``bench ttft``.
 
-Live times are the server's in both, which is what the button tells: a client's own way to the text
-takes longer than an adopted draft.
+The button tells the server's times, ``bench ttft`` those of its own client.
 """
 
 from __future__ import annotations
@@ -52,11 +51,12 @@ async def test_ratio_of_the_button_is_that_of_bench_ttft(
     assert [turn["done"]["status"] for turn in turns] == ["completed"] * len(QUESTIONS)
     assert all(turn["cold"]["same"] for turn in turns)
     pages = [turn["shown_ratio"] for turn in turns]
-    benches = [one["at_end"] / one["live_server"] for one in bench]
+    benches = [one["at_end"] / one["live"] for one in bench]
     for name, times in (
         ("page.live", [turn["done"]["timings"]["ttft_ms"] for turn in turns]),
         ("page.cold", [turn["cold"]["done"]["timings"]["ttft_ms"] for turn in turns]),
-        ("bench_ttft.live", [one["live_server"] for one in bench]),
+        ("bench_ttft.live", [one["live"] for one in bench]),
+        ("bench_ttft.live_server", [one["live_server"] for one in bench]),
         ("bench_ttft.at_end", [one["at_end"] for one in bench]),
     ):
         figures[f"ratio.{name}_ms.p50"] = statistics.median(times)
