@@ -28,7 +28,7 @@ class CpuKernels:
         prefix_caching: a prompt that begins like an earlier one is computed from there on.
         drafts: several tokens a step give what one a step gives.
         together: requests that are computed in one step get the answers that they get alone.
-        bfloat16_only: it is computed in no other format.
+        formats: number formats that it is computed in; empty = in all.
         refusal: why it cannot be run at all; empty where it can.
         name: of what it is that limits it; empty where nothing does.
     """
@@ -36,28 +36,32 @@ class CpuKernels:
     prefix_caching: bool = True
     drafts: bool = True
     together: bool = True
-    bfloat16_only: bool = False
+    formats: tuple[str, ...] = ()
     refusal: str = ""
     name: str = ""
 
-    @property
-    def only_bfloat16(self) -> str:
-        """What to say to another number format."""
-        return f"vLLM computes {self.name} in bfloat16 alone on a CPU"
+    def refuses(self, dtype: str) -> str:
+        """Return why it is not computed in this format; empty where it is."""
+        if not self.formats or dtype in self.formats:
+            return ""
+        return f"vLLM computes {self.name} in {' or '.join(self.formats)} alone on this CPU"
 
 
-def cpu_kernels(config: Mapping[str, Any], has_state: bool | None = None) -> CpuKernels:
+def cpu_kernels(
+    config: Mapping[str, Any], has_state: bool | None = None, processor: Processor | None = None
+) -> CpuKernels:
     """Return what vLLM can do with the model on a CPU.
 
     Args:
         config: its config.json.
         has_state: whether layers keep a state instead of keys and values; None = told by the file.
+        processor: which, None = any.
     """
     text = text_config(config)
     if text.get("linear_num_value_heads"):
         # A draft is taken back by Triton kernels; without one the states at the ends of blocks are
         # kept.
-        return CpuKernels(drafts=False, bfloat16_only=True, name="gated delta layers")
+        return CpuKernels(drafts=False, formats=("bfloat16",), name="gated delta layers")
     if _has_state(text) if has_state is None else has_state:
         # Their states are copied by Triton kernels, and a draft's are not taken back.
         return CpuKernels(prefix_caching=False, drafts=False, name="state layers")
@@ -68,7 +72,12 @@ def cpu_kernels(config: Mapping[str, Any], has_state: bool | None = None) -> Cpu
             refusal = f"MLA with {latent} cached numbers a token: its kernel has {MLA_LATENT} alone"
         # A step over several tokens, of one request or of two, gives other answers than one token
         # a step. Whether prefixes are kept is vLLM's own decision: it does with AMX alone.
-        return CpuKernels(drafts=False, together=False, refusal=refusal, name="MLA")
+        # With AMX its attention packs weights that are not float32 (AMX_MLA).
+        amx = processor is not None and processor.has("amx_tile")
+        formats = ("bfloat16", "float16") if amx else ()
+        return CpuKernels(
+            drafts=False, together=False, formats=formats, refusal=refusal, name="MLA"
+        )
     return CpuKernels()
 
 

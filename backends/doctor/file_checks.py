@@ -105,17 +105,16 @@ def check_kernels(case: Case, host: Host | None) -> Iterator[Finding]:
     """Yield what the engine's kernels for CPUs cannot do with this model, ``host``'s processor."""
     if case.engine is None or not case.engine.is_cpu or case.files is None:
         return
-    able, name = cpu_kernels(case.config), case.name
+    processor = None if host is None else host.processor
+    able, name = cpu_kernels(case.config, processor=processor), case.name
     other = '{.model_path}: another model; or serve it elsewhere and use {.kind} "remote"'
     refusal = able.refusal or (packed_refusal(case.config, host.processor) if host else "")
     if refusal:
         yield case.finding("error", "kernel_missing", "model_path", name, refusal, other)
         return
-    if able.bfloat16_only and case.sizes.dtype != "bfloat16":
+    if why := able.refuses(case.sizes.dtype):
         change = '{.dtype}: "bfloat16"'
-        yield case.finding(
-            "error", "dtype_model", "dtype", case.sizes.dtype, able.only_bfloat16, change
-        )
+        yield case.finding("error", "dtype_model", "dtype", case.sizes.dtype, why, change)
     if not able.prefix_caching:
         why = f"{able.name}: on a CPU nothing of a prompt is kept, so none is prepared early"
         change = "{.model_path}: another model, where a head start matters"

@@ -15,6 +15,7 @@ from .sizes import stored_dtype
 # Where the installed vLLM cannot be asked: what older versions said of these methods.
 _FLOAT16_METHODS = ("awq", "gptq")
 # Methods that take quantized weights as they are stored; the rest quantize while loading.
+_PACKED = ("awq", "gptq", "mxfp4")  # in integers, whatever else is stored beside them
 _NEED_QUANTIZED = ("awq", "gptq", "compressed-tensors", "mxfp4", "gguf", "quark")
 
 
@@ -50,6 +51,12 @@ def _kv_cache(case: Case, formats: Formats) -> Iterator[Finding]:
         yield case.finding("warning", "kv_cache_fallback", key, asked, why, model)
 
 
+def _all_floats(case: Case) -> bool:
+    weights = None if case.files is None else case.files.weights
+    whole = weights is not None and weights.format == "safetensors" and not weights.problems
+    return weights is not None and whole and not weights.packed_bytes
+
+
 def _family(method: str) -> str:
     return method.removeprefix("auto_").removesuffix("_marlin").removeprefix("gpt_oss_")
 
@@ -71,6 +78,10 @@ def _methods(case: Case, stored: str | None, asked: str | None) -> Iterator[Find
             change = f"livemind models import {case.name}, and its folder as {{.model_path}}"
         yield case.finding("error", "quantization_unsupported", key, value, why, change)
         return
+    if stored is not None and _family(stored) in _PACKED and _all_floats(case):
+        why = f'config.json says "{stored}", but no tensor of the weights is packed'
+        change = "{.model_path}: weights of this method, or their config.json without it"
+        yield case.finding("error", "quantization_absent", "model_path", case.name, why, change)
     if asked is None:
         return
     if stored is None and _family(asked) in _NEED_QUANTIZED:

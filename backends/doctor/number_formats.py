@@ -219,16 +219,16 @@ def _with_kv_cache(spec: ExpertSpec, case: Case | None, processor: Processor) ->
 
 def _fastest_first(case: Case, host: Host) -> list[str]:
     """Return the formats to try: those that are worth leaving the stored one for, then that one."""
-    stored, *others = _candidates(case)
+    stored, *others = _candidates(case, host.processor)
     worth = [name for name in others if host.speeds.times(stored, name) >= WORTH]
     return [*sorted(worth, key=lambda name: host.speeds.costs[name]), stored]
 
 
-def _candidates(case: Case) -> list[str]:
-    if cpu_kernels(case.config).bfloat16_only:
-        return ["bfloat16"]
+def _candidates(case: Case, processor: Processor) -> list[str]:
+    able = cpu_kernels(case.config, processor=processor)
     names = _CANDIDATES[stored_dtype(case.config) or "bfloat16"]
-    return [name for name in names if name != "float16" or not case.refuses_float16]
+    fit = [name for name in names if name != "float16" or not case.refuses_float16]
+    return [name for name in fit if not able.refuses(name)] or ["bfloat16"]
 
 
 def _fits(tried: Case, stored: Case, sizes: Mapping[str, int], room: Room) -> bool:
@@ -245,7 +245,7 @@ def _fits(tried: Case, stored: Case, sizes: Mapping[str, int], room: Room) -> bo
 
 
 def _why(case: Case, dtype: str, host: Host) -> str:
-    stored = _candidates(case)[0]
+    stored = _candidates(case, host.processor)[0]
     if dtype == stored:
         return ""
     times = host.speeds.times(stored, dtype)

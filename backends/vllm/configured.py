@@ -9,6 +9,7 @@ from typing import Any
 from ..doctor.cpu_kernels import cpu_kernels
 from ..engine_args import engine_args
 from ..errors import ExpertUnavailable
+from ..machine.processor import this_processor
 from ..spec import ExpertSpec
 from .drafts import missing_hook
 
@@ -37,12 +38,11 @@ def engine_config(spec: ExpertSpec) -> Any:
     if config.device_config.device_type != "cpu":
         return config
     model = config.model_config
-    able = cpu_kernels(model.hf_config.to_dict(), model.has_inner_state)
+    able = cpu_kernels(model.hf_config.to_dict(), model.has_inner_state, this_processor())
     if able.refusal:
         raise ExpertUnavailable(spec.expert_id, able.refusal)
-    if able.bfloat16_only and "bfloat16" not in str(model.dtype):
-        cause = f"dtype {spec.dtype}: {able.only_bfloat16}"
-        raise ExpertUnavailable(spec.expert_id, cause)
+    if why := able.refuses(str(model.dtype).removeprefix("torch.")):
+        raise ExpertUnavailable(spec.expert_id, f"dtype {spec.dtype}: {why}")
     if not able.together:
         spec = replace(spec, max_num_seqs=1)
     if not (able.prefix_caching and able.drafts and able.together):

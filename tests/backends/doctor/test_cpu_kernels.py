@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -40,7 +41,9 @@ def test_kernels_of_a_family_are_told_from_its_configuration(
     config: dict[str, Any], able: tuple[bool, bool, bool]
 ) -> None:
     found = cpu_kernels(config)
-    assert (found.prefix_caching, found.drafts, found.bfloat16_only) == able
+    only_bfloat16 = found.formats == ("bfloat16",)
+    assert (found.prefix_caching, found.drafts, only_bfloat16) == able
+    assert bool(found.refuses("float32")) is only_bfloat16
     assert (found.name == "") is (able == EVERYTHING)
     assert found.together is (config["model_type"] != "deepseek_v2")
     assert not found.refusal
@@ -49,6 +52,15 @@ def test_kernels_of_a_family_are_told_from_its_configuration(
 def test_kernels_the_engine_knows_better_whether_there_is_a_state() -> None:
     assert not cpu_kernels({"model_type": "new"}, has_state=True).prefix_caching
     assert cpu_kernels({"model_type": "mamba-like"}, has_state=False).prefix_caching
+
+
+def test_kernels_of_mla_take_float32_where_there_is_no_amx() -> None:
+    mla = {"model_type": "deepseek_v2", "kv_lora_rank": 512, "qk_rope_head_dim": 64}
+    with_amx = Processor("a", "x86_64", ("avx2", "avx512f", "amx_tile"))
+    assert "bfloat16 or float16" in cpu_kernels(mla, processor=with_amx).refuses("float32")
+    assert not cpu_kernels(mla, processor=with_amx).refuses("float16")
+    without = replace(with_amx, instruction_sets=("avx2", "avx512f"))
+    assert not cpu_kernels(mla, processor=without).refuses("float32")
 
 
 def test_kernels_refuse_another_latent_by_its_size() -> None:

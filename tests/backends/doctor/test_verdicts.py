@@ -120,6 +120,8 @@ FOLDERS = {
     "mxfp4": Folder("gpt-oss", packed("mxfp4"), "kernel_missing", {"dtype": "bfloat16"}),
     "gptq-experts": Folder("qwen3-moe", GPTQ, "kernel_missing", {"dtype": "bfloat16"}),
     "mla-latent": Folder("deepseek-v2", config(kv_lora_rank=64), "kernel_missing"),
+    "mla-float32": Folder("deepseek-v2", settings={"dtype": "float32"}),
+    "gptq-in-name": Folder("smollm2", GPTQ, "quantization_absent", {"dtype": "bfloat16"}),
     "gated-delta-float32": Folder("qwen3-next", as_it_is, "dtype_model", {"dtype": "float32"}),
     "gemma3-float16": Folder("gemma3", as_it_is, "dtype_model", {"dtype": "float16"}),
     "context": Folder("smollm2", as_it_is, "context_beyond_model", {"max_model_len": 9999}),

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from livemind.backends.base import GenerationParams, Message, Priority, TokenLogprob, TokenPrompt
+from livemind.backends.machine.processor import this_processor
 from livemind.backends.spec import ExpertSpec
 from livemind.backends.vllm.expert import VllmExpert
 from livemind.backends.zoo.families import FAMILIES, write_family
@@ -25,7 +26,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 ALWAYS = ("smollm2", "gemma3", "granite-hybrid")  # one of many, sliding windows, state layers
 KEEPS_NOTHING = {"deepseek-v2", "mamba2", "granite-hybrid"}
 NO_DRAFTS = {*KEEPS_NOTHING, "qwen3-next"}
-BFLOAT16 = {"qwen3-next"}
+BFLOAT16 = {"qwen3-next", *(["deepseek-v2"] if this_processor().has("amx_tile") else [])}
 LONG_BLOCKS = {"qwen3-next"}
 # So near are logprobs (natural logarithm) where greedy answers may part.
 TIE = {"float32": 0.002, "bfloat16": 0.1}
