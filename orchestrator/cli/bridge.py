@@ -36,27 +36,32 @@ def rebuild(options: argparse.Namespace) -> int:
 
     from ...rag.encoder.embedder import EmbedderError
     from ...rag.store.base import StoreError
-    from ...rag.store.local.rebuild import rebuild as make_anew
+    from ...rag.store.local import rebuild as local
+    from ...rag.store.milvus import rebuild as milvus
+    from ...rag.store.milvus.schema import address_of
 
-    kind, console = _encoder(options), Console()
+    if (options.data is None) == (options.milvus is None):
+        raise CommandError("--data or --milvus: give one of them", 2)
+    kind, console, name = _encoder(options), Console(), options.collection
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     try:
         embedder = kind.passages()
         with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
             task = progress.add_task("passages", total=None)
-            count = make_anew(
-                options.data / options.collection,
-                embedder,
-                lambda done, total: progress.update(task, completed=done, total=total),
-            )
+
+            def advance(done: int, total: int) -> None:
+                progress.update(task, completed=done, total=total)
+
+            if options.milvus is None:
+                count = local.rebuild(options.data / name, embedder, advance)
+            else:
+                count = milvus.rebuild(address_of(options.milvus), name, embedder, advance)
     except (EmbedderError, StoreError) as exc:
         raise CommandError(str(exc)) from None
     except KeyboardInterrupt:
         print("interrupted: what was done stays; the same command goes on from there")
         return 130
-    console.print(
-        f"{options.collection} is of {kind.name}; {count} passages were encoded", highlight=False
-    )
+    console.print(f"{name} is of {kind.name}; {count} passages were encoded", highlight=False)
     return 0
 
 
@@ -261,14 +266,14 @@ def add_arguments(actions: Any, port: Any) -> None:
         help="make a collection's vectors anew by another encoder",
         description="Give every passage of a collection a vector of another encoder. The old ones "
         "are searched until all new ones are there; after an interruption, a kill included, the "
-        "same command goes on. No bridge may have the data folder open. Collections in Milvus are "
-        "ingested anew instead, under another name.",
-        epilog="example:\n  livemind bridge rebuild --data var/bridge "
-        "--encoder multilingual-e5-small",
+        "same command goes on. No bridge may have the data folder open, or write to the collection "
+        "in Milvus; those that have it open there start anew afterwards.",
+        epilog="examples:\n  livemind bridge rebuild --data var/bridge "
+        "--encoder multilingual-e5-small\n"
+        "  livemind bridge rebuild --milvus http://127.0.0.1:19530 --encoder multilingual-e5-small",
     )
-    rebuild_.add_argument(
-        "--data", type=Path, metavar="DIR", required=True, help="folder of collections"
-    )
+    rebuild_.add_argument("--data", type=Path, metavar="DIR", help="folder of collections")
+    _milvus(rebuild_)
     search_ = actions.add_parser("search", help="ask a bridge", description="Ask a bridge.")
     search_.add_argument("query", metavar="QUERY")
     search_.add_argument("--top-k", type=int, default=5, help="passages (%(default)s)")

@@ -15,7 +15,8 @@ from ..base import StoreError, StoreUnavailable
 PASSAGES = "livemind_p_"
 DOCUMENTS = "livemind_d_"
 IDENTITY = "/livemind"
-"""Id of the row that says which encoder a collection is of; a document's id is a relative path."""
+"""Id of the row that says which encoder a collection is of, and where its passages are if that is
+another place than ``PASSAGES``; a document's id is a relative path."""
 
 TOKEN_VARIABLE = "LIVEMIND_MILVUS_TOKEN"
 CONNECT_S = 10.0
@@ -71,14 +72,23 @@ def address_of(uri: str) -> MilvusAddress:
     return MilvusAddress(uri, os.environ.get(TOKEN_VARIABLE, ""))
 
 
-def make_collections(client: Any, passages: str, documents: str, dim: int, lite: bool) -> None:
-    """Make those of the two collections that are not there yet, and load both."""
-    if not client.has_collection(passages, timeout=CONNECT_S):
-        _make_passages(client, passages, dim, lite)
-    if not client.has_collection(documents, timeout=CONNECT_S):
-        _make_documents(client, documents)
-    for name in (passages, documents):
-        client.load_collection(name, timeout=CONNECT_S)
+def own_name(name: str) -> str:
+    """Return our collection's name as a part of those of Milvus, which has no ``-``."""
+    return name.replace("-", "D")
+
+
+def make_documents(client: Any, name: str) -> None:
+    """Make the collection of documents if it is not there yet, and load it."""
+    if not client.has_collection(name, timeout=CONNECT_S):
+        _make_documents(client, name)
+    client.load_collection(name, timeout=CONNECT_S)
+
+
+def make_passages(client: Any, name: str, dim: int, lite: bool) -> None:
+    """Make a collection of passages if it is not there yet, and load it."""
+    if not client.has_collection(name, timeout=CONNECT_S):
+        _make_passages(client, name, dim, lite)
+    client.load_collection(name, timeout=CONNECT_S)
 
 
 def has_titles(client: Any, passages: str) -> bool:

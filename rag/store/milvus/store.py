@@ -40,7 +40,9 @@ from .schema import (
     TITLE,
     MilvusAddress,
     has_titles,
-    make_collections,
+    make_documents,
+    make_passages,
+    own_name,
 )
 
 TIMEOUT_S = 30.0
@@ -76,16 +78,17 @@ class MilvusStore:
             StoreError: pymilvus is missing, or the collection is of another encoder.
         """
         self._model, self._dim = model, dim
-        self._passages, self._documents = f"{PASSAGES}{_own(name)}", f"{DOCUMENTS}{_own(name)}"
+        self._passages, self._documents = PASSAGES + own_name(name), DOCUMENTS + own_name(name)
         self._writing = threading.Lock()
         self._known_keys: set[str] = set()
         self._writes, self._opened = 0, uuid.uuid4().hex[:8]
         self._lite = address.is_lite
         self._client = address.connect()
-        with _translated():
-            make_collections(self._client, self._passages, self._documents, dim, address.is_lite)
-            self._titles = has_titles(self._client, self._passages)
+        with translated():
+            make_documents(self._client, self._documents)
             self._identify(name, others or {})
+            make_passages(self._client, self._passages, self._dim, address.is_lite)
+            self._titles = has_titles(self._client, self._passages)
 
     def _identify(self, name: str, others: Mapping[str, int]) -> None:
         """Hold the encoder against the one that the collection was made with."""
@@ -94,14 +97,15 @@ class MilvusStore:
         if not found:
             self._client.upsert(
                 self._documents,
-                [_document_row(IDENTITY, "", "", "", 0, mine)],
+                [document_row(IDENTITY, "", "", "", 0, mine)],
                 timeout=TIMEOUT_S,
             )
-        elif (kept := found[IDENTITY]["metadata"]) == mine:
-            pass
-        elif (model := kept.get("model")) in others and kept.get("dim") == others[model]:
+            return
+        kept = found[IDENTITY]["metadata"]
+        self._passages = kept.get("passages", self._passages)
+        if (model := kept.get("model")) in others and kept.get("dim") == others[model]:
             self._model, self._dim = model, others[model]
-        else:
+        elif (model, kept.get("dim")) != (self._model, self._dim):
             raise StoreError(
                 f"{name} holds vectors of {kept.get('model')} ({kept.get('dim')} dimensions), "
                 f"the encoder is {self._model} ({self._dim})"
@@ -137,10 +141,10 @@ class MilvusStore:
         edition = uuid.uuid4().hex
         passages = [row for document in documents for row in self._rows(document, edition)]
         rows = [
-            _document_row(d.id, d.source, d.hash, edition, len(d.chunks), dict(d.metadata))
+            document_row(d.id, d.source, d.hash, edition, len(d.chunks), dict(d.metadata))
             for d in documents
         ]
-        with self._writing, _translated():
+        with self._writing, translated():
             try:
                 for start in range(0, len(passages), BATCH):
                     portion = passages[start : start + BATCH]
@@ -157,9 +161,9 @@ class MilvusStore:
     def delete(self, ids: Sequence[str]) -> int:
         """Remove documents; returns how many there were."""
         ids = [one for one in dict.fromkeys(ids) if one != IDENTITY]
-        with self._writing, _translated():
+        with self._writing, translated():
             there = list(self._rows_of(ids))
-            for some in _portions(there):
+            for some in portions_of(there):
                 self._client.delete(self._documents, filter=any_of("id", some), timeout=TIMEOUT_S)
             self._writes += bool(there)
             self._remove_older(there, "")
@@ -167,7 +171,7 @@ class MilvusStore:
 
     def _remove_older(self, ids: Sequence[str], edition: str) -> None:
         """Remove what no row points at any more; what is left by a failure does not count."""
-        for some in _portions(ids):
+        for some in portions_of(ids):
             self._remove_quietly(f"{any_of('document', some)} and edition != {literal(edition)}")
 
     def _remove_quietly(self, expression: str) -> None:
@@ -180,14 +184,14 @@ class MilvusStore:
 
     def hashes(self, ids: Sequence[str]) -> dict[str, str]:
         """Return the content hashes of those documents that are there."""
-        with _translated():
+        with translated():
             return {name: str(row["hash"]) for name, row in self._rows_of(ids).items()}
 
     def documents(self, after: str, limit: int) -> list[DocumentInfo]:
         """Return up to ``limit`` documents with an id greater than ``after``, by id."""
         # A cluster answers in the order of the key, so that its first are the least; Lite does not.
         bound = {} if self._lite else {"limit": limit}
-        with _translated():
+        with translated():
             found = self._client.query(
                 self._documents,
                 filter=f'id > {literal(after)} and edition != ""',
@@ -197,7 +201,8 @@ class MilvusStore:
             )
         rows = sorted(found, key=lambda row: str(row["id"]))[:limit]
         return [
-            DocumentInfo(r["id"], r["source"], r["hash"], r["passages"], _metadata(r)) for r in rows
+            DocumentInfo(row["id"], row["source"], row["hash"], row["passages"], metadata_of(row))
+            for row in rows
         ]
 
     def dense(self, vector: FloatArray, k: int, where: Filter | None = None) -> list[Scored]:
@@ -220,7 +225,7 @@ class MilvusStore:
     def _search(
         self, field: str, data: object, k: int, where: Filter | None, options: dict[str, object]
     ) -> list[Any]:
-        with _translated():
+        with translated():
             if where is not None:
                 self._check_keys(where)
             found = self._client.search(
@@ -250,7 +255,7 @@ class MilvusStore:
         """Return the passages that are still there."""
         if not keys:
             return {}
-        with _translated():
+        with translated():
             rows = self._client.query(
                 self._passages,
                 filter=any_of("key", [str(key) for key in keys]),
@@ -265,13 +270,13 @@ class MilvusStore:
             if document is not None and document["edition"] == row["edition"]:
                 found[row["key"]] = StoredPassage(
                     row["id"], row["document"], row["source"], row["text"], row["hash"],
-                    row["tokens"], _metadata(row), row.get(TITLE, ""),
+                    row["tokens"], metadata_of(row), row.get(TITLE, ""),
                 )  # fmt: skip
         return found
 
     def stats(self) -> StoreStats:
         """Return the counts."""
-        with _translated():
+        with translated():
             documents, passages = (
                 self._client.query(name, filter="", output_fields=["count(*)"], timeout=TIMEOUT_S)[
                     0
@@ -310,14 +315,14 @@ class MilvusStore:
     def _rows_of(self, ids: Sequence[str]) -> dict[str, Any]:
         """Return the rows of those documents that are there, by id."""
         found: dict[str, Any] = {}
-        for some in _portions(ids):
+        for some in portions_of(ids):
             rows = self._client.query(
                 self._documents,
                 filter=any_of("id", some),
                 output_fields=["id", "hash", "edition", "metadata"],
                 timeout=TIMEOUT_S,
             )
-            found |= {str(row["id"]): row | {"metadata": _metadata(row)} for row in rows}
+            found |= {str(row["id"]): row | {"metadata": metadata_of(row)} for row in rows}
         return found
 
 
@@ -325,7 +330,7 @@ def collection_names(address: MilvusAddress) -> list[str]:
     """Return the names of our collections there. Raises StoreUnavailable."""
     client = address.connect()
     try:
-        with _translated():
+        with translated():
             found = client.list_collections(timeout=TIMEOUT_S)
     finally:
         client.close()
@@ -339,13 +344,10 @@ def _fitting(title: str) -> str:
     return title.encode()[-NAME_BYTES:].decode(errors="ignore")
 
 
-def _own(name: str) -> str:
-    return name.replace("-", "D")
-
-
-def _document_row(
+def document_row(
     name: str, source: str, hashed: str, edition: str, passages: int, metadata: dict[str, Any]
 ) -> dict[str, object]:
+    """Return a row of the collection of documents."""
     return {
         "id": name,
         "source": source,
@@ -357,18 +359,20 @@ def _document_row(
     }
 
 
-def _metadata(row: Any) -> dict[str, Any]:
+def metadata_of(row: Any) -> dict[str, Any]:
+    """Return the metadata of a row."""
     found = row["metadata"]
     return dict(json.loads(found) if isinstance(found, str | bytes) else found)
 
 
-def _portions(ids: Sequence[str]) -> Iterator[list[str]]:
+def portions_of(ids: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the ids, as many at a time as one request takes."""
     for start in range(0, len(ids), IDS_PER_REQUEST):
         yield list(ids[start : start + IDS_PER_REQUEST])
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """Raise StoreUnavailable for what Milvus raises; its messages may quote texts."""
     from pymilvus import MilvusException
 
