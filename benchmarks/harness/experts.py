@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import re
@@ -15,6 +16,7 @@ from ...backends.doctor.model_shape import model_shape
 from ...backends.engine_args import ZOO_MODELS
 from ...backends.packages import PACKAGE_PREFIX, parse_package
 from ...orchestrator.config.file import read_json
+from ...orchestrator.errors import LiveMindError
 from ..bench import BenchmarkFailed
 from ..workload.conversations import FILLER, corpus, turn_input
 from ..workload.plan import ExpertCase
@@ -52,6 +54,10 @@ ROUTED = ExpertCase("auto", "handbook", "embedded", "embedded experts, routed", 
 """The experts of the shipped configuration, whichever is the right one."""
 SHIPPED = Path(__file__).parents[2] / "configs" / "tiny.json"
 FAST = "fast"
+PLAIN_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ message.role }}: {{ message.content }}\n\n"
+    "{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+)
 EXAMPLES = 24
 """Questions by which the router knows a domain, none of which is asked."""
 LONGEST_CONTEXT = 8192
@@ -76,17 +82,44 @@ def expert_of(name: str) -> ExpertCase:
     if not (folder / "config.json").is_file():
         listed = ", ".join(EXPERTS)
         raise ValueError(f"got {name!r}, need {listed}, or a model's folder (with config.json)")
-    shown = re.sub(r"[^A-Za-z0-9._-]", "-", folder.resolve().name).lstrip("._-") or "model"
+    folder = folder.resolve()
+    shown = re.sub(r"[^A-Za-z0-9._-]", "-", folder.name).lstrip("._-") or "model"
+    told = f"model {shown}"
+    if not _has_template(folder):
+        folder, told = _templated(folder), f"{told}, a base model, with a plain chat template"
     return ExpertCase(
         shown,
         FILLER,
         shown,
-        f"model {shown}",
+        told,
         "",
         alone=True,
         foreground_tokens=200,
-        folder=str(folder.resolve()),
+        folder=str(folder),
     )
+
+
+def _has_template(folder: Path) -> bool:
+    if any((folder / name).exists() for name in ("chat_template.jinja", "chat_template.json")):
+        return True
+    try:
+        described = read_json(folder / "tokenizer_config.json")
+    except (OSError, ValueError, LiveMindError):
+        return True  # so damaged that the engine will say what is wrong
+    return not isinstance(described, dict) or bool(described.get("chat_template"))
+
+
+def _templated(folder: Path) -> Path:
+    """Return a folder of links to a model's files, with a template for its conversations."""
+    digest = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+    place = cache_folder() / "templated" / f"{folder.name}-{digest}"
+    place.mkdir(parents=True, exist_ok=True)
+    for file in folder.iterdir():
+        link = place / file.name
+        link.unlink(missing_ok=True)
+        link.symlink_to(file)
+    (place / "chat_template.jinja").write_text(PLAIN_TEMPLATE)
+    return place
 
 
 def random_model_folder(parameters: int = RANDOM_PARAMS) -> Path:

@@ -39,6 +39,24 @@ def test_expert_of_a_name_or_a_folder_is_found(folder: Path) -> None:
     assert settings.experts[0].max_model_len == 8192  # its own would not fit the KV cache
 
 
+def test_expert_of_a_base_model_gets_a_plain_template_beside_its_own_files(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (folder / "tokenizer_config.json").write_text('{"bos_token": "<s>"}')
+    for _ in range(2):
+        expert = expert_of(str(folder))
+        assert expert.folder is not None
+        place = Path(expert.folder)
+        assert place != folder
+        assert "plain chat template" in expert.label
+        assert (place / "config.json").resolve() == folder / "config.json"
+        assert "assistant: " in (place / "chat_template.jinja").read_text()
+    assert not (folder / "chat_template.jinja").exists()
+    (folder / "tokenizer_config.json").write_text('{"chat_template": "{{ messages }}"}')
+    assert expert_of(str(folder)).folder == str(folder)
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [("nobody", "need random, embedded, or a model's folder"), ("package:a==1", "models import a")],
