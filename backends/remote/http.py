@@ -32,6 +32,8 @@ CONNECT_TIMEOUT_S = 5.0
 MAX_CONNECTIONS = 256
 KEEPALIVE_S = 4.0
 """Less than the 5 s after which uvicorn, and so vLLM's server, closes an idle connection."""
+CLOSED_WITHIN_S = 0.5
+"""So soon a request shows that the other side has closed a connection that was idle."""
 NODE_REST_S = 2.0
 MIN_ATTEMPTS = 3
 MAX_BODY_BYTES = 4 << 20
@@ -223,11 +225,12 @@ class RemoteServers:
 
     async def _post(self, node: str, path: str, content: bytes, key: str) -> aiohttp.ClientResponse:
         try:
+            began_s = asyncio.get_running_loop().time()
             try:
                 response = await self._begin(node, path, content, key)
-            except _NOT_CONNECTED:
-                raise
-            except _CLOSED:  # while it lay idle, perhaps, with the request on its way
+            except _CLOSED as error:
+                if not _lay_idle(error, asyncio.get_running_loop().time() - began_s):
+                    raise
                 response = await self._begin(node, path, content, key)
         except _NOT_CONNECTED as error:
             self._rest(node, NODE_REST_S)
@@ -345,6 +348,14 @@ def first_reachable(results: Sequence[object]) -> object:
         if not isinstance(result, BaseException):
             return result
     raise next(result for result in results if isinstance(result, BaseException))
+
+
+def _lay_idle(error: aiohttp.ClientError, after_s: float) -> bool:
+    """Whether a connection was closed while it lay idle: at once, and nothing of an answer came."""
+    if isinstance(error, _NOT_CONNECTED) or after_s > CLOSED_WITHIN_S:
+        return False
+    told = error.message if isinstance(error, aiohttp.ServerDisconnectedError) else None
+    return told is None or isinstance(told, str)  # else it is the answer as far as it was read
 
 
 def _encoded(body: Mapping[str, object]) -> bytes:

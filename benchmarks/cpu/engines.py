@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
+import sys
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -26,6 +28,11 @@ from ..peers.programs import Installed, Peer
 
 LLAMA_CPP = Peer("xllamacpp", "xllamacpp")
 MAX_TOKENS = 2048
+_PIN = (
+    "import os, sys; cores = set(map(int, sys.argv[1].split(','))); "
+    "getattr(os, 'sched_setaffinity', lambda *_: None)(0, cores); "
+    "os.execvp(sys.argv[2], sys.argv[2:])"
+)
 _SERVER = Path(__file__).with_name("llama_server.py")
 
 
@@ -154,7 +161,7 @@ async def vllm(
         quantization=quantization,
         enable_neon=ours,
         verify_drafts=False,
-        cpu_cores=f"0-{threads - 1}" if threads > 1 else "0",
+        cpu_cores=",".join(map(str, _cores(threads))),
         max_model_len=MAX_TOKENS,
         max_num_seqs=streams,
         kv_cache_gib=0.5,
@@ -167,6 +174,13 @@ async def vllm(
         yield Vllm(expert, _formats(fitted), round(parameters * _bytes_each(fitted.spec)))
     finally:
         await expert.stop()
+
+
+def _cores(threads: int) -> list[int]:
+    """Return the first cores that this process may use."""
+    if sys.platform != "linux":
+        return list(range(threads))
+    return sorted(os.sched_getaffinity(0))[:threads]
 
 
 def _formats(fitted: Formats) -> Json:
@@ -201,6 +215,7 @@ async def llama_cpp(
         told = {"xllamacpp": program.version}
         numbers = map(str, (port, threads, streams, MAX_TOKENS))
         command = (str(program.programs / "python"), str(_SERVER), str(gguf), *numbers)
+    command = (sys.executable, "-c", _PIN, ",".join(map(str, _cores(threads))), *command)
     async with (
         serving(command, port, log) as url,
         # its server closes idle connections without waiting for what is on the way

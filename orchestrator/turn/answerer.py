@@ -92,7 +92,7 @@ class Answerer:
             self._listener.answer_ended(self._stop_status, self._stop_error)
         elif was == "complete":
             self._is_given = True
-            self._spawn(self._end_given(), "answer")
+            self._spawn(self._end_given(), "answer").add_done_callback(self._given_stopped)
         elif was == "running":
             self._go_on_with(draft)
         else:
@@ -106,6 +106,11 @@ class Answerer:
         await when_out()
         self._is_given = False
         self._listener.answer_ended("completed", None)
+
+    def _given_stopped(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():  # its session is torn down
+            self._is_given = False
+            self._listener.answer_ended("completed", None)
 
     def _go_on_with(self, draft: Draft) -> None:
         """Let a draft that is being generated become the answer: it is foreground work now."""

@@ -95,9 +95,20 @@ class TurnRecord:
             self.first_delta_s = now_s
         return shows
 
+    def committed_at(self, arrived_s: float) -> None:
+        """Note when the commit came in: before it was taken up, as the text with it may have been.
+
+        Text that came in the same frames was noted when it was taken up.
+        """
+        self.commit_s = arrived_s
+        if self.first_input_s is not None:
+            self.first_input_s = min(self.first_input_s, arrived_s)
+
     def left(self, now_s: float) -> None:
         """Note that the first piece of the answer is on its way to the client by now."""
         self.first_delta_s = now_s
+        if self.first_sentence_s is not None:  # it stands in that piece
+            self.first_sentence_s = max(self.first_sentence_s, now_s)
 
     @property
     def prompt_tokens(self) -> int:

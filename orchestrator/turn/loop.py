@@ -98,9 +98,11 @@ class TurnLoop:
     async def close(self) -> None:
         """Cancel the turn, wait until the experts are released, make sure that it has ended."""
         self.cancel()
-        await self.engine.__aexit__()
-        self._apply(planner.on_answer_end(self.state, "cancelled"))
-        self._set_timer(None)
+        try:
+            await self.engine.__aexit__()
+        finally:
+            self._apply(planner.on_answer_end(self.state, "cancelled"))
+            self._set_timer(None)
 
     # ---- what the user does
 
@@ -111,7 +113,8 @@ class TurnLoop:
 
     def commit(self, commit: Commit) -> None:
         """The input is final."""
-        self.record.commit_s, now_s = commit.arrived_s, self.now()
+        self.record.committed_at(commit.arrived_s)
+        now_s = self.now()
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_at(now_s + self._turn_timeout_s, self._too_late)
         self.state = replace(self.state, loaded=self._shared.pool.loaded())
@@ -121,7 +124,7 @@ class TurnLoop:
 
     def end_unanswered(self, commit: Commit) -> None:
         """The turn was committed, and cancelled before it began."""
-        self.record.commit_s = commit.arrived_s
+        self.record.committed_at(commit.arrived_s)
         self.record.committed = (Message("user", commit.text.rstrip()),)
         text, revision = commit.text, commit.revision
         self.state = replace(self.state, text=text, revision=revision, phase="resolving")

@@ -41,22 +41,33 @@ def read_sitemap(content: bytes) -> Sitemap:
 
 def _unpacked(content: bytes) -> bytes:
     if content.startswith(_GZIP):
-        unpack = zlib.decompressobj(_BOTH_FORMS)
-        try:
-            content = unpack.decompress(content, MAX_BYTES + 1)
-        except zlib.error:
-            raise UnreadableFile("not readable gzip") from None
-        if not unpack.eof and len(content) <= MAX_BYTES:
-            raise UnreadableFile("the gzip file is cut")
+        content = _gunzipped(content)
     if len(content) > MAX_BYTES:
         raise UnreadableFile(f"larger than {MAX_BYTES} bytes")
     return content
 
 
+def _gunzipped(content: bytes) -> bytes:
+    """Return the contents of all members, up to a little more than the limit."""
+    found = b""
+    while content.startswith(_GZIP) and len(found) <= MAX_BYTES:
+        unpack = zlib.decompressobj(_BOTH_FORMS)
+        try:
+            found += unpack.decompress(content, MAX_BYTES + 1 - len(found))
+        except zlib.error:
+            raise UnreadableFile("not readable gzip") from None
+        if not unpack.eof and len(found) <= MAX_BYTES:
+            raise UnreadableFile("the gzip file is cut")
+        content = unpack.unused_data
+    return found
+
+
 def _xml(content: bytes) -> Sitemap:
     from lxml import etree
 
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
+    parser = etree.XMLParser(
+        resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True
+    )
     try:
         root = etree.fromstring(content, parser)
     except etree.XMLSyntaxError as exc:
@@ -64,8 +75,9 @@ def _xml(content: bytes) -> Sitemap:
     kind = etree.QName(root).localname
     if kind not in ("urlset", "sitemapindex"):
         raise UnreadableFile(f"not a sitemap: <{kind}> where <urlset> or <sitemapindex> stands")
-    locations = root.xpath("./*/*[local-name() = 'loc']")
-    addresses = _once((one.text or "").strip() for one in locations)
+    # those of the sitemap's own namespace: others are of pictures and videos
+    locations = root.xpath("./*/*[local-name() = 'loc' and namespace-uri() = namespace-uri(..)]")
+    addresses = _once("".join(one.xpath("text()")).strip() for one in locations)
     return Sitemap(maps=addresses) if kind == "sitemapindex" else Sitemap(pages=addresses)
 
 
@@ -75,7 +87,7 @@ def _lines(content: bytes) -> tuple[str, ...]:
     except UnicodeDecodeError as exc:
         raise UnreadableFile(f"not UTF-8 text (byte {exc.start})") from None
     for line in lines:
-        if not line.startswith(("http://", "https://")):
+        if not line.lower().startswith(("http://", "https://")):
             raise UnreadableFile(f"not a sitemap: {line[:100]!a} is no address")
     return lines
 

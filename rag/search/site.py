@@ -1,17 +1,19 @@
 """A website by its sitemap as a source of documents: pages are fetched, their addresses name them.
 
 Owns what is fetched: pages of the sitemap's own host alone, as the protocol has it, and of these
-what the site's robots.txt lets everybody read (RFC 9309).
+what the site's robots.txt lets everybody read (RFC 9309). Names are addresses without fragment and
+without credentials; those of the sitemap's address are sent to its host.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from urllib.robotparser import RobotFileParser
+from email.message import Message
 
 import httpx
+from protego import Protego
 from tenacity import (
     AsyncRetrying,
     retry_if_exception_type,
@@ -29,21 +31,25 @@ AGENT = "LiveMind"
 AT_ONCE = 4
 TRIES = 3
 TIMEOUT_S = 30.0
+WHOLE_TIMEOUT_S = 300.0
 MOST_REDIRECTS = 5
 MAX_MAPS = 1_000
 MAX_PAGES = 100_000
 MAX_ROBOTS_BYTES = 500 * 1024
+"""So much of a robots.txt counts (RFC 9309, 2.5)."""
 FORMATS_BY_TYPE = {
     "text/html": "html", "application/xhtml+xml": "html", "text/plain": "txt",
     "text/markdown": "md", "application/pdf": "pdf", "application/json": "json",
     "text/csv": "csv", "application/epub+zip": "epub",
 }  # fmt: skip
+_BINARY = ("pdf", "docx", "epub")
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)
+_MOST_PORT = 65_535
 
 
 def is_address(source: str) -> bool:
     """Tell whether this names something to be fetched, not a folder."""
-    return source.startswith(("http://", "https://"))
+    return source.lower().startswith(("http://", "https://"))
 
 
 def website_client() -> httpx.AsyncClient:
@@ -56,46 +62,182 @@ class _Again(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class _Fetched:
+    """What stood at an address, and what its server calls it."""
+
+    content: bytes
+    kind: str
+    charset: str | None
+
+
+class Host:
+    """The one host that is asked, by the rules of its robots.txt once they are known."""
+
+    def __init__(self, http: httpx.AsyncClient, sitemap: str) -> None:
+        """Note where the sitemap is. Raises UnreadableFile: that is no address."""
+        try:
+            given = httpx.URL(sitemap)
+        except httpx.InvalidURL as exc:
+            raise UnreadableFile(f"the sitemap's address: {exc}") from None
+        self.sitemap = _bare(given)
+        if not given.host or (given.port or 0) > _MOST_PORT:
+            raise UnreadableFile(f"{self.sitemap}: no host, or a port beyond {_MOST_PORT}")
+        named = given.username or given.password
+        self._auth = httpx.BasicAuth(given.username, given.password) if named else None
+        self._http = http
+        self._rules = Protego.parse("")
+
+    def page(self, address: str) -> str | None:
+        """Return the name of a page of this host that may be read; None for any other."""
+        try:
+            url = httpx.URL(address)
+        except httpx.InvalidURL:
+            return None
+        return _bare(url) if self._has(url) and self._may(url) else None
+
+    def map(self, address: str) -> str | None:
+        """Return the address of a sitemap of this host; None for any other."""
+        try:
+            url = httpx.URL(address)
+        except httpx.InvalidURL:
+            return None
+        return _bare(url) if self._has(url) else None
+
+    def _has(self, url: httpx.URL) -> bool:
+        own = httpx.URL(self.sitemap)
+        return url.scheme in ("http", "https") and url.netloc == own.netloc
+
+    def _may(self, url: httpx.URL) -> bool:
+        return bool(self._rules.can_fetch(_bare(url), AGENT))
+
+    async def read_robots(self) -> None:
+        """Keep to robots.txt from now on; where there is none, everything may be read.
+
+        Raises:
+            UnreadableFile: the server does not answer, or with an error of its own: then nothing
+                may be read (RFC 9309, 2.3.1.4).
+        """
+        place = str(httpx.URL(self.sitemap).join("/robots.txt"))
+        try:
+            found = await self.fetched(place, MAX_ROBOTS_BYTES, cut=True, anywhere=True)
+        except _Absent:
+            return
+        text = found.content.decode("utf-8-sig", "replace")
+        self._rules = Protego.parse(text)
+
+    async def fetched(
+        self, address: str, limit: int, *, cut: bool = False, anywhere: bool = False
+    ) -> _Fetched:
+        """Return what stands at an address.
+
+        Args:
+            address: of this host.
+            limit: bytes.
+            cut: take as much as that, instead of refusing more.
+            anywhere: follow it to other hosts, and past robots.txt.
+
+        Raises:
+            _Absent: the server says that it is not there, or not for us.
+            UnreadableFile: it cannot be had, leads where nothing is read, or is too large.
+        """
+        tries = AsyncRetrying(
+            retry=retry_if_exception_type(_Again),
+            stop=stop_after_attempt(TRIES),
+            wait=wait_random_exponential(max=5.0),
+            reraise=True,
+        )
+        try:
+            async for attempt in tries:
+                with attempt:
+                    async with asyncio.timeout(WHOLE_TIMEOUT_S):
+                        return await self._answer(address, limit, cut=cut, anywhere=anywhere)
+        except _Again as exc:
+            raise UnreadableFile(f"{address}: {exc}") from None
+        except TimeoutError:
+            raise UnreadableFile(f"{address}: not whole after {WHOLE_TIMEOUT_S:g} s") from None
+        raise AssertionError("tenacity tries, or raises")
+
+    async def _answer(self, address: str, limit: int, *, cut: bool, anywhere: bool) -> _Fetched:
+        place = httpx.URL(address)
+        for _ in range(MOST_REDIRECTS + 1):
+            auth = self._auth if self._has(place) else None
+            request = self._http.build_request("GET", place)
+            try:
+                response = await self._http.send(request, stream=True, auth=auth)
+            except httpx.TransportError as exc:
+                raise _Again(f"no answer ({type(exc).__name__})") from None
+            try:
+                if response.status_code in _AGAIN:
+                    raise _Again(f"status {response.status_code}")
+                if response.next_request is not None:
+                    place = response.next_request.url
+                    self._check_way(address, place, anywhere=anywhere)
+                    continue
+                if response.status_code != httpx.codes.OK:
+                    absent = _Absent if response.is_client_error else UnreadableFile
+                    raise absent(f"{address}: status {response.status_code}")
+                return await _whole(response, address, limit, cut=cut)
+            finally:
+                await response.aclose()
+        raise UnreadableFile(f"{address}: more than {MOST_REDIRECTS} redirects")
+
+    def _check_way(self, address: str, place: httpx.URL, *, anywhere: bool) -> None:
+        if anywhere:
+            return
+        if not self._has(place):
+            raise UnreadableFile(f"{address}: leads to another host, {place.host}")
+        if not self._may(place):
+            raise UnreadableFile(f"{address}: leads to what robots.txt keeps")
+
+
+class _Absent(UnreadableFile):
+    """The server says that it is not there, or not for us."""
+
+
+@dataclass(frozen=True, slots=True)
 class Website:
     """The pages that a sitemap names and that may be read.
 
     Attributes:
-        http: who fetches.
+        host: who is asked.
         pages: addresses, in the sitemap's order.
         left_out: how many the sitemap names on other hosts, or robots.txt keeps.
+        lost: for each further sitemap that could not be read, why.
     """
 
-    http: httpx.AsyncClient
+    host: Host
     pages: tuple[str, ...]
     left_out: int = 0
+    lost: tuple[UnreadableFile, ...] = ()
 
     @classmethod
     async def of(cls, sitemap: str, http: httpx.AsyncClient) -> Website:
         """Read a sitemap and those that it is an index of.
 
         Raises:
-            IngestError: it cannot be fetched or read, names no page that may be read, more than
-                100,000, or an index of more than 1,000 sitemaps.
+            IngestError: it or robots.txt cannot be fetched or read, it names no page that may be
+                read, more than 100,000, or an index of more than 1,000 sitemaps.
         """
         try:
-            host = httpx.URL(sitemap)
-            robots = await _robots(http, host)
-            named = await _named(http, sitemap)
+            host = Host(http, sitemap)
+            await host.read_robots()
+            named, lost = await _named(host)
         except UnreadableFile as exc:
             raise IngestError(str(exc)) from None
-        except httpx.InvalidURL as exc:
-            raise IngestError(f"{sitemap}: {exc}") from None
-        pages = tuple(page for page in named if _same_host(host, page) and robots(page))
+        pages = dict.fromkeys(page for page in map(host.page, named) if page is not None)
+        left_out = sum(host.page(page) is None for page in named)
         if not pages:
-            message = f"{sitemap}: none of its {len(named)} pages is on this host and may be read"
-            raise IngestError(message)
-        return cls(http, pages, len(named) - len(pages))
+            why = "; ".join(map(str, lost)) or "none is on this host and may be read"
+            raise IngestError(f"{host.sitemap}: no page of {len(named)}: {why}")
+        return cls(host, tuple(pages), left_out, lost)
 
     def __len__(self) -> int:
-        return len(self.pages)
+        return len(self.pages) + len(self.lost)
 
     async def documents(self) -> AsyncIterator[Incoming | UnreadableFile]:
         """Fetch and yield each page, or why it cannot be read."""
+        for failure in self.lost:
+            yield failure
         for first in range(0, len(self.pages), AT_ONCE):
             pages = self.pages[first : first + AT_ONCE]
             for one in await asyncio.gather(*map(self._document, pages)):
@@ -104,123 +246,109 @@ class Website:
     async def _document(self, page: str) -> Incoming | UnreadableFile:
         try:
             check_name(page)
-            response = await _fetched(self.http, page, MAX_FILE_BYTES)
-            return Incoming(page, page, _format(page, response), response.content)
+            found = await self.host.fetched(page, MAX_FILE_BYTES)
+            form = _format(page, found.kind)
+            return Incoming(page, page, form, _utf8(page, form, found))
         except UnreadableFile as exc:
             return exc
 
 
-async def _named(http: httpx.AsyncClient, sitemap: str) -> list[str]:
-    """Return the pages of a sitemap and of those that it names, each once."""
-    host, waiting, seen = httpx.URL(sitemap), [sitemap], {sitemap}
+async def _named(host: Host) -> tuple[list[str], tuple[UnreadableFile, ...]]:
+    """Return the pages of a sitemap and of those that it names; why some of these are lost."""
+    waiting, seen = [host.sitemap], {host.sitemap}
     pages: dict[str, None] = {}
+    lost: list[UnreadableFile] = []
     while waiting:
-        found = await _sitemap(http, waiting.pop(0))
+        place = waiting.pop(0)
+        try:
+            found = await _sitemap(host, place)
+        except UnreadableFile as exc:
+            if place == host.sitemap:
+                raise
+            lost.append(exc)
+            continue
         pages |= dict.fromkeys(found.pages)
-        news = [one for one in found.maps if one not in seen and _same_host(host, one)]
+        maps = (host.map(one) for one in found.maps)
+        news = dict.fromkeys(one for one in maps if one is not None and one not in seen)
         waiting += news
         seen.update(news)
         if len(seen) > MAX_MAPS:
-            raise UnreadableFile(f"{sitemap}: an index of more than {MAX_MAPS} sitemaps")
+            raise UnreadableFile(f"{host.sitemap}: an index of more than {MAX_MAPS} sitemaps")
         if len(pages) > MAX_PAGES:
-            raise UnreadableFile(f"{sitemap}: more than {MAX_PAGES} pages")
-    return list(pages)
+            raise UnreadableFile(f"{host.sitemap}: more than {MAX_PAGES} pages")
+    return list(pages), tuple(lost)
 
 
-async def _sitemap(http: httpx.AsyncClient, address: str) -> Sitemap:
-    content = (await _fetched(http, address, MAX_BYTES)).content
+async def _sitemap(host: Host, address: str) -> Sitemap:
+    content = (await host.fetched(address, MAX_BYTES, anywhere=False)).content
     try:
         return read_sitemap(content)
     except UnreadableFile as exc:
         raise UnreadableFile(f"{address}: {exc}") from None
 
 
-async def _robots(http: httpx.AsyncClient, host: httpx.URL) -> Callable[[str], bool]:
-    rules = RobotFileParser()
-    try:
-        answer = await _fetched(http, str(host.join("/robots.txt")), MAX_ROBOTS_BYTES)
-    except UnreadableFile:
-        return lambda page: True
-    rules.parse(answer.text.splitlines())
-    return lambda page: rules.can_fetch(AGENT, page)
-
-
-async def _fetched(http: httpx.AsyncClient, address: str, limit: int) -> httpx.Response:
-    """Return what stands at an address, read whole.
-
-    Raises:
-        UnreadableFile: it cannot be had, leads to another host, or is larger than ``limit`` bytes.
-    """
-    tries = AsyncRetrying(
-        retry=retry_if_exception_type(_Again),
-        stop=stop_after_attempt(TRIES),
-        wait=wait_random_exponential(max=5.0),
-        reraise=True,
-    )
-    try:
-        async for attempt in tries:
-            with attempt:
-                return await _answer(http, address, limit)
-    except _Again as exc:
-        raise UnreadableFile(f"{address}: {exc}") from None
-    raise AssertionError("tenacity tries, or raises")
-
-
-async def _answer(http: httpx.AsyncClient, address: str, limit: int) -> httpx.Response:
-    place = httpx.URL(address)
-    for _ in range(MOST_REDIRECTS + 1):
-        request = http.build_request("GET", place)
-        try:
-            response = await http.send(request, stream=True)
-        except httpx.TransportError as exc:
-            raise _Again(f"no answer ({type(exc).__name__})") from None
-        try:
-            if response.status_code in _AGAIN:
-                raise _Again(f"status {response.status_code}")
-            if response.next_request is not None:
-                place = response.next_request.url
-                if not _same_host(httpx.URL(address), str(place)):
-                    raise UnreadableFile(f"{address}: leads to another host, {place.host}")
-                continue
-            if response.status_code != httpx.codes.OK:
-                raise UnreadableFile(f"{address}: status {response.status_code}")
-            return await _whole(response, address, limit)
-        finally:
-            await response.aclose()
-    raise UnreadableFile(f"{address}: more than {MOST_REDIRECTS} redirects")
-
-
-async def _whole(response: httpx.Response, address: str, limit: int) -> httpx.Response:
+async def _whole(response: httpx.Response, address: str, limit: int, *, cut: bool) -> _Fetched:
     content = bytearray()
     try:
         async for piece in response.aiter_bytes():
             content += piece
+            if len(content) > limit and cut:
+                break
             if len(content) > limit:
                 raise UnreadableFile(f"{address}: larger than {limit} bytes")
     except httpx.TransportError as exc:
         raise _Again(f"broke off ({type(exc).__name__})") from None
     except httpx.DecodingError:
         raise UnreadableFile(f"{address}: not encoded as its headers say") from None
-    headers = {"content-type": response.headers.get("content-type", "")}
-    return httpx.Response(response.status_code, headers=headers, content=bytes(content))
+    told = Message()
+    told["content-type"] = response.headers.get("content-type", "application/octet-stream")
+    charset = told.get_content_charset()
+    return _Fetched(bytes(content[:limit]), told.get_content_type(), charset)
 
 
-def _same_host(host: httpx.URL, address: str) -> bool:
-    try:
-        other = httpx.URL(address)
-    except httpx.InvalidURL:
-        return False
-    return other.scheme in ("http", "https") and other.netloc == host.netloc
+def _bare(url: httpx.URL) -> str:
+    """Return an address without credentials and fragment."""
+    return str(url.copy_with(userinfo=b"", fragment=None))
 
 
-def _format(page: str, response: httpx.Response) -> str:
+def _format(page: str, kind: str) -> str:
     """Return the format by what the server calls it, else by the address's ending."""
-    kind = response.headers["content-type"].partition(";")[0].strip().lower()
     if (named := FORMATS_BY_TYPE.get(kind)) is not None and named != "txt":
         return named
     name = httpx.URL(page).path
     if name.rpartition(".")[2].lower() in ENDINGS:
         return format_of(name)
     if named is None:
-        raise UnreadableFile(f"{page}: {kind or 'no content type'} is none of the known formats")
+        raise UnreadableFile(f"{page}: {kind} is none of the known formats")
     return named
+
+
+def _utf8(page: str, form: str, found: _Fetched) -> bytes:
+    """Return text of another charset, which headers or the page itself name, as UTF-8."""
+    if form in _BINARY:
+        return found.content
+    charset = found.charset or (_own_charset(found.content) if form == "html" else None)
+    if charset is None or charset.replace("_", "-") in ("utf-8", "utf8"):
+        return found.content
+    try:
+        return found.content.decode(charset).encode()
+    except (LookupError, UnicodeDecodeError):
+        raise UnreadableFile(f"{page}: not text in {charset[:40]!a}") from None
+
+
+def _own_charset(content: bytes) -> str | None:
+    """Return the charset that the head of an HTML page names."""
+    from lxml import etree, html
+
+    try:
+        head = html.document_fromstring(content[:4096])
+    except (etree.ParserError, etree.XMLSyntaxError, ValueError):
+        return None
+    for meta in head.iter("meta"):
+        if meta.get("charset"):
+            return str(meta.get("charset")).strip().lower()
+        if str(meta.get("http-equiv", "")).lower() == "content-type":
+            told = Message()
+            told["content-type"] = str(meta.get("content", ""))
+            return told.get_content_charset()
+    return None

@@ -7,6 +7,7 @@ not done again. Nobody may write meanwhile; bridges that have the collection ope
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -77,15 +78,19 @@ def rebuild(
                 timeout=TIMEOUT_S,
             )  # fmt: skip
             kept = metadata_of(row[0]) if row else {}
-            if kept.get("model") == embedder.name:
-                return 0
             old = kept.get("passages", PASSAGES + own_name(name))
+            if kept.get("model") == embedder.name:
+                _drop_all_but(client, name, old)  # what a kill or a failure has left
+                return 0
             digest = sha256(embedder.name.encode()).hexdigest()[:12]
             places = _Places(documents, old, f"{REBUILT}{own_name(name)}_{digest}")
             client.load_collection(places.old, timeout=TIMEOUT_S)
             make_passages(client, places.new, embedder.dim, address.is_lite)
             encoded = _encode(client, places, embedder, advance)
-            _change_over(client, places, embedder)
+            identity = {"model": embedder.name, "dim": embedder.dim, "passages": places.new}
+            changed = document_row(IDENTITY, "", "", "", 0, identity)
+            client.upsert(documents, [changed], timeout=TIMEOUT_S)  # the moment of the change
+            _drop_all_but(client, name, places.new)
         return encoded
     finally:
         client.close()
@@ -130,11 +135,13 @@ def _encode(
     return encoded
 
 
-def _change_over(client: Any, places: _Places, embedder: Embedder) -> None:
-    identity = {"model": embedder.name, "dim": embedder.dim, "passages": places.new}
-    row = document_row(IDENTITY, "", "", "", 0, identity)
-    client.upsert(places.documents, [row], timeout=TIMEOUT_S)
-    client.drop_collection(places.old, timeout=TIMEOUT_S)
+def _drop_all_but(client: Any, name: str, kept: str) -> None:
+    """Drop the passages' other places, of earlier encoders and of rebuilds that broke off."""
+    own = re.escape(own_name(name))
+    ours = re.compile(f"{PASSAGES}{own}|{REBUILT}{own}_[0-9a-f]{{12}}")
+    for place in client.list_collections(timeout=TIMEOUT_S):
+        if place != kept and ours.fullmatch(place):
+            client.drop_collection(place, timeout=TIMEOUT_S)
 
 
 def _rows(client: Any, collection: str, fields: tuple[str, ...]) -> Iterator[Any]:

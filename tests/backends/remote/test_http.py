@@ -341,10 +341,13 @@ def test_health_follows_the_servers_but_asks_rarely(virtual_run: VirtualRun) -> 
 
 
 @asynccontextmanager
-async def closing_server(answers: int) -> AsyncIterator[tuple[str, list[int]]]:
+async def closing_server(
+    answers: int, *, works_s: float = 0.0, part: bytes = b""
+) -> AsyncIterator[tuple[str, list[int]]]:
     """Serve JSON; a connection's first ``answers`` requests are answered, the next one ends it.
 
-    Yields its address, and how many requests each connection brought.
+    That one after ``works_s``, with ``part`` of an answer. Yields its address, and how many
+    requests each connection brought.
     """
     brought: list[int] = []
 
@@ -360,6 +363,8 @@ async def closing_server(answers: int) -> AsyncIterator[tuple[str, list[int]]]:
                 if brought[place] > answers:
                     break
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            await asyncio.sleep(works_s)
+            writer.write(part)
         writer.close()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
@@ -389,3 +394,22 @@ async def test_post_to_a_server_that_ends_every_connection_is_sent_twice_at_most
         finally:
             await servers.close()
     assert brought == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("works_s", "part"),
+    [(remote_http.CLOSED_WITHIN_S + 0.1, b""), (0.0, b"HTTP/1.1 200 OK\r\nContent-Le")],
+    ids=["worked", "began"],
+)
+async def test_post_to_a_server_that_had_begun_is_not_sent_again(
+    works_s: float, part: bytes
+) -> None:
+    async with closing_server(answers=0, works_s=works_s, part=part) as (url, brought):
+        servers = RemoteServers(ExpertSpec("e", kind="remote", base_urls=(url,), model="m"))
+        servers.open()
+        try:
+            with pytest.raises(ExpertUnavailable, match="the connection broke"):
+                await servers.post_json("/v1/x", {"a": 1}, key="k")
+        finally:
+            await servers.close()
+    assert brought == [1]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
+
+from msgspec.structs import replace
 
 from livemind.backends.fake import FakeExpert
 from livemind.orchestrator.event_queue import STEPS_TO_THE_WIRE
@@ -128,5 +131,57 @@ def test_clock_of_a_commit_that_waits_for_an_answer_begins_where_it_came_in(
             await asyncio.sleep(10)
             assert [done.status for done in stage.done] == ["cancelled", "completed"]
             assert stage.done[1].timings.ttft_ms > 1000
+
+    virtual_run(main())
+
+
+def test_clock_of_text_and_commit_that_came_together_has_no_negative_time(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        async with live.open_stage(expert()) as stage, stage.session(PINNED) as session:
+            arrived_s = asyncio.get_running_loop().time()
+            await asyncio.sleep(0.01)  # until what came is taken up
+            session.replace(QUESTION)
+            session.request_commit(arrived_s=arrived_s)
+            await asyncio.sleep(5)
+            assert stage.done[0].timings.typing_ms == 0.0
+
+    virtual_run(main())
+
+
+def test_first_sentence_of_a_whole_draft_comes_no_sooner_than_its_text(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        options = replace(PINNED, segment="sentence")
+        async with live.open_stage(expert()) as stage, stage.session(options) as session:
+            await drafted(session)
+            session.request_commit(arrived_s=asyncio.get_running_loop().time() - 0.25)
+            await asyncio.sleep(1)
+            timings = stage.done[0].timings
+            assert timings.first_sentence_ms >= timings.ttft_ms == 250.0
+
+    virtual_run(main())
+
+
+def test_turn_of_a_whole_draft_ends_also_where_its_session_is_torn_down(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        async with live.open_stage(expert()) as stage:
+
+            async def call() -> None:
+                async with stage.session(PINNED) as session:
+                    await drafted(session)
+                    session.request_commit()
+                    task = asyncio.current_task()
+                    assert task is not None
+                    asyncio.get_running_loop().call_soon(task.cancel)
+                    raise ConnectionError
+
+            with suppress(ConnectionError, asyncio.CancelledError, ExceptionGroup):
+                await asyncio.create_task(call())
+            assert [done.status for done in stage.done] == ["completed"]
 
     virtual_run(main())

@@ -15,7 +15,8 @@ URLS = f"""<?xml version="1.0" encoding="UTF-8"?>
 <urlset {SPACE} xmlns:image="http://www.google.com/schemas/sitemap-image/1.1">
   <url><loc> https://a.example/one?x=1&amp;y=2 </loc><lastmod>2026-01-02</lastmod></url>
   <url><loc>https://a.example/two</loc>
-    <image:image><image:loc>https://a.example/picture.png</image:loc></image:image></url>
+    <image:image><image:loc>https://a.example/picture.png</image:loc></image:image>
+    <image:loc>https://a.example/other.png</image:loc></url>
   <url><loc>https://a.example/two</loc></url>
   <url><lastmod>2026-01-02</lastmod></url>
 </urlset>"""
@@ -52,6 +53,19 @@ def test_sitemap_in_other_forms_names_the_same(content: str) -> None:
 def test_sitemap_that_is_none_says_why(content: bytes, why: str) -> None:
     with pytest.raises(UnreadableFile, match=why):
         read_sitemap(content)
+
+
+def test_sitemap_in_several_gzip_members_is_read_whole() -> None:
+    members = [gzip.compress(f"{page}\n".encode()) for page in PAGES]
+    assert read_sitemap(b"".join(members)).pages == PAGES
+    half = len(URLS) // 2
+    members = [gzip.compress(URLS[:half].encode()), gzip.compress(URLS[half:].encode())]
+    assert read_sitemap(b"".join(members)).pages == PAGES
+
+
+def test_sitemap_address_with_a_comment_in_it_is_whole() -> None:
+    page = "<urlset><url><loc>https://a.example/<!-- here -->x</loc></url></urlset>"
+    assert read_sitemap(page.encode()).pages == ("https://a.example/x",)
 
 
 def test_sitemap_of_entities_is_not_expanded() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 from collections import Counter
 from collections.abc import AsyncIterator
 
@@ -26,6 +28,8 @@ class Site:
         self.answers: dict[str, tuple[bytes, dict[str, str], int]] = {}
         self.asked: Counter[str] = Counter()
         self.fails_first: set[str] = set()
+        self.drips: set[str] = set()
+        self.user: bytes | None = None
         self.url = ""
 
     def put(self, path: str, body: str | bytes, status: int = 200, **headers: str) -> None:
@@ -39,10 +43,23 @@ class Site:
         self.put(path, f"<{outer}>{body}</{outer}>", content_type="application/xml")
         return self.url + path
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def drip(self, request: web.Request) -> web.StreamResponse:
+        """Answer a byte at a time, for ever."""
+        response = web.StreamResponse(headers=HTML)
+        await response.prepare(request)
+        while True:
+            await response.write(b".")
+            await asyncio.sleep(0.05)
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
         self.asked[request.path] += 1
         if request.path in self.fails_first and self.asked[request.path] == 1:
             return web.Response(status=503)
+        basic = f"Basic {base64.b64encode(self.user or b'').decode()}"
+        if self.user is not None and request.headers.get("Authorization") != basic:
+            return web.Response(status=401)
+        if request.path in self.drips:
+            return await self.drip(request)
         body, headers, status = self.answers.get(request.path, (b"", HTML, 404))
         return web.Response(body=body, headers=headers, status=status)
 
@@ -159,7 +176,7 @@ async def test_site_page_beyond_the_limit_is_refused_and_the_rest_read(
 
 @pytest.mark.parametrize(("path", "why"), [
     ("/nothing.xml", "status 404"), ("/page", "not a sitemap: <html>"),
-    ("/others.xml", "none of its 1 pages is on this host"),
+    ("/others.xml", "no page of 1: none is on this host"),
 ])  # fmt: skip
 async def test_site_without_a_usable_sitemap_says_why(
     site: Site, http: httpx.AsyncClient, path: str, why: str
@@ -174,3 +191,104 @@ async def test_site_without_a_usable_sitemap_says_why(
 async def test_site_that_does_not_answer_says_so(http: httpx.AsyncClient, site: Site) -> None:
     with pytest.raises(IngestError, match="no answer"):
         await Website.of("http://127.0.0.1:1/sitemap.xml", http)
+
+
+async def test_site_names_pages_by_one_address_each_without_fragment(
+    site: Site, http: httpx.AsyncClient
+) -> None:
+    upper = site.url.replace("http://", "HTTP://")
+    top = site.sitemap("/a#one", "/a#two", f"{upper}/a")
+    website = await Website.of(top.replace("http://", "HTTP://"), http)
+    assert website.pages == (site.url + "/a",)
+
+
+async def test_site_credentials_are_sent_to_its_host_and_stand_nowhere(
+    site: Site, http: httpx.AsyncClient
+) -> None:
+    site.user = b"me:secret"
+    site.put("/a", "<p>a")
+    named = site.url.replace("http://", "http://other:secret@")
+    top = site.sitemap("/a", f"{named}/b").replace("http://", "http://me:secret@")
+    documents, refused = await fetched(await Website.of(top, http))
+    assert documents["a"].content == b"<p>a"
+    assert documents["a"].id == f"{site.url}/a"
+    assert refused == [f"{site.url}/b: status 404"]
+    with pytest.raises(IngestError) as failed:
+        await Website.of(top.replace("sitemap.xml", "none.xml"), http)
+    assert "secret" not in str(failed.value)
+
+
+@pytest.mark.parametrize("rules", [
+    "User-agent: *\nDisallow: /*.pdf$\nDisallow: /in/*/b",
+    "User-agent: *\n\nDisallow: /x.pdf\nDisallow: /in",
+    "User-agent: *\nAllow: /\nDisallow: /in/\nDisallow: /x.pdf",
+    "\ufeffUser-agent: *\nDisallow: /x.pdf\nUser-agent: *\nDisallow: /in",
+    "User-agent: *\nDisallow: /x.pdf\nDisallow: /in\n" + "#" * 600_000,
+], ids=["wildcards", "blank-line", "longest", "mark-and-groups", "long"])  # fmt: skip
+async def test_site_keeps_to_robots_txt_as_rfc_9309_has_it(
+    site: Site, http: httpx.AsyncClient, rules: str
+) -> None:
+    site.put("/robots.txt", rules, content_type="text/plain")
+    site.put("/way", "", 301, location="/x.pdf")
+    site.put("/a", "<p>a")
+    documents, refused = await fetched(
+        await Website.of(site.sitemap("/x.pdf", "/in/a/b", "/way", "/a"), http)
+    )
+    assert list(documents) == ["a"]
+    assert refused == [f"{site.url}/way: leads to what robots.txt keeps"]
+    assert not {"/x.pdf", "/in/a/b"} & set(site.asked)
+
+
+async def test_site_whose_robots_txt_cannot_be_had_is_not_read(
+    site: Site, http: httpx.AsyncClient
+) -> None:
+    site.put("/robots.txt", "", 503)
+    site.put("/a", "<p>a")
+    with pytest.raises(IngestError, match=r"/robots.txt: status 503"):
+        await Website.of(site.sitemap("/a"), http)
+    assert "/sitemap.xml" not in site.asked
+
+
+async def test_site_text_in_another_charset_becomes_utf_8(
+    site: Site, http: httpx.AsyncClient
+) -> None:
+    site.put("/a", "<p>a\u00f1o".encode("latin-1"), content_type="text/html; charset=ISO-8859-1")
+    head = "<meta http-equiv='Content-Type' content='text/html; charset=shift_jis'>"
+    site.put(
+        "/b", f"<html><head>{head}</head><p>\u9df9".encode("shift_jis"), content_type="text/html"
+    )
+    site.put("/c", "x", content_type="text/html; charset=nonsense")
+    documents, refused = await fetched(await Website.of(site.sitemap("/a", "/b", "/c"), http))
+    assert documents["a"].content.decode() == "<p>a\u00f1o"
+    assert documents["b"].content.decode().endswith("<p>\u9df9")
+    assert refused == [f"{site.url}/c: not text in 'nonsense'"]
+
+
+async def test_site_with_a_lost_sitemap_in_its_index_gives_the_pages_of_the_others(
+    site: Site, http: httpx.AsyncClient
+) -> None:
+    site.put("/a", "<p>a")
+    site.sitemap("/a", path="/one.xml")
+    top = site.sitemap("/missing.xml", "/one.xml", path="/index.xml", index=True)
+    website = await Website.of(top, http)
+    documents, refused = await fetched(website)
+    assert list(documents) == ["a"]
+    assert refused == [f"{site.url}/missing.xml: status 404"]
+    assert len(website) == 2
+
+
+async def test_site_page_that_drips_is_given_up(
+    site: Site, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WHOLE_TIMEOUT_S", 0.5)
+    site.drips.add("/a")
+    site.put("/b", "<p>b")
+    documents, refused = await fetched(await Website.of(site.sitemap("/a", "/b"), http))
+    assert list(documents) == ["b"]
+    assert refused == [f"{site.url}/a: not whole after 0.5 s"]
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:99999/s.xml", "http:///s.xml", "http://[/s"])
+async def test_site_of_no_address_says_so(http: httpx.AsyncClient, address: str) -> None:
+    with pytest.raises(IngestError):
+        await Website.of(address, http)

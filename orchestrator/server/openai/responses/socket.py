@@ -16,8 +16,10 @@ from msgspec import DecodeError, json
 
 from ....errors import ErrorInfo, InvalidRequest, LiveMindError, Overloaded, Unavailable
 from ...live.connection import CLOSE_TIMEOUT_S, client_socket, spoken_on
+from ...live.masking import ClientSocket
 from ...middleware import error_info, log_failure
 from ...state import OWNER, REQUEST_ID, SHUTTING_DOWN, STATE, ServerState
+from ...tracing.arrival import arrived_s
 from ...validation import parse
 from ..chat import one_opening
 from .body import ResponsesRequest
@@ -56,15 +58,13 @@ class _Lane:
 
     def __init__(self, name: str | None) -> None:
         self.name = name
-        self.waiting: asyncio.Queue[Json] = asyncio.Queue(MOST_WAITING)
+        self.waiting: asyncio.Queue[tuple[Json, float]] = asyncio.Queue(MOST_WAITING)
         self.writer: ResponseWriter | None = None
         self.last: Kept | None = None
 
 
 class _Connection:
-    def __init__(
-        self, request: web.Request, state: ServerState, socket: web.WebSocketResponse
-    ) -> None:
+    def __init__(self, request: web.Request, state: ServerState, socket: ClientSocket) -> None:
         self._request = request
         self._state = state
         self._socket = socket
@@ -109,7 +109,7 @@ class _Connection:
             try:
                 fields = _frame(message.data)
                 name = _lane_name(fields.pop("stream_id", None))
-                self._lane(name, group).waiting.put_nowait(fields)
+                self._lane(name, group).waiting.put_nowait((fields, self._socket.arrived_s))
                 self._asked += 1
                 self._idle.clear()
             except asyncio.QueueFull:
@@ -131,7 +131,8 @@ class _Connection:
 
     async def _serve(self, lane: _Lane) -> None:
         while True:
-            fields = await lane.waiting.get()
+            fields, at_s = await lane.waiting.get()
+            arrived_s.set(at_s)
             answering = asyncio.create_task(self._answer(lane, fields), name="responses-answer")
             try:
                 await asyncio.wait([answering])  # it may be cancelled alone, by its response's id

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 from livemind.backends.base import Message
 from livemind.backends.fake import FakeExpert
+from livemind.orchestrator.turn.ledger import TurnRecord
 
 SERVER_EVENT: TypeAdapter[Any] = TypeAdapter(ResponsesServerEvent)
 LOOK = {"type": "function", "name": "look", "parameters": {"type": "object", "properties": {}}}
@@ -196,3 +197,23 @@ async def test_socket_whose_connection_fails_unexpectedly_is_closed_and_logged(
     ):
         assert (await socket.receive()).data == 1011
     assert any("a connection of responses" in text for text in caplog.messages)
+
+
+async def test_socket_turns_begin_their_clock_with_their_own_frame(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends: list[Any] = []
+    end = TurnRecord.end
+
+    def kept(record: TurnRecord, *args: Any, **given: Any) -> Any:
+        ends.append(end(record, *args, **given))
+        return ends[-1]
+
+    monkeypatch.setattr(TurnRecord, "end", kept)
+    async with serve(FakeExpert("fake")) as doors, connected(doors) as connection:
+        for _ in range(2):
+            await asyncio.sleep(0.5)  # since the upgrade, or the frame before
+            await connection.response.create(model="fake", input="one", store=False)
+            await until_end(connection)
+    assert ends
+    assert all(done.timings.total_ms < 500 for done in ends)

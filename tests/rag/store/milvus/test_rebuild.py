@@ -11,6 +11,7 @@ from livemind.rag.base import FloatArray
 from livemind.rag.documents.chunking import Chunk, digest
 from livemind.rag.encoder.fake import FakeEmbedder
 from livemind.rag.store.base import Document, StoreError
+from livemind.rag.store.milvus import rebuild as module
 from livemind.rag.store.milvus.rebuild import PORTION, rebuild
 from livemind.rag.store.milvus.schema import MilvusAddress
 from livemind.rag.store.milvus.store import MilvusStore, collection_names
@@ -122,3 +123,39 @@ def test_milvus_rebuild_there_and_back_ends_where_it_began(address: MilvusAddres
 def test_milvus_rebuild_of_no_collection_is_refused(address: MilvusAddress) -> None:
     with pytest.raises(StoreError, match="no such collection"):
         rebuild(address, "none", Other())
+
+
+def collections(address: MilvusAddress) -> set[str]:
+    client = address.connect()
+    try:
+        return set(client.list_collections())
+    finally:
+        client.close()
+
+
+def test_milvus_rebuild_leaves_no_passages_of_earlier_ones_behind(
+    address: MilvusAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    MilvusStore(address, "a-b_c", "fake", 64).close()  # another one, whose name begins alike
+    before = collections(address)
+    with monkeypatch.context() as killed:
+        killed.setattr(module, "_drop_all_but", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            rebuild(address, NAME, Other())
+    assert rebuild(address, NAME, Other()) == 0
+    (new,) = collections(address) - before
+    assert collections(address) == before - {"livemind_p_aDb"} | {new}
+    with pytest.raises(RuntimeError, match="gone"):
+        rebuild(address, NAME, Third(fails_at=1))
+    assert rebuild(address, NAME, FakeEmbedder()) == COUNT
+    assert len(collections(address)) == len(before)
+
+
+class Third(Other):
+    """One more encoder."""
+
+    name = "third"
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
