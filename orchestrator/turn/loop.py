@@ -114,8 +114,7 @@ class TurnLoop:
     def commit(self, commit: Commit) -> None:
         """The input is final."""
         self.record.committed_at(commit.arrived_s)
-        now_s = self.now()
-        loop = asyncio.get_running_loop()
+        loop, now_s = asyncio.get_running_loop(), self.now()
         self._deadline = loop.call_at(now_s + self._turn_timeout_s, self._too_late)
         self.state = replace(self.state, loaded=self._shared.pool.loaded())
         self._limit_draft()
@@ -323,8 +322,7 @@ class TurnLoop:
     ) -> values.Answer:
         if not await self._items.fit(expert, before, own, self.params):
             return action
-        system = self.state.context.head
-        return replace(action, messages=(*system, *self._items.messages(), *own))
+        return replace(action, messages=(*self.state.context.head, *self._items.messages(), *own))
 
     def _count_dropped(self, draft: values.DraftState, reason: str) -> None:
         tokens, busy_s = self.engine.drafts.drop(draft.draft_id)
@@ -390,9 +388,8 @@ class TurnLoop:
     def _set_timer(self, at_s: float | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-        if at_s is not None:
-            self._timer = asyncio.get_running_loop().call_at(at_s, self._on_timer)
+        call_at = asyncio.get_running_loop().call_at
+        self._timer = None if at_s is None else call_at(at_s, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None

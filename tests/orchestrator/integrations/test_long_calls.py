@@ -112,5 +112,6 @@ async def test_call_of_fifty_turns_with_interruptions_loses_no_turn_and_no_word(
     record: Record = first.record
     assert record.silent == 0
     assert record.interrupted == TURNS // 3 + (TURNS % 3 == 2)
-    assert record.answers == record.heard
+    # blanks at the beginning of an answer are kept by one and trimmed by the other
+    assert [*map(str.strip, record.answers)] == [*map(str.strip, record.heard)]
     assert await refusals(url) == []
