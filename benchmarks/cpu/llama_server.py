@@ -9,11 +9,11 @@ import json
 import signal
 import sys
 
-import xllamacpp  # type: ignore[import-not-found]  # in an environment of its own
-
 
 def main(file: str, port: int, threads: int, streams: int, tokens: int) -> None:
     """Serve until a signal ends the process."""
+    import xllamacpp  # type: ignore[import-not-found]  # in an environment of its own
+
     params = xllamacpp.CommonParams()
     params.model.path = file
     params.n_gpu_layers = 0

@@ -30,6 +30,7 @@ from livemind.rag.bridge.serving import responsive
 SAMPLE_S = 5.0
 PAGE_BYTES = 4096
 MOST_GROWTH = 0.03
+SELF_MADE = 0.9
 QUESTION = "what are the opening hours of the pool in the middle of town on a Sunday"
 
 
@@ -102,7 +103,11 @@ async def drive(minutes: float, sessions: int, turns_a_second: float) -> int:
 
 
 def habits_of(turn_s: float) -> Habits:
-    """Return how people type who take so long for a turn, a fifth of it for answer and pause."""
+    """Return how people type who take so long for a turn, a fifth of it for answer and pause.
+
+    Slips, answers and pauses take a tenth more than that by themselves.
+    """
+    turn_s *= SELF_MADE
     cadence = EditingModel(60 * len(QUESTION) / (0.8 * turn_s), think_ms=20 * turn_s)
     options = {"speculation": "draft"}
     pause_s = 0.3 * turn_s
