@@ -105,12 +105,14 @@ class Placement:
     def _place(self, key: str, prefix: str | None, awake: Sequence[str], mean: float) -> str:
         """Return the first in order, else the less loaded of the first two that are not both full.
 
-        The first one also has to have been asked no more than its share lately: conversations that
-        it knows come back.
+        Where replicas have work at all, the first one also has to have been asked no more than its
+        share lately: conversations that it knows come back. Otherwise the order alone decides, in
+        which all gateways agree.
         """
         order = self._order(key, prefix, awake)
         share = max(FEW_EACH, DEMAND_SLACK * self._lately.total() / len(awake))
-        if self._lately[order[0]] <= share and not self._crowded(order[0], SLACK * mean):
+        wanted = mean > 1.0 and self._lately[order[0]] > share
+        if not wanted and not self._crowded(order[0], SLACK * mean):
             return order[0]
         for first in range(1, len(order), 2):
             node = min(order[first : first + 2], key=self._load.__getitem__)

@@ -19,6 +19,16 @@ def test_choose_idle_fleet_follows_the_rendezvous_order() -> None:
         assert fleet.choose(key) == ranked(NODES, key)[0]
 
 
+def test_choose_idle_fleet_follows_the_order_however_it_was_asked_lately() -> None:
+    one, other = Placement(NODES), Placement(NODES)
+    keys = [f"conversation {number}" for number in range(400)]
+    for key in keys[:200]:  # what one gateway has seen the other has not
+        node = one.choose(key)
+        one.began(node)
+        one.ended(node)
+    assert [one.choose(key) for key in keys] == [other.choose(key) for key in keys]
+
+
 def test_choose_conversation_stays_although_its_order_would_say_otherwise() -> None:
     fleet = Placement(NODES)
     first = fleet.choose("k", resting={ranked(NODES, "k")[0]})
