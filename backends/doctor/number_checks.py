@@ -14,8 +14,9 @@ from .sizes import stored_dtype
 
 # Where the installed vLLM cannot be asked: what older versions said of these methods.
 _FLOAT16_METHODS = ("awq", "gptq")
+# Methods whose weights are stored in integers, whatever else stands beside them.
+_PACKED = ("awq", "gptq", "mxfp4")
 # Methods that take quantized weights as they are stored; the rest quantize while loading.
-_PACKED = ("awq", "gptq", "mxfp4")  # in integers, whatever else is stored beside them
 _NEED_QUANTIZED = ("awq", "gptq", "compressed-tensors", "mxfp4", "gguf", "quark")
 
 

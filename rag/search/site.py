@@ -87,28 +87,21 @@ class Host:
         self._http = http
         self._rules = Protego.parse("")
 
-    def page(self, address: str) -> str | None:
-        """Return the name of a page of this host that may be read; None for any other."""
-        try:
-            url = httpx.URL(address)
-        except httpx.InvalidURL:
-            return None
-        return _bare(url) if self._has(url) and self._may(url) else None
-
-    def map(self, address: str) -> str | None:
-        """Return the address of a sitemap of this host; None for any other."""
+    def own(self, address: str) -> str | None:
+        """Return what an address of this host is called; None for one of another, or for none."""
         try:
             url = httpx.URL(address)
         except httpx.InvalidURL:
             return None
         return _bare(url) if self._has(url) else None
 
+    def may(self, name: str) -> bool:
+        """Whether robots.txt lets this be read."""
+        return bool(self._rules.can_fetch(name, AGENT))
+
     def _has(self, url: httpx.URL) -> bool:
         own = httpx.URL(self.sitemap)
         return url.scheme in ("http", "https") and url.netloc == own.netloc
-
-    def _may(self, url: httpx.URL) -> bool:
-        return bool(self._rules.can_fetch(_bare(url), AGENT))
 
     async def read_robots(self) -> None:
         """Keep to robots.txt from now on; where there is none, everything may be read.
@@ -119,22 +112,19 @@ class Host:
         """
         place = str(httpx.URL(self.sitemap).join("/robots.txt"))
         try:
-            found = await self.fetched(place, MAX_ROBOTS_BYTES, cut=True, anywhere=True)
+            found = await self.fetched(place, MAX_ROBOTS_BYTES, robots=True)
         except _Absent:
             return
         text = found.content.decode("utf-8-sig", "replace")
         self._rules = Protego.parse(text)
 
-    async def fetched(
-        self, address: str, limit: int, *, cut: bool = False, anywhere: bool = False
-    ) -> _Fetched:
+    async def fetched(self, address: str, limit: int, *, robots: bool = False) -> _Fetched:
         """Return what stands at an address.
 
         Args:
             address: of this host.
             limit: bytes.
-            cut: take as much as that, instead of refusing more.
-            anywhere: follow it to other hosts, and past robots.txt.
+            robots: it is robots.txt: followed to other hosts, and cut at the limit, not refused.
 
         Raises:
             _Absent: the server says that it is not there, or not for us.
@@ -150,14 +140,14 @@ class Host:
             async for attempt in tries:
                 with attempt:
                     async with asyncio.timeout(WHOLE_TIMEOUT_S):
-                        return await self._answer(address, limit, cut=cut, anywhere=anywhere)
+                        return await self._answer(address, limit, robots=robots)
         except _Again as exc:
             raise UnreadableFile(f"{address}: {exc}") from None
         except TimeoutError:
             raise UnreadableFile(f"{address}: not whole after {WHOLE_TIMEOUT_S:g} s") from None
         raise AssertionError("tenacity tries, or raises")
 
-    async def _answer(self, address: str, limit: int, *, cut: bool, anywhere: bool) -> _Fetched:
+    async def _answer(self, address: str, limit: int, *, robots: bool) -> _Fetched:
         place = httpx.URL(address)
         for _ in range(MOST_REDIRECTS + 1):
             auth = self._auth if self._has(place) else None
@@ -171,22 +161,21 @@ class Host:
                     raise _Again(f"status {response.status_code}")
                 if response.next_request is not None:
                     place = response.next_request.url
-                    self._check_way(address, place, anywhere=anywhere)
+                    if not robots:
+                        self._check_way(address, place)
                     continue
                 if response.status_code != httpx.codes.OK:
                     absent = _Absent if response.is_client_error else UnreadableFile
                     raise absent(f"{address}: status {response.status_code}")
-                return await _whole(response, address, limit, cut=cut)
+                return await _whole(response, address, limit, cut=robots)
             finally:
                 await response.aclose()
         raise UnreadableFile(f"{address}: more than {MOST_REDIRECTS} redirects")
 
-    def _check_way(self, address: str, place: httpx.URL, *, anywhere: bool) -> None:
-        if anywhere:
-            return
+    def _check_way(self, address: str, place: httpx.URL) -> None:
         if not self._has(place):
             raise UnreadableFile(f"{address}: leads to another host, {place.host}")
-        if not self._may(place):
+        if not self.may(_bare(place)):
             raise UnreadableFile(f"{address}: leads to what robots.txt keeps")
 
 
@@ -224,12 +213,11 @@ class Website:
             named, lost = await _named(host)
         except UnreadableFile as exc:
             raise IngestError(str(exc)) from None
-        pages = dict.fromkeys(page for page in map(host.page, named) if page is not None)
-        left_out = sum(host.page(page) is None for page in named)
-        if not pages:
+        own = [name for name in map(host.own, named) if name is not None and host.may(name)]
+        if not own:
             why = "; ".join(map(str, lost)) or "none is on this host and may be read"
             raise IngestError(f"{host.sitemap}: no page of {len(named)}: {why}")
-        return cls(host, tuple(pages), left_out, lost)
+        return cls(host, tuple(dict.fromkeys(own)), len(named) - len(own), lost)
 
     def __len__(self) -> int:
         return len(self.pages) + len(self.lost)
@@ -268,7 +256,7 @@ async def _named(host: Host) -> tuple[list[str], tuple[UnreadableFile, ...]]:
             lost.append(exc)
             continue
         pages |= dict.fromkeys(found.pages)
-        maps = (host.map(one) for one in found.maps)
+        maps = map(host.own, found.maps)
         news = dict.fromkeys(one for one in maps if one is not None and one not in seen)
         waiting += news
         seen.update(news)
@@ -280,7 +268,7 @@ async def _named(host: Host) -> tuple[list[str], tuple[UnreadableFile, ...]]:
 
 
 async def _sitemap(host: Host, address: str) -> Sitemap:
-    content = (await host.fetched(address, MAX_BYTES, anywhere=False)).content
+    content = (await host.fetched(address, MAX_BYTES)).content
     try:
         return read_sitemap(content)
     except UnreadableFile as exc:

@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 
 from livemind.orchestrator.errors import NotFound, Overloaded
-from livemind.orchestrator.event_queue import MAX_STATUS_EVENTS, EventQueue, Outbox
+from livemind.orchestrator.event_queue import (
+    MAX_STATUS_EVENTS,
+    EventQueue,
+    Outbox,
+    call_when_out,
+    when_out,
+)
 from livemind.orchestrator.events import (
     DraftCreated,
     Event,
@@ -197,3 +203,32 @@ async def test_outbox_is_full_at_the_limit_until_something_is_read() -> None:
     seen.append(outbox.full)
     await reader.aclose()
     assert seen == [False, False, True, False]
+
+
+async def test_what_was_put_is_on_the_wire_when_it_is_called_out() -> None:
+    outbox, socket, wire = Outbox(5), Outbox(5), []
+    called = asyncio.Event()
+
+    async def hand_on() -> None:
+        async for event in outbox.read():
+            socket.put(event)
+
+    async def write() -> None:
+        async for event in socket.read():
+            wire.append(event)
+
+    def check() -> None:
+        assert wire == [delta(1)]
+        called.set()
+
+    tasks = [asyncio.create_task(hand_on()), asyncio.create_task(write())]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # both wait
+    outbox.put(delta(1))
+    call_when_out(check)
+    await when_out()
+    assert wire == [delta(1)]
+    await asyncio.wait_for(called.wait(), 1)
+    outbox.close()
+    socket.close()
+    await asyncio.gather(*tasks)

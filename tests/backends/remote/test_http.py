@@ -372,27 +372,27 @@ async def closing_server(
         yield f"http://{host}:{port}", brought
 
 
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[RemoteServers]:
+    servers = RemoteServers(ExpertSpec("e", kind="remote", base_urls=(url,), model="m"))
+    servers.open()
+    try:
+        yield servers
+    finally:
+        await servers.close()
+
+
 async def test_post_on_a_connection_that_the_server_ends_is_sent_again_on_another() -> None:
-    async with closing_server(answers=1) as (url, brought):
-        servers = RemoteServers(ExpertSpec("e", kind="remote", base_urls=(url,), model="m"))
-        servers.open()
-        try:
-            for _ in range(3):
-                assert await servers.post_json("/v1/x", {"a": 1}, key="k") == {}
-        finally:
-            await servers.close()
+    async with closing_server(answers=1) as (url, brought), opened(url) as servers:
+        for _ in range(3):
+            assert await servers.post_json("/v1/x", {"a": 1}, key="k") == {}
     assert brought == [2, 2, 1]
 
 
 async def test_post_to_a_server_that_ends_every_connection_is_sent_twice_at_most() -> None:
-    async with closing_server(answers=0) as (url, brought):
-        servers = RemoteServers(ExpertSpec("e", kind="remote", base_urls=(url,), model="m"))
-        servers.open()
-        try:
-            with pytest.raises(ExpertUnavailable, match="the connection broke"):
-                await servers.post_json("/v1/x", {"a": 1}, key="k")
-        finally:
-            await servers.close()
+    async with closing_server(answers=0) as (url, brought), opened(url) as servers:
+        with pytest.raises(ExpertUnavailable, match="the connection broke"):
+            await servers.post_json("/v1/x", {"a": 1}, key="k")
     assert brought == [1, 1]
 
 
@@ -404,12 +404,10 @@ async def test_post_to_a_server_that_ends_every_connection_is_sent_twice_at_most
 async def test_post_to_a_server_that_had_begun_is_not_sent_again(
     works_s: float, part: bytes
 ) -> None:
-    async with closing_server(answers=0, works_s=works_s, part=part) as (url, brought):
-        servers = RemoteServers(ExpertSpec("e", kind="remote", base_urls=(url,), model="m"))
-        servers.open()
-        try:
-            with pytest.raises(ExpertUnavailable, match="the connection broke"):
-                await servers.post_json("/v1/x", {"a": 1}, key="k")
-        finally:
-            await servers.close()
+    async with (
+        closing_server(answers=0, works_s=works_s, part=part) as (url, brought),
+        opened(url) as servers,
+    ):
+        with pytest.raises(ExpertUnavailable, match="the connection broke"):
+            await servers.post_json("/v1/x", {"a": 1}, key="k")
     assert brought == [1]

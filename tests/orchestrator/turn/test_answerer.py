@@ -7,20 +7,22 @@ from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 
 from livemind.backends.fake import FakeExpert
 from livemind.orchestrator.event_queue import STEPS_TO_THE_WIRE
 from livemind.orchestrator.events import ResponseDone, ResponseTextDelta
 from livemind.orchestrator.session import Session, SessionOptions
+from livemind.orchestrator.turn.loop import TurnLoop
 
 PINNED = SessionOptions(pinned="strong")
 QUESTION = "a b?"
 
 
-async def drafted(session: Session) -> None:
+async def drafted(session: Session, question: str = QUESTION) -> None:
     """Type a question, and wait until its draft is whole."""
-    session.replace(QUESTION)
+    session.replace(question)
     await asyncio.sleep(5)
 
 
@@ -150,17 +152,27 @@ def test_clock_of_text_and_commit_that_came_together_has_no_negative_time(
     virtual_run(main())
 
 
-def test_first_sentence_of_a_whole_draft_comes_no_sooner_than_its_text(
-    virtual_run: Any, live: SimpleNamespace
+def test_clock_of_a_turn_ends_when_its_first_text_is_on_its_way(
+    virtual_run: Any, live: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    steps = 0
+
+    def now() -> float:  # each step of the event loop takes a millisecond
+        return asyncio.get_running_loop().time() + steps / 1000
+
     async def main() -> None:
+        nonlocal steps
         options = replace(PINNED, segment="sentence")
         async with live.open_stage(expert()) as stage, stage.session(options) as session:
-            await drafted(session)
-            session.request_commit(arrived_s=asyncio.get_running_loop().time() - 0.25)
-            await asyncio.sleep(1)
+            await drafted(session, f"{QUESTION} c d?")
+            monkeypatch.setattr(TurnLoop, "now", staticmethod(now))
+            session.request_commit()
+            while not stage.done:
+                await asyncio.sleep(0)
+                steps += 1
             timings = stage.done[0].timings
-            assert timings.first_sentence_ms >= timings.ttft_ms == 250.0
+            assert timings.ttft_ms >= STEPS_TO_THE_WIRE - 1
+            assert timings.ttft_ms <= timings.first_sentence_ms <= timings.total_ms
 
     virtual_run(main())
 

@@ -49,6 +49,15 @@ async def test_live_turn_streams_the_answer_between_created_and_done(serve: Any)
         assert {"usage", "timings", "ledger", "degraded", "error"} <= set(done)
 
 
+async def test_live_turn_begins_its_clock_with_its_own_commit(serve: Any) -> None:
+    async with serve() as doors, doors.live() as socket:
+        for _ in range(2):
+            await asyncio.sleep(0.5)  # since the upgrade, or the commit before
+            await socket.send(type="input_text.commit", text="hello")
+            done = await socket.until("response.done")
+            assert done["timings"]["total_ms"] < 500
+
+
 async def test_live_commit_text_wins_over_what_was_typed(serve: Any) -> None:
     async with serve() as doors, doors.live() as socket:
         await socket.send(type="input_text.append", text="draft")
