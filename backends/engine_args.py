@@ -103,20 +103,20 @@ def is_local(path: str) -> bool:
 def engine_environment(spec: ExpertSpec, usable_cores: int) -> dict[str, str]:
     """Return what the engine's processes need in their environment from the first import on.
 
-    Without ``cpu_cores`` an engine is not bound and gets half of the usable cores: OpenMP threads
-    wait for each other at every layer, so one thread too many on a busy machine costs far more than
-    one too few gains, and a second engine and this process need cores as well.
+    Without ``cpu_cores`` an engine gets half of the usable cores: OpenMP threads wait for each
+    other at every layer, so one thread too many on a busy machine costs far more than one too few
+    gains, and a second engine and this process need cores as well. vLLM binds nothing: the launcher
+    does, see ``engine_cores``.
     """
     environment = {
         "VLLM_CONFIGURE_LOGGING": "1",
-        "VLLM_CPU_OMP_THREADS_BIND": spec.cpu_cores or "nobind",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": str(engine_threads(spec, usable_cores)),
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "NO_COLOR": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    if spec.cpu_cores is None:
-        environment["OMP_NUM_THREADS"] = str(engine_threads(spec, usable_cores))
     if spec.enforce_eager:
         # vLLM's samplers carry @torch.compile of their own: seconds at a first request, and a C++
         # compiler that a user's machine may not have.
@@ -128,10 +128,16 @@ def engine_environment(spec: ExpertSpec, usable_cores: int) -> dict[str, str]:
 
 def engine_threads(spec: ExpertSpec, usable_cores: int) -> int:
     """Return how many threads an engine computes on; see ``engine_environment``."""
-    if spec.cpu_cores is None:
-        return max(1, usable_cores // 2)
-    bounds = [part.split("-") for part in spec.cpu_cores.split(",")]
-    return sum(int(bound[-1]) - int(bound[0]) + 1 for bound in bounds)
+    return len(engine_cores(spec)) or max(1, usable_cores // 2)
+
+
+def engine_cores(spec: ExpertSpec) -> list[int]:
+    """Return the cores that an engine's processes may run on; none: all that this one may."""
+    cores: set[int] = set()
+    for part in spec.cpu_cores.split(",") if spec.cpu_cores else ():
+        first, _, last = part.partition("-")
+        cores.update(range(int(first), int(last or first) + 1))
+    return sorted(cores)
 
 
 def engine_log_level(spec: ExpertSpec) -> str:
@@ -156,6 +162,21 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def refuse_unusable_cores(spec: ExpertSpec) -> None:
+    """Check that this process may run on the cores of ``cpu_cores``.
+
+    Raises:
+        ExpertUnavailable: it may not.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return
+    usable = os.sched_getaffinity(0)
+    if foreign := set(engine_cores(spec)) - usable:
+        shown, ours = (", ".join(map(str, sorted(cores))) for cores in (foreign, usable))
+        cause = f"cpu_cores {spec.cpu_cores!r}: no core {shown} for this process, it has {ours}"
+        raise ExpertUnavailable(spec.expert_id, cause)
 
 
 def _refuse_unsupported(spec: ExpertSpec) -> None:

@@ -24,6 +24,7 @@ __all__ = [
     "quantize_q4",
     "quantize_q8",
     "quantized_codes",
+    "regain_q4",
 ]
 
 _BLOCK = 16  # outputs that the kernels compute together
@@ -129,6 +130,40 @@ def quantize_q4(weight: FloatArray, group: int = 128) -> Q4Weight:
     the original by at most half its group's scale.
     """
     return pack_q4(*quantized_codes(weight, group, 4))
+
+
+def regain_q4(weight: FloatArray, group: int = 32, tolerance: float = 2**-7) -> Q4Weight | None:
+    """Pack a weight matrix that was computed from 4 bits, as from GGUF's Q4_0, Q4_1 or Q4_K.
+
+    Each group has to lie on at most 16 equally spaced values.
+
+    Args:
+        weight: float32 (outputs, inputs), finite.
+        group: inputs that share a scale; a multiple of 8 that divides the inputs.
+        tolerance: what an element may be beside its value, as a share of its group's largest one;
+            the default is what rounding to bfloat16 makes of it.
+
+    Returns:
+        The packed weights, None if a group does not.
+    """
+    groups = weight.reshape(-1, group)
+    low, high = groups.min(axis=1, keepdims=True), groups.max(axis=1, keepdims=True)
+    allowed = tolerance * np.maximum(-low, high)
+    codes = np.empty(groups.shape, np.uint8)
+    scales = np.zeros_like(low)
+    left = np.arange(len(groups))
+    for steps in range(15, 0, -1):  # between the smallest and the largest that occur
+        part, least = groups[left], low[left]
+        scale = (high[left] - least) / np.float32(steps)
+        found = np.rint((part - least) / np.where(scale > 0.0, scale, np.float32(1.0)))
+        on_it = (np.abs(found * scale + least - part) <= allowed[left]).all(axis=1)
+        codes[left[on_it]], scales[left[on_it]] = found[on_it], scale[on_it]
+        left = left[~on_it]
+        if not left.size:
+            shape = (weight.shape[0], -1)
+            offsets = (-low).reshape(shape)
+            return pack_q4(codes.reshape(shape), scales.reshape(shape), offsets=offsets)
+    return None
 
 
 def quantize_q8(weight: FloatArray, group: int = 32) -> Q8Weight:

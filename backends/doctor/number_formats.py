@@ -31,8 +31,9 @@ log = logging.getLogger(__name__)
 
 WORTH = 1.2
 """How many times as fast another format has to be before the stored one is left."""
-PACKED_WORTH, PACKED_PREFILL = 1.5, 0.66
-"""How many times as fast packed weights have to make an answer's token, and a prompt at least."""
+PACKED_WORTH, PACKED_TURN = 1.5, 1.25
+"""How many times as fast packed weights have to make an answer's token, and how much longer they
+may take for a whole turn: a live prompt is computed before the turn's clock begins."""
 _PACKED_BY_ITSELF = "q8"  # of the packings the one whose answers differ least
 _PACKED_MODELS = ("LlamaForCausalLM",)  # whose answers were compared
 # What an engine may compute in without losing what the weights hold, by their stored format; vLLM's
@@ -171,7 +172,7 @@ def _packed(formats: Formats, case: Case, speeds: Speeds) -> Formats:
         return formats
     decode = speeds.decode_ns[dtype] / speeds.decode_ns[packing]
     prefill = speeds.prefill_ns[dtype] / speeds.prefill_ns[packing]
-    if decode < PACKED_WORTH or prefill < PACKED_PREFILL:
+    if decode < PACKED_WORTH or speeds.times(packing, dtype) > PACKED_TURN:
         return formats
     why = (
         f"the products of a token of an answer are {decode:.1f} times as fast as in {dtype}, those "

@@ -5,7 +5,8 @@
 Gives the process its own environment and its own output file, makes it die with its parent, writes
 its process id down, and becomes the interpreter that ``multiprocessing`` wanted to start. A forked
 engine does the same by ``settle``. SETTINGS: ``{"python", "parent", "environment", "log",
-"pid_file"}``. Imports nothing of LiveMind, because as a program it runs without site-packages.
+"pid_file", "cores"}``; no cores: all. Imports nothing of LiveMind, because as a program it runs
+without site-packages.
 """
 
 import faulthandler
@@ -32,6 +33,8 @@ def settle(settings: Mapping[str, Any]) -> None:
     _die_with(settings["parent"])
     with open(settings["pid_file"], "w", encoding="ascii") as file:
         file.write(str(os.getpid()))
+    if settings.get("cores") and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, settings["cores"])
     log = os.open(settings["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((nothing, 0), (log, 1), (log, 2)):

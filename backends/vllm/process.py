@@ -31,9 +31,11 @@ from types import SimpleNamespace
 from typing import Any
 
 from ..engine_args import (
+    engine_cores,
     engine_environment,
     engine_log_level,
     late_environment,
+    refuse_unusable_cores,
     usable_cores,
 )
 from ..errors import ExpertUnavailable
@@ -141,6 +143,7 @@ class EngineProcess:
         keep_log(self._spec.engine_log)
         if importlib.util.find_spec("vllm") is None:
             raise self._unavailable("vLLM is not installed: install livemind[cpu] or livemind[gpu]")
+        refuse_unusable_cores(self._spec)
         self._spec = that_this_vllm_obeys(self._spec)
         from vllm.v1.engine.async_llm import AsyncLLM
         from vllm.v1.executor import Executor
@@ -170,6 +173,7 @@ class EngineProcess:
             "environment": whole,
             "log": str(self._log_path),
             "pid_file": str(self._folder / "pid"),
+            "cores": engine_cores(self._spec),
         }
         server = fork_server(environment) if on_cpu else None
         try:

@@ -51,6 +51,9 @@ void Quantize(Type type, const void* x, size_t k, size_t group, int8_t* codes, f
 #undef LM_CALL
 }
 
+// How far ahead the weights of one token are fetched, by measurement.
+constexpr size_t kGroupsAhead = 8, kBytesAhead = 2048;
+
 // Integer sums of 16 outputs: kParts registers of kW lanes.
 constexpr size_t kParts = 16 / kW;
 #if LM_AVX512
@@ -267,10 +270,14 @@ void PackedTile(const Packed& w, const int8_t* codes, const float* scales, const
   const float* weight_offsets = w.offsets + block * groups * 16;
   F totals[kM][kParts] = {};
   for (size_t g = 0; g < groups; ++g) {
-    __builtin_prefetch(weight_scales + (g + 2) * 16);
-    __builtin_prefetch(weight_offsets + (g + 2) * 16);
     Q group_sums[kM][kParts] = {};
     const uint8_t* group_codes = weights + g * (w.group / kPerLoad) * 64;
+    // Three streams are more than the processor follows by itself; past the end nothing happens.
+    __builtin_prefetch(weight_scales + (g + kGroupsAhead) * 16);
+    __builtin_prefetch(weight_offsets + (g + kGroupsAhead) * 16);
+    for (size_t at = 0; at < (w.group / kPerLoad) * 64; at += 64) {
+      __builtin_prefetch(group_codes + kBytesAhead + at);
+    }
     if constexpr (kBits == 4) {
       GroupSums<kM>(group_codes, codes + g * w.group, w.k, w.group, group_sums);
     } else {
@@ -307,16 +314,17 @@ void PackedBlocks(const Packed& w, const int8_t* codes, const float* scales, con
   constexpr size_t kTile = LM_AVX512 ? 8 : 4;
   for (size_t block = first; block < last; ++block) {
     size_t row = 0;
-    for (; row + kTile <= m; row += kTile) {
-      PackedTile<kType, kBits, kTile>(
-          w, codes + row * w.k, scales + row * groups, sums + row * groups, bias,
-          {static_cast<S*>(out.data) + (ptrdiff_t)row * out.stride, out.stride}, block);
+#define LM_TILE(rows)                                                               \
+  PackedTile<kType, kBits, rows>(                                                   \
+      w, codes + row * w.k, scales + row * groups, sums + row * groups, bias,       \
+      {static_cast<S*>(out.data) + (ptrdiff_t)row * out.stride, out.stride}, block)
+    for (; row + kTile <= m; row += kTile) LM_TILE(kTile);
+    if constexpr (kTile > 4) {
+      for (; row + 4 <= m; row += 4) LM_TILE(4);
     }
-    for (; row < m; ++row) {
-      PackedTile<kType, kBits, 1>(
-          w, codes + row * w.k, scales + row * groups, sums + row * groups, bias,
-          {static_cast<S*>(out.data) + (ptrdiff_t)row * out.stride, out.stride}, block);
-    }
+    for (; row + 2 <= m; row += 2) LM_TILE(2);
+    if (row < m) LM_TILE(1);
+#undef LM_TILE
   }
 }
 

@@ -8,8 +8,6 @@
 namespace livemind {
 namespace {
 
-constexpr double kWorthSplitting = 100e3;  // nanoseconds: beyond what waking threads takes
-
 struct OpenMp {
   // libgomp's entry for a parallel region, which other runtimes offer as well
   void (*parallel)(void (*)(void*), void*, unsigned, unsigned);
@@ -58,8 +56,8 @@ void RunRegion(void* at) {
 
 }  // namespace
 
-std::size_t Parts(double nanoseconds, std::size_t n) {
-  if (nanoseconds < kWorthSplitting || n < 2) return 1;
+std::size_t Parts(double nanoseconds, std::size_t n, double worth) {
+  if (nanoseconds < worth || n < 2) return 1;
   const OpenMp* runtime = Runtime();
   const int threads = runtime == nullptr ? 1 : runtime->most();
   return std::min(n, static_cast<std::size_t>(std::max(threads, 1)));

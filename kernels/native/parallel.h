@@ -10,8 +10,9 @@
 
 namespace livemind {
 
-// Into how many parts to split n pieces of work that take one thread this long altogether.
-std::size_t Parts(double nanoseconds, std::size_t n);
+// Into how many parts to split n pieces of work that take one thread this long altogether, if it
+// takes longer than `worth`: what waking threads takes, less where they are likely to be awake.
+std::size_t Parts(double nanoseconds, std::size_t n, double worth = 100e3);
 
 // Calls body(data, part) once for every part, on up to as many threads; returns when all are done.
 void RunParts(std::size_t parts, void (*body)(void*, std::size_t), void* data);

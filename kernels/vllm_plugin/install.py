@@ -8,12 +8,20 @@ from .. import dispatch
 from . import norms, penalties, q4_linear, sampling
 from .hooks import require_known_vllm
 
+
+def _decoder_layer() -> None:
+    from .decoder_layers import install as install_decoder_layers  # imports vLLM's models
+
+    install_decoder_layers()
+
+
 INSTALLERS: dict[str, Callable[[], None]] = {
     "sampling": sampling.install,
     "penalties": penalties.install,
     "q4_linear": q4_linear.install,
     "rms_norm": norms.install_rms_norm,
     "fused_add_rms_norm": norms.install_fused_add_rms_norm,
+    "decoder_layer": _decoder_layer,
 }
 
 

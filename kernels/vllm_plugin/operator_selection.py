@@ -13,10 +13,18 @@ VARIABLE = "LIVEMIND_VLLM_KERNELS"
 PACKING = {"q4": 4, "q8": 8}
 """Quantization methods of ours, which pack dense weights at load → bits of a linear layer's."""
 
-OPERATORS = ("sampling", "penalties", "q4_linear", "rms_norm", "fused_add_rms_norm")
-"""sampling: top-k, top-p and min-p; q4_linear: layers with AWQ or GPTQ weights of 4 bits."""
+OPERATORS = (
+    "sampling",
+    "penalties",
+    "q4_linear",
+    "rms_norm",
+    "fused_add_rms_norm",
+    "decoder_layer",
+)
+"""sampling: top-k, top-p and min-p; q4_linear: layers with AWQ or GPTQ weights of 4 bits;
+decoder_layer: layers of Llama's kind whose weights are packed at load."""
 
-EAGER_ONLY = frozenset({"rms_norm", "fused_add_rms_norm"})
+EAGER_ONLY = frozenset({"rms_norm", "fused_add_rms_norm", "decoder_layer"})
 """A compiled graph fuses these with their neighbours."""
 
 STAYS_WITH_VLLM = {

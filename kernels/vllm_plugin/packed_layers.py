@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from vllm.model_executor.layers.linear import LinearBase, UnquantizedLinearMethod
 from vllm.model_executor.layers.quantization.base_config import QuantizeMethodBase
@@ -12,13 +14,13 @@ from vllm.model_executor.layers.vocab_parallel_embedding import (
     VocabParallelEmbedding,
 )
 
-from ..quantized import Q4Weight, Q8Weight, quantize_q4, quantize_q8
+from ... import kernels
+from ..quantized import Q4Weight, Q8Weight, Weight, quantize_q4, quantize_q8, regain_q4
 from .packed_operators import define
 
 GROUP = 32
 """Inputs that share a scale, as in the blocks of GGUF."""
 
-EMBEDDING_BITS = 8
 _ROWS_AT_ONCE = 4096  # of a vocabulary, whose float32 copy would not fit beside it
 _READ_DENSE = ("kv_b_proj",)  # MLA folds this layer's weight into its attention
 
@@ -43,7 +45,7 @@ class PackedLinearMethod(UnquantizedLinearMethod):  # type: ignore[misc]
     supports_pre_processed_weights = False
 
     def __init__(self, bits: int) -> None:
-        """Keep how many bits a weight gets: 4 or 8."""
+        """Keep how many bits a weight gets at most: 4 or 8."""
         super().__init__()
         self._bits = bits
 
@@ -64,7 +66,7 @@ class PackedEmbeddingMethod(UnquantizedEmbeddingMethod):  # type: ignore[misc]
 
     def process_weights_after_loading(self, layer: Any) -> None:
         """Pack the rows; a head that is tied to an embedding which stays dense packs a copy."""
-        _keep(layer, _packed(layer.weight.data, EMBEDDING_BITS))
+        _keep(layer, _packed_in_8(layer.weight.data))
         del layer.weight
 
     def apply(self, layer: Any, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -91,17 +93,59 @@ class PackedEmbeddingMethod(UnquantizedEmbeddingMethod):  # type: ignore[misc]
         return layer
 
 
+def linear_of(layer: Any) -> Callable[[torch.Tensor, torch.Tensor], None]:
+    """Return what writes a packed layer's product of rows x (rows, inputs) into another tensor."""
+    kind: Any = Q4Weight if layer.packed_bits == 4 else Q8Weight
+    parts = (layer.codes.data, layer.scales.data, layer.offsets.data)
+    weight = kind(*parts, layer.packed_outputs, GROUP)
+    kernel = getattr(kernels, f"q{layer.packed_bits}_linear")
+    bias = None if layer.bias is None else layer.bias.data.float()
+
+    def linear(x: torch.Tensor, out: torch.Tensor) -> None:
+        kernel(x, weight, bias, out)
+
+    return linear
+
+
 def _packed(weight: torch.Tensor, bits: int) -> Q4Weight | Q8Weight:
-    """Pack a dense weight (outputs, inputs), some rows at a time."""
-    quantize = quantize_q4 if bits == 4 else quantize_q8
-    parts = [quantize(rows.float().numpy(), GROUP) for rows in torch.split(weight, _ROWS_AT_ONCE)]
+    """Pack a dense weight (outputs, inputs) in 4 bits or, if 8 are allowed and needed, in those."""
+    if bits == 4:
+        return _joined([quantize_q4(rows, GROUP) for rows in _some_at_a_time(weight)])
+    return _held_in_4_bits(weight) or _packed_in_8(weight)
+
+
+def _packed_in_8(weight: torch.Tensor) -> Q8Weight:
+    return _joined([quantize_q8(rows, GROUP) for rows in _some_at_a_time(weight)])
+
+
+def _held_in_4_bits(weight: torch.Tensor) -> Q4Weight | None:
+    sample = weight[:: max(1, len(weight) // 64)]  # tells of nearly all that they are not
+    parts: list[Q4Weight] = []
+    for tried in (sample, weight):
+        parts.clear()
+        for rows in _some_at_a_time(tried):
+            packed = regain_q4(rows, GROUP)
+            if packed is None:
+                return None
+            parts.append(packed)
+    return _joined(parts)
+
+
+def _some_at_a_time(weight: torch.Tensor) -> Iterator[np.ndarray]:
+    for rows in torch.split(weight, _ROWS_AT_ONCE):
+        yield rows.float().numpy()
+
+
+def _joined(parts: list[Weight]) -> Weight:
+    """Join rows; all parts but the last have a multiple of 16 of them."""
     if len(parts) == 1:
         return parts[0]
     codes, scales, offsets = (
-        torch.cat([torch.from_numpy(getattr(part, name)) for part in parts]).numpy()
+        np.concatenate([getattr(part, name) for part in parts])
         for name in ("codes", "scales", "offsets")
     )
-    return type(parts[0])(codes, scales, offsets, weight.shape[0], GROUP)
+    outputs = sum(part.outputs for part in parts)
+    return type(parts[0])(codes, scales, offsets, outputs, GROUP)
 
 
 def _keep(layer: Any, weight: Q4Weight | Q8Weight) -> None:

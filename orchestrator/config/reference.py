@@ -36,7 +36,7 @@ VLLM_ARGUMENTS = {
     "max_num_batched_tokens": "`max_num_batched_tokens`",
     "images": "`limit_mm_per_prompt`",
     "enforce_eager": "`enforce_eager`; true also sets `TORCHDYNAMO_DISABLE`",
-    "cpu_cores": "environment `VLLM_CPU_OMP_THREADS_BIND`",
+    "cpu_cores": "environment `OMP_NUM_THREADS`, and the cores of its processes",
     "enable_neon": "environment `LIVEMIND_VLLM_KERNELS`",
     "neon_optimizations": "environment `LIVEMIND_VLLM_KERNELS`",
 }

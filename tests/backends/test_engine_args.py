@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ import pytest
 
 from livemind.backends.engine_args import (
     engine_args,
+    engine_cores,
     engine_environment,
     late_environment,
     model_location,
+    refuse_unusable_cores,
 )
 from livemind.backends.errors import ExpertUnavailable
 from livemind.backends.spec import ExpertSpec
@@ -35,7 +38,7 @@ ARGUMENTS: dict[str, tuple[Any, str, Any]] = {
 }
 # setting -> value, environment variable of the engine, what the variable becomes
 ENVIRONMENT: dict[str, tuple[Any, str, str | None]] = {
-    "cpu_cores": ("0-1", "VLLM_CPU_OMP_THREADS_BIND", "0-1"),
+    "cpu_cores": ("0-2,5", "OMP_NUM_THREADS", "4"),
     "enforce_eager": (False, "TORCHDYNAMO_DISABLE", None),
 }
 # the same for variables that an engine reads after it was forked
@@ -45,7 +48,7 @@ LATE_ENVIRONMENT: dict[str, tuple[Any, str, str | None]] = {
     "neon_optimizations": (
         {"q4_linear": False, "rms_norm": False},
         "LIVEMIND_VLLM_KERNELS",
-        "sampling,penalties,fused_add_rms_norm",
+        "sampling,penalties,fused_add_rms_norm,decoder_layer",
     ),
 }
 # used by others: the router, the registry, the expert itself, the remote expert
@@ -137,7 +140,24 @@ def test_engine_args_always_has_priorities_and_prefix_caching() -> None:
 @pytest.mark.parametrize(("cores", "threads"), [(1, "1"), (2, "1"), (4, "2"), (16, "8")])
 def test_engine_environment_unbound_engine_gets_half_of_the_cores(cores: int, threads: str) -> None:
     assert engine_environment(spec(), cores)["OMP_NUM_THREADS"] == threads
-    assert "OMP_NUM_THREADS" not in engine_environment(spec(cpu_cores="0"), cores)
+    assert engine_environment(spec(cpu_cores="3"), cores)["OMP_NUM_THREADS"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("text", "cores"), [(None, []), ("3", [3]), ("2-3,0", [0, 2, 3]), ("0-1,1", [0, 1])]
+)
+def test_engine_cores_are_those_of_the_setting(text: str | None, cores: list[int]) -> None:
+    assert engine_cores(spec(cpu_cores=text)) == cores
+
+
+def test_cores_that_this_process_may_not_use_are_refused_by_number() -> None:
+    refuse_unusable_cores(spec())
+    if not hasattr(os, "sched_getaffinity"):
+        return
+    ours = max(os.sched_getaffinity(0))
+    refuse_unusable_cores(spec(cpu_cores=str(ours)))
+    with pytest.raises(ExpertUnavailable, match=f"cpu_cores '{ours}-9999': no core "):
+        refuse_unusable_cores(spec(cpu_cores=f"{ours}-9999"))
 
 
 def test_engine_environment_hub_is_off_for_local_weights_only(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from livemind.backends.doctor.engine_tables import EngineTables
 from livemind.backends.doctor.number_formats import Host, Room, fit_alone, fit_formats, tell_formats
 from livemind.backends.doctor.quantities import GIB
 from livemind.backends.machine.processor import Processor
-from livemind.backends.machine.speeds import Speeds, expected
+from livemind.backends.machine.speeds import ANSWER_TOKENS, PROMPT_TOKENS, Speeds, expected
 from livemind.backends.spec import ExpertSpec
 from livemind.orchestrator.cli import check, entry
 
@@ -282,14 +282,17 @@ def test_check_says_what_packed_weights_would_buy(
         (0.25, 0.02, {"quantization": "q4"}, "q4"),
         (0.12, 0.04, {"quantization": None}, None),
     ],
-    ids=["worth it", "answers gain little", "prompts lose much", "dtype given", "q4", "not asked"],
+    ids=["worth it", "answers gain little", "a turn loses much", "dtype given", "q4", "not asked"],
 )
-def test_fit_auto_packs_where_answers_gain_and_prompts_lose_little(
+def test_fit_auto_packs_where_answers_gain_and_a_turn_loses_little(
     tmp_path: Path, decode: float, prefill: float, settings: dict[str, Any], packing: str | None
 ) -> None:
-    costs = dict(expected(NARROW).costs) | {"q8": 1.0}
     decode_ns = {"float32": 0.3, "bfloat16": 0.3, "q8": decode}
     prefill_ns = {"float32": 0.03, "bfloat16": 0.3, "q8": prefill}
+    costs = dict(expected(NARROW).costs) | {
+        name: PROMPT_TOKENS * prefill_ns[name] + ANSWER_TOKENS * decode_ns[name]
+        for name in decode_ns
+    }
     processor = Host(NARROW, Speeds(costs, "probe", prefill_ns, decode_ns), ENGINE)
     model = spec(small(tmp_path, "bfloat16"), **{"quantization": "auto"} | settings)
     found = fit_formats([model], processor, ENOUGH)["bfloat16"]

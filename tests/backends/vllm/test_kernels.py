@@ -46,16 +46,20 @@ async def answers(folder: Path, expert_id: str, **settings: object) -> tuple[lis
 
 
 @pytest.mark.slow
-def test_engines_with_and_without_kernels_answer_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("formats", [{}, {"quantization": "q8", "dtype": "float32"}])
+def test_engines_with_and_without_kernels_answer_the_same(
+    tmp_path: Path, formats: dict[str, str]
+) -> None:
     async def both() -> tuple[tuple[list[str], str], tuple[list[str], str]]:
         chosen = {"neon_optimizations": {"q4_linear": False}}
         return (
-            await answers(tmp_path, "with", **chosen),
-            await answers(tmp_path, "without", enable_neon=False),
+            await answers(tmp_path, "with", **chosen, **formats),
+            await answers(tmp_path, "without", enable_neon=False, **formats),
         )
 
     (ours, said), (theirs, nothing) = asyncio.run(both())
-    assert said == f" ({dispatch.isa()}): sampling, penalties, rms_norm, fused_add_rms_norm"
+    names = "sampling, penalties, rms_norm, fused_add_rms_norm, decoder_layer"
+    assert said == f" ({dispatch.isa()}): {names}"
     assert nothing == ": off"
     assert all(len(answer) > 3 for answer in ours)
     assert ours == theirs

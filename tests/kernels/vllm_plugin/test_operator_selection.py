@@ -37,7 +37,11 @@ def test_chosen_unknown_name_is_refused_with_the_known_ones(text: str) -> None:
     [
         (True, {}, None),
         (False, {}, "off"),
-        (True, {"q4_linear": False}, "sampling,penalties,rms_norm,fused_add_rms_norm"),
+        (
+            True,
+            {"q4_linear": False},
+            "sampling,penalties,rms_norm,fused_add_rms_norm,decoder_layer",
+        ),
         (True, {"rope": False, "sampling": True}, ",".join(OPERATORS)),
         (True, dict.fromkeys(OPERATORS, False), "off"),
     ],

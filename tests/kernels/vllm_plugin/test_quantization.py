@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from livemind.backends.zoo.catalog import MODELS
-from livemind.kernels import dispatch
+from livemind.kernels import dispatch, quantized
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("vllm")
@@ -65,6 +65,36 @@ def test_linear_layer_packed_at_load_computes_what_the_dense_one_does(
     assert found.dtype == dtype
     rounding = 0.0 if dtype == torch.float32 else 0.005
     assert near(found.float(), x @ weight.T + bias, share + rounding)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("kind", "bits"), [("Q4_0", 4), ("Q4_1", 4), ("Q5_0", 8), ("F32", 8)])
+def test_linear_layer_in_8_bits_keeps_4_where_the_weights_had_no_more(
+    settings: Any, kind: str, bits: int, dtype: Any
+) -> None:
+    """Weights that came from a GGUF file's blocks of 4 bits lose nothing in 4 bits of ours."""
+    from gguf import GGMLQuantizationType, quants
+    from vllm.model_executor.layers.linear import ReplicatedLinear
+
+    stored = GGMLQuantizationType[kind]
+    weight = random(OUTPUTS, INPUTS).numpy()
+    if kind != "F32":
+        weight = quants.dequantize(quants.quantize(weight, stored), stored)
+    layer = ReplicatedLinear(
+        INPUTS, OUTPUTS, bias=False, params_dtype=dtype, quant_config=quantization.Q8Config(),
+        prefix="up_proj",
+    )  # fmt: skip
+    layer.weight.data.copy_(torch.from_numpy(weight))
+    layer.quant_method.process_weights_after_loading(layer)
+    assert layer.packed_bits == bits
+    kept = quantized.Q4Weight if bits == 4 else quantized.Q8Weight
+    parts = (getattr(layer, name).numpy() for name in ("codes", "scales", "offsets"))
+    lost = kept(*parts, OUTPUTS, 32).unpack() - weight
+    rounding = 1e-6 if dtype == torch.float32 else 0.003
+    assert abs(lost).max() <= (rounding if bits == 4 else 0.02) * abs(weight).max()
+    x = random(ROWS, INPUTS)
+    found = layer(x.to(dtype))[0].float()
+    assert near(found, x @ torch.from_numpy(weight).T, 0.015)
 
 
 def test_embedding_packed_at_load_gives_rows_and_logits_and_is_its_own_head(settings: Any) -> None:

@@ -45,7 +45,7 @@ def test_reference_names_every_engine_argument_that_a_key_becomes(tmp_path: Path
         "images": True,
         "max_num_batched_tokens": 128,
         "enforce_eager": False,
-        "cpu_cores": "0-1",
+        "cpu_cores": "0-2",
         "enable_neon": False,
         "neon_optimizations": {"penalties": False},
     }

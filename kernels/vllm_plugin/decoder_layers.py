@@ -1,0 +1,195 @@
+"""Decoder layers with packed weights, computed by our kernels one after the other.
+
+A layer of vLLM's in eager mode passes some forty functions of Python and torch, which for one token
+of a small model take longer than its products do. The layers of Llama's kind (norm, attention,
+norm, gated feed-forward) that vLLM builds of separate modules are one function here. Attention, its
+KV cache and rotary positions stay vLLM's. Layers that are anything else are left alone.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from vllm.model_executor.layers.activation import SiluAndMul
+from vllm.model_executor.layers.attention.attention import (
+    Attention,
+    unified_attention_with_output,
+    unified_kv_cache_update,
+)
+from vllm.model_executor.layers.layernorm import RMSNorm
+from vllm.model_executor.layers.linear import (
+    MergedColumnParallelLinear,
+    QKVParallelLinear,
+    RowParallelLinear,
+)
+from vllm.model_executor.models import llama, mistral, qwen2
+
+from ... import kernels
+from .hooks import attribute
+from .packed_layers import PackedLinearMethod, linear_of
+
+KINDS = (
+    (llama.LlamaDecoderLayer, llama.LlamaAttention, llama.LlamaMLP),
+    (mistral.MistralDecoderLayer, mistral.MistralAttention, llama.LlamaMLP),
+    (qwen2.Qwen2DecoderLayer, qwen2.Qwen2Attention, qwen2.Qwen2MLP),
+)
+"""Layers that compute as ``PackedDecoderLayer`` does, with the modules they are built of."""
+
+_TYPES = (torch.float32, torch.bfloat16, torch.float16)
+_FEW_ROWS = 64  # whose buffers are kept
+_KEPT_AS = "livemind_packed"
+
+
+def install() -> None:
+    """Let the layers of ``KINDS`` whose weights are packed compute here.
+
+    Raises:
+        Different: this vLLM's layers take other arguments.
+    """
+    for kind, _, _ in KINDS:
+        known = ["self", "positions", "hidden_states", "residual"]
+        if kind is mistral.MistralDecoderLayer:
+            known.append("t_cond")
+        kind.forward = _forward(attribute(kind, "forward", known))
+
+
+def _forward(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def forward(self: Any, positions: Tensor, hidden_states: Tensor, residual: Any, *more: Any,
+                **named: Any) -> Any:  # fmt: skip
+        if more or named or torch.compiler.is_compiling():
+            return original(self, positions, hidden_states, residual, *more, **named)
+        packed = self.__dict__.get(_KEPT_AS, False)
+        if packed is False:  # not looked at yet
+            packed = self.__dict__[_KEPT_AS] = PackedDecoderLayer.of(self)
+        if packed is None:
+            return original(self, positions, hidden_states, residual)
+        return packed(positions, hidden_states, residual)
+
+    return forward
+
+
+class PackedDecoderLayer:
+    """A decoder layer of vLLM's, computed by our kernels; see the module.
+
+    For one thread; the modules stay the owners of the weights.
+    """
+
+    def __init__(self, layer: Any) -> None:
+        """Take what is needed of a layer that ``of`` has looked at."""
+        attention, mlp = layer.self_attn, layer.mlp
+        self._norms = [
+            (norm.weight.data, norm.variance_epsilon)
+            for norm in (layer.input_layernorm, layer.post_attention_layernorm)
+        ]
+        self._qkv, self._output = linear_of(attention.qkv_proj), linear_of(attention.o_proj)
+        self._gate_up, self._down = linear_of(mlp.gate_up_proj), linear_of(mlp.down_proj)
+        self._rotary, self._name = attention.rotary_emb, attention.attn.layer_name
+        self._sizes = (attention.q_size, attention.kv_size, attention.kv_size)
+        self._heads = (attention.num_heads, attention.num_kv_heads, attention.head_dim)
+        self._inner = mlp.down_proj.input_size
+
+    @classmethod
+    def of(cls, layer: Any) -> PackedDecoderLayer | None:
+        """Return how a layer computes here; None for one that has to compute as vLLM does."""
+        return cls(layer) if _is_packed(layer) and _is_plain(layer) else None
+
+    def __call__(
+        self, positions: Tensor, hidden: Tensor, residual: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return what the layer adds to the residual (tokens, size), and the residual.
+
+        Both are written where they were, unless there is no residual yet.
+        """
+        (weight, epsilon), (weight_after, epsilon_after) = self._norms
+        qkv, attended, gate_up, inner = self._buffers(hidden)
+        if residual is None:
+            residual, hidden = hidden, torch.empty_like(hidden)
+            kernels.rms_norm(residual, weight, epsilon, hidden)
+        else:
+            kernels.fused_add_rms_norm(hidden, residual, weight, epsilon)
+        self._qkv(hidden, qkv)
+        self._attend(positions, qkv, attended)
+        self._output(attended, hidden)
+        kernels.fused_add_rms_norm(hidden, residual, weight_after, epsilon_after)
+        self._gate_up(hidden, gate_up)
+        kernels.swiglu(gate_up, inner)
+        self._down(inner, hidden)
+        return hidden, residual
+
+    def _attend(self, positions: Tensor, qkv: Tensor, attended: Tensor) -> None:
+        heads, kv_heads, size = self._heads
+        query, key, value = qkv.split(self._sizes, dim=-1)
+        query, key = self._rotary(positions, query, key)
+        query, key = query.view(-1, heads, size), key.view(-1, kv_heads, size)
+        value = value.view(-1, kv_heads, size)
+        written = unified_kv_cache_update(key, value, self._name)
+        unified_attention_with_output(
+            query,
+            key,
+            value,
+            attended.view(-1, heads, size),
+            self._name,
+            kv_cache_dummy_dep=written,
+        )
+
+    def _buffers(self, hidden: Tensor) -> list[Tensor]:
+        widths = (sum(self._sizes), self._sizes[0], 2 * self._inner, self._inner)
+        rows = hidden.shape[0]
+        if rows <= _FEW_ROWS:
+            return _kept(rows, widths, hidden.dtype)
+        return [hidden.new_empty(rows, width) for width in widths]
+
+
+@functools.lru_cache(maxsize=_FEW_ROWS)
+def _kept(rows: int, widths: tuple[int, ...], dtype: torch.dtype) -> list[Tensor]:
+    """Buffers that all layers of a shape share, as only one computes at a time."""
+    return [torch.empty(rows, width, dtype=dtype) for width in widths]
+
+
+def _is_packed(layer: Any) -> bool:
+    """Whether a layer's four products have weights of ours, and its norms are of their format."""
+    products = (
+        (layer.self_attn, "qkv_proj", QKVParallelLinear),
+        (layer.self_attn, "o_proj", RowParallelLinear),
+        (layer.mlp, "gate_up_proj", MergedColumnParallelLinear),
+        (layer.mlp, "down_proj", RowParallelLinear),
+    )
+    formats = set()
+    for owner, name, kind in products:
+        module = getattr(owner, name, None)
+        if type(module) is not kind or not isinstance(module.quant_method, PackedLinearMethod):
+            return False
+        if module.tp_size != 1:
+            return False
+        formats.add(module.packed_dtype)
+    for norm in (layer.input_layernorm, layer.post_attention_layernorm):
+        if type(norm) is not RMSNorm or not norm.has_weight or norm.variance_size_override:
+            return False
+        formats.add(norm.weight.dtype)
+    return len(formats) == 1 and formats <= set(_TYPES)
+
+
+def _is_plain(layer: Any) -> bool:
+    """Whether a layer does nothing that some of its kind do besides."""
+    if (type(layer), type(layer.self_attn), type(layer.mlp)) not in KINDS:
+        return False
+    attention = layer.self_attn
+    extras = (
+        getattr(layer, "ada_rms_norm_t_cond", None),
+        getattr(attention, "do_llama_4_scaling", False),
+        getattr(attention, "qk_norm", False),
+        getattr(attention, "dual_chunk_attention_config", None),
+        attention.attn.query_quant,
+        attention.attn.kv_sharing_target_layer_name,
+        attention.attn.attn_backend.forward_includes_kv_cache_update,
+    )
+    return (
+        type(attention.attn) is Attention
+        and type(layer.mlp.act_fn) is SiluAndMul
+        and not any(extra is not None and extra is not False for extra in extras)
+    )

@@ -1,0 +1,171 @@
+"""Decoder layers of vLLM's with packed weights: what our one function gives for their modules."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from livemind.backends.zoo.catalog import MODELS
+from livemind.kernels import dispatch
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("vllm")
+if dispatch.isa() == "numpy":
+    pytest.skip("the kernels were not compiled", allow_module_level=True)
+
+from livemind.kernels.vllm_plugin import decoder_layers, quantization  # noqa: E402
+
+SIZE, INNER, HEADS, KV_HEADS, HEAD = 128, 96, 4, 2, 32
+
+
+@pytest.fixture(scope="module")
+def settings() -> Iterator[Any]:
+    """What a layer of vLLM asks for while it is made."""
+    from vllm.config import set_current_vllm_config
+    from vllm.distributed import parallel_state
+    from vllm.engine.arg_utils import EngineArgs
+
+    arguments = EngineArgs(model=str(MODELS / "fast"), dtype="float32", enforce_eager=True)
+    config = arguments.create_engine_config()
+    with set_current_vllm_config(config):
+        parallel_state.init_distributed_environment(1, 0, "tcp://127.0.0.1:0", backend="gloo")
+        parallel_state.ensure_model_parallel_initialized(1, 1)
+        yield config
+    parallel_state.destroy_model_parallel()
+    parallel_state.destroy_distributed_environment()
+
+
+@pytest.fixture
+def made(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Return a maker of layers whose attention is a formula instead of vLLM's."""
+    settings.compilation_config.static_forward_context.clear()  # names that are taken
+    numbers = itertools.count()
+
+    def make(kind: str, bits: int | None, **more: object) -> Any:
+        from transformers import LlamaConfig, MistralConfig, Qwen2Config
+
+        shape: dict[str, object] = {
+            "hidden_size": SIZE, "intermediate_size": INNER, "num_attention_heads": HEADS,
+            "num_key_value_heads": KV_HEADS, "head_dim": HEAD, "num_hidden_layers": 1,
+        }  # fmt: skip
+        config_type = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config}[kind]
+        config = config_type(**shape | more)
+        packing = {4: quantization.Q4Config, 8: quantization.Q8Config, None: lambda: None}[bits]()
+        name = f"model.layers.{next(numbers)}"
+        layer_type = next(each for each, _, _ in decoder_layers.KINDS if kind in each.__module__)
+        if kind == "qwen2":
+            config.rope_parameters = {"rope_theta": 10000.0, "rope_type": "default"}
+            layer = layer_type(config, settings.cache_config, packing, prefix=name)
+        else:
+            whole = SimpleNamespace(
+                model_config=SimpleNamespace(hf_config=config),
+                cache_config=settings.cache_config,
+                quant_config=packing,
+            )
+            layer = layer_type(whole, prefix=name, config=config)
+        draw = torch.Generator().manual_seed(5)
+        for parameter in layer.parameters():
+            parameter.data.copy_(torch.randn(parameter.shape, generator=draw) * 0.2)
+        for module in layer.modules():
+            if hasattr(module, "quant_method"):
+                module.quant_method.process_weights_after_loading(module)
+        monkeypatch.setattr(layer.self_attn.attn, "forward", attended)
+        return layer.eval()
+
+    def write(query: Any, key: Any, value: Any, output: Any, name: str, **_: object) -> None:
+        output.copy_(attended(query, key, value).view(output.shape))
+
+    monkeypatch.setattr(decoder_layers, "unified_kv_cache_update", lambda key, value, name: None)
+    monkeypatch.setattr(decoder_layers, "unified_attention_with_output", write)
+    return make
+
+
+def attended(query: Any, key: Any, value: Any) -> Any:
+    """Something that every query, key and value has a part in."""
+    rows = query.shape[0]
+    query = query.reshape(rows, HEADS, HEAD)
+    key, value = key.reshape(rows, KV_HEADS, HEAD), value.reshape(rows, KV_HEADS, HEAD)
+    share = torch.sigmoid(query * key.repeat_interleave(HEADS // KV_HEADS, 1))
+    return (share * value.repeat_interleave(HEADS // KV_HEADS, 1)).reshape(rows, HEADS * HEAD)
+
+
+def inputs(rows: int) -> tuple[Any, Any, Any]:
+    draw = torch.Generator().manual_seed(rows)
+    hidden, residual = torch.randn(2, rows, SIZE, generator=draw)
+    return torch.arange(rows), hidden, residual
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral", "qwen2"])
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("rows", [1, 5, 70])
+@pytest.mark.parametrize("first", [True, False])
+def test_packed_decoder_layer_gives_what_its_modules_give(
+    made: Callable[..., Any], kind: str, bits: int, rows: int, first: bool
+) -> None:
+    layer = made(kind, bits)
+    packed = decoder_layers.PackedDecoderLayer.of(layer)
+    assert packed is not None
+    positions, hidden, residual = inputs(rows)
+    with torch.inference_mode():
+        before = None if first else residual.clone()
+        expected = type(layer).forward(layer, positions, hidden.clone(), before)
+        for _ in range(2):  # its buffers are used again
+            found = packed(positions, hidden.clone(), None if first else residual.clone())
+            for ours, theirs in zip(found, expected, strict=True):
+                torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_packed_decoder_layer_without_residual_leaves_its_input_as_residual(
+    made: Callable[..., Any],
+) -> None:
+    packed = decoder_layers.PackedDecoderLayer.of(made("llama", 8))
+    assert packed is not None
+    positions, hidden, _ = inputs(3)
+    with torch.inference_mode():
+        added, residual = packed(positions, hidden, None)
+    assert residual is hidden
+    assert added.data_ptr() != hidden.data_ptr()
+
+
+@pytest.mark.parametrize(
+    ("kind", "bits", "more"),
+    [
+        ("llama", None, {}),
+        ("qwen2", 8, {"qk_norm": True}),
+        ("mistral", 8, {"llama_4_scaling": {"original_max_position_embeddings": 8, "beta": 0.1}}),
+        ("llama", 8, {"intermediate_size": 104}),  # no whole groups: that layer stays dense
+    ],
+)
+def test_decoder_layer_that_is_more_than_packed_and_plain_stays_with_vllm(
+    made: Callable[..., Any], kind: str, bits: int | None, more: dict[str, object]
+) -> None:
+    assert decoder_layers.PackedDecoderLayer.of(made(kind, bits, **more)) is None
+
+
+def test_installed_forward_computes_packed_layers_and_leaves_others_alone(
+    made: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind, _, _ in decoder_layers.KINDS:
+        monkeypatch.setattr(kind, "forward", kind.forward)  # put back afterwards
+    packed, dense = made("llama", 8), made("llama", None)
+    positions, hidden, residual = inputs(2)
+    with torch.inference_mode():
+        expected = [
+            layer(positions, hidden.clone(), residual.clone())[0] for layer in (packed, dense)
+        ]
+        decoder_layers.install()
+        computed: list[Any] = []
+        call = decoder_layers.PackedDecoderLayer.__call__
+
+        def counted(self: Any, *arguments: Any) -> Any:
+            computed.append(self)
+            return call(self, *arguments)
+
+        monkeypatch.setattr(decoder_layers.PackedDecoderLayer, "__call__", counted)
+        found = [layer(positions, hidden.clone(), residual.clone())[0] for layer in (packed, dense)]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert len(computed) == 1
