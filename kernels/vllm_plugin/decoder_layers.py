@@ -3,7 +3,7 @@
 A layer of vLLM's in eager mode passes some forty functions of Python and torch, which for one token
 of a small model take longer than its products do. The layers of Llama's kind (norm, attention,
 norm, gated feed-forward) that vLLM builds of separate modules are one function here. Attention, its
-KV cache and rotary positions stay vLLM's. Layers that are anything else are left alone.
+KV cache and rotary positions stay vLLM's operators. Layers that are anything else are left alone.
 """
 
 from __future__ import annotations
@@ -15,11 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from vllm.model_executor.layers.activation import SiluAndMul
-from vllm.model_executor.layers.attention.attention import (
-    Attention,
-    unified_attention_with_output,
-    unified_kv_cache_update,
-)
 from vllm.model_executor.layers.layernorm import RMSNorm
 from vllm.model_executor.layers.linear import (
     MergedColumnParallelLinear,
@@ -29,6 +24,7 @@ from vllm.model_executor.layers.linear import (
 from vllm.model_executor.models import llama, mistral, qwen2
 
 from ... import kernels
+from .decoder_attention import AttentionBuffers, DecoderAttention
 from .hooks import attribute
 from .packed_layers import PackedLinearMethod, linear_of
 
@@ -40,7 +36,6 @@ KINDS = (
 """Layers that compute as ``PackedDecoderLayer`` does, with the modules they are built of."""
 
 _TYPES = (torch.float32, torch.bfloat16, torch.float16)
-_FEW_ROWS = 64  # whose buffers are kept
 _KEPT_AS = "livemind_packed"
 
 
@@ -88,9 +83,7 @@ class PackedDecoderLayer:
         ]
         self._qkv, self._output = linear_of(attention.qkv_proj), linear_of(attention.o_proj)
         self._gate_up, self._down = linear_of(mlp.gate_up_proj), linear_of(mlp.down_proj)
-        self._rotary, self._name = attention.rotary_emb, attention.attn.layer_name
-        self._sizes = (attention.q_size, attention.kv_size, attention.kv_size)
-        self._heads = (attention.num_heads, attention.num_kv_heads, attention.head_dim)
+        self._attend = DecoderAttention(attention)
         self._inner = mlp.down_proj.input_size
 
     @classmethod
@@ -106,49 +99,23 @@ class PackedDecoderLayer:
         Both are written where they were, unless there is no residual yet.
         """
         (weight, epsilon), (weight_after, epsilon_after) = self._norms
-        qkv, attended, gate_up, inner = self._buffers(hidden)
+        rows, dtype = hidden.shape[0], hidden.dtype
+        buffers = AttentionBuffers.of(rows, self._attend.heads, dtype)
         if residual is None:
             residual, hidden = hidden, torch.empty_like(hidden)
             kernels.rms_norm(residual, weight, epsilon, hidden)
         else:
             kernels.fused_add_rms_norm(hidden, residual, weight, epsilon)
-        self._qkv(hidden, qkv)
-        self._attend(positions, qkv, attended)
-        self._output(attended, hidden)
+        self._qkv(hidden, buffers.qkv)
+        self._attend(positions, buffers)
+        self._output(buffers.attended, hidden)
         kernels.fused_add_rms_norm(hidden, residual, weight_after, epsilon_after)
+        gate_up = torch.empty(rows, 2 * self._inner, dtype=dtype)
+        inner = torch.empty(rows, self._inner, dtype=dtype)
         self._gate_up(hidden, gate_up)
         kernels.swiglu(gate_up, inner)
         self._down(inner, hidden)
         return hidden, residual
-
-    def _attend(self, positions: Tensor, qkv: Tensor, attended: Tensor) -> None:
-        heads, kv_heads, size = self._heads
-        query, key, value = qkv.split(self._sizes, dim=-1)
-        query, key = self._rotary(positions, query, key)
-        query, key = query.view(-1, heads, size), key.view(-1, kv_heads, size)
-        value = value.view(-1, kv_heads, size)
-        written = unified_kv_cache_update(key, value, self._name)
-        unified_attention_with_output(
-            query,
-            key,
-            value,
-            attended.view(-1, heads, size),
-            self._name,
-            kv_cache_dummy_dep=written,
-        )
-
-    def _buffers(self, hidden: Tensor) -> list[Tensor]:
-        widths = (sum(self._sizes), self._sizes[0], 2 * self._inner, self._inner)
-        rows = hidden.shape[0]
-        if rows <= _FEW_ROWS:
-            return _kept(rows, widths, hidden.dtype)
-        return [hidden.new_empty(rows, width) for width in widths]
-
-
-@functools.lru_cache(maxsize=_FEW_ROWS)
-def _kept(rows: int, widths: tuple[int, ...], dtype: torch.dtype) -> list[Tensor]:
-    """Buffers that all layers of a shape share, as only one computes at a time."""
-    return [torch.empty(rows, width, dtype=dtype) for width in widths]
 
 
 def _is_packed(layer: Any) -> bool:
@@ -184,12 +151,9 @@ def _is_plain(layer: Any) -> bool:
         getattr(attention, "do_llama_4_scaling", False),
         getattr(attention, "qk_norm", False),
         getattr(attention, "dual_chunk_attention_config", None),
-        attention.attn.query_quant,
-        attention.attn.kv_sharing_target_layer_name,
-        attention.attn.attn_backend.forward_includes_kv_cache_update,
     )
     return (
-        type(attention.attn) is Attention
+        DecoderAttention.is_plain(attention)
         and type(layer.mlp.act_fn) is SiluAndMul
         and not any(extra is not None and extra is not False for extra in extras)
     )

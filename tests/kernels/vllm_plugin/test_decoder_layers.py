@@ -17,8 +17,15 @@ pytest.importorskip("vllm")
 if dispatch.isa() == "numpy":
     pytest.skip("the kernels were not compiled", allow_module_level=True)
 
-from livemind.kernels.vllm_plugin import decoder_layers, quantization  # noqa: E402
+from livemind.kernels.vllm_plugin import (  # noqa: E402
+    decoder_attention,
+    decoder_layers,
+    quantization,
+)
 
+METADATA = (
+    "causal", "query_start_loc", "seq_lens", "block_table", "scheduler_metadata", "dynamic_causal"
+)  # fmt: skip
 SIZE, INNER, HEADS, KV_HEADS, HEAD = 128, 96, 4, 2, 32
 
 
@@ -74,13 +81,25 @@ def made(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
             if hasattr(module, "quant_method"):
                 module.quant_method.process_weights_after_loading(module)
         monkeypatch.setattr(layer.self_attn.attn, "forward", attended)
+        layer.self_attn.attn.isa = "none"  # set by vLLM when a cache is made
         return layer.eval()
 
-    def write(query: Any, key: Any, value: Any, output: Any, name: str, **_: object) -> None:
-        output.copy_(attended(query, key, value).view(output.shape))
+    written: list[Any] = []
 
-    monkeypatch.setattr(decoder_layers, "unified_kv_cache_update", lambda key, value, name: None)
-    monkeypatch.setattr(decoder_layers, "unified_attention_with_output", write)
+    def cache(key: Any, value: Any, *_: object, **__: object) -> None:
+        written[:] = [key, value]
+
+    def attend(query: Any, output: Any, **_: object) -> None:
+        output.copy_(attended(query, *written).view(output.shape))
+
+    def context(name: str) -> tuple[Any, ...]:
+        attention = settings.compilation_config.static_forward_context[name]
+        metadata = SimpleNamespace(**dict.fromkeys(METADATA), num_actual_tokens=None)
+        return metadata, attention, torch.empty(1, KV_HEADS, 4, 2 * HEAD), []
+
+    monkeypatch.setattr(decoder_attention.ops, "cpu_attn_reshape_and_cache", cache)
+    monkeypatch.setattr(decoder_attention.ops, "cpu_attention_with_kv_cache", attend)
+    monkeypatch.setattr(decoder_attention, "get_attention_context", context)
     return make
 
 
