@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "isa.h"
 #include "parallel.h"
 #include "tensor.h"
 
@@ -175,7 +176,8 @@ py::object PackedLinear(const py::object& x_like, const py::object& weight,
                         Size(n),
                         Size(k),
                         Size(group),
-                        kBits};
+                        kBits,
+                        m >= 16 && TilesAllowed()};
     Split(parts, Size(blocks), [&](std::size_t, std::size_t first, std::size_t last) {
       Active().packed_multiply(packed, x_codes, x_scales, x_sums, m, bias.As<float>(), x.type(),
                                {out.data, out.stride()}, first, last);

@@ -3,6 +3,13 @@
 #if defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
+#if defined(__x86_64__) && defined(__linux__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+#endif
 
 namespace livemind {
 
@@ -101,6 +108,25 @@ const Kernels& BestTier() {
   const Tier* tiers = Tiers(&count);
   while (!tiers[count - 1].supported) --count;
   return *tiers[count - 1].kernels;
+}
+
+bool TilesAllowed() {
+#if defined(__x86_64__) && defined(__linux__)
+  static const bool has = [] {
+    unsigned a, b, c, d;
+    constexpr unsigned kTile = 1U << 24, kInt8 = 1U << 25;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & kTile) && (d & kInt8);
+  }();
+  static std::atomic<bool> allowed{false};
+  if (!has || allowed.load(std::memory_order_relaxed)) return has;
+  constexpr int kGetPermissions = 0x1022;  // arch/x86/include/uapi/asm/prctl.h
+  constexpr unsigned long kTileData = 1UL << 18;
+  unsigned long mask = 0;
+  if (syscall(SYS_arch_prctl, kGetPermissions, &mask) == 0 && (mask & kTileData)) allowed = true;
+  return allowed;  // nobody takes it back
+#else
+  return false;
+#endif
 }
 
 }  // namespace livemind

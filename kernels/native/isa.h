@@ -20,6 +20,10 @@ const Tier* Tiers(std::size_t* count);
 // The fastest supported tier.
 const Kernels& BestTier();
 
+// Whether this processor multiplies bytes on AMX tiles and Linux has given them to this process,
+// which it does only on request (kernels/vllm_plugin/tiles.py).
+bool TilesAllowed();
+
 }  // namespace livemind
 
 #endif  // LIVEMIND_KERNELS_NATIVE_ISA_H_

@@ -43,6 +43,7 @@ struct Packed {
   const float* offsets;       // same: scale * zero point
   std::size_t n, k, group;    // n16 = n rounded up to 16; group divides k, 8 divides group
   int bits;                   // 4 or 8
+  bool tiles;                 // this process may use AMX
 };
 
 struct Attention {

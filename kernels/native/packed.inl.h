@@ -9,15 +9,42 @@ namespace livemind {
 namespace LM_TIER {
 namespace {
 
+// Writes one byte of each lane, all of which fit one.
+LM_INLINE void StoreBytes(int8_t* to, I v) {
+#if LM_AVX512
+  _mm_storeu_si128((__m128i*)to, _mm512_cvtepi32_epi8((__m512i)v));
+#elif LM_AVX2
+  const __m128i words =
+      _mm_packs_epi32(_mm256_castsi256_si128((__m256i)v), _mm256_extracti128_si256((__m256i)v, 1));
+  _mm_storel_epi64((__m128i*)to, _mm_packs_epi16(words, words));
+#elif LM_NEON
+  const int16x4_t words = vmovn_s32((int32x4_t)v);
+  const int8x8_t bytes = vmovn_s16(vcombine_s16(words, words));
+  __builtin_memcpy(to, &bytes, 4);
+#else
+  for (size_t lane = 0; lane < kW; ++lane) to[lane] = (int8_t)v[lane];
+#endif
+}
+
+// x times 127 / largest, rounded to the nearest integer, half to even, by adding 1.5 * 2^23
+LM_INLINE I Code(F x, float inverse) { return Bits(x * inverse + 12582912.0f) - 0x4b400000; }
+
 template <Type kType>
 void QuantizeRow(const void* data, size_t k, size_t group, int8_t* codes, float* scales,
                  float* sums) {
   const typename Element<kType>::Stored* x =
       static_cast<const typename Element<kType>::Stored*>(data);
   for (size_t start = 0, g = 0; start < k; start += group, ++g) {
+    const size_t end = start + group;
     F largest{}, zeros{};
-    for (size_t i = start; i < start + group; i += kW) {
-      const F v = LoadSome<kType>(x + i, start + group - i);
+    size_t i = start;
+    for (; i + kW <= end; i += kW) {
+      const F v = Element<kType>::LoadN(x + i);
+      largest = Max(v > -v ? v : -v, largest);
+      zeros += v * 0.0f;
+    }
+    if (i < end) {
+      const F v = LoadSome<kType>(x + i, end - i);
       largest = Max(v > -v ? v : -v, largest);
       zeros += v * 0.0f;
     }
@@ -30,17 +57,18 @@ void QuantizeRow(const void* data, size_t k, size_t group, int8_t* codes, float*
     const float top = Largest(largest);
     const float scale = top / 127.0f, inverse = top > 0.0f ? 127.0f / top : 0.0f;
     I total{};
-    for (size_t i = start; i < start + group; i += kW) {
-      const size_t left = start + group - i;
-      // adding 1.5 * 2^23 rounds to the nearest integer, half to even
-      const I code = Bits(LoadSome<kType>(x + i, left) * inverse + 12582912.0f) - 0x4b400000;
+    for (i = start; i + kW <= end; i += kW) {
+      const I code = Code(Element<kType>::LoadN(x + i), inverse);
       total += code;
-      for (size_t lane = 0; lane < kW && lane < left; ++lane) codes[i + lane] = (int8_t)code[lane];
+      StoreBytes(codes + i, code);
     }
-    int32_t sum = 0;
-    for (size_t lane = 0; lane < kW; ++lane) sum += total[lane];
+    if (i < end) {
+      const I code = Code(LoadSome<kType>(x + i, end - i), inverse);
+      total += code;
+      for (size_t lane = 0; i + lane < end; ++lane) codes[i + lane] = (int8_t)code[lane];
+    }
     scales[g] = scale;
-    sums[g] = scale * (float)sum;
+    sums[g] = scale * Sum(__builtin_convertvector(total, F));  // whole numbers below 2^24: exact
   }
 }
 
@@ -289,8 +317,8 @@ void PackedTile(const Packed& w, const int8_t* codes, const float* scales, const
       for (size_t m = 0; m < kM; ++m) {
         I whole;
         __builtin_memcpy(&whole, &group_sums[m][part], sizeof whole);
-        totals[m][part] += __builtin_convertvector(whole, F) * (scale * scales[m * groups + g]) -
-                           offset * sums[m * groups + g];
+        totals[m][part] += __builtin_convertvector(whole, F) * (scale * scales[m * groups + g]);
+        totals[m][part] -= offset * sums[m * groups + g];
       }
     }
   }
@@ -312,8 +340,15 @@ void PackedBlocks(const Packed& w, const int8_t* codes, const float* scales, con
   typedef typename Element<kType>::Stored S;
   const size_t groups = w.k / w.group;
   constexpr size_t kTile = LM_AVX512 ? 8 : 4;
-  for (size_t block = first; block < last; ++block) {
-    size_t row = 0;
+  size_t done = 0;
+#if LM_TILES
+  if (m >= kTileHeight && FitsTiles(w)) {
+    done = m - m % kTileHeight;
+    PackedOnTiles<kType, kBits>(w, codes, scales, sums, done, bias, out, first, last);
+  }
+#endif
+  for (size_t block = first; block < last && done < m; ++block) {
+    size_t row = done;
 #define LM_TILE(rows)                                                               \
   PackedTile<kType, kBits, rows>(                                                   \
       w, codes + row * w.k, scales + row * groups, sums + row * groups, bias,       \

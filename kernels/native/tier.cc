@@ -35,6 +35,7 @@
 #include "sampling.inl.h"
 #include "divergence.inl.h"
 #include "similarity.inl.h"
+#include "packed_tiles.inl.h"
 #include "packed.inl.h"
 #include "fp8.inl.h"
 #include "gemm.inl.h"

@@ -44,7 +44,7 @@ class AttentionBuffers:
         widths = [count * heads.size for count in (heads.queries, heads.keys, heads.keys)]
         self.qkv = torch.empty(rows, sum(widths), dtype=dtype)
         self.attended = torch.empty(rows, widths[0], dtype=dtype)
-        self.query, self.key, value = self.qkv.split(widths, dim=-1)
+        self.query, self.key, value = self.qkv.split_with_sizes(widths, dim=-1)
         self.query_heads = self.query.view(rows, heads.queries, heads.size)
         self.key_heads = self.key.view(rows, heads.keys, heads.size)
         self.value_heads = value.view(rows, heads.keys, heads.size)

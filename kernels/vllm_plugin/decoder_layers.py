@@ -128,7 +128,7 @@ def _is_packed(layer: Any) -> bool:
     )
     formats = set()
     for owner, name, kind in products:
-        module = getattr(owner, name, None)
+        module: Any = getattr(owner, name, None)
         if type(module) is not kind or not isinstance(module.quant_method, PackedLinearMethod):
             return False
         if module.tp_size != 1:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from livemind import kernels
 from livemind.kernels.arrays import from_float32, to_float32
+from livemind.kernels.vllm_plugin.tiles import allow_tiles
 
 Wide = NDArray[np.float64]
 LENGTHS = [1, 3, 4, 5, 8, 15, 16, 17, 33, 64, 127, 1000]
@@ -128,7 +129,7 @@ def linear(tier: ModuleType, bits: int) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("outputs", [1, 15, 16, 17, 40])
 @pytest.mark.parametrize(("inputs", "group"), [(8, 8), (48, 24), (128, 32), (256, 128)])
-@pytest.mark.parametrize("rows", [1, 3, 7, 9])
+@pytest.mark.parametrize("rows", [1, 3, 7, 9, 33])
 @widths
 def test_packed_linear_equals_exact_product_of_what_was_rounded(
     tier: ModuleType, outputs: int, inputs: int, group: int, rows: int, bits: int
@@ -142,6 +143,7 @@ def test_packed_linear_equals_exact_product_of_what_was_rounded(
     wide = codes.reshape(outputs, -1, group) - zeros[..., None].astype(np.float64)
     exact_weight = (wide * scales[..., None]).reshape(outputs, inputs)
     np.testing.assert_allclose(weight.unpack(), exact_weight, rtol=1e-6, atol=1e-4)
+    allow_tiles()
     # whole numbers up to 127 in every group: rounding x to 8 bits loses nothing
     x = rng.integers(-127, 128, (rows, inputs)).astype(np.float32)
     x[:, ::group] = 127.0
@@ -169,7 +171,7 @@ def test_packed_linear_random_rows_stay_within_one_percent(
 
 
 @kinds
-@pytest.mark.parametrize("rows", [2, 5, 8, 15])
+@pytest.mark.parametrize("rows", [2, 5, 8, 15, 35])
 @widths
 def test_packed_linear_row_has_the_same_bits_beside_others_as_alone(
     tier: ModuleType, kind: str, rows: int, bits: int
@@ -177,6 +179,7 @@ def test_packed_linear_row_has_the_same_bits_beside_others_as_alone(
     """So a prompt has the same KV cache however it was sliced."""
     if tier.isa() == "numpy":
         pytest.skip("NumPy's products add up in another order with more rows")
+    allow_tiles()  # which 16 rows are computed on, where there are such
     raw, _ = stored(4, (rows, 96), kind)
     rng = np.random.default_rng(5)
     weight = QUANTIZE[bits](rng.standard_normal((40, 96)).astype(np.float32), 32)

@@ -324,7 +324,7 @@ void TestPacked(const Kernels& k, Random& random, int bits) {
                         x_codes.data + row * inputs, x_scales.data + row * groups,
                         x_sums.data + row * groups);
     }
-    k.packed_multiply({codes.data, scales.data, offsets.data, n, inputs, group, bits}, x_codes.data,
+    k.packed_multiply({codes.data, scales.data, offsets.data, n, inputs, group, bits, false}, x_codes.data,
                       x_scales.data, x_sums.data, m, bias.data, Type::kF32,
                       {out.data, static_cast<std::ptrdiff_t>(n)}, 0, blocks);
     for (std::size_t row = 0; row < m; ++row) {

@@ -17,6 +17,8 @@ pytest.importorskip("vllm")
 if dispatch.isa() == "numpy":
     pytest.skip("the kernels were not compiled", allow_module_level=True)
 
+from vllm import _custom_ops  # noqa: E402
+
 from livemind.kernels.vllm_plugin import (  # noqa: E402
     decoder_attention,
     decoder_layers,
@@ -61,7 +63,12 @@ def made(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         }  # fmt: skip
         config_type = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config}[kind]
         config = config_type(**shape | more)
-        packing = {4: quantization.Q4Config, 8: quantization.Q8Config, None: lambda: None}[bits]()
+        kinds: dict[int | None, Any] = {
+            4: quantization.Q4Config,
+            8: quantization.Q8Config,
+            None: lambda: None,
+        }
+        packing = kinds[bits]()
         name = f"model.layers.{next(numbers)}"
         layer_type = next(each for each, _, _ in decoder_layers.KINDS if kind in each.__module__)
         if kind == "qwen2":
@@ -97,8 +104,8 @@ def made(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         metadata = SimpleNamespace(**dict.fromkeys(METADATA), num_actual_tokens=None)
         return metadata, attention, torch.empty(1, KV_HEADS, 4, 2 * HEAD), []
 
-    monkeypatch.setattr(decoder_attention.ops, "cpu_attn_reshape_and_cache", cache)
-    monkeypatch.setattr(decoder_attention.ops, "cpu_attention_with_kv_cache", attend)
+    monkeypatch.setattr(_custom_ops, "cpu_attn_reshape_and_cache", cache)
+    monkeypatch.setattr(_custom_ops, "cpu_attention_with_kv_cache", attend)
     monkeypatch.setattr(decoder_attention, "get_attention_context", context)
     return make
 

@@ -87,7 +87,7 @@ def test_linear_layer_in_8_bits_keeps_4_where_the_weights_had_no_more(
     layer.weight.data.copy_(torch.from_numpy(weight))
     layer.quant_method.process_weights_after_loading(layer)
     assert layer.packed_bits == bits
-    kept = quantized.Q4Weight if bits == 4 else quantized.Q8Weight
+    kept: Any = quantized.Q4Weight if bits == 4 else quantized.Q8Weight
     parts = (getattr(layer, name).numpy() for name in ("codes", "scales", "offsets"))
     lost = kept(*parts, OUTPUTS, 32).unpack() - weight
     rounding = 1e-6 if dtype == torch.float32 else 0.003
