@@ -349,9 +349,9 @@ void PackedBlocks(const Packed& w, const int8_t* codes, const float* scales, con
 #endif
   for (size_t block = first; block < last && done < m; ++block) {
     size_t row = done;
-#define LM_TILE(rows)                                                               \
-  PackedTile<kType, kBits, rows>(                                                   \
-      w, codes + row * w.k, scales + row * groups, sums + row * groups, bias,       \
+#define LM_TILE(rows)                                                         \
+  PackedTile<kType, kBits, rows>(                                             \
+      w, codes + row * w.k, scales + row * groups, sums + row * groups, bias, \
       {static_cast<S*>(out.data) + (ptrdiff_t)row * out.stride, out.stride}, block)
     for (; row + kTile <= m; row += kTile) LM_TILE(kTile);
     if constexpr (kTile > 4) {

@@ -1,8 +1,9 @@
 // Packed linear layers of many rows on AMX tiles; included by tier.cc.
 //
-// 16 rows of x by 16 outputs over one group of inputs are one instruction, whose 32-bit sums are those
-// that PackedTile makes. They are scaled and added up in the same order, so a row's result has the
-// same bits. Nothing is assumed of the tiles' configuration, and it is put back: oneDNN keeps its own.
+// 16 rows of x by 16 outputs over one group of inputs are one instruction, whose 32-bit sums are
+// those that PackedTile makes. They are scaled and added up in the same order, so a row's result
+// has the same bits. Nothing is assumed of the tiles' configuration, and it is put back: oneDNN
+// keeps its own.
 
 #define LM_TILES 0
 #if LM_VNNI && defined(__linux__) && defined(__has_include)
@@ -45,7 +46,7 @@ LM_ON_TILES void PackedOnTiles(const Packed& w, const int8_t* codes, const float
   for (int pair = 0; pair < 2; ++pair) {  // two sets, so that one is read while the other is made
     mine.row_bytes[pair] = 64, mine.rows[pair] = kTileHeight;                         // sums
     mine.row_bytes[2 + pair] = (uint16_t)w.group, mine.rows[2 + pair] = kTileHeight;  // rows of x
-    mine.row_bytes[4 + pair] = 64, mine.rows[4 + pair] = depth;                     // weights
+    mine.row_bytes[4 + pair] = 64, mine.rows[4 + pair] = depth;                       // weights
   }
   _tile_loadconfig(&mine);
   // A block's weights, one byte each; then scales and sums of 16 rows side by side, by group.
@@ -80,11 +81,11 @@ LM_ON_TILES void PackedOnTiles(const Packed& w, const int8_t* codes, const float
     for (size_t row = 0; row < m; row += kTileHeight) {
       F totals[kTileHeight] = {};
       const int8_t* x = codes + row * w.k;
-#define LM_PRODUCTS(to, left, right, at)                  \
-  _tile_zero(to);                                         \
-  _tile_loadd(left, x + (at) * w.group, (long)w.k);       \
-  _tile_loadd(right, weights + (at) * group_bytes, 64L);  \
-  _tile_dpbsud(to, left, right);                          \
+#define LM_PRODUCTS(to, left, right, at)                 \
+  _tile_zero(to);                                        \
+  _tile_loadd(left, x + (at) * w.group, (long)w.k);      \
+  _tile_loadd(right, weights + (at) * group_bytes, 64L); \
+  _tile_dpbsud(to, left, right);                         \
   _tile_stored(to, products[to], 64L)
       LM_PRODUCTS(0, 2, 4, 0);
       for (size_t g = 0; g < groups; ++g) {
