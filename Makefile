@@ -71,7 +71,7 @@ CXX_FILES = $(shell git ls-files '*.cc' '*.h')
 MYPY_ROOT := .cache/mypy
 MYPY_PARTS := __init__.py public.py client.py asgi.py orchestrator backends rag kernels benchmarks docs tests
 
-.PHONY: help install dev serve demo test test-arm test-avx2 test-native test-answers test-clients test-same-as-vllm test-tokenizers test-families test-engines test-live test-browser test-hostile test-fleet test-deploy test-ray soak check types bench docs lock clean
+.PHONY: help install dev serve demo test test-arm mca test-avx2 test-native test-answers test-clients test-same-as-vllm test-tokenizers test-families test-engines test-live test-browser test-hostile test-fleet test-deploy test-ray soak check types bench docs lock clean
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -113,18 +113,33 @@ KERNELS_CMAKE = $(VENV)/bin/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $
 ARM_CXX ?= aarch64-linux-gnu-g++
 QEMU ?= $(shell command -v qemu-aarch64-static || command -v qemu-aarch64)
 
+ARM_BUILD = $(KERNELS_CMAKE) -B $(KERNELS_BUILD)/arm -DCMAKE_SYSTEM_NAME=Linux \
+	-DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=$(ARM_CXX) \
+	-DCMAKE_EXE_LINKER_FLAGS=-static && $(VENV)/bin/ninja -C $(KERNELS_BUILD)/arm --quiet
+
 test-arm: dev ## The kernels' tiers for Arm, cross-compiled and under QEMU
 	@command -v $(ARM_CXX) >/dev/null && [ -n "$(QEMU)" ] || { echo "test-arm needs a compiler" \
 		"for Arm and QEMU: sudo apt install g++-aarch64-linux-gnu qemu-user-static" >&2; exit 1; }
-	@$(KERNELS_CMAKE) -B $(KERNELS_BUILD)/arm -DCMAKE_SYSTEM_NAME=Linux \
-		-DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=$(ARM_CXX) \
-		-DCMAKE_EXE_LINKER_FLAGS=-static
-	@$(VENV)/bin/ninja -C $(KERNELS_BUILD)/arm --quiet
+	@$(ARM_BUILD)
 	@for pair in cortex-a57:neon neoverse-n1:neon_dot max:neon_mm; do \
 		model=$${pair%%:*}; tier=$${pair##*:}; \
 		best=$$($(QEMU) -cpu $$model $(KERNELS_BUILD)/arm/kernels_test --best); \
 		echo "==> $$model picks $$best"; [ "$$best" = "$$tier" ] || exit 1; \
 		$(QEMU) -cpu $$model $(KERNELS_BUILD)/arm/kernels_test; done
+
+# No Arm hardware: a model of a core runs the inner loops. The versions of LLVM differ in what they
+# know of it (docs/kernels.md). The last object is the scalar tier with the vectoriser left on.
+LLVM ?= 16 19
+MCA ?= --json var/bench/mca.json
+mca: dev ## The inner loops of the Arm tiers, estimated by llvm-mca (LLVM="16 19"); nothing is timed
+	@(for tool in $(ARM_CXX) $(LLVM:%=llvm-mca-%); do command -v $$tool >/dev/null || exit 1; done) \
+		|| { echo "mca needs a compiler" \
+		"for Arm and llvm-mca: sudo apt install g++-aarch64-linux-gnu $(LLVM:%=llvm-%)" >&2; exit 1; }
+	@$(ARM_BUILD)
+	@$(ARM_CXX) -std=c++17 -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math -fPIC \
+		-fvisibility=hidden -Wno-psabi -DLM_TIER=scalar -Ikernels/native -c kernels/native/tier.cc \
+		-o $(KERNELS_BUILD)/arm/tier_vectorised.o
+	@$(PY) -m livemind.benchmarks.kernels.mca --build $(KERNELS_BUILD)/arm --llvm $(LLVM) $(MCA)
 
 test-native: dev ## The kernels' tiers of this machine under ASan and UBSan
 	@$(KERNELS_CMAKE) -B $(KERNELS_BUILD)/sanitized \

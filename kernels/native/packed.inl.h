@@ -166,21 +166,22 @@ LM_INLINE void GroupSums(const uint8_t* codes, const int8_t* x, size_t x_stride,
       const int8x16_t low = vreinterpretq_s8_u8(vandq_u8(w, nibble));
       const int8x16_t high = vreinterpretq_s8_u8(vshrq_n_u8(w, 4));
       for (size_t m = 0; m < kM; ++m) {
+#if LM_DOTPROD
+        const int8x8_t bytes = vld1_s8(x + m * x_stride + i);
+        sums[m][part] =
+            vdotq_lane_s32(vdotq_lane_s32(sums[m][part], low, bytes, 0), high, bytes, 1);
+#else
         int32_t a, b;
         __builtin_memcpy(&a, x + m * x_stride + i, 4);
         __builtin_memcpy(&b, x + m * x_stride + i + 4, 4);
         const int8x16_t xa = vreinterpretq_s8_s32(vdupq_n_s32(a));
         const int8x16_t xb = vreinterpretq_s8_s32(vdupq_n_s32(b));
-#if LM_DOTPROD
-        sums[m][part] = vdotq_s32(vdotq_s32(sums[m][part], low, xa), high, xb);
-#else
-        // 4 * 15 * 127 fits 16 bits: both nibbles are added before widening
+        // 4 * 15 * 127 fits 16 bits: all four are added before widening
         const int16x8_t first = vmlal_s8(vmull_s8(vget_low_s8(low), vget_low_s8(xa)),
                                          vget_low_s8(high), vget_low_s8(xb));
         const int16x8_t second = vmlal_s8(vmull_s8(vget_high_s8(low), vget_high_s8(xa)),
                                           vget_high_s8(high), vget_high_s8(xb));
-        sums[m][part] =
-            vaddq_s32(sums[m][part], vpaddq_s32(vpaddlq_s16(first), vpaddlq_s16(second)));
+        sums[m][part] = vpadalq_s16(sums[m][part], vpaddq_s16(first, second));
 #endif
       }
     }

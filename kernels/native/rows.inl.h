@@ -18,6 +18,9 @@ LM_INLINE F Rounded(F v) {
   return Element<kType>::LoadN(stored);
 }
 
+// Independent sums of RMSNorm: those of NEON are short, and four would wait for each other.
+constexpr size_t kSquares = LM_NEON ? 8 : 4;
+
 // Both sums are taken before rounding, and the row is rounded before it meets the weight: so do
 // vLLM's and transformers' own, whose results these are to equal.
 template <Type kType>
@@ -31,19 +34,19 @@ void RmsNormRows(Rows<const void> x, Rows<void> residual, const void* weight, Ro
     const S* in = static_cast<const S*>(x.data) + (ptrdiff_t)row * x.stride;
     S* added = adds ? static_cast<S*>(residual.data) + (ptrdiff_t)row * residual.stride : nullptr;
     S* to = static_cast<S*>(out.data) + (ptrdiff_t)row * out.stride;
-    F squares[4] = {};
+    F squares[kSquares] = {};
     size_t i = 0;
     if (adds) {
-      for (; i + 4 * kW <= n; i += 4 * kW) {
-        for (size_t part = 0; part < 4; ++part) {
+      for (; i + kSquares * kW <= n; i += kSquares * kW) {
+        for (size_t part = 0; part < kSquares; ++part) {
           const size_t at = i + part * kW;
           const F v = E::LoadN(in + at) + E::LoadN(added + at);
           squares[part] += v * v;
         }
       }
     } else {
-      for (; i + 4 * kW <= n; i += 4 * kW) {
-        for (size_t part = 0; part < 4; ++part) {
+      for (; i + kSquares * kW <= n; i += kSquares * kW) {
+        for (size_t part = 0; part < kSquares; ++part) {
           const F v = E::LoadN(in + i + part * kW);
           squares[part] += v * v;
         }
@@ -54,7 +57,9 @@ void RmsNormRows(Rows<const void> x, Rows<void> residual, const void* weight, Ro
       if (adds) v += LoadSome<kType>(added + i, n - i);
       squares[0] += v * v;
     }
-    const float mean = Sum((squares[0] + squares[1]) + (squares[2] + squares[3])) / (float)n;
+    F sum = (squares[0] + squares[1]) + (squares[2] + squares[3]);
+    if constexpr (kSquares == 8) sum += (squares[4] + squares[5]) + (squares[6] + squares[7]);
+    const float mean = Sum(sum) / (float)n;
     const F scale = Set(1.0f / __builtin_sqrtf(mean + epsilon));
     i = 0;
     if (adds) {

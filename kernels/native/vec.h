@@ -239,6 +239,8 @@ struct Element<Type::kBF16> {
     return (F)((U)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)) << 16);
 #elif LM_AVX2
     return (F)((U)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)) << 16);
+#elif LM_NEON  // one instruction behind the load; GCC takes the conversion below lane by lane
+    return (F)vshll_n_u16(vld1_u16(p), 16);
 #else
     H half;
     __builtin_memcpy(&half, p, sizeof half);
@@ -332,8 +334,12 @@ LM_INLINE F Exp(F x) {
   const F r = ((F)t - n * 0.693359375f) + n * 2.12194440e-4f;
 #else
   constexpr float kLow = -87.33f, kMagic = 12582912.0f;
+#if LM_NEON  // both hand on a NaN, as the comparisons below do, in one instruction each
+  const F t = (F)vminq_f32(vmaxq_f32((float32x4_t)x, vdupq_n_f32(kLow)), vdupq_n_f32(88.3f));
+#else
   F t = x < kLow ? Set(kLow) : x;
   t = t > 88.3f ? Set(88.3f) : t;
+#endif
   const F shifted = t * 1.44269504088896341f + kMagic;
   const F n = shifted - kMagic;
   const F r = (t - n * 0.693359375f) + n * 2.12194440e-4f;
@@ -349,7 +355,11 @@ LM_INLINE F Exp(F x) {
 #else
   const F power = FromBits((Bits(shifted) - 0x4b400000 + 127) << 23);
   const F value = p * power;
+#if LM_NEON  // GCC turns the comparison round and then must look for NaN: six instructions
+  return (F)vbicq_u32((uint32x4_t)value, vcltq_f32((float32x4_t)x, vdupq_n_f32(kLow)));
+#else
   return x < kLow ? F{} : value;
+#endif
 #endif
 }
 
