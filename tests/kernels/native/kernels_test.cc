@@ -324,8 +324,8 @@ void TestPacked(const Kernels& k, Random& random, int bits) {
                         x_codes.data + row * inputs, x_scales.data + row * groups,
                         x_sums.data + row * groups);
     }
-    k.packed_multiply({codes.data, scales.data, offsets.data, n, inputs, group, bits, false}, x_codes.data,
-                      x_scales.data, x_sums.data, m, bias.data, Type::kF32,
+    k.packed_multiply({codes.data, scales.data, offsets.data, n, inputs, group, bits, false},
+                      x_codes.data, x_scales.data, x_sums.data, m, bias.data, Type::kF32,
                       {out.data, static_cast<std::ptrdiff_t>(n)}, 0, blocks);
     for (std::size_t row = 0; row < m; ++row) {
       for (std::size_t o = 0; o < n; ++o) {
