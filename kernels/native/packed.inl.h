@@ -343,10 +343,7 @@ void PackedBlocks(const Packed& w, const int8_t* codes, const float* scales, con
   constexpr size_t kTile = LM_AVX512 ? 8 : 4;
   size_t done = 0;
 #if LM_TILES
-  if (m >= kTileHeight && FitsTiles(w)) {
-    done = m - m % kTileHeight;
-    PackedOnTiles<kType, kBits>(w, codes, scales, sums, done, bias, out, first, last);
-  }
+  done = PackedOnTiles<kType, kBits>(w, codes, scales, sums, m, bias, out, first, last);
 #endif
   for (size_t block = first; block < last && done < m; ++block) {
     size_t row = done;

@@ -33,26 +33,20 @@ struct alignas(64) TileConfig {
 // Whether a group's products fit one instruction.
 LM_INLINE bool FitsTiles(const Packed& w) { return w.tiles && w.group % 8 == 0 && w.group <= 64; }
 
+// Computes whole tiles of rows; returns how many rows that were.
 template <Type kType, int kBits>
-LM_ON_TILES void PackedOnTiles(const Packed& w, const int8_t* codes, const float* scales,
-                               const float* sums, size_t m, const float* bias, Rows<void> out,
-                               size_t first, size_t last) {
+LM_ON_TILES size_t PackedOnTiles(const Packed& w, const int8_t* codes, const float* scales,
+                                 const float* sums, size_t m, const float* bias, Rows<void> out,
+                                 size_t first, size_t last) {
   typedef typename Element<kType>::Stored S;
+  m -= m % kTileHeight;
+  if (m == 0 || !FitsTiles(w)) return 0;
   const size_t groups = w.k / w.group, group_bytes = w.group * 16;
-  TileConfig before, mine;
-  _tile_storeconfig(&before);
-  mine.palette = 1;
-  const uint8_t depth = (uint8_t)(w.group / 4);
-  for (int pair = 0; pair < 2; ++pair) {  // two sets, so that one is read while the other is made
-    mine.row_bytes[pair] = 64, mine.rows[pair] = kTileHeight;                         // sums
-    mine.row_bytes[2 + pair] = (uint16_t)w.group, mine.rows[2 + pair] = kTileHeight;  // rows of x
-    mine.row_bytes[4 + pair] = 64, mine.rows[4 + pair] = depth;                       // weights
-  }
-  _tile_loadconfig(&mine);
   // A block's weights, one byte each; then scales and sums of 16 rows side by side, by group.
   const size_t weight_bytes = kBits == 4 ? w.k * 16 : 0;
   const size_t bytes = weight_bytes + m * groups * 2 * sizeof(float) + 64;
   void* const scratch = __builtin_malloc(bytes);
+  if (scratch == nullptr) return 0;
   uint8_t* const unpacked =
       static_cast<uint8_t*>(scratch) + (64 - reinterpret_cast<uintptr_t>(scratch) % 64) % 64;
   float* const turned = reinterpret_cast<float*>(unpacked + weight_bytes);
@@ -63,6 +57,16 @@ LM_ON_TILES void PackedOnTiles(const Packed& w, const int8_t* codes, const float
       to[kTileHeight + row % kTileHeight] = sums[row * groups + g];
     }
   }
+  TileConfig before, mine;
+  _tile_storeconfig(&before);
+  mine.palette = 1;
+  const uint8_t depth = (uint8_t)(w.group / 4);
+  for (int pair = 0; pair < 2; ++pair) {  // two sets, so that one is read while the other is made
+    mine.row_bytes[pair] = 64, mine.rows[pair] = kTileHeight;                         // sums
+    mine.row_bytes[2 + pair] = (uint16_t)w.group, mine.rows[2 + pair] = kTileHeight;  // rows of x
+    mine.row_bytes[4 + pair] = 64, mine.rows[4 + pair] = depth;                       // weights
+  }
+  _tile_loadconfig(&mine);
   alignas(64) int32_t products[2][kTileHeight * 16];
   for (size_t block = first; block < last; ++block) {
     const uint8_t* weights = w.codes + block * w.k * 2 * kBits;
@@ -124,6 +128,7 @@ LM_ON_TILES void PackedOnTiles(const Packed& w, const int8_t* codes, const float
   } else {
     _tile_loadconfig(&before);
   }
+  return m;
 }
 
 }  // namespace
