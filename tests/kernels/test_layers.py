@@ -177,8 +177,6 @@ def test_packed_linear_row_has_the_same_bits_beside_others_as_alone(
     tier: ModuleType, kind: str, rows: int, bits: int
 ) -> None:
     """So a prompt has the same KV cache however it was sliced."""
-    if tier.isa() == "numpy":
-        pytest.skip("NumPy's products add up in another order with more rows")
     allow_tiles()  # which 16 rows are computed on, where there are such
     raw, _ = stored(4, (rows, 96), kind)
     rng = np.random.default_rng(5)
@@ -186,7 +184,11 @@ def test_packed_linear_row_has_the_same_bits_beside_others_as_alone(
     together = linear(tier, bits)(raw, weight)
     for row in range(rows):
         alone = linear(tier, bits)(raw[row : row + 1], weight)
-        assert bytes(np.ascontiguousarray(alone[0])) == bytes(np.ascontiguousarray(together[row]))
+        if tier.isa() == "numpy":  # whose products add up in another order with more rows
+            found, exact = read(alone, kind)[0], read(together, kind)[row]
+            np.testing.assert_allclose(found, exact, rtol=UNIT[kind], atol=1e-5)
+        else:
+            assert bytes(alone[0].tobytes()) == bytes(together[row].tobytes())
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -34,11 +34,9 @@ pytest.importorskip("vllm")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-@pytest.mark.parametrize(
-    ("cpu_cores", "processes"), [(None, ["EngineCore"]), ("0", ["EngineCore", "Worker"])]
-)
+@pytest.mark.parametrize("cpu_cores", [None, str(min(os.sched_getaffinity(0)))])
 def test_engine_killed_in_mid_stream_fails_at_once_and_starts_again(
-    run: Run, tiny_model: Path, cpu_cores: str | None, processes: list[str]
+    run: Run, tiny_model: Path, cpu_cores: str | None
 ) -> None:
     expert = VllmExpert(spec_of(tiny_model, cpu_cores=cpu_cores))
 
@@ -58,9 +56,10 @@ def test_engine_killed_in_mid_stream_fails_at_once_and_starts_again(
         for attempt in range(1 if cpu_cores else 2):  # who died does not matter to the next start
             await expert.start()
             children = expert.process_ids()
-            assert len(children) == len(processes)
+            assert len(children) == 1  # the EngineCore computes, with cores of its own too
+            if cpu_cores is not None:
+                assert os.sched_getaffinity(children[0]) == {int(cpu_cores)}
             shared = shared_memory(*children)
-            assert shared or not cpu_cores  # between the engine and its worker
             by = signal.SIGILL if attempt else signal.SIGKILL
             assert await kill_in_mid_stream(-1, f"kill-{attempt}", by) < 5
             health = await expert.health()
