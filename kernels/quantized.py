@@ -132,38 +132,52 @@ def quantize_q4(weight: FloatArray, group: int = 128) -> Q4Weight:
     return pack_q4(*quantized_codes(weight, group, 4))
 
 
-def regain_q4(weight: FloatArray, group: int = 32, tolerance: float = 2**-7) -> Q4Weight | None:
+def regain_q4(weight: FloatArray, group: int = 32) -> Q4Weight | None:
     """Pack a weight matrix that was computed from 4 bits, as from GGUF's Q4_0, Q4_1 or Q4_K.
 
-    Each group has to lie on at most 16 equally spaced values.
+    Each group has to lie on at most 16 equally spaced values, as near as the format in which the
+    weights were stored can hold them: bfloat16, float16 or float32, seen from the values.
 
     Args:
         weight: float32 (outputs, inputs), finite.
         group: inputs that share a scale; a multiple of 8 that divides the inputs.
-        tolerance: what an element may be beside its value, as a share of its group's largest one;
-            the default is what rounding to bfloat16 makes of it.
 
     Returns:
-        The packed weights, None if a group does not.
+        The packed weights; None if a group does not, or is too narrow for its format to tell.
     """
     groups = weight.reshape(-1, group)
     low, high = groups.min(axis=1, keepdims=True), groups.max(axis=1, keepdims=True)
-    allowed = tolerance * np.maximum(-low, high)
+    allowed = _rounding(weight) * np.maximum(-low, high)  # of an element beside its value
     codes = np.empty(groups.shape, np.uint8)
-    scales = np.zeros_like(low)
+    scales, best = np.zeros_like(low), np.full_like(low, np.inf)
     left = np.arange(len(groups))
     for steps in range(15, 0, -1):  # between the smallest and the largest that occur
-        part, least = groups[left], low[left]
+        part, least, most = groups[left], low[left], allowed[left]
         scale = (high[left] - least) / np.float32(steps)
         found = np.rint((part - least) / np.where(scale > 0.0, scale, np.float32(1.0)))
-        on_it = (np.abs(found * scale + least - part) <= allowed[left]).all(axis=1)
-        codes[left[on_it]], scales[left[on_it]] = found[on_it], scale[on_it]
-        left = left[~on_it]
-        if not left.size:
-            shape = (weight.shape[0], -1)
-            offsets = (-low).reshape(shape)
-            return pack_q4(codes.reshape(shape), scales.reshape(shape), offsets=offsets)
-    return None
+        beside = np.abs(found * scale + least - part)
+        spread = np.sqrt((beside * beside).mean(axis=1, keepdims=True))
+        fits = (beside.max(axis=1, keepdims=True) <= most) & (spread < best[left])
+        fits &= (scale >= 8.0 * most) | (scale == 0.0)  # a finer grid fits anything
+        better = left[fits[:, 0]]
+        codes[better], scales[better] = found[fits[:, 0]], scale[fits[:, 0]]
+        best[better] = spread[fits[:, 0]]
+        # Of those that may fit by chance the nearest is sought.
+        left = left[(best[left] > 0.25 * most)[:, 0]]
+    if not np.isfinite(best).all():
+        return None
+    shape = (weight.shape[0], -1)
+    offsets = (-low).reshape(shape)
+    return pack_q4(codes.reshape(shape), scales.reshape(shape), offsets=offsets)
+
+
+def _rounding(weight: FloatArray) -> np.float32:
+    """Return how far rounding may have moved a value from its grid, as a share of the largest."""
+    if not (weight.view(np.uint32) & 0xFFFF).any():
+        return np.float32(2**-7)  # bfloat16; twice half of a last bit, as the ends are rounded too
+    with np.errstate(over="ignore"):
+        halves = weight.astype(np.float16).astype(np.float32)
+    return np.float32(2**-10 if np.array_equal(halves, weight) else 2**-20)
 
 
 def quantize_q8(weight: FloatArray, group: int = 32) -> Q8Weight:

@@ -111,7 +111,7 @@ def tell_formats(formats: Formats) -> None:
     if formats.dtype_why:
         log.info("expert %s computes in %s: %s", name, spec.dtype, formats.dtype_why)
     if formats.packing_why:
-        log.info("expert %s has weights of 8 bits: %s", name, formats.packing_why)
+        log.info("expert %s has weights of at most 8 bits: %s", name, formats.packing_why)
     if formats.kv_cache_why and not formats.refused:
         log.warning(
             "expert %s: kv_cache_dtype %s becomes the model's own format: %s",

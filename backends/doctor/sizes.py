@@ -10,8 +10,8 @@ from .model_files import ModelFiles
 from .model_shape import ModelShape, estimated_parameters
 from .quantities import GIB
 
-# An EngineCore and its worker with torch loaded and nothing else: 0.94 GB of their own (USS),
-# measured with vLLM 0.32 on a CPU.
+# An EngineCore and a worker with torch loaded and nothing else: 0.94 GB of their own (USS),
+# measured with vLLM 0.32 on a CPU. Engines of ours have no worker: more than they need.
 PROCESS_BYTES = 1 * GIB
 # vLLM's step on a CPU if max_num_batched_tokens is not given (engine/arg_utils.py).
 STEP_TOKENS = 2048

@@ -192,7 +192,7 @@ def _formats(fitted: Formats) -> Json:
 
 
 def _bytes_each(spec: ExpertSpec) -> float:
-    packed = {"q4": 0.75, "q8": 1.25}  # with two float32 numbers for every 32 weights
+    packed = {"q4": 0.75, "q8": 1.25}  # at most: two float32 numbers for every 32 weights
     return packed.get(spec.quantization or "", 4.0 if spec.dtype == "float32" else 2.0)
 
 

@@ -343,7 +343,13 @@ void PackedBlocks(const Packed& w, const int8_t* codes, const float* scales, con
   constexpr size_t kTile = LM_AVX512 ? 8 : 4;
   size_t done = 0;
 #if LM_TILES
-  done = PackedOnTiles<kType, kBits>(w, codes, scales, sums, m, bias, out, first, last);
+  while (m - done >= kTileHeight) {
+    const size_t rows = PackedOnTiles<kType, kBits>(
+        w, codes + done * w.k, scales + done * groups, sums + done * groups, m - done, bias,
+        {static_cast<S*>(out.data) + (ptrdiff_t)done * out.stride, out.stride}, first, last);
+    if (rows == 0) break;
+    done += rows;
+  }
 #endif
   for (size_t block = first; block < last && done < m; ++block) {
     size_t row = done;

@@ -22,6 +22,7 @@ namespace {
 #define LM_ON_TILES __attribute__((target("amx-tile,amx-int8")))
 
 constexpr size_t kTileHeight = 16;
+constexpr size_t kMostRows = 512;  // at once: their scales lie in memory a second time
 
 // Intel, Architecture Instruction Set Extensions, LDTILECFG.
 struct alignas(64) TileConfig {
@@ -33,13 +34,13 @@ struct alignas(64) TileConfig {
 // Whether a group's products fit one instruction.
 LM_INLINE bool FitsTiles(const Packed& w) { return w.tiles && w.group % 8 == 0 && w.group <= 64; }
 
-// Computes whole tiles of rows; returns how many rows that were.
+// Computes whole tiles of the first rows; returns how many rows that were.
 template <Type kType, int kBits>
 LM_ON_TILES size_t PackedOnTiles(const Packed& w, const int8_t* codes, const float* scales,
                                  const float* sums, size_t m, const float* bias, Rows<void> out,
                                  size_t first, size_t last) {
   typedef typename Element<kType>::Stored S;
-  m -= m % kTileHeight;
+  m = m < kMostRows ? m - m % kTileHeight : kMostRows;
   if (m == 0 || !FitsTiles(w)) return 0;
   const size_t groups = w.k / w.group, group_bytes = w.group * 16;
   // A block's weights, one byte each; then scales and sums of 16 rows side by side, by group.
@@ -59,6 +60,8 @@ LM_ON_TILES size_t PackedOnTiles(const Packed& w, const int8_t* codes, const flo
   }
   TileConfig before, mine;
   _tile_storeconfig(&before);
+  // GCC's intrinsics name a part of what they read and write, or nothing of it.
+  __asm__ volatile("" ::: "memory");
   mine.palette = 1;
   const uint8_t depth = (uint8_t)(w.group / 4);
   for (int pair = 0; pair < 2; ++pair) {  // two sets, so that one is read while the other is made
@@ -66,6 +69,7 @@ LM_ON_TILES size_t PackedOnTiles(const Packed& w, const int8_t* codes, const flo
     mine.row_bytes[2 + pair] = (uint16_t)w.group, mine.rows[2 + pair] = kTileHeight;  // rows of x
     mine.row_bytes[4 + pair] = 64, mine.rows[4 + pair] = depth;                       // weights
   }
+  __asm__ volatile("" ::: "memory");
   _tile_loadconfig(&mine);
   alignas(64) int32_t products[2][kTileHeight * 16];
   for (size_t block = first; block < last; ++block) {
@@ -79,6 +83,7 @@ LM_ON_TILES size_t PackedOnTiles(const Packed& w, const int8_t* codes, const flo
                            _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble));
       }
       weights = unpacked;
+      __asm__ volatile("" ::: "memory");
     }
     const float* weight_scales = w.scales + block * groups * 16;
     const float* weight_offsets = w.offsets + block * groups * 16;

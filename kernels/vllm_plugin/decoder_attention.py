@@ -7,13 +7,13 @@ cache, at each layer of each step. Views of small steps and of the cache are kep
 from __future__ import annotations
 
 import functools
+import threading
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from vllm import _custom_ops as ops
-from vllm.distributed.kv_transfer import has_kv_transfer_group
 from vllm.model_executor.layers.attention.attention import Attention, get_attention_context
 from vllm.model_executor.layers.rotary_embedding.base import RotaryEmbedding
 from vllm.v1.attention.backend import AttentionType
@@ -52,12 +52,14 @@ class AttentionBuffers:
 
     @classmethod
     def of(cls, rows: int, heads: Heads, dtype: torch.dtype) -> AttentionBuffers:
-        """Return buffers; for few tokens those that all layers share, as one computes at a time."""
-        return _kept(rows, heads, dtype) if rows <= _FEW_ROWS else cls(rows, heads, dtype)
+        """Return buffers; for few tokens those that all layers of a thread share."""
+        if rows > _FEW_ROWS:
+            return cls(rows, heads, dtype)
+        return _kept(rows, heads, dtype, threading.get_ident())
 
 
-@functools.lru_cache(maxsize=_FEW_ROWS)
-def _kept(rows: int, heads: Heads, dtype: torch.dtype) -> AttentionBuffers:
+@functools.lru_cache(maxsize=8)
+def _kept(rows: int, heads: Heads, dtype: torch.dtype, thread: int) -> AttentionBuffers:
     return AttentionBuffers(rows, heads, dtype)
 
 
@@ -74,7 +76,8 @@ class DecoderAttention:
     @staticmethod
     def is_plain(module: Any) -> bool:
         """Whether these operators are all that vLLM would compute."""
-        attention, rotary = module.attn, module.rotary_emb
+        attention = module.attn
+        turns = getattr(module.rotary_emb, "_forward_method", None)  # some are no operators
         return (
             type(attention) is Attention
             and type(attention.impl) is CPUAttentionBackendImpl
@@ -82,8 +85,7 @@ class DecoderAttention:
             and attention.impl.sinks is None
             and attention.query_quant is None
             and attention.kv_sharing_target_layer_name is None
-            and getattr(rotary._forward_method, "__func__", None) is RotaryEmbedding.forward_cpu
-            and not has_kv_transfer_group()
+            and getattr(turns, "__func__", None) is RotaryEmbedding.forward_cpu
         )
 
     def __call__(self, positions: Tensor, buffers: AttentionBuffers) -> None:

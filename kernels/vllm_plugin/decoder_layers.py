@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from vllm.distributed.kv_transfer import has_kv_transfer_group
 from vllm.model_executor.layers.activation import SiluAndMul
 from vllm.model_executor.layers.layernorm import RMSNorm
 from vllm.model_executor.layers.linear import (
@@ -25,7 +26,7 @@ from vllm.model_executor.models import llama, mistral, qwen2
 
 from ... import kernels
 from .decoder_attention import AttentionBuffers, DecoderAttention
-from .hooks import attribute
+from .hooks import attribute, say_once
 from .packed_layers import PackedLinearMethod, linear_of
 
 KINDS = (
@@ -56,16 +57,25 @@ def _forward(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def forward(self: Any, positions: Tensor, hidden_states: Tensor, residual: Any, *more: Any,
                 **named: Any) -> Any:  # fmt: skip
-        if more or named or torch.compiler.is_compiling():
+        asked = any(each is not None for each in (*more, *named.values()))
+        if asked or torch.compiler.is_compiling() or has_kv_transfer_group():
             return original(self, positions, hidden_states, residual, *more, **named)
         packed = self.__dict__.get(_KEPT_AS, False)
         if packed is False:  # not looked at yet
-            packed = self.__dict__[_KEPT_AS] = PackedDecoderLayer.of(self)
+            packed = self.__dict__[_KEPT_AS] = _looked_at(self)
         if packed is None:
-            return original(self, positions, hidden_states, residual)
+            return original(self, positions, hidden_states, residual, *more, **named)
         return packed(positions, hidden_states, residual)
 
     return forward
+
+
+def _looked_at(layer: Any) -> PackedDecoderLayer | None:
+    try:
+        return PackedDecoderLayer.of(layer)
+    except Exception as error:
+        say_once("decoder_layer", error)
+        return None
 
 
 class PackedDecoderLayer:

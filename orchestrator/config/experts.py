@@ -225,7 +225,7 @@ class ExpertConfig(Section):
     )
     cpu_cores: str | None = Field(
         None,
-        pattern=r"^\d+(-\d+)?(,\d+(-\d+)?)*$",
+        pattern=r"^\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*$",
         description="Cores of the engine's threads, as 0-3 or 0,2; null: unbound.",
     )
     enforce_eager: bool = Field(True, description="Run without compiling the model first.")
@@ -352,6 +352,10 @@ class ExpertConfig(Section):
         asked = self.prompt_lookup and "prompt_lookup" in self.model_fields_set
         if asked and self.verify_drafts is False:
             yield got("prompt_lookup", True, "verify_drafts, which is false")
+        for part in (self.cpu_cores or "").split(","):
+            first, _, last = part.partition("-")
+            if last and int(first) > int(last):
+                yield got("cpu_cores", self.cpu_cores, f"{last}-{first}, the lower core first")
         step = self.max_num_batched_tokens
         if step is not None and step < self.max_num_seqs:
             need = f">= max_num_seqs, which is {self.max_num_seqs}"

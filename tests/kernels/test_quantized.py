@@ -54,6 +54,28 @@ def test_regain_leaves_blocks_of_more_bits_alone(kind: str) -> None:
     assert regain_q4(gguf.quants.dequantize(gguf.quants.quantize(normal(2), block), block)) is None
 
 
+@pytest.mark.parametrize("stored", [bfloat16, lambda values: values])
+def test_regain_takes_the_number_of_steps_that_the_weights_had(stored: object) -> None:
+    codes = np.resize(np.array([0, 14, 1, 13], np.uint8), (16, 64))
+    exact = pack_q4(codes, np.full((16, 2), 0.1, np.float32), np.zeros((16, 2), np.float32))
+    packed = regain_q4(stored(exact.unpack()))  # type: ignore[operator]
+    assert packed is not None
+    assert np.abs(packed.unpack() - exact.unpack()).max() <= 0.003 * 1.4
+
+
+@pytest.mark.parametrize("stored", [bfloat16, lambda values: values])
+def test_regain_leaves_groups_alone_that_are_too_narrow_to_tell(stored: object) -> None:
+    near_one = 1.0 + 0.2 * np.random.default_rng(6).random((16, 64), np.float32)
+    assert regain_q4(stored(near_one)) is None  # type: ignore[operator]
+
+
+def test_regain_sees_a_small_change_of_weights_that_are_not_rounded() -> None:
+    gguf = pytest.importorskip("gguf")
+    block = gguf.GGMLQuantizationType.Q4_0
+    dense = gguf.quants.dequantize(gguf.quants.quantize(normal(7), block), block)
+    assert regain_q4(dense + 0.001 * normal(8)) is None
+
+
 def test_regain_leaves_other_weights_alone_even_where_one_group_alone_is_not_of_4_bits() -> None:
     assert regain_q4(normal(3)) is None
     mixed = np.zeros((ROWS, INPUTS), np.float32)

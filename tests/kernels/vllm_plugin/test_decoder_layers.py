@@ -28,6 +28,10 @@ from livemind.kernels.vllm_plugin import (  # noqa: E402
 METADATA = (
     "causal", "query_start_loc", "seq_lens", "block_table", "scheduler_metadata", "dynamic_causal"
 )  # fmt: skip
+LONG = {
+    "rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": 32,
+    "short_factor": [1.0] * 16, "long_factor": [2.0] * 16, "factor": 2.0,
+}  # fmt: skip
 SIZE, INNER, HEADS, KV_HEADS, HEAD = 128, 96, 4, 2, 32
 
 
@@ -138,7 +142,8 @@ def test_packed_decoder_layer_gives_what_its_modules_give(
     positions, hidden, residual = inputs(rows)
     with torch.inference_mode():
         before = None if first else residual.clone()
-        expected = type(layer).forward(layer, positions, hidden.clone(), before)
+        more = {"t_cond": None} if kind == "mistral" else {}  # as its model calls it
+        expected = type(layer).forward(layer, positions, hidden.clone(), before, **more)
         for _ in range(2):  # its buffers are used again
             found = packed(positions, hidden.clone(), None if first else residual.clone())
             for ours, theirs in zip(found, expected, strict=True):
@@ -163,6 +168,7 @@ def test_packed_decoder_layer_without_residual_leaves_its_input_as_residual(
         ("llama", None, {}),
         ("qwen2", 8, {"qk_norm": True}),
         ("mistral", 8, {"llama_4_scaling": {"original_max_position_embeddings": 8, "beta": 0.1}}),
+        ("llama", 8, {"rope_parameters": LONG, "max_position_embeddings": 64}),
         ("llama", 8, {"intermediate_size": 104}),  # no whole groups: that layer stays dense
     ],
 )

@@ -67,6 +67,8 @@ def test_load_settings_smallest_file_has_all_defaults(tmp_path: Path) -> None:
         (expert(gpu_memory_utilization=1.5), "experts[0].gpu_memory_utilization: got 1.5, need <="),
         (expert(block_size=7), "experts[0].block_size: got 7, need one of 16, 32, 64 or 128"),
         (expert(cpu_cores="0-"), 'experts[0].cpu_cores: got "0-", need text of the form'),
+        (expert(cpu_cores="0,3-1"), 'experts[0].cpu_cores: got "0,3-1", need 1-3, the lower core'),
+        (expert(cpu_cores="0-12345"), 'experts[0].cpu_cores: got "0-12345", need text of the form'),
         (expert(neon_optimizations=[]), "experts[0].neon_optimizations: got an empty list, need"),
         (expert(expert_id=""), 'experts[0].expert_id: got "", need text of the form'),
         (expert(expert_id="auto"), 'experts[0].expert_id: got "auto", which asks for routing'),
