@@ -16,6 +16,10 @@
 #include "isa.h"
 #include "neighbours.h"
 #include "penalties.h"
+#if defined(__x86_64__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 using namespace livemind;  // NOLINT: a test
 
@@ -296,12 +300,21 @@ void TestRows(const Kernels& k, Random& random) {
   }
 }
 
-void TestPacked(const Kernels& k, Random& random, int bits) {
+// Asks Linux for AMX tiles, as an engine's process does.
+void AskForTiles() {
+#if defined(__x86_64__) && defined(__linux__)
+  constexpr int kRequest = 0x1023, kTileData = 18;  // arch/x86/include/uapi/asm/prctl.h
+  syscall(SYS_arch_prctl, kRequest, kTileData);
+#endif
+}
+
+void TestPacked(const Kernels& k, Random& random, int bits, std::size_t m, bool tiles) {
   const std::size_t bytes = static_cast<std::size_t>(bits) * 2;  // of 16 outputs for one input
-  const std::size_t shapes[][3] = {{1, 8, 8}, {16, 32, 16}, {17, 48, 24}, {40, 256, 128}};
+  const std::size_t shapes[][3] = {{1, 8, 8},    {16, 32, 16}, {17, 48, 24},
+                                   {33, 64, 64}, {40, 96, 32}, {40, 256, 128}};
   for (const auto& shape : shapes) {
     const std::size_t n = shape[0], inputs = shape[1], group = shape[2];
-    const std::size_t blocks = (n + 15) / 16, groups = inputs / group, m = 9;
+    const std::size_t blocks = (n + 15) / 16, groups = inputs / group;
     Buffer<std::uint8_t> codes(blocks * inputs * bytes);
     Buffer<float> scales(blocks * groups * 16), offsets(blocks * groups * 16);
     for (std::size_t i = 0; i < blocks * inputs * bytes; ++i) {
@@ -324,7 +337,7 @@ void TestPacked(const Kernels& k, Random& random, int bits) {
                         x_codes.data + row * inputs, x_scales.data + row * groups,
                         x_sums.data + row * groups);
     }
-    k.packed_multiply({codes.data, scales.data, offsets.data, n, inputs, group, bits, false},
+    k.packed_multiply({codes.data, scales.data, offsets.data, n, inputs, group, bits, tiles},
                       x_codes.data, x_scales.data, x_sums.data, m, bias.data, Type::kF32,
                       {out.data, static_cast<std::ptrdiff_t>(n)}, 0, blocks);
     for (std::size_t row = 0; row < m; ++row) {
@@ -549,6 +562,7 @@ void TestPenalties() {
 }  // namespace
 
 int main(int argc, char** argv) {
+  AskForTiles();
   std::size_t count;
   const Tier* tiers = Tiers(&count);
   if (argc > 1 && std::strcmp(argv[1], "--best") == 0) {
@@ -569,8 +583,10 @@ int main(int argc, char** argv) {
     TestFilter(kernels, random);
     TestSimilarity(kernels, random);
     TestRows(kernels, random);
-    TestPacked(kernels, random, 4);
-    TestPacked(kernels, random, 8);
+    for (const int bits : {4, 8}) {
+      TestPacked(kernels, random, bits, 9, false);
+      TestPacked(kernels, random, bits, 35, TilesAllowed());
+    }
     TestDense(kernels, random);
     TestEncoder(kernels, random);
     TestFp8(kernels);
