@@ -164,19 +164,16 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def refuse_unusable_cores(spec: ExpertSpec) -> None:
-    """Check that this process may run on the cores of ``cpu_cores``.
-
-    Raises:
-        ExpertUnavailable: it may not.
-    """
+def cores_problem(spec: ExpertSpec) -> str:
+    """Return which cores of ``cpu_cores`` this process may not run on; empty where it may."""
     if not hasattr(os, "sched_getaffinity"):
-        return
+        return ""
     usable = os.sched_getaffinity(0)
-    if foreign := set(engine_cores(spec)) - usable:
-        shown, ours = (", ".join(map(str, sorted(cores))) for cores in (foreign, usable))
-        cause = f"cpu_cores {spec.cpu_cores!r}: no core {shown} for this process, it has {ours}"
-        raise ExpertUnavailable(spec.expert_id, cause)
+    foreign = set(engine_cores(spec)) - usable
+    if not foreign:
+        return ""
+    shown, ours = (", ".join(map(str, sorted(cores))) for cores in (foreign, usable))
+    return f"no core {shown} for this process, it has {ours}"
 
 
 def _refuse_unsupported(spec: ExpertSpec) -> None:

@@ -23,6 +23,7 @@ from .template_checks import check_template
 from .use_checks import (
     check_answers,
     check_context,
+    check_cores,
     check_memory,
     check_packing,
     check_speed,
@@ -143,6 +144,7 @@ def _judge(case: Case, formats: Formats, host: Host | None, budget: int) -> Iter
     yield from check_answers(case)
     yield from check_memory(case, budget)
     yield from check_speed(case, host)
+    yield from check_cores(case, host)
     yield from check_packing(case, host)
 
 

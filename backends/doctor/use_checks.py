@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from ...kernels.vllm_plugin.operator_selection import PACKING
-from ..engine_args import engine_threads, usable_cores
+from ..engine_args import cores_problem, engine_threads, usable_cores
 from ..machine.speeds import PROMPT_TOKENS
 from .case import Case
 from .findings import Finding
@@ -125,6 +125,13 @@ def check_speed(case: Case, host: Host | None) -> Iterator[Finding]:
     change = f"{{.timeout_s}}: {2 * took_s:.0f}, or {{.model_path}}: a smaller model"
     limit = f"{case.spec.timeout_s:g}"
     yield case.finding("warning", "prefill_slow", "timeout_s", limit, why, change)
+
+
+def check_cores(case: Case, host: Host | None) -> Iterator[Finding]:
+    """Yield whether an engine would get the cores that it is given, on the machine at hand."""
+    if host is not None and host.on_cpu and (problem := cores_problem(case.spec)):
+        why = f"{problem}: the engine would not start here"
+        yield case.finding("error", "cores_absent", "cpu_cores", case.spec.cpu_cores, why)
 
 
 def check_packing(case: Case, host: Host | None) -> Iterator[Finding]:

@@ -42,9 +42,11 @@ def packed() -> dict[str, list[float]]:
     import numpy as np
 
     from ... import kernels
+    from ...kernels.vllm_plugin.tiles import allow_tiles
 
     if kernels.isa() == "numpy":
         return {}
+    allow_tiles()  # as in an engine's process
     found: dict[str, list[float]] = {}
     for name, pack in (("q4", kernels.pack_q4), ("q8", kernels.pack_q8)):
         linear = getattr(kernels, f"{name}_linear")

@@ -31,11 +31,11 @@ from types import SimpleNamespace
 from typing import Any
 
 from ..engine_args import (
+    cores_problem,
     engine_cores,
     engine_environment,
     engine_log_level,
     late_environment,
-    refuse_unusable_cores,
     usable_cores,
 )
 from ..errors import ExpertUnavailable
@@ -143,7 +143,8 @@ class EngineProcess:
         keep_log(self._spec.engine_log)
         if importlib.util.find_spec("vllm") is None:
             raise self._unavailable("vLLM is not installed: install livemind[cpu] or livemind[gpu]")
-        refuse_unusable_cores(self._spec)
+        if problem := cores_problem(self._spec):
+            raise self._unavailable(f"cpu_cores {self._spec.cpu_cores!r}: {problem}")
         self._spec = that_this_vllm_obeys(self._spec)
         from vllm.v1.engine.async_llm import AsyncLLM
         from vllm.v1.executor import Executor

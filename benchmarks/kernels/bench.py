@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from rich.console import Console
 
 from ...kernels import dispatch
+from ...kernels.vllm_plugin.tiles import allow_tiles
 from ..bench import BenchmarkFailed, add_common, display, number
 from ..figures.answer import Json, Number
 from ..figures.table import Table, percent, show
@@ -54,6 +55,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         "kernels": names,
         "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
     }
+    allow_tiles()  # as in an engine's process
     with one_thread(), display(console, "limits", len(names) + 1) as shown:
         limits = measure_limits(native)
         found: list[tuple[Case, Measured]] = []

@@ -11,7 +11,6 @@ This is an estimate without any Arm hardware: nothing here is a measured time.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import shutil
 import subprocess
@@ -19,7 +18,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..bench import number
 from ..figures.answer import Json
+from ..harness import report
 from .mca_loops import KERNELS, Kernel, Loop, functions, hot_loop
 from .mca_report import BAR, CAVEATS, Row, Simulation, UnreadableOutput, model_note, parse, table
 
@@ -38,16 +39,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         objects = _objects(options.build)
         models = [_model(options, version, objects) for version in options.llvm]
-    except (ToolMissing, UnreadableOutput, subprocess.CalledProcessError) as exc:
-        print(f"mca: {exc}", file=sys.stderr)
-        detail = getattr(exc, "stderr", None)
-        if detail:
-            print(detail, file=sys.stderr)
+        if options.json:
+            content = {"cpu": options.cpu, "bar": BAR, "caveats": CAVEATS, "models": models}
+            options.json.parent.mkdir(parents=True, exist_ok=True)
+            report.write(options.json, content)
+    except KeyboardInterrupt:
+        return 130
+    except subprocess.CalledProcessError as exc:
+        print(f"mca: {exc.cmd[0]} failed\n{exc.stderr}".rstrip(), file=sys.stderr)
         return 1
-    if options.json:
-        content = {"cpu": options.cpu, "bar": BAR, "caveats": CAVEATS, "models": models}
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    except (ToolMissing, UnreadableOutput, OSError) as exc:
+        print(f"mca: {exc}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -64,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     told = "the core, by LLVM's name (default: %(default)s)"
     parser.add_argument("--cpu", default="neoverse-v2", help=told)
     told = "simulated iterations (default: %(default)s)"
-    parser.add_argument("--iterations", metavar="N", type=int, default=200, help=told)
+    parser.add_argument("--iterations", metavar="N", type=number(int, 1), default=200, help=told)
     parser.add_argument("--json", metavar="FILE", type=Path, help="write everything there too")
     return parser
 

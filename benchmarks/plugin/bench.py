@@ -42,7 +42,7 @@ SPLIT_MODEL = "v32k_bf16"
 SPLIT_PROMPTS = 8
 SPLIT: dict[str, tuple[dict[str, object], str]] = {
     "sampling_and_penalties": (
-        {"q4_linear": False, "rms_norm": False, "fused_add_rms_norm": False},
+        dict.fromkeys(("q4_linear", "rms_norm", "fused_add_rms_norm", "decoder_layer"), False),
         "bfloat16",
     ),
     "float32": ({}, "float32"),

@@ -177,7 +177,7 @@ py::object PackedLinear(const py::object& x_like, const py::object& weight,
                         Size(k),
                         Size(group),
                         kBits,
-                        m >= 16 && TilesAllowed()};
+                        m >= kTileHeight && TilesAllowed()};
     Split(parts, Size(blocks), [&](std::size_t, std::size_t first, std::size_t last) {
       Active().packed_multiply(packed, x_codes, x_scales, x_sums, m, bias.As<float>(), x.type(),
                                {out.data, out.stride()}, first, last);

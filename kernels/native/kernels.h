@@ -37,6 +37,8 @@ struct Neighbour {
 };
 
 // Weights packed by kernels/quantized.py: blocks of 16 outputs, groups of `group` inputs.
+constexpr std::size_t kTileHeight = 16;  // rows that AMX tiles multiply together
+
 struct Packed {
   const std::uint8_t* codes;  // (n16 / 16, k * bits / 32, 64)
   const float* scales;        // (n16 / 16, k / group, 16)

@@ -21,7 +21,6 @@ namespace {
 
 #define LM_ON_TILES __attribute__((target("amx-tile,amx-int8")))
 
-constexpr size_t kTileHeight = 16;
 constexpr size_t kMostRows = 512;  // at once: their scales lie in memory a second time
 
 // Intel, Architecture Instruction Set Extensions, LDTILECFG.

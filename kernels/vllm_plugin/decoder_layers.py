@@ -36,6 +36,7 @@ KINDS = (
 )
 """Layers that compute as ``PackedDecoderLayer`` does, with the modules they are built of."""
 
+_MORE = {mistral.MistralDecoderLayer: ("t_cond",)}  # parameters; what they ask for is vLLM's
 _TYPES = (torch.float32, torch.bfloat16, torch.float16)
 _KEPT_AS = "livemind_packed"
 
@@ -47,9 +48,7 @@ def install() -> None:
         Different: this vLLM's layers take other arguments.
     """
     for kind, _, _ in KINDS:
-        known = ["self", "positions", "hidden_states", "residual"]
-        if kind is mistral.MistralDecoderLayer:
-            known.append("t_cond")
+        known = ["self", "positions", "hidden_states", "residual", *_MORE.get(kind, ())]
         kind.forward = _forward(attribute(kind, "forward", known))
 
 
@@ -165,5 +164,5 @@ def _is_plain(layer: Any) -> bool:
     return (
         DecoderAttention.is_plain(attention)
         and type(layer.mlp.act_fn) is SiluAndMul
-        and not any(extra is not None and extra is not False for extra in extras)
+        and not any(extras)
     )

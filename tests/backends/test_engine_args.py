@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from livemind.backends.engine_args import (
+    cores_problem,
     engine_args,
     engine_cores,
     engine_environment,
     late_environment,
     model_location,
-    refuse_unusable_cores,
 )
 from livemind.backends.errors import ExpertUnavailable
 from livemind.backends.spec import ExpertSpec
@@ -150,14 +150,14 @@ def test_engine_cores_are_those_of_the_setting(text: str | None, cores: list[int
     assert engine_cores(spec(cpu_cores=text)) == cores
 
 
-def test_cores_that_this_process_may_not_use_are_refused_by_number() -> None:
-    refuse_unusable_cores(spec())
+def test_cores_problem_names_those_that_this_process_may_not_use() -> None:
+    assert cores_problem(spec()) == ""
     if not hasattr(os, "sched_getaffinity"):
         return
     ours = max(os.sched_getaffinity(0))
-    refuse_unusable_cores(spec(cpu_cores=str(ours)))
-    with pytest.raises(ExpertUnavailable, match=f"cpu_cores '{ours}-9999': no core "):
-        refuse_unusable_cores(spec(cpu_cores=f"{ours}-9999"))
+    assert cores_problem(spec(cpu_cores=str(ours))) == ""
+    found = cores_problem(spec(cpu_cores=f"{ours},9998-9999"))
+    assert found.startswith("no core 9998, 9999 for this process, it has ")
 
 
 def test_engine_environment_hub_is_off_for_local_weights_only(tmp_path: Path) -> None:

@@ -191,6 +191,20 @@ def test_packed_linear_row_has_the_same_bits_beside_others_as_alone(
             assert bytes(alone[0].tobytes()) == bytes(together[row].tobytes())
 
 
+@widths
+def test_packed_linear_of_very_many_rows_gives_each_its_own(tier: ModuleType, bits: int) -> None:
+    """Tiles take 512 rows at a time."""
+    allow_tiles()
+    rng = np.random.default_rng(6)
+    x = rng.standard_normal((1050, 64)).astype(np.float32)
+    weight = QUANTIZE[bits](rng.standard_normal((24, 64)).astype(np.float32), 32)
+    together = linear(tier, bits)(x, weight)
+    some = [0, 511, 512, 1023, 1024, 1039, 1040, 1049]
+    np.testing.assert_allclose(together[some], linear(tier, bits)(x[some], weight), atol=1e-4)
+    exact = x @ weight.unpack().T
+    assert np.linalg.norm(together - exact) <= 0.01 * np.linalg.norm(exact)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("rows", [1, 9])
 @widths

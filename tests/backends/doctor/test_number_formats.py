@@ -246,6 +246,23 @@ def test_check_prefill_that_outlasts_the_timeout_is_a_warning(
         assert found[0].where == "experts[0].timeout_s"
 
 
+@pytest.mark.parametrize(("problem", "told"), [("", False), ("no core 7 for this process", True)])
+def test_check_cores_that_this_machine_lacks_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: str, told: bool
+) -> None:
+    monkeypatch.setattr(use_checks, "cores_problem", lambda _: problem)
+    asked = spec(small(tmp_path, "float32"), cpu_cores="7")
+    subjects = [Subject("experts[0]", asked)]
+    for host_of_engines in (Host(NARROW, expected(NARROW), ENGINE), None):
+        question = Question(subjects, 512 * GIB, host=host_of_engines)
+        found = [f for f in examine(question, ENGINE).findings if f.code == "cores_absent"]
+        assert bool(found) == (told and host_of_engines is not None)
+        assert not found or (found[0].where, found[0].severity) == (
+            "experts[0].cpu_cores",
+            "error",
+        )
+
+
 @pytest.mark.parametrize(
     ("decode_ns", "settings", "told"),
     [

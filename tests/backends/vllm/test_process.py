@@ -43,6 +43,20 @@ def failing(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Exper
     server.stop()
 
 
+def test_engine_on_cores_of_others_is_refused_before_it_starts(tiny_model: Path) -> None:
+    spec = ExpertSpec("tiny", model_path=str(tiny_model), cpu_cores="9998-9999")
+    process = EngineProcess(spec)
+
+    async def main() -> None:
+        try:
+            with pytest.raises(ExpertUnavailable, match="no core 9998, 9999 for this process"):
+                await process.start()
+        finally:
+            await process.stop()
+
+    asyncio.run(main())
+
+
 def held() -> tuple[int, int]:
     """Return how many descriptors and threads this process has."""
     return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))

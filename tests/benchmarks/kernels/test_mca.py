@@ -201,3 +201,22 @@ def test_main_says_which_packages_and_objects_are_missing(
     monkeypatch.setattr(shutil, "which", lambda name: None)
     assert mca.main(["--llvm", "16"]) == 1
     assert "sudo apt install llvm-16" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("iterations", ["0", "-1", "many"])
+def test_main_refuses_a_number_of_iterations_that_is_none(
+    iterations: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        mca.main(["--iterations", iterations])
+    assert "--iterations: got" in capsys.readouterr().err
+
+
+def test_main_says_what_file_it_could_not_write(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mca, "_objects", lambda build: {})
+    monkeypatch.setattr(mca, "_model", lambda *_: {})
+    (tmp_path / "taken").mkdir()
+    assert mca.main(["--json", str(tmp_path / "taken")]) == 1
+    assert "taken" in capsys.readouterr().err

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from livemind.backends.zoo.catalog import MODELS
 from livemind.kernels import dispatch
 
 torch = pytest.importorskip("torch")
@@ -33,23 +33,6 @@ LONG = {
     "short_factor": [1.0] * 16, "long_factor": [2.0] * 16, "factor": 2.0,
 }  # fmt: skip
 SIZE, INNER, HEADS, KV_HEADS, HEAD = 128, 96, 4, 2, 32
-
-
-@pytest.fixture(scope="module")
-def settings() -> Iterator[Any]:
-    """What a layer of vLLM asks for while it is made."""
-    from vllm.config import set_current_vllm_config
-    from vllm.distributed import parallel_state
-    from vllm.engine.arg_utils import EngineArgs
-
-    arguments = EngineArgs(model=str(MODELS / "fast"), dtype="float32", enforce_eager=True)
-    config = arguments.create_engine_config()
-    with set_current_vllm_config(config):
-        parallel_state.init_distributed_environment(1, 0, "tcp://127.0.0.1:0", backend="gloo")
-        parallel_state.ensure_model_parallel_initialized(1, 1)
-        yield config
-    parallel_state.destroy_model_parallel()
-    parallel_state.destroy_distributed_environment()
 
 
 @pytest.fixture
@@ -178,26 +161,80 @@ def test_decoder_layer_that_is_more_than_packed_and_plain_stays_with_vllm(
     assert decoder_layers.PackedDecoderLayer.of(made(kind, bits, **more)) is None
 
 
-def test_installed_forward_computes_packed_layers_and_leaves_others_alone(
-    made: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The layers that computed here, in order, once the operator is installed."""
     for kind, _, _ in decoder_layers.KINDS:
         monkeypatch.setattr(kind, "forward", kind.forward)  # put back afterwards
-    packed, dense = made("llama", 8), made("llama", None)
+    decoder_layers.install()
+    found: list[Any] = []
+    call = decoder_layers.PackedDecoderLayer.__call__
+
+    def counted(self: Any, *arguments: Any) -> Any:
+        found.append(self)
+        return call(self, *arguments)
+
+    monkeypatch.setattr(decoder_layers.PackedDecoderLayer, "__call__", counted)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "bits", "more", "here"),
+    [
+        ("llama", 8, {}, True),
+        ("qwen2", 4, {}, True),
+        ("mistral", 8, {"t_cond": None}, True),  # as its model calls it
+        ("llama", None, {}, False),
+    ],
+)
+def test_installed_forward_computes_packed_layers_and_leaves_others_alone(
+    made: Callable[..., Any],
+    computed: list[Any],
+    kind: str,
+    bits: int | None,
+    more: dict[str, Any],
+    here: bool,
+) -> None:
+    layer = made(kind, bits)
     positions, hidden, residual = inputs(2)
+    original = type(layer).forward.__wrapped__
     with torch.inference_mode():
-        expected = [
-            layer(positions, hidden.clone(), residual.clone())[0] for layer in (packed, dense)
-        ]
-        decoder_layers.install()
-        computed: list[Any] = []
-        call = decoder_layers.PackedDecoderLayer.__call__
+        expected = original(layer, positions, hidden.clone(), residual.clone(), **more)
+        for _ in range(2):
+            found = layer(positions, hidden.clone(), residual.clone(), **more)
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert len(computed) == 2 * here
 
-        def counted(self: Any, *arguments: Any) -> Any:
-            computed.append(self)
-            return call(self, *arguments)
 
-        monkeypatch.setattr(decoder_layers.PackedDecoderLayer, "__call__", counted)
-        found = [layer(positions, hidden.clone(), residual.clone())[0] for layer in (packed, dense)]
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+def test_installed_forward_leaves_what_it_cannot_know_to_vllm(
+    made: Callable[..., Any], computed: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    positions, hidden, residual = inputs(2)
+
+    def run(layer: Any, **more: Any) -> None:
+        with torch.inference_mode():
+            layer(positions, hidden.clone(), residual.clone(), **more)
+
+    run(made("mistral", 8), t_cond=torch.ones(1))
+    with monkeypatch.context() as patch:  # the cache is sent to another engine
+        patch.setattr(decoder_layers, "has_kv_transfer_group", lambda: True)
+        run(made("llama", 8))
+    with monkeypatch.context() as patch:  # a layer unlike any that is known
+        patch.setattr(decoder_layers, "_is_plain", lambda layer: 1 / 0)
+        run(made("llama", 8))
+    assert computed == []
+    run(made("llama", 8))
     assert len(computed) == 1
+
+
+def test_buffers_of_small_steps_are_shared_within_a_thread_alone() -> None:
+    heads = decoder_attention.Heads(HEADS, KV_HEADS, HEAD)
+
+    def buffers(rows: int) -> Any:
+        return decoder_attention.AttentionBuffers.of(rows, heads, torch.float32)
+
+    assert buffers(3) is buffers(3)
+    assert buffers(3) is not buffers(4)
+    assert buffers(1000) is not buffers(1000)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(buffers, 3).result() is not buffers(3)

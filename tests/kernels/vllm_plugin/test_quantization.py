@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,20 +20,6 @@ if dispatch.isa() == "numpy":
 from livemind.kernels.vllm_plugin import quantization  # noqa: E402
 
 ROWS, INPUTS, OUTPUTS = 5, 64, 48
-
-
-@pytest.fixture
-def settings() -> Iterator[Any]:
-    """What a layer of vLLM asks for while it is made: a configuration, and who computes with it."""
-    from vllm.config import VllmConfig, set_current_vllm_config
-    from vllm.distributed import parallel_state
-
-    with set_current_vllm_config(VllmConfig()):
-        parallel_state.init_distributed_environment(1, 0, "tcp://127.0.0.1:0", backend="gloo")
-        parallel_state.ensure_model_parallel_initialized(1, 1)
-        yield
-    parallel_state.destroy_model_parallel()
-    parallel_state.destroy_distributed_environment()
 
 
 def random(*shape: int) -> Any:
