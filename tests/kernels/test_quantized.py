@@ -69,11 +69,13 @@ def test_regain_leaves_groups_alone_that_are_too_narrow_to_tell(stored: object) 
     assert regain_q4(stored(near_one)) is None  # type: ignore[operator]
 
 
-def test_regain_sees_a_small_change_of_weights_that_are_not_rounded() -> None:
+@pytest.mark.parametrize("stored", [np.float16, np.float32])
+def test_regain_sees_a_small_change_of_weights_that_are_not_in_bfloat16(stored: type) -> None:
     gguf = pytest.importorskip("gguf")
     block = gguf.GGMLQuantizationType.Q4_0
     dense = gguf.quants.dequantize(gguf.quants.quantize(normal(7), block), block)
-    assert regain_q4(dense + 0.001 * normal(8)) is None
+    assert regain_q4(dense.astype(stored).astype(np.float32)) is not None
+    assert regain_q4((dense + 0.001 * normal(8)).astype(stored).astype(np.float32)) is None
 
 
 def test_regain_leaves_other_weights_alone_even_where_one_group_alone_is_not_of_4_bits() -> None:
