@@ -272,7 +272,6 @@ def make_policy(settings: Settings) -> Policy:
         commit_wait_s=rag.commit_wait_ms / 1000,
         stable_confidence=router.stable_confidence,
         stable_updates=router.stable_updates,
-        warm_from=router.warm_from,
         max_prefill_tokens=speculation.max_prefill_tokens,
         draft_budget_tokens=speculation.draft_budget_tokens,
         draft_budget_s=speculation.draft_budget_ms / 1000,

@@ -62,9 +62,10 @@ D = replace(C, id="D", title="typed: prefill, routed, retrieval", retrieves=True
 R = replace(D, id="R", title="typed: prefill, routed, early documents", consistency="early")
 E = replace(D, id="E", title="typed: prefill, routed, retrieval, draft", speculation="draft")
 F = replace(E, id="F", title=f"{E.title}, consensus", consensus="auto")
+G = replace(E, id="G", title="typed: prefill, routed, early documents, draft", consistency="early")
 P = Arm("P", "pasted: no time ahead", "live", speculation="draft", pasted=True)
 
-ARMS = {arm.id: arm for arm in (A, V, L, B, C, D, R, E, F, P)}
+ARMS = {arm.id: arm for arm in (A, V, L, B, C, D, R, E, G, F, P)}
 REFERENCES = ("A", "L", "V", "request-at-end")
 """Arms that begin with the whole text, best reference first; the others are held against them."""
 

@@ -49,7 +49,7 @@ MOMENTS = (
         "the route settles",
         "",
         1,
-        ("router.warm_from", "router.stable_confidence", "router.stable_updates"),
+        ("router.stable_confidence", "router.stable_updates"),
     ),
     (
         660,

@@ -185,13 +185,6 @@ class RouterConfig(Section):
     stable_updates: int = Field(
         2, ge=1, le=100, description="The same: estimates in a row that must agree for it."
     )
-    warm_from: float = Field(
-        1.0,
-        ge=0,
-        le=1,
-        description="Probability from which the two likeliest experts are woken and prefilled "
-        "before a route is settled; 1 = only the fast one.",
-    )
     deadline_ms: float = Field(
         500,
         gt=0,
@@ -257,7 +250,11 @@ class SpeculationConfig(Section):
         256, ge=1, le=65_536, description="Length of a draft, tokens of each of its experts."
     )
     max_waste_ratio: float = Field(
-        4.0, ge=0, le=1000, description="Tokens wasted per token adopted before it stops."
+        4.0,
+        ge=0,
+        le=1000,
+        description="Tokens that may be wasted for one that is adopted: what is less likely to be "
+        "of use is not prepared, and a session that wastes more drafts no more.",
     )
     start_delay_ms: float = Field(
         30, ge=0, le=10_000, description="Wait after the first input; a paste commits before, ms."

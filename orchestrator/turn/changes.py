@@ -61,7 +61,8 @@ def on_changed(state: TurnState, change: Change) -> Step:
     if state.phase != "typing":
         return state, []
     before = state
-    docs = DocumentState() if change.forgets_documents else state.docs
+    known = state.docs
+    docs = DocumentState(outlook=known.outlook) if change.forgets_documents else known
     state = replace(state, policy=change.policy, context=change.context, docs=docs)
     actions: list[Action] = []
     prompt_is_new = before.context != state.context or change.forgets_documents

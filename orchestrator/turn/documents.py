@@ -2,11 +2,13 @@
 
 While the text is open the prompt is prepared with a frozen set: frozen when the text is long enough
 to say what it is about, or its typist pauses (on 300 questions word by word, docs/retrieval.md, the
-length told more than the agreement of two results), and replaced when newer results are another
-set: at once where much of it changed, else once two results agree or at a pause. Finding nothing is
-a set too, and going back to one that was prepared before costs little: its tokens are cached.
-Outside pauses three sets are prepared at most; then a frozen set that is another one is given up.
-What the answer gets is a matter of ``Consistency``:
+length told more than the agreement of two results), though not before two results agree where that
+leaves time enough; and replaced when newer results are another
+set: at once where much of it changed or where, by the turns before, more of the newest than not
+will stay (``outlook.py``), else once two results agree or at a pause. Finding nothing is a set too,
+and going back to one that was prepared before costs little: its tokens are cached. Outside pauses
+no more than three sets are prepared that will probably not stay; then a frozen set that is another
+one is given up. What the answer gets is a matter of ``Consistency``:
 
 * ``final``: what the committed text finds, whatever came before; the frozen set only where that
   does not come in time, and the answer says so.
@@ -27,6 +29,7 @@ from msgspec.structs import replace
 from ...rag.base import Passage, RetrievalResult
 from ...rag.words import count_letters
 from ..events import DocumentsUsed, RetrievalUpdated, RetrievedPassage
+from .outlook import Outlook, Seen, situation
 
 Moment = Literal["typing", "paused", "committed"]
 Consistency = Literal["final", "early"]
@@ -34,7 +37,10 @@ Consistency = Literal["final", "early"]
 MIN_LETTERS = 40
 MIN_JACCARD = 0.6
 MAX_FREEZES = 3
+MOST_SEEN = 64
+PROBABLE = 0.5
 REFREEZE_BUDGET_MS = 1000.0
+SOON_MS = 1000.0
 CHARACTERS_PER_TOKEN = 4
 
 
@@ -51,6 +57,9 @@ class DocumentState(Struct, frozen=True):
         prepared: the ids of every set that was frozen, in order.
         degraded: why the newest result is incomplete.
         agreed: the newest result and the one before it are the same passages.
+        streak: how many results in a row were those of the newest.
+        seen: the results of texts that were being typed, oldest first.
+        outlook: what earlier turns say of such results.
     """
 
     asked_text: str | None = None
@@ -62,6 +71,9 @@ class DocumentState(Struct, frozen=True):
     prepared: tuple[frozenset[str], ...] = ()
     degraded: str | None = None
     agreed: bool = False
+    streak: int = 0
+    seen: tuple[Seen, ...] = ()
+    outlook: Outlook = Outlook()
 
     @property
     def freezes(self) -> int:
@@ -75,6 +87,7 @@ def observe(
     result: RetrievalResult,
     ms_per_token: float | None,
     moment: Moment = "typing",
+    consistency: Consistency = "final",
 ) -> DocumentState:
     """Take the result for ``text`` in.
 
@@ -85,6 +98,7 @@ def observe(
         ms_per_token: what computing a token of a document costs, None = unknown.
         moment: ``paused`` = nothing was typed after ``text`` for as long as a draft waits;
             ``committed`` = nothing will be, and nothing is prepared any more.
+        consistency: with ``early`` what is prepared stays while the answer would get it.
     """
     if result.revision < state.seen_revision and moment != "committed":
         return state
@@ -99,29 +113,46 @@ def observe(
         last = result.passages or state.last
         return replace(state, last=last, degraded=result.degraded, agreed=False)
     agreed = before.degraded is None and _ids(before.last) == _ids(result.passages)
-    state = replace(state, last=result.passages, degraded=None, agreed=agreed)
+    streak = before.streak + 1 if agreed else 1
+    state = replace(state, last=result.passages, degraded=None, agreed=agreed, streak=streak)
     if moment == "committed":
+        return state
+    letters = count_letters(text)
+    now = situation(letters, streak)
+    seen = (*state.seen, Seen(now, _in_order_ids(result.passages)))[-MOST_SEEN:]
+    state = replace(state, seen=seen)
+    if consistency == "early" and _stays(state):
         return state
     if moment == "paused":
         return settle(state)
+    probable = state.outlook.expected(now) >= PROBABLE
+    most = None if probable else MAX_FREEZES
     if not state.frozen:
-        return settle(state, MAX_FREEZES) if count_letters(text) >= MIN_LETTERS else state
+        sure = agreed or probable or not _is_soon(result.passages, ms_per_token)
+        return settle(state, most) if sure and letters >= MIN_LETTERS else state
     if _ids(state.frozen) == _ids(result.passages):
         return state
     other = not _alike(state.frozen, result.passages)
-    if state.freezes >= MAX_FREEZES and not _is_cheap(state):
+    if most is not None and state.freezes >= most and not _is_cheap(state):
         return replace(state, frozen=None) if other else state
-    if agreed or other:
+    if agreed or other or probable:
         return _anew(state, state.frozen, ms_per_token)
     return state
 
 
-def settle(state: DocumentState, most_freezes: int | None = None) -> DocumentState:
+def settle(
+    state: DocumentState,
+    most_freezes: int | None = None,
+    consistency: Consistency = "final",
+) -> DocumentState:
     """Prepare with the newest result from here on, if it is complete.
 
-    ``most_freezes``: unless that was done so often; None = however often.
+    ``most_freezes``: unless that was done so often; None = however often. ``consistency``: with
+    ``early`` what is prepared stays while the answer would get it.
     """
     if state.seen_text is None or state.degraded is not None:
+        return state
+    if consistency == "early" and _stays(state):
         return state
     if state.frozen is not None and _ids(state.frozen) == _ids(state.last):
         return state
@@ -138,12 +169,22 @@ def _anew(
         return _freeze(state)
     known = _ids(frozen)
     fresh = [passage for passage in state.last if passage.id not in known]
-    cost_ms = float("inf")
-    if ms_per_token is not None:
-        cost_ms = ms_per_token * _characters(fresh) / CHARACTERS_PER_TOKEN
+    cost_ms = _prepared_in_ms(fresh, ms_per_token)
     if cost_ms > REFREEZE_BUDGET_MS and not _mostly(fresh, state.last):
         return state
     return _freeze(state)
+
+
+def _is_soon(passages: Iterable[Passage], ms_per_token: float | None) -> bool:
+    """Whether there will be time enough to prepare them when another result agrees."""
+    return _prepared_in_ms(passages, ms_per_token) <= SOON_MS
+
+
+def _prepared_in_ms(passages: Iterable[Passage], ms_per_token: float | None) -> float:
+    """Return how long that takes, unbounded while the expert's speed is not known."""
+    if ms_per_token is None:
+        return float("inf")
+    return ms_per_token * _characters(passages) / CHARACTERS_PER_TOKEN
 
 
 def _is_cheap(state: DocumentState) -> bool:
@@ -155,6 +196,13 @@ def _freeze(state: DocumentState) -> DocumentState:
     before, ids = state.prepared, _ids(state.last)
     prepared = before if ids in before else (*before, ids)
     return replace(state, frozen=in_order(state.last), prepared=prepared)
+
+
+def learned(state: DocumentState, outlook: Outlook) -> Outlook:
+    """Return what is known after a turn that has ended; nothing new without its final result."""
+    if state.degraded is not None or not state.seen:
+        return outlook
+    return outlook.after(state.seen, _in_order_ids(state.last))
 
 
 def in_order(passages: Iterable[Passage]) -> tuple[Passage, ...]:
@@ -210,8 +258,17 @@ def _ids(passages: Iterable[Passage]) -> frozenset[str]:
     return frozenset(passage.id for passage in passages)
 
 
+def _in_order_ids(passages: Iterable[Passage]) -> tuple[str, ...]:
+    return tuple(passage.id for passage in in_order(passages))
+
+
 def _characters(passages: Iterable[Passage]) -> int:
     return sum(len(passage.text) for passage in passages)
+
+
+def _stays(state: DocumentState) -> bool:
+    """Whether an answer with early documents would stand on the frozen ones."""
+    return bool(state.frozen and state.last) and chosen(state, "early")[0] == state.frozen
 
 
 def _mostly(part: Iterable[Passage], whole: Iterable[Passage]) -> bool:

@@ -1,9 +1,10 @@
 """When a hidden answer is worth starting, and what may be spent on it. Pure rules of the planner.
 
-A keyboard's text is drafted at a pause; a recogniser's once it has stood for longer than its
-changes usually take, or sooner where its documents stayed the same and are prepared: that draft is
-cheap. What drafts that were thrown away cost comes out of a budget in tokens and
-seconds that the text renews as it settles; a draft that never began costs nothing.
+A keyboard's text is drafted at a pause, a short one behind a sentence, none behind a question, as
+little but Enter is to come; a recogniser's once it has stood for longer than its changes usually
+take, or sooner where its documents stayed the same and are prepared: that draft is cheap. What
+drafts that were thrown away cost comes out of a budget in tokens and seconds that the text renews
+as it settles; a draft that never began costs nothing.
 """
 
 from __future__ import annotations
@@ -65,6 +66,9 @@ def _tells(state: TurnState) -> bool:
 def _pause_s(state: TurnState) -> float:
     policy = state.policy
     if state.input_kind != "transcript":
+        keyed = policy.input_kind == "typed" or state.habits.only_keys
+        if keyed and partials.ends_question(state.text):
+            return 0.0
         ends = partials.ends_sentence(state.text)
         return policy.sentence_pause_s if ends else policy.pause_s
     if documents.is_prepared(state.docs) and _tells(state):

@@ -31,7 +31,7 @@ from ..events import (
 from ..routing.estimate import RouteEstimate
 from ..routing.signals import estimated_tokens
 from ..waiting import Commit
-from . import changes, lookahead, planner, values
+from . import changes, documents, lookahead, planner, values
 from .changes import Change, differing
 from .engine import Engine
 from .ledger import TurnRecord, deltas, turn_timeout
@@ -75,7 +75,7 @@ class TurnLoop:
         on_next: Callable[[], None],
     ) -> None:
         self.engine = Engine(shared, self, session_id, affinity)
-        self.state = state
+        self.state = replace(state, docs=documents.DocumentState(outlook=shared.outlook))
         self.record = TurnRecord()
         self.params = self._draft_params = GenerationParams()
         self.segmented = False
@@ -115,7 +115,8 @@ class TurnLoop:
         """The input is final."""
         self.record.committed_at(commit.arrived_s)
         loop, now_s = asyncio.get_running_loop(), self.now()
-        self._deadline = loop.call_at(now_s + self._turn_timeout_s, self._too_late)
+        limit_s = self._turn_timeout_s
+        self._deadline = loop.call_at(now_s + limit_s, self.cancel, turn_timeout(limit_s))
         self.state = replace(self.state, loaded=self._shared.pool.loaded())
         self._limit_draft()
         said = (commit.text, commit.revision, now_s, commit.images, commit.follow)
@@ -358,12 +359,14 @@ class TurnLoop:
         elif (sent := record.sent()) is not None and record.expert is not None:
             self.engine.answered(record.expert, *sent)
         self.prompt_tokens = record.prompt_tokens
+        self._shared.outlook = documents.learned(state.docs, self._shared.outlook)
         self.record = TurnRecord()
         self.state = replace(
             self._on_end(done),
             draft_tokens_wasted=state.draft_tokens_wasted // 2,
             draft_tokens_adopted=state.draft_tokens_adopted // 2,
             habits=state.habits,
+            docs=documents.DocumentState(outlook=self._shared.outlook),
         )
         self._outbox.put(done)
         self._on_next()
@@ -395,6 +398,3 @@ class TurnLoop:
         self._timer = None
         due_s = self.state.timer_s or 0.0  # the loop may be early by its clock's resolution
         self._apply(planner.on_timer(self.state, max(due_s, self.now())))
-
-    def _too_late(self) -> None:
-        self.cancel(turn_timeout(self._turn_timeout_s))

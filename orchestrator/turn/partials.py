@@ -17,7 +17,8 @@ from ..words import Tail, fold, from_first_difference, last_word
 InputKind = Literal["typed", "transcript"]
 
 WORD_END = frozenset(" \t\n.,;:?!…)]}\"'、。，！？")  # noqa: RUF001
-SENTENCE_END = frozenset(".?!…。！？")  # noqa: RUF001
+SENTENCE_END = frozenset(".?!…。！？؟।")  # noqa: RUF001
+QUESTION_END = frozenset("?？؟")  # noqa: RUF001
 MOST_VOTES = 6
 TELLING_CHANGES = 2
 KEYSTROKE = 2
@@ -48,6 +49,11 @@ class InputHabits(Struct, frozen=True):
         if not self.votes:
             return None
         return "transcript" if self.votes > 0 else "typed"
+
+    @property
+    def only_keys(self) -> bool:
+        """Whether the text comes from a keyboard beyond doubt."""
+        return self.votes == -MOST_VOTES
 
     @property
     def usual_interval_s(self) -> float | None:
@@ -111,6 +117,11 @@ def _last_unit(words: str) -> int:
     """Return the length of the last word, of one character where there are no blanks."""
     word = last_word(words)
     return max(len(word) - last_unspaced(word), len(words[-1:]))
+
+
+def ends_question(text: str) -> bool:
+    """Whether the last mark asks: behind it little is typed but Enter."""
+    return text.rstrip()[-1:] in QUESTION_END
 
 
 def ends_sentence(text: str) -> bool:

@@ -64,7 +64,7 @@ def on_text(state: TurnState, text: str, revision: int, now_s: float) -> Step:
     if changed and state.draft is not None and not kept:
         state = _drop_draft(state, actions, "input changed")
     if not text.strip():
-        docs = documents.DocumentState()
+        docs = documents.DocumentState(outlook=state.docs.outlook)
         state, more = on_unwanted(replace(state, first_input_s=None, docs=docs, looked_at=""))
         return _set_timer(state, [*actions, *more], None)
     if state.policy.mode == "off":
@@ -138,7 +138,8 @@ def on_retrieval(
     moment: documents.Moment = "committed" if state.phase == "resolving" else "typing"
     if moment == "typing" and text == lookahead.query(state.text) and drafting.paused(state, now_s):
         moment = "paused"
-    docs = documents.observe(state.docs, text, result, ms_per_token, moment)
+    told = (text, result, ms_per_token, moment, state.policy.consistency)
+    docs = documents.observe(state.docs, *told)
     state = replace(state, docs=docs)
     actions: list[Action] = [Emit(documents.event(docs, result))]
     if state.phase == "resolving":
@@ -321,9 +322,9 @@ def _settle_documents(state: TurnState, actions: list[Action], now_s: float) -> 
     if not state.policy.retrieval or lookahead.needs_documents(state):
         return state
     if drafting.paused(state, now_s):
-        docs = documents.settle(state.docs)
+        docs = documents.settle(state.docs, None, state.policy.consistency)
     elif drafting.stands(state, now_s):
-        docs = documents.settle(state.docs, SPOKEN_FREEZES)
+        docs = documents.settle(state.docs, SPOKEN_FREEZES, state.policy.consistency)
     else:
         return state
     if docs is state.docs:

@@ -154,7 +154,8 @@ class ExpertPrefill:
         async with shared.gate.slice(group) as tokens:
             if shared.pool.ready(self.expert) is not expert or not shared.places.may_speculate():
                 return None
-            tokens = min(tokens, shared.rates[self.expert].tokens_within(shared.slice_ms))
+            fits = shared.rates[self.expert].tokens_within(shared.slice_ms, block)
+            tokens = min(tokens, fits)
             end = min(total, ready + max(block, tokens // block * block))
             quiet = not shared.gate.busy(group)
             self._in_flight = end - ready

@@ -25,6 +25,7 @@ from ..gate import SpeculationGate
 from ..rates import ExpertRates
 from ..routing.estimate import RouteEstimate
 from ..routing.router import Router
+from .outlook import Outlook
 
 
 class Computed(Struct, frozen=True):
@@ -123,6 +124,7 @@ class Shared:
         places: in front of the experts, in turn for the keys of those who ask.
         slice_ms: how long a slice of speculative prefill should take at most.
         acceptances: of the drafts of one expert (first) for another.
+        outlook: of the documents that are found for a beginning; of all sessions' turns.
     """
 
     pool: Pool
@@ -137,3 +139,4 @@ class Shared:
     acceptances: defaultdict[tuple[str, str], Acceptance] = field(
         default_factory=lambda: defaultdict(Acceptance)
     )
+    outlook: Outlook = field(default_factory=Outlook)

@@ -28,10 +28,9 @@ class Policy(Struct, frozen=True):
     """The rules of one session, from the configuration and ``session.update``. Times in seconds.
 
     ``on_cold``: an expert that is not loaded at commit is waited for, or the fast one answers.
-    ``warm_from``: until a route is settled the two likeliest experts are prepared beside the fast
-    one as soon as they are this probable; 1 = none is.
     ``input_kind``: None = found from the changes. ``transcripts_equal``: ``formatted`` = a draft
     fits a text that differs in case, marks and blanks alone.
+    ``max_waste_ratio``: tokens that may be wasted for one that is adopted.
     ``draft_budget_tokens``, ``draft_budget_s``: what drafts that were thrown away may have cost in
     one turn; it comes back as the text settles.
     """
@@ -53,11 +52,15 @@ class Policy(Struct, frozen=True):
     commit_wait_s: float = 0.06
     stable_confidence: float = 0.55
     stable_updates: int = 2
-    warm_from: float = 1.0
     max_prefill_tokens: int = 16_384
     draft_budget_tokens: int = 384
     draft_budget_s: float = 4.0
     max_waste_ratio: float = 4.0
+
+    @property
+    def worth_from(self) -> float:
+        """How probable it has to be that tokens computed ahead are adopted, 0 to 1."""
+        return 1.0 / (1.0 + self.max_waste_ratio)
 
 
 class RouteState(Struct, frozen=True):

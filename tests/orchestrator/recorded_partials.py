@@ -34,7 +34,8 @@ async def prepared(
             the final transcript was recorded.
 
     Returns:
-        How many events of each type of ``PREPARATION`` came before the commit; the turn's end.
+        How many events of each type of ``PREPARATION`` came before the commit, those of prefill by
+        expert; the turn's end.
     """
     loop = asyncio.get_running_loop()
     began_s, found, committed = loop.time(), Counter[str](), asyncio.Event()
@@ -42,7 +43,8 @@ async def prepared(
     async def read() -> ResponseDone:
         while (event := await session.next_event()) is not None:
             if isinstance(event, PREPARATION) and not committed.is_set():
-                found[event.type] += 1
+                whose = f" {event.expert}" if isinstance(event, PrefillUpdated) else ""
+                found[event.type + whose] += 1
             if isinstance(event, ResponseDone):
                 return event
         raise AssertionError("the session ended before the turn")

@@ -130,7 +130,7 @@ def test_prefill_lead_is_unknown_when_only_another_expert_was_prefilled(
         fakes = (FakeExpert("fast", prefill_token_s=0.001), strong())
         async with (
             live.open_stage(*fakes, words={"zzz": "strong"}) as stage,
-            stage.session(SessionOptions(speculation="prefill")) as session,
+            stage.session(SessionOptions(speculation="prefill"), max_waste_ratio=0) as session,
         ):
             session.replace("a b c d e f g h i j ")
             await asyncio.sleep(1)

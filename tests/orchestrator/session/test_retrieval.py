@@ -260,3 +260,30 @@ def test_retriever_that_ignores_its_deadline_does_not_hold_the_answer(
             assert rest[-1].degraded == ("timeout",)
 
     virtual_run(main())
+
+
+def test_turns_whose_last_words_find_others_keep_later_turns_from_following_them(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    text = "of kestrel and of every other bird that lives here please give me the port number "
+
+    async def main() -> None:
+        retriever = live.retriever({"kestrel": "port 361", "wren": "port 7", "robin": "port 9"})
+        async with live.open_stage(strong(), retriever=retriever) as stage:
+            outlooks = [stage.shared.outlook]
+            options = SessionOptions(pinned="strong", retrieval=True)
+            async with stage.session(options) as first:
+                for _ in range(3):
+                    await live.type_text(first, text)
+                    await live.answer(first, f"{text}wren")
+                    outlooks.append(stage.shared.outlook)
+            async with stage.session(options) as other:
+                assert other._loop.state.docs.outlook == outlooks[-1]
+                await live.type_text(other, f"{text}robin ")
+                await live.answer(other)
+                assert other._loop.state.docs.outlook == stage.shared.outlook
+            expected = [outlook.expected((2, 2)) for outlook in (*outlooks, stage.shared.outlook)]
+            assert expected == sorted(expected, reverse=True)
+            assert len(set(expected)) == 5
+
+    virtual_run(main())

@@ -46,9 +46,9 @@ def test_likely_expert_is_woken_and_prefilled_until_the_route_settles_elsewhere(
             live.open_stage(
                 FakeExpert("fast"), strong(), likely, late, warm=("fast", "strong", "likely")
             ) as stage,
-            stage.session(options, warm_from=0.3) as session,
+            stage.session(options) as session,
         ):
-            either = RouteEstimate("likely", "likely", 0.5, (("late", 0.4),), final=0.2)
+            either = RouteEstimate("likely", "likely", 0.5, (("late", 0.4),), final=0.5)
             strong_now = RouteEstimate("strong", "strong", 0.9, final=0.99, stable=True)
             stage.router.estimates = [either, strong_now]
             session.replace("a b ")

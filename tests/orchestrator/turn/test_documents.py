@@ -8,7 +8,8 @@ import pytest
 
 from livemind.orchestrator.events import DocumentsUsed
 from livemind.orchestrator.turn import documents
-from livemind.orchestrator.turn.documents import DocumentState, Moment
+from livemind.orchestrator.turn.documents import Consistency, DocumentState, Moment
+from livemind.orchestrator.turn.outlook import Outlook, Seen
 from livemind.rag.base import Passage, RetrievalResult
 
 
@@ -18,6 +19,12 @@ def passages(names: str, size: int = 4) -> tuple[Passage, ...]:
 
 def result(names: str, degraded: str | None = None, size: int = 4) -> RetrievalResult:
     return RetrievalResult(7, passages(names, size), degraded)
+
+
+@pytest.fixture(autouse=True)
+def nothing_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents are long in comparison to the text, so that none waits for another result."""
+    monkeypatch.setattr(documents, "SOON_MS", -1.0)
 
 
 LONG = "a text that is long enough to say what it is about, "
@@ -247,3 +254,107 @@ def test_used_passages_are_those_chosen_by_id() -> None:
     state = committed(["ab", "ca"])
     assert documents.used(state, "early") == DocumentsUsed(("a", "b"), ("c",), final=False)
     assert documents.used(state, "final") == DocumentsUsed(("a", "c"), ())
+
+
+LONGER = "a text whose end cannot be far any more as it has more than sixty letters by now, "
+
+
+def sure(share: float) -> Outlook:
+    """An outlook by which results of longer texts keep this share of their passages."""
+    outlook = Outlook()
+    for _ in range(50):
+        kept = int(share * 10)
+        seen = Seen((2, 0), (*"abcdefghij"[:kept], "x"))
+        outlook = outlook.after([seen], tuple("abcdefghij"))
+    return outlook
+
+
+def typed(names: Sequence[str], outlook: Outlook, text: str = LONGER) -> DocumentState:
+    state = DocumentState(outlook=outlook)
+    for number, each in enumerate(names):
+        state = documents.observe(state, f"{text}{number}", result(each), 0.1)
+    return state
+
+
+@pytest.mark.parametrize(
+    ("text", "share", "frozen"),
+    [(LONGER, 0.8, "abce"), (LONGER, 0.2, "abcd"), (LONG, 0.8, "abcd")],
+)
+def test_passage_that_changed_is_prepared_at_once_where_it_will_probably_stay(
+    text: str, share: float, frozen: str
+) -> None:
+    assert ids(typed(["abcd", "abce"], sure(share), text).frozen) == frozen
+
+
+def test_sets_that_will_probably_stay_are_prepared_however_many_there_were() -> None:
+    names = ["a", "b", "c", "d", "e", "f"]
+    assert ids(typed(names, sure(0.9)).frozen) == "f"
+    assert typed(names, sure(0.1)).frozen is None
+
+
+@pytest.mark.parametrize("moment", ["typing", "paused"])
+@pytest.mark.parametrize(
+    ("consistency", "found", "frozen"),
+    [
+        ("early", "abef", "abcd"),  # half of it is late, the best is there
+        ("early", "efga", "aefg"),
+        ("early", "", ""),
+        ("final", "abef", "abef"),
+    ],
+)
+def test_early_passages_stay_while_an_answer_would_get_them(
+    consistency: Consistency, found: str, frozen: str, moment: Moment
+) -> None:
+    state = DocumentState(outlook=sure(0.9))
+    state = documents.observe(state, LONGER, result("abcd"), 0.1, "typing", consistency)
+    state = documents.observe(state, f"{LONGER} x", result(found), 0.1, moment, consistency)
+    assert ids(state.frozen) == frozen
+    assert ids(documents.settle(state, None, consistency).frozen) == frozen
+
+
+def test_turn_teaches_what_its_beginnings_found_of_the_final_passages() -> None:
+    state = typed(["abcd", "abce"], Outlook())
+    state = documents.observe(state, LONGER, result("abce"), 0.1, "committed")
+    known = documents.learned(state, Outlook())
+    assert known == Outlook().after(state.seen, tuple("abce"))
+    assert [one.passages for one in state.seen] == [tuple("abcd"), tuple("abce")]
+
+
+@pytest.mark.parametrize("names", [[], ["ab"]])
+def test_turn_without_a_final_result_or_beginnings_teaches_nothing(names: list[str]) -> None:
+    state = typed(names, Outlook())
+    late = result("", "timeout") if names else result("a")
+    state = documents.observe(state, LONGER, late, 0.1, "committed")
+    assert documents.learned(state, Outlook()) == Outlook()
+
+
+def test_results_that_are_remembered_are_bounded() -> None:
+    state = typed(["ab", "cd"] * 100, Outlook())
+    assert len(state.seen) == documents.MOST_SEEN
+
+
+@pytest.mark.parametrize(
+    ("ms_per_token", "text", "names", "frozen"),
+    [
+        (0.5, LONG, ["ab"], None),  # 2,000 tokens: a second
+        (0.5, LONG, ["ab", "ab"], "ab"),
+        (0.5, LONG, ["ab", "cd"], None),
+        (0.51, LONG, ["ab"], "ab"),
+        (None, LONG, ["ab"], "ab"),
+        (0.5, LONGER, ["ab"], "ab"),
+    ],
+)
+def test_first_passages_wait_for_another_result_where_time_is_enough_to_prepare_them(
+    monkeypatch: pytest.MonkeyPatch,
+    ms_per_token: float | None,
+    text: str,
+    names: list[str],
+    frozen: str | None,
+) -> None:
+    monkeypatch.setattr(documents, "SOON_MS", 1000.0)
+    assert ids(after(names, ms_per_token, size=4000, text=text).frozen) == frozen
+
+
+def test_first_passages_that_wait_are_prepared_at_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "SOON_MS", 1000.0)
+    assert ids(documents.settle(after(["ab"])).frozen) == "ab"

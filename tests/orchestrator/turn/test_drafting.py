@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from livemind.backends.base import Message
 from livemind.orchestrator.routing.estimate import RouteEstimate
 from livemind.orchestrator.turn import planner
+from livemind.orchestrator.turn.partials import InputHabits, InputKind
 from livemind.orchestrator.turn.values import (
     DraftState,
     DropDraft,
@@ -15,8 +16,9 @@ from livemind.orchestrator.turn.values import (
     StartDraft,
     TurnState,
 )
+from livemind.rag.base import RetrievalResult
 
-from .turn_states import EMPTY, POLICY, drafted, of, routed, turn
+from .turn_states import EMPTY, POLICY, drafted, of, passage, routed, turn
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,44 @@ def test_draft_is_due_after_a_pause_shorter_behind_a_sentence(
 ) -> None:
     _, actions = planner.on_timer(routed(turn(text, 1.0)), 1.0 + waited_s)
     assert len(of(actions, StartDraft)) == drafts
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "drafts"),
+    [
+        ("what is it?", "typed", 1),
+        ("what is it? ", "typed", 1),
+        ("那是什么？", "typed", 1),  # noqa: RUF001
+        ("ما هذا؟", "typed", 1),
+        ("tell me.", "typed", 0),
+        ("tell me!", "typed", 0),
+        ("what is it", "typed", 0),
+        ("what is it?", None, 0),  # a recogniser's first words may end in a mark
+        ("what is it?", "transcript", 0),
+    ],
+)
+def test_draft_of_a_typed_question_waits_for_nothing(
+    text: str, kind: InputKind | None, drafts: int
+) -> None:
+    _, actions = planner.on_timer(routed(turn(text, 1.0, policy={"input_kind": kind})), 1.0)
+    assert len(of(actions, StartDraft)) == drafts
+
+
+@pytest.mark.parametrize(("votes", "drafts"), [(-6, 1), (-5, 0), (6, 0)])
+def test_draft_of_a_question_waits_for_nothing_once_its_keys_are_seen(
+    votes: int, drafts: int
+) -> None:
+    state = replace(routed(turn("what is it?", 1.0)), habits=InputHabits(votes))
+    _, actions = planner.on_timer(state, 1.0)
+    assert len(of(actions, StartDraft)) == drafts
+
+
+def test_draft_of_a_typed_question_begins_with_its_documents() -> None:
+    policy = {"input_kind": "typed", "retrieval": True}
+    state = routed(turn("what is it?", 1.0, policy=policy))
+    found = RetrievalResult(1, (passage("a"),))
+    _, actions = planner.on_retrieval(state, "what is it", found, 0.1, 1.02)
+    assert len(of(actions, StartDraft)) == 1
 
 
 def test_draft_answers_the_final_messages_of_the_routed_expert() -> None:

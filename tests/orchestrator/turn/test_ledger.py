@@ -7,11 +7,11 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from livemind.backends.base import Chunk, PrefillResult, TokenPrompt, Usage
+from livemind.backends.base import Chunk, TokenPrompt, Usage
 from livemind.orchestrator.consensus.report import Report
 from livemind.orchestrator.errors import ErrorInfo
 from livemind.orchestrator.events import Ledger, Timings
-from livemind.orchestrator.rates import DecodeClock, ExpertRates
+from livemind.orchestrator.rates import ExpertRates
 from livemind.orchestrator.turn.ledger import TurnRecord
 from livemind.orchestrator.turn.shared import Computed
 
@@ -266,61 +266,9 @@ def test_estimate_from_unmeasured_rates_is_unknown(
     assert done.timings.estimated_ttft_ms_without is None
 
 
-@pytest.mark.parametrize(("computed", "rate"), [(31, None), (32, 0.5)])
-def test_prefill_rate_is_learned_from_enough_tokens(computed: int, rate: float | None) -> None:
-    rates = ExpertRates()
-    rates.saw_prefill(PrefillResult(0, computed, computed * 0.5))
-    assert rates.prefill_ms_per_token == rate
-
-
-def test_prefill_rate_counts_computed_tokens_not_cached_ones() -> None:
-    rates = ExpertRates()
-    rates.saw_prefill(PrefillResult(900, 100, 50.0))
-    assert rates.prefill_ms_per_token == 0.5
-
-
-@pytest.mark.parametrize(("decode_ms", "rate"), [(None, 1.0), (20.0, 0.8), (90.0, 0.5)])
-def test_prefill_rate_leaves_out_what_any_step_costs(decode_ms: float | None, rate: float) -> None:
-    rates = ExpertRates(decode_ms=decode_ms)
-    rates.saw_prefill(PrefillResult(0, 100, 100.0))
-    assert rates.prefill_ms_per_token == pytest.approx(rate)
-
-
-@pytest.mark.parametrize(
-    ("rates", "tokens"),
-    [
-        (ExpertRates(0.5, 20.0), 120),
-        (ExpertRates(0.5), 160),
-        (ExpertRates(0.5, 90.0), 0),
-        (ExpertRates(None, 20.0), 64),
-    ],
-)
-def test_tokens_of_a_step_follow_from_its_time(rates: ExpertRates, tokens: int) -> None:
-    assert rates.tokens_within(80.0) == tokens
-
-
-def test_decode_rate_moves_towards_newer_values() -> None:
-    rates = ExpertRates()
-    rates.saw_decode(10.0)
-    assert rates.decode_ms == 10.0
-    rates.saw_decode(20.0)
-    assert rates.decode_ms == pytest.approx(13.0)
-
-
 def test_leads_are_those_of_the_answering_expert() -> None:
     record = TurnRecord(expert="strong", commit_s=3.0)
     record.route_stable_s.update(fast=1.0, strong=2.0)
     record.prefill_ready_s.update(fast=1.0)
     timings = record.timings(4.0, None)
     assert (timings.route_lead_ms, timings.prefill_lead_ms) == (1000, None)
-
-
-def test_decode_clock_learns_from_tokens_that_come_alone() -> None:
-    rates = ExpertRates()
-    clock = DecodeClock(rates)
-    clock.saw(1, 10.0)
-    assert rates.decode_ms is None
-    clock.saw(1, 10.03)
-    assert rates.decode_ms == pytest.approx(30.0)
-    clock.saw(4, 10.04)
-    assert rates.decode_ms == pytest.approx(30.0)

@@ -86,13 +86,13 @@ def test_estimate_for_an_older_text_leaves_the_newer_one_under_way() -> None:
     assert state.routing == "one two"
 
 
-@pytest.mark.parametrize(("stable", "expert"), [(False, "fast"), (True, "strong")])
-def test_prefill_moves_from_the_fast_to_the_routed_expert_once_stable(
-    stable: bool, expert: str
+@pytest.mark.parametrize(("stable", "experts"), [(False, ("fast", "strong")), (True, ("strong",))])
+def test_prefill_leaves_the_fast_expert_once_the_route_is_stable(
+    stable: bool, experts: tuple[str, ...]
 ) -> None:
     state = routed(turn("hello", 1.0), stable=stable)
     _, actions = planner.on_text(state, "hello ", 2, 1.1)
-    assert [action.experts for action in of(actions, Prefill)] == [(expert,)]
+    assert [action.experts for action in of(actions, Prefill)] == [experts]
 
 
 def test_without_fast_expert_nothing_is_prefilled_until_the_route_settles() -> None:
@@ -195,21 +195,25 @@ def test_prefill_stops_at_the_token_budget_of_the_turn(spent: int, targets: int)
 
 
 @pytest.mark.parametrize(
-    ("warm_from", "chances", "prepared"),
+    ("waste", "chances", "final", "prepared"),
     [
-        (1.0, (0.99, 0.01), ("fast",)),
-        (0.3, (0.45, 0.4), ("fast", "a", "b")),
-        (0.3, (0.6, 0.2), ("fast", "a")),
-        (0.3, (0.29, 0.28), ("fast",)),
-        (0.0, (0.4, 0.3, 0.3), ("fast", "a", "b")),
+        (0.0, (0.99, 0.01), None, ("fast",)),
+        (4.0, (0.45, 0.4), None, ("fast", "a", "b")),
+        (4.0, (0.6, 0.19), None, ("fast", "a")),
+        (4.0, (0.19, 0.18), None, ("fast",)),
+        (1.5, (0.45, 0.39), None, ("fast", "a")),
+        (4.0, (0.9, 0.1), 0.1, ("fast",)),  # it sounds like it, and will probably end elsewhere
+        (4.0, (0.3, 0.3), 0.5, ("fast", "a", "b")),
+        (1000.0, (0.4, 0.3, 0.3), None, ("fast", "a", "b")),
     ],
 )
-def test_unsettled_route_prefills_likely_experts_within_one_budget(
-    warm_from: float, chances: tuple[float, ...], prepared: tuple[str, ...]
+def test_unsettled_route_prefills_experts_that_are_likely_enough_within_one_budget(
+    waste: float, chances: tuple[float, ...], final: float | None, prepared: tuple[str, ...]
 ) -> None:
     (best, *rest), names = chances, ("b", "c")
-    state = turn("one", 1.0, policy={"warm_from": warm_from, "max_prefill_tokens": 100})
-    estimate = RouteEstimate("a", "a", best, tuple(zip(names, rest, strict=False)))
+    state = turn("one", 1.0, policy={"max_waste_ratio": waste, "max_prefill_tokens": 100})
+    others = tuple(zip(names, rest, strict=False))
+    estimate = RouteEstimate("a", "a", best, others, final=final)
     state, actions = planner.on_route(state, "one", estimate, 1.1)
     (prefill,) = of(actions, Prefill)
     assert prefill.experts == prepared
@@ -217,14 +221,14 @@ def test_unsettled_route_prefills_likely_experts_within_one_budget(
 
 
 def test_settled_route_ends_the_prefill_of_other_candidates() -> None:
-    state = turn("one", 1.0, policy={"warm_from": 0.1})
+    state = turn("one", 1.0, policy={"max_waste_ratio": 9.0})
     estimate = RouteEstimate("a", "a", 0.6, (("b", 0.4),), final=0.99, stable=True)
     _, actions = planner.on_route(state, "one", estimate, 1.1)
     assert [action.experts for action in of(actions, Prefill)] == [("a",)]
 
 
 def test_fast_expert_that_is_a_candidate_is_prefilled_once() -> None:
-    state = turn("one", 1.0, policy={"warm_from": 0.1})
+    state = turn("one", 1.0, policy={"max_waste_ratio": 9.0})
     estimate = RouteEstimate("fast", "fast", 0.6, (("b", 0.4),))
     _, actions = planner.on_route(state, "one", estimate, 1.1)
     assert [action.experts for action in of(actions, Prefill)] == [("fast", "b")]
