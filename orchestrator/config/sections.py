@@ -228,7 +228,7 @@ class SpeculationConfig(Section):
         "draft", description="off; prefill: fill caches only; draft: also answer at pauses."
     )
     slice_tokens: int = Field(
-        256, ge=16, le=65_536, description="Most prompt tokens of one speculative step."
+        1024, ge=16, le=65_536, description="Most prompt tokens of one speculative step."
     )
     slice_ms: float = Field(
         80, ge=1, le=60_000, description="Aim for its length; a request may wait behind it, ms."
