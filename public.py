@@ -118,6 +118,7 @@ if TYPE_CHECKING:
         ExpertUpdated as ExpertUpdated,
         Ledger as Ledger,
         PrefillUpdated as PrefillUpdated,
+        PreparedExpert as PreparedExpert,
         ResponseCreated as ResponseCreated,
         ResponseDone as ResponseDone,
         ResponseReasoningDelta as ResponseReasoningDelta,

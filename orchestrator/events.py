@@ -239,11 +239,19 @@ class Timings(Struct, frozen=True):
     first_sentence_ms: float | None = None
 
 
+class PreparedExpert(Struct, frozen=True):
+    """What of the prefill ahead was computed on one expert, tokens; the rest of it was wasted."""
+
+    expert: str
+    speculated: int
+    adopted: int = 0
+
+
 class Ledger(Struct, frozen=True):
     """What the head start cost, in tokens; speculated = adopted + wasted, for prefill and drafts.
 
     ``cost_multiplier`` = (speculated + computed for the answer) / computed without speculation;
-    None for an empty turn.
+    None for an empty turn. ``prepared``: the prefill by expert, those included that did not answer.
     """
 
     prefill_speculated: int = 0
@@ -254,6 +262,7 @@ class Ledger(Struct, frozen=True):
     draft_wasted: int = 0
     drafts: int = 0
     cost_multiplier: float | None = None
+    prepared: tuple[PreparedExpert, ...] = ()
 
 
 class DocumentsUsed(Struct, frozen=True):

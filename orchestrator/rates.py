@@ -46,6 +46,8 @@ class ExpertRates:
         self._steps.append((result.computed, result.ms))
         whole = min(ms / tokens for tokens, ms in self._steps)
         rate = _slope(self._steps)
+        if rate is None and len(self._steps) > 1:  # it has settled on one size
+            rate = self.prefill_ms_per_token
         if rate is None:  # the decode step may have been timed under load
             rate = max(whole - (self.decode_ms or 0.0) / result.computed, whole / 2)
         rate = min(max(rate, whole / 4), whole)
@@ -57,13 +59,14 @@ class ExpertRates:
 
         A step that was comfortably within it may be followed by one of a ``block`` more: only
         larger steps tell what they cost. Where half of the time would go into what any step costs,
-        the step may take twice that instead, and a block more.
+        the step may take twice that and a block more instead, though
+        not twice the limit.
         """
         rate = self.prefill_ms_per_token
         if rate is None:
             return UNMEASURED_SLICE_TOKENS
         step_ms = (self.decode_ms or 0.0) if self.step_ms is None else self.step_ms
-        enough_ms = 2 * step_ms + block * rate
+        enough_ms = min(2 * step_ms + block * rate, 2 * limit_ms)
         tokens = int((max(limit_ms, enough_ms) - step_ms) / max(rate, 1e-6))
         if not self._steps:
             return tokens

@@ -220,11 +220,13 @@ class Engine:
         for name, running in self._prefills.items():
             if name not in action.experts and running.task is not None:
                 running.task.cancel()
+        first: tuple[ExpertPrefill, ...] = ()
         for name in action.experts:
             sent = self._sent.setdefault(name, SentText())
             running = self._prefills.setdefault(name, ExpertPrefill(name, self._shared, sent))
-            running.aim(action, self.cache_salt)
+            running.aim(action, self.cache_salt, first)
             self._run_prefill(running)
+            first = (*first, running)
 
     def prime(self, name: str, tokens: tuple[int, ...]) -> None:
         """An answer of this expert left so many tokens in its cache; nothing is under way."""

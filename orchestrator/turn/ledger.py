@@ -16,6 +16,7 @@ from ..events import (
     Delta,
     DocumentsUsed,
     Ledger,
+    PreparedExpert,
     ResponseDone,
     ResponseReasoningDelta,
     ResponseTextDelta,
@@ -273,6 +274,11 @@ class TurnRecord:
             draft_wasted=self.draft_wasted - late,
             drafts=self.drafts,
             cost_multiplier=multiplier,
+            prepared=tuple(
+                PreparedExpert(name, tokens, adopted if name == expert else 0)
+                for name, tokens in self.prefilled.items()
+                if tokens
+            ),
         )
 
 

@@ -136,16 +136,17 @@ def _settled(state: TurnState) -> str:
 
 
 def _candidates(state: TurnState) -> tuple[str, ...]:
-    """Return who may be needed while no route is settled: the fast expert, then the likeliest.
+    """Return who may be needed while no route is settled: the likeliest, then the fast expert.
 
     What an expert computes ahead is of use where the finished text goes to it, so that of so many
     tokens the share that is adopted is its chance: two experts at most are worth it.
     """
-    policy = state.policy
-    found: dict[str, None] = {} if policy.fast is None else {policy.fast: None}
+    policy, found = state.policy, dict[str, None]()
     if state.route is not None:
         estimate = state.route.estimate
         best = estimate.confidence if estimate.final is None else estimate.final
         ranked = ((estimate.expert, best), *estimate.alternatives)
         found |= {name: None for name, chance in ranked[:2] if chance >= policy.worth_from}
+    if policy.fast is not None:
+        found |= {policy.fast: None}
     return tuple(found)

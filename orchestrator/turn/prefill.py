@@ -68,15 +68,24 @@ class ExpertPrefill:
         self._aside: tuple[tuple[int, ...], ...] = ()  # ready for other targets, newest first
         self._cache: tuple[Expert | None, str | None] = (None, None)
         self._served: Prefill | None = None
+        self._first: Sequence[ExpertPrefill] = ()
+        self._aimed = asyncio.Event()
         self._in_flight = 0
         self._left = 0
 
-    def aim(self, target: Prefill, cache_salt: str | None) -> None:
+    def aim(
+        self,
+        target: Prefill,
+        cache_salt: str | None,
+        first: Sequence[ExpertPrefill] = (),
+    ) -> None:
         """Set the newest target; what it shares with the older ones stays ready.
 
-        The slice in flight is not in the spending that the target's budget was made from.
+        The slice in flight is not in the spending that the target's budget was made from. Those
+        that are ``first`` are let finish where they need the same hardware.
         """
-        self._target, self._salt = target, cache_salt
+        self._target, self._salt, self._first = target, cache_salt, first
+        self._aimed.set()
         self._left = target.budget_tokens - self._in_flight
 
     def prime(self, expert: Expert, cache_salt: str | None, tokens: tuple[int, ...]) -> None:
@@ -104,6 +113,7 @@ class ExpertPrefill:
             while self._target is not self._served:
                 target = self._target
                 assert target is not None
+                self._aimed.clear()
                 if not await self._towards(target, report):
                     return
                 if self._target is target:
@@ -133,6 +143,7 @@ class ExpertPrefill:
         if self._ready and self._ready != prompt.token_ids[: len(self._ready)]:
             self._aside = (self._ready, *self._aside)[:KEPT_ASIDE]
         self._ready = prompt.token_ids[:ready]
+        await self._let_first(expert)
         while ready < total and self._target is target and self._left >= block:
             affordable = min(total, ready + self._left // block * block)
             result = await self._slice(expert, prompt, ready, affordable)
@@ -144,6 +155,19 @@ class ExpertPrefill:
             computed = Computed(self._ready, result.computed, ms=result.ms)
             report(self.expert, target.revision, ready, total, computed)
         return True
+
+    async def _let_first(self, expert: Expert) -> None:
+        """Wait for those that are first on the same hardware, until there is a newer target."""
+        group = expert.capabilities.compute_group
+        aimed = asyncio.ensure_future(self._aimed.wait())
+        try:
+            for other in self._first:
+                known, task = self._shared.pool.ready(other.expert), other.task
+                if known is None or known.capabilities.compute_group != group or task is None:
+                    continue
+                await asyncio.wait({task, aimed}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            aimed.cancel()
 
     async def _slice(
         self, expert: Expert, prompt: TokenPrompt, ready: int, total: int

@@ -161,7 +161,8 @@ class Retrieve(Struct, frozen=True):
 class Prefill(Struct, frozen=True):
     """Bring these messages, the last turn open, into the experts' caches: their newest target.
 
-    Other experts are not prefilled any further; ``budget_tokens`` is what each may compute.
+    The first expert is served before the next one on the same hardware. Others are not prefilled
+    any further; ``budget_tokens`` is what each may compute.
     """
 
     experts: tuple[str, ...]

@@ -52,7 +52,7 @@ def test_reference_is_the_barest_arm_that_is_asked() -> None:
 
 
 def test_arms_have_letters_of_their_own() -> None:
-    assert set(ARMS) == set("AVLBCDREFP")
+    assert set(ARMS) == set("AVLBCDREGFP")
 
 
 def test_plan_asks_for_consensus_only_where_experts_share_a_tokenizer() -> None:

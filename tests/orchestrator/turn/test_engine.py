@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from livemind.backends.base import Message
 from livemind.backends.fake import FakeExpert
@@ -58,6 +61,83 @@ def test_prefill_aimed_away_and_back_is_taken_up_again(
                         await asyncio.sleep(between_s)
                 await asyncio.sleep(1.0)
         assert heard.ready["a", 3] == 40
+
+    virtual_run(main())
+
+
+@asynccontextmanager
+async def open_engine(
+    heard: Heard, *fakes: FakeExpert, warm: Sequence[str] = ("a", "b")
+) -> AsyncIterator[Engine]:
+    by_name = {fake.expert_id: fake for fake in fakes}
+    specs = [ExpertSpec(name, model_path="fake") for name in by_name]
+    create = lambda spec: by_name[spec.expert_id]  # noqa: E731
+    async with Pool(specs, create=create, max_loaded=2, warm=list(warm)) as pool:
+        shared = Shared(pool, Router(None, {}, (), "a"), SpeculationGate(8, 4, 25))
+        async with Engine(shared, heard, "s", "s") as engine:
+            yield engine
+
+
+def slow(name: str, group: str = "local", start_s: float = 0.0) -> FakeExpert:
+    return FakeExpert(
+        name, prefill_token_s=0.002, block_tokens=4, compute_group=group, start_s=start_s
+    )
+
+
+@pytest.mark.parametrize(("group", "of_b"), [("local", 0), ("elsewhere", 40)])
+def test_likeliest_expert_is_served_first_where_hardware_is_shared(
+    virtual_run: Any, group: str, of_b: int
+) -> None:
+    async def main() -> None:
+        heard = Heard()
+        async with open_engine(heard, slow("a"), slow("b", group)) as engine:
+            engine.prefill(Prefill(("a", "b"), WORDS, 1, 10_000))
+            while heard.ready.get(("a", 1), 0) < 40:
+                await asyncio.sleep(0.001)
+            assert heard.ready.get(("b", 1), 0) == of_b
+            await asyncio.sleep(1.0)
+            assert heard.ready["b", 1] == 40
+
+    virtual_run(main())
+
+
+def test_expert_that_is_being_loaded_is_not_waited_for(virtual_run: Any) -> None:
+    async def main() -> None:
+        heard = Heard()
+        async with open_engine(heard, slow("a", start_s=60.0), slow("b"), warm=["b"]) as engine:
+            engine.prefill(Prefill(("a", "b"), WORDS, 1, 10_000))
+            await asyncio.sleep(0.5)
+            assert heard.ready == {("b", 1): 40}
+
+    virtual_run(main())
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    targets=st.lists(
+        st.tuples(st.permutations(["a", "b"]), st.integers(1, 2), st.floats(0, 0.05)),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_prefill_of_two_experts_is_served_whatever_their_order_was_before(
+    virtual_run: Any, targets: list[tuple[list[str], int, float]]
+) -> None:
+    async def main() -> None:
+        heard = Heard()
+        async with open_engine(heard, slow("a"), slow("b")) as engine:
+            for revision, (names, count, between_s) in enumerate(targets):
+                engine.prefill(Prefill(tuple(names[:count]), WORDS, revision, 10_000))
+                await asyncio.sleep(between_s)
+            await asyncio.sleep(1.0)
+            newest = {(name, len(targets) - 1) for name in targets[-1][0][: targets[-1][1]]}
+            assert {heard.ready.get(each, 40) for each in newest} == {40}
+            tasks = [running.task for running in engine._prefills.values()]
+            assert all(task is not None and task.done() for task in tasks)
 
     virtual_run(main())
 

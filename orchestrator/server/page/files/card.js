@@ -167,6 +167,11 @@ function times(turn) {
   ];
 }
 
+function others(ledger, answered) {
+  const idle = (ledger.prepared ?? []).filter((one) => one.expert !== answered);
+  return idle.map((one) => [`on ${one.expert}`, `${one.speculated} tokens`]);
+}
+
 function tokens(done) {
   const l = done.ledger;
   const u = done.usage;
@@ -175,6 +180,7 @@ function tokens(done) {
     ["of it cached", u?.cached_tokens === null || !u ? "–" : `${u.cached_tokens}`],
     ["answer", u ? `${u.completion_tokens} tokens` : "–"],
     ["prepared", `${l.prefill_speculated}, used ${l.prefill_adopted}`],
+    ...others(l, done.expert),
     ["drafted", `${l.draft_speculated}, used ${l.draft_adopted}`],
     ["wasted", `${l.prefill_wasted + l.draft_wasted} tokens`],
     ["drafts", `${l.drafts}`],
