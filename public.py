@@ -118,7 +118,6 @@ if TYPE_CHECKING:
         ExpertUpdated as ExpertUpdated,
         Ledger as Ledger,
         PrefillUpdated as PrefillUpdated,
-        PreparedExpert as PreparedExpert,
         ResponseCreated as ResponseCreated,
         ResponseDone as ResponseDone,
         ResponseReasoningDelta as ResponseReasoningDelta,

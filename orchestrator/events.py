@@ -239,19 +239,11 @@ class Timings(Struct, frozen=True):
     first_sentence_ms: float | None = None
 
 
-class PreparedExpert(Struct, frozen=True):
-    """What of the prefill ahead was computed on one expert, tokens; the rest of it was wasted."""
-
-    expert: str
-    speculated: int
-    adopted: int = 0
-
-
 class Ledger(Struct, frozen=True):
     """What the head start cost, in tokens; speculated = adopted + wasted, for prefill and drafts.
 
     ``cost_multiplier`` = (speculated + computed for the answer) / computed without speculation;
-    None for an empty turn. ``prepared``: the prefill by expert, those included that did not answer.
+    None for an empty turn. ``prefill_by_expert``: speculated, also on those that did not answer.
     """
 
     prefill_speculated: int = 0
@@ -262,7 +254,7 @@ class Ledger(Struct, frozen=True):
     draft_wasted: int = 0
     drafts: int = 0
     cost_multiplier: float | None = None
-    prepared: tuple[PreparedExpert, ...] = ()
+    prefill_by_expert: dict[str, int] = {}
 
 
 class DocumentsUsed(Struct, frozen=True):
@@ -399,10 +391,7 @@ Event = (
 
 
 def to_wire(event: Event) -> dict[str, object]:
-    """Return the event as a JSON-ready object: its ``type`` first, then its fields.
-
-    What an error says to the operator alone is left out.
-    """
+    """Return the event JSON-ready, ``type`` first; what an error tells the operator is left out."""
     wire = {"type": event.type, **to_builtins(event)}
     if isinstance(error := wire.get("error"), dict):
         del error["cause"]

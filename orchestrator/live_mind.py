@@ -41,8 +41,8 @@ from .stats import (
     expert_stats,
     processor_stats,
 )
-from .turn.documents import Consistency
 from .turn.partials import InputKind
+from .turn.passages.documents import Consistency
 from .turn.shared import Shared
 from .turn.values import Mode, OnCold, TranscriptsEqual
 

@@ -13,8 +13,8 @@ from .consensus.options import Consensus
 from .conversation import ConversationRules
 from .event_queue import MAX_BYTES
 from .turn.changes import differing
-from .turn.documents import Consistency
 from .turn.partials import InputKind
+from .turn.passages.documents import Consistency
 from .turn.values import Mode, OnCold, Policy, TranscriptsEqual
 
 Interrupt = Literal["commit", "input"]

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import count
 
-from ...orchestrator.turn import documents, lookahead, planner
-from ...orchestrator.turn.documents import Consistency
+from ...orchestrator.turn import lookahead, planner
+from ...orchestrator.turn.passages import documents
+from ...orchestrator.turn.passages.documents import Consistency
 from ...orchestrator.turn.prompt import Context
 from ...orchestrator.turn.retrievals import Retrievals
 from ...orchestrator.turn.values import Policy, Retrieve, SetTimer, Step, TurnState

@@ -7,7 +7,7 @@ from msgspec.structs import asdict, replace
 
 from ...backends.base import GenerationParams
 from ...backends.sampling import HINTS
-from .documents import DocumentState
+from .passages.documents import DocumentState
 from .prompt import Context
 from .values import Action, DropDraft, Policy, Step, StopSpeculation, TurnState
 

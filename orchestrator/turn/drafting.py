@@ -14,8 +14,9 @@ from msgspec.structs import replace
 from ...backends.base import Message
 from ...rag.words import count_words
 from ..words import fold
-from . import documents, partials
+from . import partials
 from .lookahead import needs_route
+from .passages import documents
 from .values import Policy, TurnState
 
 MIN_DRAFT_TOKENS = 128

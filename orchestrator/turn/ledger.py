@@ -16,7 +16,6 @@ from ..events import (
     Delta,
     DocumentsUsed,
     Ledger,
-    PreparedExpert,
     ResponseDone,
     ResponseReasoningDelta,
     ResponseTextDelta,
@@ -274,11 +273,7 @@ class TurnRecord:
             draft_wasted=self.draft_wasted - late,
             drafts=self.drafts,
             cost_multiplier=multiplier,
-            prepared=tuple(
-                PreparedExpert(name, tokens, adopted if name == expert else 0)
-                for name, tokens in self.prefilled.items()
-                if tokens
-            ),
+            prefill_by_expert={name: tokens for name, tokens in self.prefilled.items() if tokens},
         )
 
 

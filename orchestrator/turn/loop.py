@@ -31,10 +31,11 @@ from ..events import (
 from ..routing.estimate import RouteEstimate
 from ..routing.signals import estimated_tokens
 from ..waiting import Commit
-from . import changes, documents, lookahead, planner, values
+from . import changes, lookahead, planner, values
 from .changes import Change, differing
 from .engine import Engine
 from .ledger import TurnRecord, deltas, turn_timeout
+from .passages import documents
 from .prompt import build
 from .sentences import Sentences
 from .shared import Computed, Shared, TurnItems
@@ -114,8 +115,7 @@ class TurnLoop:
     def commit(self, commit: Commit) -> None:
         """The input is final."""
         self.record.committed_at(commit.arrived_s)
-        loop, now_s = asyncio.get_running_loop(), self.now()
-        limit_s = self._turn_timeout_s
+        loop, now_s, limit_s = asyncio.get_running_loop(), self.now(), self._turn_timeout_s
         self._deadline = loop.call_at(now_s + limit_s, self.cancel, turn_timeout(limit_s))
         self.state = replace(self.state, loaded=self._shared.pool.loaded())
         self._limit_draft()

@@ -14,7 +14,8 @@ from ..errors import ErrorInfo
 from ..events import Status
 from ..routing.estimate import RouteEstimate
 from ..words import same_words
-from . import documents, drafting, lookahead
+from . import drafting, lookahead
+from .passages import documents
 from .prompt import build
 from .values import (
     Action,

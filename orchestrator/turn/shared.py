@@ -25,7 +25,7 @@ from ..gate import SpeculationGate
 from ..rates import ExpertRates
 from ..routing.estimate import RouteEstimate
 from ..routing.router import Router
-from .outlook import Outlook
+from .passages.outlook import Outlook
 
 
 class Computed(Struct, frozen=True):

@@ -14,8 +14,8 @@ from ...backends.base import Message
 from ..errors import ErrorInfo
 from ..events import DocumentsUsed, Event, Status
 from ..routing.estimate import RouteEstimate
-from .documents import Consistency, DocumentState
 from .partials import InputHabits, InputKind
+from .passages.documents import Consistency, DocumentState
 from .prompt import Context
 
 Mode = Literal["off", "prefill", "draft"]

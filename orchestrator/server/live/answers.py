@@ -14,7 +14,7 @@ from ....backends.base import GenerationParams
 from ...errors import ErrorInfo
 from ...events import PrefillUpdated, RetrievalUpdated, RouteUpdated
 from ...options import Interrupt, Segment
-from ...turn.documents import Consistency
+from ...turn.passages.documents import Consistency
 from ...turn.values import Mode, OnCold, TranscriptsEqual
 from ..consensus_schema import ConsensusInForce
 

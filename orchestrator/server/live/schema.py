@@ -9,7 +9,7 @@ from pydantic import Field, ValidationInfo, model_validator
 
 from ....backends.base import Message
 from ...options import Interrupt, Segment
-from ...turn.documents import Consistency
+from ...turn.passages.documents import Consistency
 from ...turn.values import Mode, OnCold, TranscriptsEqual
 from ..consensus_schema import ConsensusField
 from ..content import refusal

@@ -92,7 +92,7 @@ def test_likeliest_expert_is_served_first_where_hardware_is_shared(
         heard = Heard()
         async with open_engine(heard, slow("a"), slow("b", group)) as engine:
             engine.prefill(Prefill(("a", "b"), WORDS, 1, 10_000))
-            while heard.ready.get(("a", 1), 0) < 40:
+            while heard.ready.get(("a", 1), 0) < 40:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
             assert heard.ready.get(("b", 1), 0) == of_b
             await asyncio.sleep(1.0)

@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 from livemind.backends.base import Chunk, TokenPrompt, Usage
 from livemind.orchestrator.consensus.report import Report
 from livemind.orchestrator.errors import ErrorInfo
-from livemind.orchestrator.events import Ledger, PreparedExpert, Timings
+from livemind.orchestrator.events import Ledger, Timings
 from livemind.orchestrator.rates import ExpertRates
 from livemind.orchestrator.turn.ledger import TurnRecord
 from livemind.orchestrator.turn.shared import Computed
@@ -43,8 +43,7 @@ def test_ledger_any_counts_balances(
     assert ledger.prefill_speculated == ledger.prefill_adopted + ledger.prefill_wasted
     assert ledger.draft_speculated == ledger.draft_adopted + ledger.draft_wasted
     assert min(ledger.prefill_adopted, ledger.prefill_wasted) >= 0
-    assert sum(one.speculated for one in ledger.prepared) == ledger.prefill_speculated
-    assert sum(one.adopted for one in ledger.prepared) == ledger.prefill_adopted
+    assert sum(ledger.prefill_by_expert.values()) == ledger.prefill_speculated
 
 
 @pytest.mark.parametrize(
@@ -62,14 +61,13 @@ def test_prefill_of_another_expert_is_wasted() -> None:
     record = TurnRecord(expert="strong", usage=Usage(100, 5, 64))
     record.prefilled["fast"] += 64
     assert record.ledger().prefill_wasted == 64
-    assert record.ledger().prepared == (PreparedExpert("fast", 64),)
+    assert record.ledger().prefill_by_expert == {"fast": 64}
 
 
 def test_prefill_is_told_by_expert() -> None:
     record = TurnRecord(expert="strong", usage=Usage(100, 5, 64))
     record.prefilled.update(fast=30, strong=64, other=0)
-    prepared = (PreparedExpert("fast", 30), PreparedExpert("strong", 64, 64))
-    assert record.ledger().prepared == prepared
+    assert record.ledger().prefill_by_expert == {"fast": 30, "strong": 64}
 
 
 @pytest.mark.parametrize(

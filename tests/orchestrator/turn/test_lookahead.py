@@ -10,7 +10,7 @@ from livemind.backends.base import Message
 from livemind.orchestrator.events import RetrievalUpdated, RouteUpdated
 from livemind.orchestrator.routing.estimate import RouteEstimate
 from livemind.orchestrator.turn import planner
-from livemind.orchestrator.turn.documents import DocumentState
+from livemind.orchestrator.turn.passages.documents import DocumentState
 from livemind.orchestrator.turn.prompt import Context
 from livemind.orchestrator.turn.values import (
     Emit,

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from livemind.backends.base import Message
 from livemind.orchestrator.routing.estimate import RouteEstimate
 from livemind.orchestrator.turn import planner
-from livemind.orchestrator.turn.documents import DocumentState
 from livemind.orchestrator.turn.partials import InputHabits
+from livemind.orchestrator.turn.passages.documents import DocumentState
 from livemind.orchestrator.turn.values import (
     Answer,
     DropDraft,

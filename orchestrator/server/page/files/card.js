@@ -168,8 +168,8 @@ function times(turn) {
 }
 
 function others(ledger, answered) {
-  const idle = (ledger.prepared ?? []).filter((one) => one.expert !== answered);
-  return idle.map((one) => [`on ${one.expert}`, `${one.speculated} tokens`]);
+  const idle = Object.entries(ledger.prefill_by_expert ?? {}).filter(([name]) => name !== answered);
+  return idle.map(([name, count]) => [`on ${name}`, `${count} tokens`]);
 }
 
 function tokens(done) {

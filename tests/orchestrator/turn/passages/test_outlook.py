@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from livemind.orchestrator.turn.outlook import (
+from livemind.orchestrator.turn.passages.outlook import (
     MOST_TURNS,
     PRIOR_TURNS,
     PRIORS,

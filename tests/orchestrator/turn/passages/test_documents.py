@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import pytest
 
 from livemind.orchestrator.events import DocumentsUsed
-from livemind.orchestrator.turn import documents
-from livemind.orchestrator.turn.documents import Consistency, DocumentState, Moment
-from livemind.orchestrator.turn.outlook import Outlook, Seen
+from livemind.orchestrator.turn.passages import documents
+from livemind.orchestrator.turn.passages.documents import Consistency, DocumentState, Moment
+from livemind.orchestrator.turn.passages.outlook import Outlook, Seen
 from livemind.rag.base import Passage, RetrievalResult
 
 

@@ -26,9 +26,9 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ...rag.base import Passage, RetrievalResult
-from ...rag.words import count_letters
-from ..events import DocumentsUsed, RetrievalUpdated, RetrievedPassage
+from ....rag.base import Passage, RetrievalResult
+from ....rag.words import count_letters
+from ...events import DocumentsUsed, RetrievalUpdated, RetrievedPassage
 from .outlook import Outlook, Seen, situation
 
 Moment = Literal["typing", "paused", "committed"]
