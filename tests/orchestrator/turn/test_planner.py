@@ -11,8 +11,9 @@ from msgspec.structs import replace
 from livemind.backends.base import Image, Message
 from livemind.orchestrator.errors import ErrorInfo
 from livemind.orchestrator.routing.estimate import RouteEstimate
-from livemind.orchestrator.turn import planner
+from livemind.orchestrator.turn import changes, planner
 from livemind.orchestrator.turn.passages.documents import DocumentState
+from livemind.orchestrator.turn.passages.outlook import Outlook, Seen
 from livemind.orchestrator.turn.prompt import Context
 from livemind.orchestrator.turn.values import (
     Answer,
@@ -371,3 +372,35 @@ def test_commit_while_the_expert_is_not_loaded_the_fast_one_answers_if_allowed(
     stood_in = answers == "fast"
     assert answer.degraded == (("strong is not loaded yet: fast answers",) if stood_in else ())
     assert (Wake("strong") in actions) == stood_in
+
+
+def known_outlook() -> Outlook:
+    return Outlook().after([Seen((2, 0), ("a",))], ("b",))
+
+
+def test_cleared_input_keeps_what_earlier_turns_taught() -> None:
+    state = turn("one two", 1.0, docs=DocumentState(seen_text="one", outlook=known_outlook()))
+    state, _ = planner.on_text(state, "", 2, 1.1)
+    assert state.docs == DocumentState(outlook=known_outlook())
+
+
+def test_retrieval_that_was_changed_keeps_what_earlier_turns_taught() -> None:
+    state = turn("one two", 1.0, docs=DocumentState(seen_text="one", outlook=known_outlook()))
+    change = changes.change(state.policy, state.context, ("retrieval",))
+    state, _ = changes.on_changed(state, change)
+    assert state.docs == DocumentState(outlook=known_outlook())
+
+
+@pytest.mark.parametrize(("consistency", "frozen"), [("early", ("a", "b")), ("final", ("a", "c"))])
+@pytest.mark.parametrize("late", [True, False], ids=["the timer is first", "the result is first"])
+def test_early_documents_stay_prepared_at_a_pause(
+    consistency: Any, frozen: tuple[str, ...], late: bool
+) -> None:
+    docs = DocumentState(seen_text="one", last=(passage("a"),), frozen=(passage("a"), passage("b")))
+    policy = {"retrieval": True, "pinned": "strong", "consistency": consistency, "pause_s": 0.4}
+    state = turn("one two", 1.0, policy=policy, docs=docs)
+    found = RetrievalResult(1, (passage("a"), passage("c")))
+    at_s = 1.5 if late else 1.01
+    state, _ = planner.on_retrieval(state, "one two", found, 0.5, at_s)
+    state, _ = planner.on_timer(state, 1.6)
+    assert tuple(one.id for one in state.docs.frozen or ()) == frozen
