@@ -69,11 +69,11 @@ class ExpertRates:
         enough_ms = min(2 * step_ms + block * rate, 2 * limit_ms)
         tokens = int((max(limit_ms, enough_ms) - step_ms) / max(rate, 1e-6))
         if not self._steps:
-            return tokens
+            return max(0, tokens)
         newest, ms = self._steps[-1]
         if ms <= COMFORTABLE * limit_ms:
             tokens = max(tokens, newest + block)
-        return min(tokens, 2 * max(MIN_RATE_TOKENS, *(size for size, _ in self._steps)))
+        return min(max(0, tokens), 2 * max(MIN_RATE_TOKENS, *(size for size, _ in self._steps)))
 
     def saw_decode(self, ms: float) -> None:
         """Learn from the time between two tokens of a stream."""

@@ -343,6 +343,7 @@ class TurnLoop:
         if status != "completed":
             record.complete_usage()
         else:
+            self.engine.answered_by = record.expert
             self._segment("", last=True)
             self._outbox.put(ResponseTextDone(state.response_id, text))
         self._sentences = None
@@ -350,8 +351,6 @@ class TurnLoop:
         done = record.end(
             state.response_id, state.revision, status, error, now_s=self.now(), rates=rates
         )
-        if status == "completed":
-            self.engine.answered_by = record.expert
         self._items.ended(done, record.committed, text, expert, state.context.head)
         self.engine.drafts.guess = None
         if record.expert is not None and (cached := record.cached()):
@@ -359,7 +358,8 @@ class TurnLoop:
         elif (sent := record.sent()) is not None and record.expert is not None:
             self.engine.answered(record.expert, *sent)
         self.prompt_tokens = record.prompt_tokens
-        self._shared.outlook = documents.learned(state.docs, self._shared.outlook)
+        if not lookahead.needs_documents(state):
+            self._shared.outlook = documents.learned(state.docs, self._shared.outlook)
         self.record = TurnRecord()
         self.state = replace(
             self._on_end(done),

@@ -61,6 +61,7 @@ def test_prefill_rate_leaves_out_what_any_step_costs(decode_ms: float | None, ra
         (ExpertRates(0.5), 160),
         (ExpertRates(0.5, 70.0), 141),
         (ExpertRates(0.5, 90.0), 140),
+        (ExpertRates(0.5, 190.0), 0),
         (ExpertRates(None, 20.0), 64),
     ],
 )

@@ -199,7 +199,7 @@ def _freeze(state: DocumentState) -> DocumentState:
 
 
 def learned(state: DocumentState, outlook: Outlook) -> Outlook:
-    """Return what is known after a turn that has ended; nothing new without its final result."""
+    """Return what is known after a turn whose newest result is that of the committed text."""
     if state.degraded is not None or not state.seen:
         return outlook
     return outlook.after(state.seen, _in_order_ids(state.last))

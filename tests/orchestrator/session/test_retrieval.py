@@ -287,3 +287,29 @@ def test_turns_whose_last_words_find_others_keep_later_turns_from_following_them
             assert len(set(expected)) == 5
 
     virtual_run(main())
+
+
+def test_turn_that_is_cancelled_before_its_documents_came_teaches_nothing(
+    virtual_run: Any, live: SimpleNamespace
+) -> None:
+    async def main() -> None:
+        retriever = live.retriever({"kestrel": "port 361", "wren": "port 7"})
+        options = SessionOptions(pinned="strong", retrieval=True)
+        async with (
+            live.open_stage(strong(), retriever=retriever) as stage,
+            stage.session(options) as session,
+        ):
+            before = stage.shared.outlook
+            await live.type_text(
+                session, "of kestrel and every other bird please give me the port "
+            )
+            assert session._loop.state.docs.seen
+            retriever.delay_s = 0.5
+            session.request_commit("of kestrel and every other bird give me the port of wren")
+            await asyncio.sleep(0.01)
+            session.cancel()
+            await asyncio.sleep(1.0)
+            assert [done.status for done in stage.done] == ["cancelled"]
+            assert stage.shared.outlook == before
+
+    virtual_run(main())
