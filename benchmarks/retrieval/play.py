@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import count
 
+from msgspec.structs import replace
+
 from ...orchestrator.turn import lookahead, planner
 from ...orchestrator.turn.passages import documents
 from ...orchestrator.turn.passages.documents import Consistency
@@ -66,7 +68,8 @@ def play(
     """
     words = len(text.split())
     asked = {lookahead.query(prefix(text, number)): number for number in range(words, 0, -1)}
-    turn = _Turn(asked, results, latency_s, ms_per_token)
+    state = TurnState(replace(POLICY, consistency=consistency), Context(), "played")
+    turn = _Turn(asked, results, latency_s, ms_per_token, state)
     for number in range(1, words + 1):
         turn.run_until(number / WORDS_PER_S)
         typed = prefix(text, number) + (" " if number < words else "")
@@ -97,7 +100,7 @@ class _Turn:
     results: Results
     latency_s: float
     ms_per_token: float
-    state: TurnState = field(default_factory=lambda: TurnState(POLICY, Context(), "played"))
+    state: TurnState
     now_s: float = 0.0
     sent: int = 0
     came_back: list[int] = field(default_factory=list)

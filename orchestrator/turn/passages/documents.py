@@ -128,7 +128,8 @@ def observe(
     probable = state.outlook.expected(now) >= PROBABLE
     most = None if probable else MAX_FREEZES
     if not state.frozen:
-        sure = agreed or probable or not _is_soon(result.passages, ms_per_token)
+        sure = agreed or probable or consistency == "early"
+        sure = sure or not _is_soon(result.passages, ms_per_token)
         return settle(state, most) if sure and letters >= MIN_LETTERS else state
     if _ids(state.frozen) == _ids(result.passages):
         return state

@@ -355,6 +355,16 @@ def test_first_passages_wait_for_another_result_where_time_is_enough_to_prepare_
     assert ids(after(names, ms_per_token, size=4000, text=text).frozen) == frozen
 
 
+def test_first_passages_wait_for_nothing_where_early_ones_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(documents, "SOON_MS", 1000.0)
+    found = result("ab")
+    early = documents.observe(DocumentState(), LONG, found, 0.1, "typing", "early")
+    final = documents.observe(DocumentState(), LONG, found, 0.1, "typing", "final")
+    assert (ids(early.frozen), final.frozen) == ("ab", None)
+
+
 def test_first_passages_that_wait_are_prepared_at_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(documents, "SOON_MS", 1000.0)
     assert ids(documents.settle(after(["ab"])).frozen) == "ab"
