@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from livemind.backends.base import Message
+from livemind.backends.base import Message, TokenPrompt
 from livemind.backends.errors import ExpertUnavailable
 from livemind.backends.fake import FakeExpert
 from livemind.orchestrator.server.openai import answering
@@ -236,16 +237,30 @@ async def test_more_stops_than_four_are_taken(serve: Any, body: Any) -> None:
         assert answered["choices"][0]["message"]["content"] == "a b c d"
 
 
+class Held(FakeExpert):
+    """Answers once it may."""
+
+    def __init__(self) -> None:
+        super().__init__("fake")
+        self.may = asyncio.Event()
+
+    async def _compute(self, prompt: TokenPrompt) -> int:
+        await self.may.wait()
+        return await super()._compute(prompt)
+
+
 @pytest.mark.usefixtures("both_ways")
 async def test_stream_that_waits_for_its_expert_is_kept_open_by_comments(
     serve: Any, body: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(answering, "QUIET_S", 0.02)
-    expert = FakeExpert("fake", ttft_s=0.15)
+    expert = Held()
     async with serve(expert) as doors:
         request = body("one two", stream=True)
         async with doors.http.post(doors.url + CHAT, json=request) as response:
-            blocks = (await response.text()).split("\n\n")[:-1]
+            came = b"".join([await response.content.readuntil(b"\n\n") for _ in range(2)])
+            expert.may.set()
+            blocks = (came + await response.read()).decode().split("\n\n")[:-1]
         comments = [block for block in blocks if block.startswith(": ")]
         assert len(comments) >= 2
         assert blocks[: len(comments)] == comments
@@ -253,7 +268,6 @@ async def test_stream_that_waits_for_its_expert_is_kept_open_by_comments(
         texts = [event["choices"][0]["delta"].get("content") or "" for event in events]
         assert "".join(texts) == "ONE TWO"
         expert.refuse = ExpertUnavailable("fake", "gone")
-        expert.ttft_s = 0.0
         status, _ = await doors.post(CHAT, request)
         assert status == 503
 
