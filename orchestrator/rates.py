@@ -59,8 +59,7 @@ class ExpertRates:
 
         A step that was comfortably within it may be followed by one of a ``block`` more: only
         larger steps tell what they cost. Where half of the time would go into what any step costs,
-        the step may take twice that and a block more instead, though
-        not twice the limit.
+        the step may take twice that and a block more, at most twice the limit.
         """
         rate = self.prefill_ms_per_token
         if rate is None:

@@ -231,7 +231,11 @@ class SpeculationConfig(Section):
         1024, ge=16, le=65_536, description="Most prompt tokens of one speculative step."
     )
     slice_ms: float = Field(
-        80, ge=1, le=60_000, description="Aim for its length; a request may wait behind it, ms."
+        80,
+        ge=1,
+        le=60_000,
+        description="Aim for its length; a request may wait behind it, ms. Up to twice that where "
+        "any step costs more than half of it.",
     )
     max_prefill_tokens: int = Field(
         16_384, ge=0, le=10_000_000, description="Prompt tokens computed ahead in one turn."

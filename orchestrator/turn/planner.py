@@ -72,6 +72,7 @@ def on_text(state: TurnState, text: str, revision: int, now_s: float) -> Step:
         return _set_timer(state, actions, None)
     if now_s - first >= state.policy.start_delay_s:
         state = lookahead.look_ahead_at_words(state, actions)
+        state = _maybe_draft(state, actions, now_s)
     return _arm(state, actions, now_s)
 
 

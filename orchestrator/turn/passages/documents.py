@@ -128,9 +128,9 @@ def observe(
     probable = state.outlook.expected(now) >= PROBABLE
     most = None if probable else MAX_FREEZES
     if not state.frozen:
-        sure = agreed or probable or consistency == "early"
-        sure = sure or not _is_soon(result.passages, ms_per_token)
-        return settle(state, most) if sure and letters >= MIN_LETTERS else state
+        likely = agreed or probable or consistency == "early" or _is_cheap(state)
+        waits = not likely and _is_soon(result.passages, ms_per_token)
+        return state if waits or letters < MIN_LETTERS else settle(state, most)
     if _ids(state.frozen) == _ids(result.passages):
         return state
     other = not _alike(state.frozen, result.passages)

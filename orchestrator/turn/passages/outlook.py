@@ -2,7 +2,7 @@
 
 A result is told by how long its text was and how many results in a row were the same passages. At
 the end of a turn each of them is held against the result of the committed text; what is kept are
-sums alone, no text. The first turns go by the averages of two corpora (docs/retrieval.md).
+sums alone, no text. The first turns go by what two corpora showed (docs/retrieval.md).
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from livemind.backends.base import Chunk
 from livemind.backends.errors import ExpertUnavailable
@@ -90,8 +91,9 @@ def test_closed_session_ends_its_turn_and_leaves_nothing_running(
     virtual_run: Any, live: SimpleNamespace
 ) -> None:
     async def main() -> None:
+        undrafted = replace(PINNED, speculation="prefill")
         async with live.open_stage(strong()) as stage:
-            async with stage.session(PINNED) as session:
+            async with stage.session(undrafted) as session:
                 await live.type_text(session, QUESTION)
                 session.request_commit()
                 await asyncio.sleep(0.05)

@@ -225,3 +225,16 @@ def test_draft_tokens_are_added_up() -> None:
     state, _ = planner.on_draft_counted(turn(), 3, 0)
     state, _ = planner.on_draft_counted(state, 4, 5)
     assert (state.draft_tokens_wasted, state.draft_tokens_adopted) == (7, 5)
+
+
+@pytest.mark.parametrize(("since_first_s", "drafts"), [(1.0, 1), (0.0, 0)])
+def test_draft_of_a_question_that_waits_for_nobody_begins_with_its_last_key(
+    since_first_s: float, drafts: int
+) -> None:
+    """A pasted question is not drafted: its commit comes with it."""
+    policy = {"input_kind": "typed", "pinned": "strong"}
+    state = turn("what is it", 1.0, policy=policy)
+    if not since_first_s:
+        state = turn(policy=policy)
+    _, actions = planner.on_text(state, "what is it?", 2, 1.0 + since_first_s)
+    assert len(of(actions, StartDraft)) == drafts

@@ -368,3 +368,11 @@ def test_first_passages_wait_for_nothing_where_early_ones_count(
 def test_first_passages_that_wait_are_prepared_at_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(documents, "SOON_MS", 1000.0)
     assert ids(documents.settle(after(["ab"])).frozen) == "ab"
+
+
+def test_text_that_finds_nothing_waits_for_no_second_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(documents, "SOON_MS", 1000.0)
+    assert after([""]).frozen == ()
+    assert ids(after(["ab", "ab", "", "ab"]).frozen) == "ab"  # it is in the cache
