@@ -10,10 +10,9 @@ from dataclasses import replace
 from msgspec import structs
 
 from ...backends.base import GenerationParams
-from . import questions as made
 from .ask import MAX_TOKENS, Asked, Way
 from .plan import POLICIES, Recorder, batches
-from .questions import VALIDATION_SEED, Question
+from .questions import Question
 from .rows import Row, row
 
 AT_A_TIME = 8
@@ -29,11 +28,11 @@ async def accuracy(recorder: Recorder) -> None:
     plan = recorder.plan
     await _validate(recorder)
     single = best_single(recorder.rows)
-    for question in made.questions(plan.domains, plan.per_set, plan.seed):
+    for question in plan.questions.measured(plan.per_set, plan.seed):
         ways = {f"alone.{expert}": Way(expert) for expert in plan.experts}
         ways |= {
-            name: Way(question.leader, policy)
-            for name, policy in POLICIES.items()
+            name: Way(question.leader, plan.policy(name, question))
+            for name in POLICIES
             if name != "first"
         }
         asked_experts = 1
@@ -67,8 +66,8 @@ def best_single(rows: Iterable[Row]) -> dict[str, str]:
 async def _validate(recorder: Recorder) -> None:
     """Ask other questions than those that are measured, many at a time."""
     plan = recorder.plan
-    count, seed = plan.validation * len(plan.domains), plan.seed + VALIDATION_SEED
-    for some in batches(made.natural(plan.domains, count, seed), AT_A_TIME):
+    asked = plan.questions.validation(plan.validation * len(plan.domains), plan.seed)
+    for some in batches(asked, AT_A_TIME):
         async with asyncio.TaskGroup() as group:
             for question in some:
                 for expert in plan.experts:

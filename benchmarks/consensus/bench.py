@@ -1,15 +1,16 @@
 """What consensus buys and costs: the policies against one expert, on held-out questions.
 
-Runs the embedded experts in this process. Parts: accuracy (every arm on every question), texts and
-times (the same with a draft? how much sooner?), mix (how much sooner as people type?), typed (what
-is settled before Enter).
+Runs the embedded experts in this process, or any models of this machine (--experts), which are
+asked about passages, closed questions and open ones. Parts: accuracy (every arm on every question),
+texts and times (the same with a draft? how much sooner?), mix (how much sooner as people type?),
+typed (what is settled before Enter).
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -22,8 +23,9 @@ from ..bench import UsageError, add_common, display, number, scratch, some_of
 from ..figures.answer import Json
 from ..figures.table import show
 from ..harness import report
-from ..harness.experts import FAST
+from ..harness.experts import FAST, expert_of
 from ..reporting.reports import read
+from ..workload.plan import ExpertCase
 from .accuracy import accuracy
 from .ask import Asker
 from .drafts import texts, times
@@ -38,6 +40,9 @@ from .typed import typed
 PERFORM = {"accuracy": accuracy, "texts": texts, "times": times, "mix": mix, "typed": typed}
 MOST_SEED = 999
 """Above it are the seeds of validation and of the accuracies that weigh votes."""
+MODEL_SIZES = {"validation": 30, "identical": 60}
+MODEL_SIZES |= dict.fromkeys(("questions", "pairs", "mix", "typed"), 20)
+"""With ``--experts``: there are 60 questions, and 30 others for validation."""
 SIZES = {"questions": 15, "validation": 25, "identical": 512, "pairs": 40, "mix": 40, "typed": 20}
 QUICK_SIZES = {"questions": 5, "validation": 10, "identical": 64, "pairs": 8, "mix": 8, "typed": 4}
 QUICK_DOMAINS = ("technical", "coding")
@@ -59,6 +64,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--typed", type=some, metavar="N", help=f"typed {told['typed']}")
     seeds = number(int, 1, MOST_SEED)
     add_common(parser, "of questions, order and typing", "less of everything; two domains", seeds)
+    listed = "models of this machine, the fast one first, then the one that is routed to"
+    add("--experts", type=_models, metavar="LIST", default=(), help=f"{listed} (the embedded ones)")
+    listed = "of verify: judges are asked, or go on themselves (embedded: continue, models: ask)"
+    add("--verdict", choices=("ask", "continue"), help=listed)
     add("--keep", action="store_true", help="keep the other parts of the report in --json")
 
 
@@ -92,15 +101,35 @@ async def _measure(plan: Plan, run: report.Run, rows: list[Row]) -> None:
 def _plan(options: argparse.Namespace) -> Plan:
     if options.keep and options.json is None:
         raise UsageError("--keep: needs --json FILE")
-    default = QUICK_SIZES if options.quick else SIZES
+    if options.experts and options.domains:
+        raise UsageError("--domains: the embedded experts have domains; not with --experts")
+    default = QUICK_SIZES if options.quick else MODEL_SIZES if options.experts else SIZES
     sizes = {name: getattr(options, name) or size for name, size in default.items()}
+    domains = options.domains or (QUICK_DOMAINS if options.quick else _domains())
+    if options.experts:
+        domains = (options.experts[1].expert_id,)
     return Plan(
-        domains=options.domains or (QUICK_DOMAINS if options.quick else _domains()),
+        domains=domains,
         parts=options.parts or PARTS,
         per_set=sizes.pop("questions"),
         seed=options.seed,
+        verdict=options.verdict or ("ask" if options.experts else "continue"),
+        models=options.experts,
         **sizes,
     )
+
+
+def _models(text: str) -> tuple[ExpertCase, ...]:
+    """Return the models that are named, the first under the id of the fast expert."""
+    try:
+        fast, *others = [expert_of(name) for name in text.split(",")]
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from None
+    found = (replace(fast, expert_id=FAST), *others)
+    ids, models = {one.expert_id for one in found}, {one.workload + one.folder for one in found}
+    if len(found) < 2 or min(len(ids), len(models)) < len(found):
+        raise argparse.ArgumentTypeError(f"got {text!r}, need two models or more, no two alike")
+    return found
 
 
 def _domains() -> tuple[str, ...]:
@@ -110,6 +139,7 @@ def _domains() -> tuple[str, ...]:
 def _config(plan: Plan) -> Json:
     """Return everything needed to ask the same again, but for which parts."""
     found = {**asdict(plan), "domains": list(plan.domains)}
+    found["models"] = [one.label for one in plan.models]
     del found["parts"], found["seed"]
     return found
 

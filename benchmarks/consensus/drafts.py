@@ -14,7 +14,7 @@ from ..figures.identity import Explanation, Verdict, compare
 from ..workload.typing_model import Key
 from . import questions as made
 from .ask import GREEDY, Asked, Asker, Way
-from .plan import POLICIES, WARM_UP_SEED, Recorder, batches
+from .plan import WARM_UP_SEED, Plan, Recorder, batches
 from .questions import Question
 from .rows import row
 
@@ -29,7 +29,7 @@ KINDS = ("right", "pause", "wrong")
 async def texts(recorder: Recorder) -> None:
     """Compare texts, in many sessions at a time."""
     plan = recorder.plan
-    for some in batches(made.natural(plan.domains, plan.identical, plan.seed + 1), AT_A_TIME):
+    for some in batches(plan.questions.natural(plan.identical, plan.seed + 1), AT_A_TIME):
         await _texts(recorder, some)
 
 
@@ -37,7 +37,7 @@ async def times(recorder: Recorder) -> None:
     """Compare times, one session at a time."""
     plan = recorder.plan
     await _warm_up(recorder)
-    asked = made.natural(plan.domains, plan.pairs, plan.seed + 2)
+    asked = plan.questions.natural(plan.pairs, plan.seed + 2)
     for place, question in enumerate(asked):
         await _times(recorder, made.with_its_end(question), asked[place - 1].text)
         recorder.step("times")
@@ -60,11 +60,11 @@ async def verdict_of(
 
 
 async def _warm_up(recorder: Recorder) -> None:
-    domains = recorder.plan.domains
-    for question in made.natural(domains, 2 * len(domains), recorder.plan.seed + WARM_UP_SEED):
+    plan = recorder.plan
+    for question in plan.questions.natural(2 * len(plan.domains), plan.seed + WARM_UP_SEED):
         for policy in ("first", "draft"):
             text = made.without_its_end(question.text)
-            await recorder.asker.ask(question, _after(question, policy, text, WAIT_S))
+            await recorder.asker.ask(question, _after(plan, question, policy, text, WAIT_S))
 
 
 async def _texts(recorder: Recorder, some: Sequence[Question]) -> None:
@@ -73,7 +73,7 @@ async def _texts(recorder: Recorder, some: Sequence[Question]) -> None:
     alone = await asyncio.gather(*(recorder.asker.ask(one, Way(one.leader)) for one in some))
     drafted = await asyncio.gather(
         *(
-            recorder.asker.ask(one, _after(one, "draft", text, TOGETHER_WAIT_S))
+            recorder.asker.ask(one, _after(recorder.plan, one, "draft", text, TOGETHER_WAIT_S))
             for one, (_, text) in zip(some, befores, strict=True)
         )
     )
@@ -88,11 +88,11 @@ async def _times(recorder: Recorder, question: Question, other: str) -> None:
     rng = random.Random(f"{recorder.plan.seed}|{question.number}|pause")
     before = {
         "right": made.without_its_end(question.text),
-        "pause": made.paused(question.text, rng),
+        "pause": question.pasted + made.paused(question.typed, rng),
         "wrong": other,
     }
     ways = {
-        (policy, kind): _after(question, policy, before[kind], WAIT_S)
+        (policy, kind): _after(recorder.plan, question, policy, before[kind], WAIT_S)
         for kind in KINDS
         for policy in ("first", "draft")
     }
@@ -107,7 +107,8 @@ def _before(some: Sequence[Question], place: int) -> tuple[str, str]:
     return "wrong", some[place - 1].text
 
 
-def _after(question: Question, policy: str, text: str, wait_s: float) -> Way:
+def _after(plan: Plan, question: Question, policy: str, text: str, wait_s: float) -> Way:
     """Return the way to ask after another text has stood there for a while."""
     key = Key(0.0, text, replaces=True)
-    return Way(question.leader, POLICIES[policy], GREEDY, "draft", (key,), wait_s)
+    settled = plan.policy(policy, question)
+    return Way(question.leader, settled, GREEDY, "draft", (key,), wait_s)

@@ -15,8 +15,8 @@ from dataclasses import replace
 from ..workload.typing_model import cadence
 from .ask import FIRST, GREEDY, Asked, Way
 from .drafts import verdict_of
-from .plan import POLICIES, Recorder
-from .questions import Question, natural
+from .plan import Recorder
+from .questions import Question
 from .rows import row
 
 CADENCES = ("typing-240", "typing-400", "typing-600", "pauses-400", "edits-400")
@@ -31,7 +31,7 @@ one that may also be verified."""
 async def mix(recorder: Recorder) -> None:
     """Let the typists work through the questions."""
     plan = recorder.plan
-    left = iter(natural(plan.domains, plan.mix, plan.seed + 4))
+    left = iter(plan.questions.natural(plan.mix, plan.seed + 4))
     async with asyncio.TaskGroup() as group:
         for _ in range(AT_A_TIME):
             group.create_task(_type(recorder, left))
@@ -42,11 +42,12 @@ async def _type(recorder: Recorder, left: Iterator[Question]) -> None:
         kind = CADENCES[question.number % len(CADENCES)]
         rng = random.Random(f"{recorder.plan.seed}|{question.number}|{kind}")
         typist = cadence(kind)
-        keys, think_s = typist.keys(question.text, rng), typist.think_s(rng)
+        keys, think_s = question.keys(typist, rng), typist.think_s(rng)
+        settled = recorder.plan.policy("draft", question)
         ways = {
             "alone": Way(question.leader, FIRST, GREEDY, "prefill", keys, think_s),
             "first": Way(question.leader, FIRST, GREEDY, "draft", keys, think_s),
-            "draft": Way(question.leader, POLICIES["draft"], GREEDY, "draft", keys, think_s),
+            "draft": Way(question.leader, settled, GREEDY, "draft", keys, think_s),
         }
         got: dict[str, Asked] = {}
         for arm, way in recorder.shuffled(ways, question.number):

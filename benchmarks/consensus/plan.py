@@ -7,10 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from ...orchestrator.consensus.options import Consensus
-from ..harness.experts import FAST, served, zoo_experts
+from msgspec import structs
+
+from ...orchestrator.consensus.options import Consensus, Verdict
+from ..harness.experts import FAST, expert_config, served, zoo_experts
+from ..workload.plan import ExpertCase
 from .ask import Asked, Asker, Way
-from .questions import SETS, Question, natural
+from .model_questions import ModelQuestions
+from .questions import EmbeddedQuestions, Question, Questions
 from .rows import Row, row
 
 PARTS = ("accuracy", "texts", "times", "mix", "typed")
@@ -24,10 +28,9 @@ ROWS_OF = {
 POLICIES = {
     "first": Consensus("first"),
     "draft": Consensus("draft"),
-    "verify": Consensus("verify", verdict="continue"),
+    "verify": Consensus("verify"),
     "vote": Consensus("vote"),
 }
-"""The embedded experts can answer but not judge: verdicts compare continuations."""
 WARM_UP_SEED = 2_000_000
 
 T = TypeVar("T")
@@ -38,13 +41,16 @@ class Plan:
     """How much is asked, in questions.
 
     Attributes:
-        domains: of the embedded experts; each is also the id of an expert.
+        domains: of the embedded experts; each is also the id of an expert. With ``models`` the
+            one that is routed to.
         per_set: of each set and domain.
         validation: of each domain, to choose the best single expert.
         identical: in all, answered twice and compared as text.
         pairs: in all, timed with drafts made before the question was whole.
         mix: in all, typed by typists of several kinds, with drafts and without.
         typed: in all, typed at human speed.
+        verdict: of ``verify``.
+        models: asked instead of the embedded experts, the fast one first; empty = those.
     """
 
     domains: tuple[str, ...]
@@ -56,16 +62,31 @@ class Plan:
     mix: int
     typed: int
     seed: int
+    verdict: Verdict = "continue"
+    models: tuple[ExpertCase, ...] = ()
 
     @property
     def experts(self) -> tuple[str, ...]:
         """Ids of the experts, the fast one first."""
-        return (FAST, *self.domains)
+        return tuple(one.expert_id for one in self.models) or (FAST, *self.domains)
+
+    @property
+    def questions(self) -> Questions:
+        """Where the questions come from."""
+        if self.models:
+            return ModelQuestions(self.domains[0])
+        return EmbeddedQuestions(self.domains)
+
+    def policy(self, name: str, question: Question) -> Consensus:
+        """Return how a policy settles a question: a vote in the form that its answer has."""
+        if name == "vote":
+            return Consensus("vote", answer=question.form, labels=question.labels)
+        return structs.replace(POLICIES[name], verdict=self.verdict)
 
     def steps(self) -> int:
         """Return how many questions all of it asks about."""
         domains = len(self.domains)
-        sets = len(SETS) - (domains == 1)
+        sets = len(self.questions.sets)
         counts = {
             "accuracy": domains * (self.validation + sets * self.per_set),
             "texts": self.identical,
@@ -88,11 +109,11 @@ class Recorder:
     async def warm_up(self) -> None:
         """Let every expert and every policy run once, unrecorded."""
         plan = self.plan
-        for question in natural(plan.domains, len(plan.domains), plan.seed + WARM_UP_SEED):
+        for question in plan.questions.natural(len(plan.domains), plan.seed + WARM_UP_SEED):
             for expert in plan.experts:
                 await self.asker.ask(question, Way(expert))
-            for policy in POLICIES.values():
-                await self.asker.ask(question, Way(question.leader, policy))
+            for name in POLICIES:
+                await self.asker.ask(question, Way(question.leader, plan.policy(name, question)))
 
     async def ask(
         self, part: str, arm: str, question: Question, way: Way, *,
@@ -122,8 +143,12 @@ def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 def settings(plan: Plan, engine_log: str) -> dict[str, Any]:
     """Return a configuration with the plan's experts, all loaded."""
+    experts = zoo_experts(plan.experts, max_model_len=2048, engine_log=engine_log)
+    if plan.models:
+        limits = {"max_model_len": 2048, "kv_cache_gib": 0.5, "engine_log": engine_log}
+        experts = [expert_config(one) | limits for one in plan.models]
     return served(
-        zoo_experts(plan.experts, max_model_len=2048, engine_log=engine_log),
+        experts,
         lazy_loading={"enabled": False, "memory_threshold": 1.0},
         router={"fast_expert": FAST, "default_expert": plan.domains[0]},
     )

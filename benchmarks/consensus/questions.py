@@ -1,4 +1,4 @@
-"""What the consensus benchmark asks: held-out questions of the embedded experts, in four sets.
+"""What the embedded experts are asked about consensus: held-out questions in four sets.
 
 The answer key is the generator's own (``is_correct``). Training saw none of these facts, and the
 accuracies that weigh votes (``backends/zoo/results.json``) come from another seed.
@@ -9,15 +9,25 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from ...backends.base import Message
 from ...backends.zoo.check import is_correct
 from ...backends.zoo.data import EVALUATION, Example, Shape, examples
 from ...backends.zoo.facts import Turn
+from ...orchestrator.consensus.options import AnswerForm
+from ..workload.typing_model import Cadence, Key
 
 SETS = ("in_domain", "unanswerable", "mixed", "out_of_domain")
 VALIDATION_SEED = 1_000_000
 _ENDS = ".?!"
+
+
+class AnswerKey(Protocol):
+    """Knows the right answer to one question."""
+
+    def is_right(self, answer: str) -> bool | None:
+        """Return whether an answer is right; None where no one answer is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +35,12 @@ class Question:
     """One question with everything said before it.
 
     Attributes:
-        kind: one of ``SETS``.
-        domain: whose question it is; also the id of the expert trained for it.
+        kind: the set it belongs to.
+        domain: whose question it is; also the id of the expert that is meant to know it.
         leader: the expert it is routed to; another domain's in ``out_of_domain``.
+        key: tells a right answer from a wrong one.
+        pasted: how the text begins, which nobody types.
+        form, labels: in which a vote compares answers.
     """
 
     number: int
@@ -37,11 +50,83 @@ class Question:
     instructions: str | None
     history: tuple[Message, ...]
     text: str
+    key: AnswerKey
+    form: AnswerForm = "text"
+    labels: tuple[str, ...] = ()
+    pasted: str = ""
+
+    def keys(self, typist: Cadence, rng: random.Random) -> tuple[Key, ...]:
+        """Return what is typed: all of the text but what is pasted, at once, at the beginning."""
+        keys = typist.keys(self.typed, rng)
+        if not self.pasted:
+            return keys
+        behind = (replace(k, text=self.pasted + k.text) if k.replaces else k for k in keys)
+        return (Key(0.0, self.pasted), *behind)
+
+    @property
+    def typed(self) -> str:
+        """The text behind what is pasted."""
+        return self.text.removeprefix(self.pasted)
+
+    def is_right(self, answer: str) -> bool:
+        """Return whether an answer is the right one."""
+        return bool(self.key.is_right(answer))
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedKey:
+    """The generator's own key."""
+
     turn: Turn
 
     def is_right(self, answer: str) -> bool:
-        """Return whether an answer is the right one; runs code in a process of its own."""
+        """Return whether an answer is right; runs code in a process of its own."""
         return is_correct(self.turn, answer)
+
+
+class Questions(Protocol):
+    """Where questions come from; every seed draws others, or another order.
+
+    Attributes:
+        sets: the sets that ``measured`` asks from.
+    """
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """Names of the sets."""
+
+    def measured(self, per_set: int, seed: int) -> list[Question]:
+        """Return ``per_set`` questions of every set and domain, shuffled."""
+
+    def validation(self, count: int, seed: int) -> list[Question]:
+        """Return other questions than ``measured`` has, to choose the best single expert by."""
+
+    def natural(self, count: int, seed: int) -> list[Question]:
+        """Return questions as they come, for texts and times."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedQuestions:
+    """Of the generator that the embedded experts were trained by, in these domains."""
+
+    domains: tuple[str, ...]
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """Names of the sets; with one domain no question can be routed wrong."""
+        return SETS if len(self.domains) > 1 else SETS[:-1]
+
+    def measured(self, per_set: int, seed: int) -> list[Question]:
+        """Return what ``questions`` returns."""
+        return questions(self.domains, per_set, seed)
+
+    def validation(self, count: int, seed: int) -> list[Question]:
+        """Return questions of another seed."""
+        return natural(self.domains, count, seed + VALIDATION_SEED)
+
+    def natural(self, count: int, seed: int) -> list[Question]:
+        """Return what ``natural`` returns."""
+        return natural(self.domains, count, seed)
 
 
 def questions(domains: Sequence[str], per_set: int, seed: int) -> list[Question]:
@@ -112,7 +197,7 @@ def _question(kind: str, leader: str, one: Example) -> Question:
     history = tuple(m for m in messages[:-1] if m.role != "system")
     return Question(
         0, kind, one.domain, leader, next(iter(system), None), history, messages[-1].content,
-        one.turn,
+        GeneratedKey(one.turn),
     )  # fmt: skip
 
 

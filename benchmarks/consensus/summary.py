@@ -16,6 +16,7 @@ from ..figures.stats import mean, ratio, share
 from ..harness.experts import FAST
 from .accuracy import best_single
 from .draft_summary import draft_summary, identical, mix, pairs
+from .model_questions import MODEL_SETS
 from .plan import POLICIES
 from .questions import SETS
 from .rows import Row
@@ -34,7 +35,7 @@ ARMS = {
 _OF_ARMS: dict[str, tuple[str, ...]] = {
     "accuracy": ("accuracy",),
     "accuracy.routed_right": ("accuracy_routed_right",),
-    **{f"accuracy.{kind}": ("accuracy_by_set", kind) for kind in SETS},
+    **{f"accuracy.{kind}": ("accuracy_by_set", kind) for kind in (*SETS, *MODEL_SETS)},
     "ttft_ms.p50": ("ttft_ms", "p50"),
     "ttft_ms.p95": ("ttft_ms", "p95"),
     "completion_ms.p50": ("completion_ms", "p50"),
@@ -174,7 +175,8 @@ def _right(turns: Sequence[Row], seed: int) -> Json:
         values = [float(one.right is True) for one in some]
         found |= {name: mean(values), f"{name}_ci95": ci95(values, seed, "mean")}
     by_set = {
-        kind: mean([float(one.right is True) for one in turns if one.set == kind]) for kind in SETS
+        kind: mean([float(one.right is True) for one in turns if one.set == kind])
+        for kind in (*SETS, *MODEL_SETS)
     }
     return {**found, "accuracy_by_set": by_set}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..figures.answer import Json
 from ..figures.table import Table, percent
+from .model_questions import MODEL_SETS
 from .questions import SETS
 from .summary import ARMS
 
@@ -34,13 +35,16 @@ def is_shown(key: str, value: float | None) -> bool:
 
 
 def _right(case: Json) -> Table:
-    columns = ("arm", "all", "95 %", *(SHORT[kind] for kind in SETS), "- single", "95 %")
+    asked = case["arms"]["first"]["accuracy_by_set"]
+    sets = [kind for kind in (*SETS, *MODEL_SETS) if asked.get(kind) is not None]
+    named = (SHORT.get(kind, kind) for kind in sets)
+    columns = ("arm", "all", "95 %", *named, "- single", "95 %")
     rows = [
         [
             arm,
             percent(one["accuracy"]),
             _bounds(one["accuracy_ci95"]),
-            *(percent(one["accuracy_by_set"][kind]) for kind in SETS),
+            *(percent(one["accuracy_by_set"][kind]) for kind in sets),
             percent(one.get("minus_single")),
             _bounds(one.get("minus_single_ci95")),
         ]

@@ -7,7 +7,6 @@ import random
 from ..workload.typing_model import TypingModel
 from .ask import GREEDY, Way
 from .plan import POLICIES, Recorder
-from .questions import natural
 
 CHARS_PER_MINUTE = 400.0
 
@@ -16,12 +15,12 @@ async def typed(recorder: Recorder) -> None:
     """Type, one session at a time."""
     plan = recorder.plan
     model = TypingModel(CHARS_PER_MINUTE)
-    for question in natural(plan.domains, plan.typed, plan.seed + 3):
+    for question in plan.questions.natural(plan.typed, plan.seed + 3):
         rng = random.Random(f"{plan.seed}|{question.number}|keys")
-        keys, think_s = model.keys(question.text, rng), model.think_s(rng)
+        keys, think_s = question.keys(model, rng), model.think_s(rng)
         ways = {
-            name: Way(question.leader, policy, GREEDY, "draft", keys, think_s)
-            for name, policy in POLICIES.items()
+            name: Way(question.leader, plan.policy(name, question), GREEDY, "draft", keys, think_s)
+            for name in POLICIES
         }
         for arm, way in recorder.shuffled(ways, question.number):
             await recorder.ask("typed", arm, question, way, judged=True)

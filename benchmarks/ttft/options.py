@@ -122,6 +122,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"final transcript came ({_COMMIT_AFTER})"
     )
     add("--commit-after-ms", type=checked(_commits), metavar="LIST", help=told)
+    told = "of a recording: every live arm with early documents too (rag.consistency)"
+    add("--early", action="store_true", help=told)
     speed = checked(lambda text: _cadences(f"typing-{text}"))
     add("--cpm", type=speed, metavar="N", help="the same as --cadence typing-N")
     told, lengths = "tokens of documents, comma-separated (1500)", checked(_lengths)
@@ -173,6 +175,8 @@ def requested(options: argparse.Namespace) -> Requested:
         raise UsageError(f"--base-url: got {options.base_url}, need http:// or https://")
     if options.commit_after_ms is not None and not recorded:
         raise UsageError("--commit-after-ms: only with a recording as --cadence")
+    if options.early and not recorded:
+        raise UsageError("--early: only with a recording as --cadence; see --arms, R and G")
     turns = options.turns or default
     plan = _speech_plan(options) if recorded else _plan(options, turns)
     if recorded:
@@ -234,7 +238,7 @@ def _speech_plan(options: argparse.Namespace) -> Plan:
     commits = options.commit_after_ms or _commits(_COMMIT_AFTER)
     return Plan(
         experts=_speech_expert(options),
-        blocks=ablation_blocks(speech_arms(commits), longest, per_block),
+        blocks=ablation_blocks(speech_arms(commits, early=options.early), longest, per_block),
         cadences=tuple(one.name for one in recordings),
         documents_tokens=options.documents or (0,),
         turns_per_conversation=turns,

@@ -11,7 +11,7 @@ from collections import Counter
 from ..figures.answer import Json
 from ..figures.stats import ratio
 from ..figures.table import Table
-from ..workload.plan import SPEECH
+from ..workload.plan import EARLY, SPEECH
 
 PREPARATION = ("route.updated", "retrieval.updated", "prefill.updated", "draft.created")
 """Events that show work ahead of the commit."""
@@ -32,17 +32,19 @@ MEANINGS = {
     "drafts_lost.": "drafts dropped for this reason, mean of turns",
 }
 """Key, or how keys begin, behind ``ttft.speech.NAME.`` -> what it says."""
-_COMMIT = re.compile(rf"{SPEECH.id}(?:-(\d+))?")
+_COMMIT = re.compile(rf"{SPEECH.id}(?:-(\d+))?(?:-({EARLY}))?")
 
 
 def summary_stem(case: Json, arm: str) -> str:
     """Return how the summary keys of a live arm of a case begin.
 
-    Without ``after_Nms`` the commit is when the final transcript was recorded.
+    Without ``after_Nms`` the commit is when the final transcript was recorded; without ``early``
+    the documents are the final transcript's.
     """
     after = _COMMIT.fullmatch(arm)
     told = f".after_{after[1]}ms" if after is not None and after[1] else ""
-    return f"ttft{case['suffix']}{told}"
+    early = f".{EARLY}" if after is not None and after[2] else ""
+    return f"ttft{case['suffix']}{told}{early}"
 
 
 def meaning(key: str) -> str:

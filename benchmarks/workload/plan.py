@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from .arms import Arm, reference_of
+from .arms import Arm, Consistency, reference_of
 from .arrivals import Arrivals
 from .conversations import Conversation
 from .recordings import Recording
@@ -22,6 +22,7 @@ PASTE = Arm("paste", "pasted", "live", speculation="draft", pasted=True)
 QUICK_ARMS = (REQUEST_AT_END, LIVE, PREFILL, DRAFT, PASTE)
 FINAL_AT_END = Arm("request-at-end", "final transcript at the end", "chat", retrieves=True)
 SPEECH = Arm("speech", "partials live", "live", retrieves=True, speculation="draft")
+EARLY: Consistency = "early"
 INTERFERENCE = "interference"
 QUICK_CASES = (*(arm.id for arm in QUICK_ARMS[1:]), INTERFERENCE)
 
@@ -188,13 +189,14 @@ def ablation_blocks(arms: Sequence[Arm], conversations: int, per_block: int) -> 
     )
 
 
-def speech_arms(commit_after_ms: Iterable[int | None]) -> tuple[Arm, ...]:
+def speech_arms(commit_after_ms: Iterable[int | None], *, early: bool = False) -> tuple[Arm, ...]:
     """Return the arms of a recording: at the end, and live with the commit at each of these times.
 
     Args:
         commit_after_ms: from the last partial; None = when the final transcript was recorded.
+        early: each live arm with early documents too (``rag.consistency``).
     """
-    live = (
+    live = [
         SPEECH
         if after is None
         else replace(
@@ -204,7 +206,17 @@ def speech_arms(commit_after_ms: Iterable[int | None]) -> tuple[Arm, ...]:
             pause_s=after / 1000.0,
         )
         for after in commit_after_ms
-    )
+    ]
+    if early:
+        live += [
+            replace(
+                one,
+                id=f"{one.id}-{EARLY}",
+                title=f"{one.title}, early documents",
+                consistency=EARLY,
+            )
+            for one in live
+        ]
     return (FINAL_AT_END, *live)
 
 

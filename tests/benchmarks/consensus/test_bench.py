@@ -14,6 +14,7 @@ from livemind.backends.base import Message
 from livemind.backends.fake import FakeExpert
 from livemind.backends.spec import ExpertSpec
 from livemind.benchmarks import cli
+from livemind.benchmarks.answers.questions import AskedQuestion
 from livemind.benchmarks.consensus import (
     bench as consensus_bench,
     drafts,
@@ -24,8 +25,9 @@ from livemind.benchmarks.consensus.accuracy import accuracy
 from livemind.benchmarks.consensus.ask import Asker, Way
 from livemind.benchmarks.consensus.drafts import texts, times
 from livemind.benchmarks.consensus.mix import mix
+from livemind.benchmarks.consensus.model_questions import ModelQuestions
 from livemind.benchmarks.consensus.plan import Plan, Recorder, settings
-from livemind.benchmarks.consensus.questions import natural, questions
+from livemind.benchmarks.consensus.questions import GeneratedKey, natural, questions
 from livemind.benchmarks.consensus.rows import Row
 from livemind.benchmarks.consensus.summary import cases, summary
 from livemind.benchmarks.consensus.typed import typed
@@ -44,7 +46,12 @@ def answers(plan: Plan) -> dict[str, str]:
     asked = questions(plan.domains, plan.per_set, plan.seed)
     for count, seed in ((4, 1_000_001), (4, 2), (2, 3), (1, 4), (2, 5)):
         asked += natural(plan.domains, count, seed)
-    return {_key(one.history, one.text): one.turn.answer for one in asked}
+    keyed = [(one, one.key) for one in asked]
+    return {
+        _key(one.history, one.text): key.turn.answer
+        for one, key in keyed
+        if isinstance(key, GeneratedKey)
+    }
 
 
 def _key(history: Sequence[Message], text: str) -> str:
@@ -216,3 +223,74 @@ def test_plan_steps_are_questions() -> None:
     assert PLAN.steps() == 2 * (2 + 4)
     assert replace(PLAN, parts=("texts", "times", "typed")).steps() == 4 + 2 + 1
     assert replace(PLAN, domains=("coding",)).steps() == 2 + 3
+
+
+# ---- any models
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Folders of two models; the second knows every answer, the first says the same to all."""
+    folders = [tmp_path / name for name in ("small", "large")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "config.json").write_text('{"max_position_embeddings": 4096}')
+        (folder / "chat_template.jinja").write_text("{{ messages }}")
+    known = ModelQuestions("large")
+    asked = [*known.measured(20, 1), *known.validation(30, 1)]
+    right = {one.text: one.key.right[0] for one in asked if isinstance(one.key, AskedQuestion)}
+
+    def create(spec: ExpertSpec) -> FakeExpert:
+        def answer(messages: Sequence[Message]) -> str:
+            said = right.get(messages[-1].content, "") if spec.expert_id == "large" else "Maybe"
+            return f"It is {said} of course"
+
+        return FakeExpert(spec.expert_id, answer=answer, token_s=0.0, drafts=True)
+
+    class Minds:
+        @staticmethod
+        def from_config(config: Settings) -> LiveMind:
+            return LiveMind(config, create=create, embedder=FakeEmbedder)
+
+    monkeypatch.setattr(consensus_bench, "LiveMind", Minds)
+    return ",".join(map(str, folders))
+
+
+def test_bench_experts_are_asked_closed_and_open_questions_in_their_own_forms(
+    models: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "consensus.json"
+    sizes = ["--questions", "3", "--validation", "4", "--parts", "accuracy"]
+    assert cli.main(["consensus", "--experts", models, *sizes, "--json", str(file)]) == 0
+    report = json.loads(file.read_text())
+    summary = report["summary"]
+    assert summary["consensus.strong.accuracy"] == summary["consensus.first.accuracy"] == 1.0
+    assert summary["consensus.fast.accuracy"] == 0.0
+    # "Maybe" has neither a number nor yes or no: it abstains where the form is closed.
+    assert summary["consensus.vote.accuracy.number"] == 1.0
+    assert summary["consensus.vote.accuracy.choice"] == 1.0
+    assert summary["consensus.vote.accuracy.in_domain"] is None
+    votes = [one for one in report["turns"] if one["part"] == "accuracy" and one["arm"] == "vote"]
+    closed = [one for one in votes if one["set"] != "open"]
+    assert len(votes) == 9
+    assert all(one["abstained"] == ["fast"] for one in closed)
+    assert report["config"]["models"] == ["model small", "model large"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--experts", "{0}"], "need two models or more, no two alike"),
+        (["--experts", "{0},{0}"], "need two models or more, no two alike"),
+        (["--experts", "{0},/nowhere"], "--experts: got '/nowhere', need random, embedded, or"),
+        (["--experts", "{0},{1}", "--domains", "coding"], "--domains: the embedded experts have"),
+        (["--experts", "{0},{1}", "--verdict", "ask me"], "--verdict: invalid choice: 'ask me'"),
+    ],
+)
+def test_bench_experts_that_cannot_be_asked_are_refused_by_name(
+    options: list[str], message: str, models: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = models.split(",")
+    with pytest.raises(SystemExit):
+        cli.main(["consensus", *(one.format(*folders) for one in options)])
+    assert message in capsys.readouterr().err.replace("\n", " ")

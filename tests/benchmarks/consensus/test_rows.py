@@ -7,9 +7,13 @@ from typing import Any
 
 import pytest
 
-from livemind.benchmarks.consensus.questions import SETS, paused, questions
+from livemind.benchmarks.answers.questions import AskedQuestion
+from livemind.benchmarks.consensus.model_questions import ModelQuestions
+from livemind.benchmarks.consensus.questions import SETS, GeneratedKey, paused, questions
 from livemind.benchmarks.consensus.rows import Row
 from livemind.benchmarks.consensus.summary import cases, summary
+from livemind.benchmarks.workload.typing_model import Key, cadence
+from livemind.orchestrator.consensus.canonical import canonical
 
 DOMAINS = ("technical", "coding")
 
@@ -37,7 +41,9 @@ def test_questions_of_each_set_are_what_its_name_says() -> None:
     assert {(one.kind, one.domain) for one in found} == {(k, d) for k in SETS for d in DOMAINS}
     assert len(found) == 4 * len(SETS) * len(DOMAINS)
     for one in found:
-        assert (one.turn.kind == "refuse") == (one.kind == "unanswerable") or one.kind == "mixed"
+        assert isinstance(one.key, GeneratedKey)
+        refused = one.key.turn.kind == "refuse"
+        assert refused == (one.kind == "unanswerable") or one.kind == "mixed"
         assert (one.leader != one.domain) == (one.kind == "out_of_domain")
 
 
@@ -208,3 +214,39 @@ def test_row_comes_back_from_its_json() -> None:
     assert told["right"] is False
     assert "verdict" not in told
     assert Row.from_json({**told, "abstained": ["fast"]}) == row
+
+
+# ---- questions about a pasted passage
+
+
+def test_model_questions_of_each_set_have_the_form_that_their_answers_are_compared_in() -> None:
+    found = ModelQuestions("large").measured(20, seed=1)
+    forms = {(one.kind, one.form, one.labels) for one in found}
+    assert forms == {
+        ("number", "number", ()), ("choice", "label", ("yes", "no")), ("open", "text", ())
+    }  # fmt: skip
+    assert [one.number for one in found] == list(range(60))
+    asked = {one.text for one in found}
+    assert asked.isdisjoint(one.text for one in ModelQuestions("large").validation(30, seed=1))
+
+
+def test_model_questions_right_answers_are_right_in_the_form_they_are_compared_in() -> None:
+    for one in ModelQuestions("large").measured(20, seed=1):
+        assert isinstance(one.key, AskedQuestion)
+        said = f"It is {one.key.right[0]}."
+        assert one.is_right(said)
+        assert canonical(said, one.form, one.labels) is not None
+        assert not one.is_right("Nobody knows")
+
+
+@pytest.mark.parametrize("name", ["typing-400", "edits-400", "pauses-400"])
+def test_model_question_keys_paste_the_passage_and_type_the_question(name: str) -> None:
+    (question, *_) = ModelQuestions("large").natural(1, seed=1)
+    keys = question.keys(cadence(name), random.Random(1))
+    assert keys[0] == Key(0.0, question.pasted)
+    text = ""
+    for key in keys:
+        text = key.text if key.replaces else text + key.text
+        assert text.startswith(question.pasted)
+    assert text == question.text
+    assert len(keys) >= len(question.typed)

@@ -101,6 +101,20 @@ async def test_recording_commits_when_the_arm_says(
     assert waits == {"request-at-end": own_s, "speech": own_s, "speech-0": 0.0, "speech-50": 0.05}
 
 
+async def test_recording_early_asks_every_live_arm_with_early_documents_too(
+    file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = _plan("--cadence", file, "--commit-after-ms", "own,0", "--early", "--turns", "1")
+    told = {arm.id: arm.consistency for arm in plan.arms}
+    plain = {"request-at-end": None, "speech": None, "speech-0": None}
+    assert told == {**plain, "speech-early": "early", "speech-0-early": "early"}
+    run = await _run(ScriptedServer(chat_s=0.1), plan, monkeypatch)
+    found = speech_summary(report_cases(run.results.values(), Slo(), overlap=False, seed=1))
+    for stem in ("early.", "after_0ms.early."):
+        assert found[f"ttft.speech.spoken.{stem}drafted_share"] == 1.0
+    assert [key for key in found if not meaning(key)] == []
+
+
 async def test_recording_report_has_its_summary_and_every_number_a_meaning(
     file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,6 +197,7 @@ def test_speech_samples_tell_work_before_the_commit_from_work_after_it() -> None
         (["--cadence", "whisper", "--quick"], "--quick: not together with a recording"),
         (["--cadence", "whisper", "--prompts", "x"], "--prompts: not together"),
         (["--cadence", "paste", "--commit-after-ms", "0"], "only with a recording"),
+        (["--cadence", "paste", "--early"], "--early: only with a recording"),
         (
             ["--cadence", "es", "--expert", "random", "--expert", "embedded"],
             "--expert: one at a time",
