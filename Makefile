@@ -39,6 +39,7 @@ STAMPS := $(VENV)/.stamps
 CXX_FOUND := $(notdir $(shell command -v c++ || command -v g++ || command -v clang++ || echo none))
 SOURCES := $(wildcard CMakeLists.txt kernels/native/*)
 TORCH := $(STAMPS)/torch-$(TORCH_VERSION)
+IMAGES := $(STAMPS)/images-$(call key,requirements/images.lock)-$(TORCH_VERSION)
 RUN := $(STAMPS)/run-$(call key,requirements/run.lock)
 NATIVE := $(STAMPS)/native-$(call key,requirements/native.lock)-$(CXX_FOUND)
 DEV := $(STAMPS)/dev-$(call key,requirements/dev.lock)
@@ -71,7 +72,7 @@ CXX_FILES = $(shell git ls-files '*.cc' '*.h')
 MYPY_ROOT := .cache/mypy
 MYPY_PARTS := __init__.py public.py client.py asgi.py orchestrator backends rag kernels benchmarks docs tests
 
-.PHONY: help install dev serve demo test test-arm mca test-avx2 test-native test-answers test-clients test-same-as-vllm test-tokenizers test-families test-engines test-live test-browser test-hostile test-fleet test-deploy test-ray soak check types bench docs lock clean
+.PHONY: help install dev images serve demo test test-arm mca test-avx2 test-native test-answers test-clients test-same-as-vllm test-tokenizers test-families test-engines test-live test-browser test-hostile test-fleet test-deploy test-ray soak check types bench docs lock clean
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -79,6 +80,8 @@ help: ## This list
 install: $(TORCH) $(RUN) $(NATIVE) $(PACKAGE) $(BYTECODE) ## Everything that `serve` needs, into .venv
 
 dev: install $(DEV) ## The tools of `test` and `check` too
+
+images: install $(IMAGES) ## What most models with images need beside it: the CPU build of torchvision
 
 serve: install ## Serve on http://127.0.0.1:8000 (CONFIG=file for another configuration)
 	$(VENV)/bin/livemind serve --config $(CONFIG)
@@ -262,6 +265,20 @@ $(TORCH): | $(STAMPS)/venv
 		echo "torch is a CUDA build: its CPU build was not found at $(TORCH_INDEX)." \
 			"Try again, or give another index: make install TORCH_INDEX=URL" >&2; exit 1; }
 	@rm -f $(STAMPS)/torch-* && touch $@
+
+# Only the index of the CPU builds has it: elsewhere the name means a CUDA build, beside which a CPU
+# torch cannot import transformers.
+$(IMAGES): | $(RUN) $(TORCH)
+	$(say) "torchvision, CPU build"
+	@$(INSTALL) --timeout 15 --retries 0 --index-url $(TORCH_INDEX) \
+			-r requirements/images.lock 2>/dev/null \
+		|| $(INSTALL) $$(sed -n 's/^torchvision==.*/&+cpu/p' requirements/images.lock) 2>/dev/null \
+		|| { echo "torchvision's CPU build is missing: neither $(TORCH_INDEX) nor pip's own index has" \
+			"$$(grep -v '^#' requirements/images.lock)+cpu. Another index: make images TORCH_INDEX=URL" >&2; \
+			exit 1; }
+	@$(PY) -c 'import torchvision' 2>/dev/null || { $(PIP) uninstall --yes torchvision; \
+		echo "torchvision does not fit this torch, and is gone again: is it a CUDA build?" >&2; exit 1; }
+	@rm -f $(STAMPS)/images-* && touch $@
 
 $(RUN): | $(STAMPS)/venv
 	$(say) "vllm for CPUs: $$(grep -c == requirements/run.lock) packages (about 500 MB)"

@@ -22,6 +22,7 @@ from ..rag.access.token import TokenError, shared_token
 from ..rag.base import Embedder, Retriever
 from ..rag.client.client import BridgeClient
 from ..rag.encoder.worker import EmbedWorker
+from .config.consensus import no_gain
 from .config.experts import ZOO_PREFIX
 from .config.settings import Settings
 from .consensus.team import Team
@@ -238,7 +239,12 @@ def make_gate(settings: Settings) -> SpeculationGate:
 
 
 def make_team(settings: Settings) -> Team:
-    """Return what is known of the experts; the configuration wins over the embedded figures."""
+    """Return what is known of the experts; the configuration wins over the embedded figures.
+
+    Says so in the log where the configured policy is one that nobody gained from so far.
+    """
+    if (why := no_gain(settings)) is not None:
+        log.warning("consensus.policy %s: %s (docs/consensus.md)", settings.consensus.policy, why)
     measured = {
         expert.expert_id: catalog.measured_accuracy(path.removeprefix(ZOO_PREFIX))
         for expert in settings.experts

@@ -138,8 +138,8 @@ def check_import(case: Case, broken: Mapping[str, str]) -> Iterator[Finding]:
     if "torchvision" in why:
         change = (
             "install the CPU build of torchvision that fits this torch, from the index that torch "
-            "came from (a CUDA build beside a CPU torch breaks transformers); or {.model_path}: "
-            "another model"
+            "came from: make images (a CUDA build beside a CPU torch breaks transformers); or "
+            "{.model_path}: another model"
         )
     told = f"{name}: {case.engine.name} knows it and cannot import it here: {why}"
     yield case.finding(

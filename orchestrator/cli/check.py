@@ -26,6 +26,7 @@ from ...backends.doctor import (
 from ...backends.doctor.quantities import parse_size
 from ...backends.machine.memory import machine_memory
 from ..assembly import most_loaded, warm
+from ..config.consensus import no_gain
 from ..config.file import value_text
 from ..config.keys import load_keys
 from ..config.settings import Settings, load_settings
@@ -51,7 +52,8 @@ def check(options: argparse.Namespace) -> int:
         asked = question(settings, memory, models, this_host())
         found = examine(replace(asked, imports=_imports))
         ran = _ran(settings, quiet=options.json) if options.run else []
-        report = replace(found, findings=(*ran, *routing_findings(settings), *found.findings))
+        own = (*routing_findings(settings), *consensus_findings(settings))
+        report = replace(found, findings=(*ran, *own, *found.findings))
     if options.json:
         print(json.dumps(report.as_json(str(options.file)), indent=2, ensure_ascii=False))
     else:
@@ -125,6 +127,16 @@ def routing_findings(settings: Settings) -> list[Finding]:
             Finding("info", "domains_unserved", "experts", ", ".join(unserved), f"by nobody: {why}")
         )
     return found
+
+
+def consensus_findings(settings: Settings) -> list[Finding]:
+    """Return a finding where answers are settled by a policy that nobody gained from so far."""
+    why = no_gain(settings)
+    if why is None:
+        return []
+    change = 'consensus.policy: "auto", unless your own models gain: livemind bench consensus'
+    where, policy = "consensus.policy", settings.consensus.policy
+    return [Finding("info", "consensus_without_gain", where, policy, why, change)]
 
 
 def config_findings(error: ConfigError, file: Path) -> list[Finding]:

@@ -13,6 +13,14 @@ from .experts import ExpertConfig
 if TYPE_CHECKING:
     from .settings import Settings
 
+NO_GAIN = {
+    "verify": "no team of experts measured so far was right more often with it than its routed "
+    "expert alone, and its first text comes later",
+    "vote": "no team of experts measured so far was right more often with it, beyond chance, than "
+    "its routed expert alone, and an answer takes several times as long",
+}
+"""Policy -> what docs/consensus.md has measured of it, where that is no gain."""
+
 
 def check(
     consensus: Consensus,
@@ -62,6 +70,11 @@ def problems(consensus: Consensus, settings: Settings) -> Iterator[tuple[str, st
         rest = f"there are {len(known) - 1} experts beside the author"
         message = f"got {consensus.quorum}, but {rest}"
         yield "quorum", message
+
+
+def no_gain(settings: Settings) -> str | None:
+    """Return what speaks against the configured policy, None for one that gained something."""
+    return NO_GAIN.get(settings.consensus.policy)
 
 
 def draft_problem(

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from livemind.orchestrator.cli.check import routing_findings
-from livemind.orchestrator.config.settings import Settings
+import pytest
+
+import livemind
+from livemind.orchestrator.assembly import make_team
+from livemind.orchestrator.cli.check import consensus_findings, routing_findings
+from livemind.orchestrator.config.consensus import NO_GAIN
+from livemind.orchestrator.config.sections import ConsensusConfig
+from livemind.orchestrator.config.settings import Settings, load_settings
 
 
 def settings(*domains: str, **more: Any) -> Settings:
@@ -37,3 +44,33 @@ def test_check_names_the_known_domains_that_no_expert_serves() -> None:
 
 def test_check_does_not_speak_of_domains_with_one_expert() -> None:
     assert routing_findings(settings("law")) == []
+
+
+@pytest.mark.parametrize("policy", ["verify", "vote"])
+def test_check_says_of_a_policy_that_nobody_has_gained_from_so_far(policy: str) -> None:
+    told = settings("law", "general", consensus={"policy": policy}, router={"fast_expert": "e0"})
+    [found] = consensus_findings(told)
+    assert (found.code, found.value) == ("consensus_without_gain", policy)
+    assert "bench consensus" in found.change
+
+
+@pytest.mark.parametrize("policy", ["auto", "first", "draft"])
+def test_check_does_not_speak_of_a_policy_that_changes_no_answer(policy: str) -> None:
+    assert consensus_findings(settings("law", "general", consensus={"policy": policy})) == []
+
+
+@pytest.mark.parametrize("policy", ["auto", "verify"])
+def test_load_says_in_the_log_that_nobody_has_gained_from_the_policy(
+    policy: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_team(
+        settings("law", "general", consensus={"policy": policy}, router={"fast_expert": "e0"})
+    )
+    told = [one.getMessage() for one in caplog.records if "docs/consensus.md" in one.getMessage()]
+    assert len(told) == (policy == "verify")
+
+
+def test_policy_that_nobody_has_gained_from_is_no_default() -> None:
+    shipped = Path(livemind.__file__).parent / "configs"
+    policies = {load_settings(file).consensus.policy for file in shipped.glob("*.json")}
+    assert {*policies, ConsensusConfig().policy}.isdisjoint(NO_GAIN)
