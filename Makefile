@@ -118,7 +118,7 @@ QEMU ?= $(shell command -v qemu-aarch64-static || command -v qemu-aarch64)
 
 ARM_BUILD = $(KERNELS_CMAKE) -B $(KERNELS_BUILD)/arm -DCMAKE_SYSTEM_NAME=Linux \
 	-DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=$(ARM_CXX) \
-	-DCMAKE_EXE_LINKER_FLAGS=-static && $(VENV)/bin/ninja -C $(KERNELS_BUILD)/arm --quiet
+	-DCMAKE_EXE_LINKER_FLAGS=-static && MAKEFLAGS= $(VENV)/bin/ninja -C $(KERNELS_BUILD)/arm --quiet
 
 test-arm: dev ## The kernels' tiers for Arm, cross-compiled and under QEMU
 	@command -v $(ARM_CXX) >/dev/null && [ -n "$(QEMU)" ] || { echo "test-arm needs a compiler" \
@@ -147,7 +147,7 @@ mca: dev ## The inner loops of the Arm tiers, estimated by llvm-mca (LLVM="16 19
 test-native: dev ## The kernels' tiers of this machine under ASan and UBSan
 	@$(KERNELS_CMAKE) -B $(KERNELS_BUILD)/sanitized \
 		-DLIVEMIND_KERNELS_SANITIZE=address,undefined
-	@$(VENV)/bin/ninja -C $(KERNELS_BUILD)/sanitized --quiet
+	@MAKEFLAGS= $(VENV)/bin/ninja -C $(KERNELS_BUILD)/sanitized --quiet
 	$(KERNELS_BUILD)/sanitized/kernels_test
 
 # As if this processor had AVX2 and nothing later: torch and oneDNN (dense products), vLLM's choice of

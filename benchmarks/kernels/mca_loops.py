@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 LABEL = ".loop"
 
+WIDE = {"sdot": 4, "usdot": 4, "smmla": 8, "usmmla": 8}
+"""Mnemonics that add up several products in each lane, and how many."""
 MULTIPLIES = frozenset(
     {"fmul", "fmla", "fmadd", "mul", "mla", "madd", "smaddl"}
-    | {"smull", "smull2", "smlal", "smlal2", "sdot"}
+    | {"smull", "smull2", "smlal", "smlal2", *WIDE}
 )
 """Mnemonics that multiply: what the kernels below do once for each element or weight."""
 
@@ -37,12 +39,12 @@ class Instruction:
         return int(found["at"], 16) if found else None
 
     def products(self) -> int:
-        """Return how many products it makes: the lanes of its result, four for each of SDOT's."""
+        """Return how many products it makes: the lanes of its result, times those added in each."""
         if self.mnemonic not in MULTIPLIES:
             return 0
         found = _LANES.match(self.operands)
         lanes = int(found["lanes"]) if found else 1
-        return 4 * lanes if self.mnemonic == "sdot" else lanes
+        return WIDE.get(self.mnemonic, 1) * lanes
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +112,17 @@ KERNELS = (
         "12PackedLinearE",
         1,
         limit=128,  # 16 outputs of 8 inputs
-        has=frozenset({"ushr", "lsr"}),  # the high nibble
+        has=frozenset({"ushr", "lsr", "and"}),  # of nibbles
         lacks=frozenset({"shl"}),  # weights of 8 bits shift sums
+    ),
+    Kernel("Q8, four rows", "PackedTileILNS_4TypeE0ELi8ELm4E", 1),
+    Kernel(
+        "Q8, one row",
+        "12PackedLinearE",
+        1,
+        limit=128,  # 16 outputs of 8 inputs
+        has=frozenset({"eor", "usdot", "shl"}),
+        lacks=frozenset({"movi"}),  # of nibbles, where none is shifted
     ),
     Kernel("softmax, exp and sum", "6SumExpILb1E", 11),
     Kernel(

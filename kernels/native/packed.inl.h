@@ -113,6 +113,9 @@ LM_INLINE Q MultiplyAdd(Q sum, Q nibbles, Q bytes) {
 template <size_t kM>
 LM_INLINE void GroupSums(const uint8_t* codes, const int8_t* x, size_t x_stride, size_t group,
                          Q (&sums)[kM][kParts]) {
+#if LM_I8MM
+  SumsOnMatrices4<kM>(codes, x, x_stride, group, sums);
+#else
   size_t i = 0;
 #if LM_AVX512
   const __m512i nibble = _mm512_set1_epi8(15);
@@ -196,6 +199,7 @@ LM_INLINE void GroupSums(const uint8_t* codes, const int8_t* x, size_t x_stride,
     }
 #endif
   }
+#endif  // not Arm with matrix instructions
 }
 
 // The same for weights of 8 bits, which as unsigned bytes are too large for products of signed ones
@@ -203,6 +207,11 @@ LM_INLINE void GroupSums(const uint8_t* codes, const int8_t* x, size_t x_stride,
 template <size_t kM>
 LM_INLINE void GroupSums8(const uint8_t* codes, const int8_t* x, size_t x_stride, size_t group,
                           Q (&sums)[kM][kParts]) {
+#if LM_I8MM
+  SumsOnMatrices8<kM>(codes, x, x_stride, group, sums);
+#elif LM_DOTPROD
+  SignedSums8<kM>(codes, x, x_stride, group, sums);
+#else
   size_t i = 0;
 #if LM_VNNI
   if (kM == 1) {  // independent sums, as above
@@ -261,10 +270,6 @@ LM_INLINE void GroupSums8(const uint8_t* codes, const int8_t* x, size_t x_stride
         int32_t a;
         __builtin_memcpy(&a, x + m * x_stride + i, 4);
         const int8x16_t bytes = vreinterpretq_s8_s32(vdupq_n_s32(a));
-#if LM_DOTPROD
-        const int32x4_t upper = vshlq_n_s32(vdotq_s32(vdupq_n_s32(0), high, bytes), 4);
-        sums[m][part] = vaddq_s32(vdotq_s32(sums[m][part], low, bytes), upper);
-#else
         // 17 * 15 * 127 fits 16 bits
         const int16x8_t first =
             vaddq_s16(vmull_s8(vget_low_s8(low), vget_low_s8(bytes)),
@@ -274,7 +279,6 @@ LM_INLINE void GroupSums8(const uint8_t* codes, const int8_t* x, size_t x_stride
                       vshlq_n_s16(vmull_s8(vget_high_s8(high), vget_high_s8(bytes)), 4));
         sums[m][part] =
             vaddq_s32(sums[m][part], vpaddq_s32(vpaddlq_s16(first), vpaddlq_s16(second)));
-#endif
       }
     }
 #else
@@ -286,6 +290,7 @@ LM_INLINE void GroupSums8(const uint8_t* codes, const int8_t* x, size_t x_stride
     }
 #endif
   }
+#endif  // not Arm with dot products
 }
 
 template <Type kType, int kBits, size_t kM>

@@ -24,8 +24,8 @@
 #ifndef LM_DOTPROD
 #define LM_DOTPROD 0
 #endif
-#ifndef LM_BFMMLA  // BF16 and I8MM
-#define LM_BFMMLA 0
+#ifndef LM_I8MM  // I8MM and BF16
+#define LM_I8MM 0
 #endif
 
 // The order matters: each builds on those before it.
@@ -36,6 +36,7 @@
 #include "divergence.inl.h"
 #include "similarity.inl.h"
 #include "packed_tiles.inl.h"
+#include "packed_arm.inl.h"
 #include "packed.inl.h"
 #include "fp8.inl.h"
 #include "gemm.inl.h"

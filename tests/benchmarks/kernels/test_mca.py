@@ -138,6 +138,9 @@ def test_hot_loop_passes_over_loops_with_branches_inside() -> None:
     [
         ("fmla", "v8.4s, v1.4s, v19.s[0]", 4),
         ("sdot", "v8.4s, v1.16b, v2.4b[1]", 16),
+        ("usdot", "v8.4s, v1.16b, v2.4b[1]", 16),
+        ("smmla", "v8.4s, v1.16b, v2.16b", 32),
+        ("usmmla", "v8.4s, v1.16b, v2.16b", 32),
         ("smull2", "v8.8h, v1.16b, v2.16b", 8),
         ("fmadd", "s1, s0, s0, s1", 1),
         ("fadd", "v0.4s, v1.4s, v2.4s", 0),

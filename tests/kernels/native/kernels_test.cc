@@ -319,6 +319,7 @@ void TestPacked(const Kernels& k, Random& random, int bits, std::size_t m, bool 
     Buffer<float> scales(blocks * groups * 16), offsets(blocks * groups * 16);
     for (std::size_t i = 0; i < blocks * inputs * bytes; ++i) {
       codes[i] = static_cast<std::uint8_t>(random.Next());
+      if (n > 16 && i < inputs * bytes) codes[i] = 255;  // sums as large as they get
     }
     for (std::size_t i = 0; i < blocks * groups * 16; ++i) {
       scales[i] = 0.5f + static_cast<float>(random.Next() % 100) / 100;
@@ -328,6 +329,7 @@ void TestPacked(const Kernels& k, Random& random, int bits, std::size_t m, bool 
     for (std::size_t i = 0; i < m * inputs; ++i) {
       x[i] = static_cast<float>(static_cast<int>(random.Next() % 255) - 127);
       if (i % group == 0) x[i] = 127;  // the largest: 8 bits lose nothing
+      if (i < inputs) x[i] = -127;
     }
     for (std::size_t i = 0; i < n; ++i) bias[i] = random.Normal();
     Buffer<std::int8_t> x_codes(m * inputs);
