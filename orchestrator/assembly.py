@@ -21,6 +21,7 @@ from ..rag.access.origins import is_loopback
 from ..rag.access.token import TokenError, shared_token
 from ..rag.base import Embedder, Retriever
 from ..rag.client.client import BridgeClient
+from ..rag.encoder.kinds import MINILM
 from ..rag.encoder.worker import EmbedWorker
 from .config.consensus import no_gain
 from .config.experts import ZOO_PREFIX
@@ -32,7 +33,8 @@ from .fairness.places import Places
 from .gate import SpeculationGate
 from .options import Limits
 from .routing.domains import domain_name, unreachable
-from .routing.model import RouteModel, load_model
+from .routing.encoders import encoder
+from .routing.model import MODEL_FILES, RouteModel, load_model
 from .routing.router import Router, TextEmbedding
 from .routing.selection import Candidate
 from .turn.shared import Shared
@@ -145,16 +147,15 @@ def make_router(
     )
 
 
-def _trained_model(encoder: str | None) -> RouteModel | None:
-    """Return the shipped classifier if it was trained on this encoder's vectors."""
-    if encoder is None:
+def _trained_model(name: str | None) -> RouteModel | None:
+    """Return the shipped classifier that reads this encoder's vectors, if there is one."""
+    if name not in MODEL_FILES:
         return None
     try:
-        model = load_model()
+        return load_model(name)
     except (OSError, ValueError, KeyError) as exc:
         log.warning("routing by examples alone: the trained classifier: %s", type(exc).__name__)
         return None
-    return model if model.encoder == encoder else None
 
 
 def embeds(settings: Settings) -> bool:
@@ -167,16 +168,18 @@ def make_embed_worker(
 ) -> EmbedWorker | None:
     """Return what embeds texts for routing and retrieval.
 
-    Without an encoder that can run here: None, and a warning. Blocks while the encoder is loaded.
+    Where the configured one is missing it is MiniLM, without any encoder that can run here None; a
+    warning says so. Blocks while the encoder is loaded.
     """
-    from ..rag.encoder.embedder import EmbedderUnavailable, MiniLMEmbedder
+    from ..rag.encoder.embedder import EmbedderUnavailable
 
-    try:
-        loaded = (embedder or MiniLMEmbedder)()
-    except EmbedderUnavailable as exc:
-        log.warning("%s", exc)
-        return None
-    return EmbedWorker(loaded, cache_size=settings.router.cache_size)
+    wanted = encoder(settings.router.embedder)
+    for load in [embedder] if embedder else dict.fromkeys((wanted.questions, MINILM.questions)):
+        try:
+            return EmbedWorker(load(), cache_size=settings.router.cache_size)
+        except EmbedderUnavailable as exc:
+            log.warning("%s", exc)
+    return None
 
 
 def make_shared(

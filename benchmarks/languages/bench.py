@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ...orchestrator.routing.encoders import installed
-from ...rag.encoder.embedder import MiniLMEmbedder
+from ...orchestrator.routing.model import load_model
 from ...rag.encoder.kinds import EncoderKind, min_score
 from ...rag.encoder.worker import EmbedWorker
 from ...rag.search.fusion import Mode
@@ -41,6 +41,7 @@ PARTS = {"quarter": 0.25, "half": 0.5, "most": 0.75}
 MEANING = {
     "accuracy.full": "prompts routed right, whole text",
     "accuracy.half": "the same with half of the words",
+    "stable.right_share": "first stable route was the right one",
     "stable.correct_share": "first stable route was the route of the whole text",
     "stable.median_share_of_input": "share of the words at the first stable route, median",
     "own.recall3": "the right passage is among three of its own language",
@@ -97,13 +98,15 @@ async def _measure(options: argparse.Namespace, console: Console, cases: list[Js
     languages = list(dict.fromkeys(fact.language for fact in facts))
     languages = languages[: 4 if options.quick else None]
     kinds = installed()
-    with display(console, total=1 + len(kinds) * len(languages)) as shown, scratch() as folder:
-        shown.step("routing")
-        worker = EmbedWorker(await asyncio.to_thread(MiniLMEmbedder))
-        try:
-            cases += await by_language(worker, load_registers()[:: 8 if options.quick else 1])
-        finally:
-            await worker.aclose()
+    with display(console, total=len(kinds) * (1 + len(languages))) as shown, scratch() as folder:
+        prompts = load_registers()[:: 8 if options.quick else 1]
+        for kind in kinds:
+            shown.step(f"{kind.name}: routing")
+            worker = EmbedWorker(await asyncio.to_thread(kind.questions))
+            try:
+                cases += await by_language(worker, load_model(kind.name), prompts)
+            finally:
+                await worker.aclose()
         for kind in kinds:
             await _encoder(kind, folder / kind.name, facts, languages, cases, shown)
 
@@ -162,7 +165,7 @@ def routes(cases: Sequence[Json]) -> list[Json]:
 
 def passages(cases: Sequence[Json]) -> list[Json]:
     """Return the cases that are of retrieval."""
-    return [case for case in cases if "encoder" in case]
+    return [case for case in cases if "mode" in case]
 
 
 def summarise(cases: Sequence[Json]) -> dict[str, Number]:

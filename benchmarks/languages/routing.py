@@ -1,8 +1,9 @@
 """Does a text go to the right domain in every language, how early, and does it stay there?
 
 409 prompts in nineteen languages, in the register of people who type for themselves, which
-training does not read. Twice: every expert reads every language, so that what a text is about
-decides; and as configured by default, where what is neither English nor Spanish is multilingual.
+training does not read. Twice for each encoder: every expert reads every language, so that what a
+text is about decides; and as configured by default, where what is neither English nor Spanish is
+multilingual.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from ...orchestrator.routing.dataset import DOMAINS, FOREIGN_DOMAIN, HOUSE_LANGUAGES, Prompt
-from ...orchestrator.routing.model import load_model
+from ...orchestrator.routing.model import RouteModel
 from ...orchestrator.routing.router import Router, TextEmbedding
 from ...orchestrator.routing.selection import Candidate
 from ..figures.answer import Json, Number
@@ -37,30 +38,39 @@ def load_registers() -> list[Prompt]:
     ]
 
 
-async def by_language(embedding: TextEmbedding, prompts: Sequence[Prompt]) -> list[Json]:
-    """Return a case for each language and for what the experts read."""
+async def by_language(
+    embedding: TextEmbedding, model: RouteModel, prompts: Sequence[Prompt]
+) -> list[Json]:
+    """Return a case for each language and for what the experts read.
+
+    Args:
+        embedding: of the encoder that ``model`` reads.
+        model: the shipped one.
+        prompts: each a family of its own.
+    """
     languages = list(dict.fromkeys(prompt.language for prompt in prompts))
     cases = []
     for reads, known in ((EVERYWHERE, languages), (HOUSE, list(HOUSE_LANGUAGES))):
         candidates = [Candidate(domain, domain, 0) for domain in DOMAINS]
         router = Router(
             embedding, {}, candidates, "general",
-            model=load_model(), languages=known, default_below=BELOW,
+            model=model, languages=known, default_below=BELOW,
         )  # fmt: skip
         await router.start()
         routed = await route_all(router, [_expected(prompt, known) for prompt in prompts])
         for language in languages:
             mine = [one for one in routed if one.prompt.language == language]
-            cases.append({"reads": reads, "language": language, **_counted(mine)})
+            told = {"encoder": model.encoder, "reads": reads, "language": language}
+            cases.append({**told, **_counted(mine)})
     return cases
 
 
 def routing_summary(cases: Sequence[Json]) -> dict[str, Number]:
     """Return shares over all languages, over English and Spanish alone and over the others."""
     summary: dict[str, Number] = {}
-    for reads in (EVERYWHERE, HOUSE):
-        start = f"languages.routing.{'all' if reads == EVERYWHERE else 'house'}"
-        mine = [case for case in cases if case["reads"] == reads]
+    for encoder, reads in _kinds(cases):
+        start = f"languages.{encoder}.routing.{'all' if reads == EVERYWHERE else 'house'}"
+        mine = [c for c in cases if (c["encoder"], c["reads"]) == (encoder, reads)]
         for name, some in (
             ("", mine),
             *((f".{code}", [c for c in mine if c["language"] == code]) for code in HOUSE_LANGUAGES),
@@ -74,6 +84,9 @@ def routing_summary(cases: Sequence[Json]) -> dict[str, Number]:
             summary[f"{start}{name}.stable.correct_share"] = share(
                 sum(c["lasted"] for c in some), fired
             )
+            summary[f"{start}{name}.stable.right_share"] = share(
+                sum(c["stable_right"] for c in some), fired
+            )
             summary[f"{start}{name}.stable.median_share_of_input"] = p50(shares)
     return summary
 
@@ -81,15 +94,19 @@ def routing_summary(cases: Sequence[Json]) -> dict[str, Number]:
 def routing_tables(cases: Sequence[Json]) -> list[Table]:
     """Return right routes by language, a table for each of what the experts read."""
     found = []
-    for reads in dict.fromkeys(case["reads"] for case in cases):
-        table = Table("language", "whole", "half", "stable", "lasted", "of", box=SIMPLE)
-        table.title = f"right domain, experts read {reads}"
+    for encoder, reads in _kinds(cases):
+        table = Table("language", "whole", "half", "stable", "right", "lasted", "of", box=SIMPLE)
+        table.title = f"right domain: {encoder}, experts read {reads}"
         for case in cases:
-            if case["reads"] == reads:
-                names = ("language", "whole", "half", "fired", "lasted", "prompts")
+            if (case["encoder"], case["reads"]) == (encoder, reads):
+                names = ("language", "whole", "half", "fired", "stable_right", "lasted", "prompts")
                 table.add_row(*(str(case[name]) for name in names))
         found.append(table)
     return found
+
+
+def _kinds(cases: Sequence[Json]) -> list[tuple[str, str]]:
+    return list(dict.fromkeys((case["encoder"], case["reads"]) for case in cases))
 
 
 def _expected(prompt: Prompt, known: Sequence[str]) -> Prompt:
@@ -108,6 +125,7 @@ def _counted(routed: Sequence[Routed]) -> Json:
         "whole": sum(one.right(1.0) for one in routed),
         "half": sum(one.right(0.5) for one in routed),
         "fired": len(fired),
+        "stable_right": sum(one.estimates[at].domain == one.prompt.domain for one, at in fired),
         "lasted": sum(one.estimates[at].expert == one.estimates[-1].expert for one, at in fired),
         "shares": shares,
     }

@@ -18,7 +18,9 @@ from rich.console import Console
 
 from ...orchestrator.cli import event_loop
 from ...orchestrator.routing.dataset import Prompt, load_prompts
-from ...rag.encoder.embedder import EmbedderUnavailable, MiniLMEmbedder
+from ...orchestrator.routing.encoders import encoder
+from ...orchestrator.routing.model import FIRST_ENCODER, MODEL_FILES, load_model
+from ...rag.encoder.embedder import EmbedderUnavailable
 from ...rag.encoder.worker import EmbedWorker
 from ..bench import add_common, display, number
 from ..figures.answer import Json, Number
@@ -50,6 +52,8 @@ MEANING = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_common(parser, "of texts and typing", "fewer updates, less typing")
+    told = f"sentence encoder that is read ({FIRST_ENCODER})"
+    parser.add_argument("--encoder", choices=MODEL_FILES, default=FIRST_ENCODER, help=told)
     told, typists = f"typists ({SESSIONS})", number(int, 1)
     parser.add_argument("--sessions", type=typists, default=SESSIONS, metavar="N", help=told)
 
@@ -59,7 +63,12 @@ def run(options: argparse.Namespace, console: Console) -> int:
     run, found = Run("routing", options, console), Parts()
     run.perform(lambda: event_loop.run(_measure(options, console, found)), EmbedderUnavailable)
     run.show(found.summary, lambda name: MEANING.get(name, ""))
-    config = {"quick": options.quick, "sessions": options.sessions, "split": "test"}
+    config = {
+        "quick": options.quick,
+        "encoder": options.encoder,
+        "sessions": options.sessions,
+        "split": "test",
+    }
     return run.finish(run.content(config, cases=found.cases, summary=found.summary))
 
 
@@ -67,10 +76,11 @@ async def _measure(options: argparse.Namespace, console: Console, found: Parts) 
     """Fill cases and summary, one part after the other."""
     held_out = load_prompts("test")
     with display(console, "loading the encoder", total=6) as shown:
-        embedder = await asyncio.to_thread(MiniLMEmbedder)
+        model = load_model(options.encoder)
+        embedder = await asyncio.to_thread(encoder(options.encoder).questions)
         worker = EmbedWorker(embedder)
         try:
-            router = built_in_router(worker)
+            router = built_in_router(worker, model)
             await router.start()
             gc.collect()
             gc.freeze()  # as `livemind serve` does before it takes requests
@@ -90,7 +100,7 @@ async def _measure(options: argparse.Namespace, console: Console, found: Parts) 
             accuracy = found.summary["routing.accuracy.full"]
             found.keep("semantic-router", await _peer(worker, held_out, accuracy))
             shown.step("a domain of the user's own")
-            found.keep("own_domain", await own_domains(worker, held_out))
+            found.keep("own_domain", await own_domains(worker, model, held_out))
             found.cases["cache"] = {
                 "router": asdict(router.stats()),
                 "encoder": asdict(worker.stats()),

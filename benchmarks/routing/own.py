@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 
 from ...orchestrator.routing.dataset import DOMAINS, Prompt, load_prompts
-from ...orchestrator.routing.model import load_model
+from ...orchestrator.routing.model import RouteModel
 from ...orchestrator.routing.router import Router, TextEmbedding
 from ...orchestrator.routing.selection import Candidate
 from ..figures.answer import Json, Number
@@ -21,7 +21,7 @@ OWN = "own"
 
 
 async def own_domains(
-    embedding: TextEmbedding, held_out: list[Prompt]
+    embedding: TextEmbedding, model: RouteModel, held_out: list[Prompt]
 ) -> tuple[Json, dict[str, Number]]:
     """Return accuracy on whole held-out prompts, per domain and over all."""
     cases: Json = {}
@@ -31,7 +31,7 @@ async def own_domains(
         examples = random.Random(domain).sample(known, EXAMPLES)
         names = [OWN if name == domain else name for name in DOMAINS]
         candidates = [Candidate(name, name, 0) for name in names]
-        router = Router(embedding, {OWN: examples}, candidates, names[0], model=load_model())
+        router = Router(embedding, {OWN: examples}, candidates, names[0], model=model)
         await router.start()
         found = [(await router.estimate(p.text)).domain for p in held_out]
         wanted = [OWN if p.domain == domain else p.domain for p in held_out]

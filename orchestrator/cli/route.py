@@ -59,13 +59,14 @@ async def _run(
 
 @asynccontextmanager
 async def _router(settings: Settings) -> AsyncGenerator[Router, None]:
-    from ...rag.encoder.embedder import EmbedderUnavailable, MiniLMEmbedder
+    from ...rag.encoder.embedder import EmbedderUnavailable
     from ...rag.encoder.worker import EmbedWorker
     from .. import assembly
+    from ..routing.encoders import encoder
 
     worker: EmbedWorker | None = None
     try:
-        worker = EmbedWorker(await asyncio.to_thread(MiniLMEmbedder))
+        worker = EmbedWorker(await asyncio.to_thread(encoder(settings.router.embedder).questions))
     except EmbedderUnavailable as exc:
         print(f"livemind route: {exc}", file=sys.stderr)
     try:

@@ -252,13 +252,12 @@ async def engine(
     Raises:
         CommandError, LiveMindError: either cannot start.
     """
-    from ...rag.encoder.embedder import MiniLMEmbedder
     from ..live_mind import LiveMind
 
     embedders: list[Embedder] = []
 
     def embedder() -> Embedder:
-        embedders.append(MiniLMEmbedder())
+        embedders.append(encoder(settings.router.embedder).questions())
         return embedders[0]
 
     async with LiveMind(settings, embedder=embedder, on_expert=on_expert) as mind:

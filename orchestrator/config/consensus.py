@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 NO_GAIN = {
-    "verify": "no team of experts measured so far was right more often with it than its routed "
+    "verify": "no team of experts measured so far was right more often with it than its best "
     "expert alone, and its first text comes later",
     "vote": "no team of experts measured so far was right more often with it, beyond chance, than "
-    "its routed expert alone, and an answer takes several times as long",
+    "its best expert alone, and an answer takes several times as long",
 }
 """Policy -> what docs/consensus.md has measured of it, where that is no gain."""
 

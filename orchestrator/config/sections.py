@@ -17,6 +17,8 @@ from ..turn.values import Mode, OnCold
 from .experts import Section, from_folder, is_host_entry, url_problem
 from .problems import Problem, raise_problems
 
+EncoderName = Literal["all-MiniLM-L6-v2", "multilingual-e5-small"]
+
 
 class LazyLoadingConfig(Section):
     """Which experts are in memory."""
@@ -114,7 +116,7 @@ class RagConfig(Section):
     data: Path | None = Field(
         None, description="Folder of collections for the bridge that `serve` starts; over corpus."
     )
-    encoder: Literal["all-MiniLM-L6-v2", "multilingual-e5-small"] = Field(
+    encoder: EncoderName = Field(
         "all-MiniLM-L6-v2",
         description="Of the corpus and of new collections in the bridge that `serve` starts; "
         "stored ones keep theirs (docs/retrieval.md); multilingual-e5-small: 91 MB, fetched once.",
@@ -143,8 +145,11 @@ class RagConfig(Section):
 class RouterConfig(Section):
     """From partial text to an expert."""
 
-    embedder: Literal["all-MiniLM-L6-v2"] = Field(
-        "all-MiniLM-L6-v2", description="Model that turns text into vectors."
+    embedder: EncoderName = Field(
+        "all-MiniLM-L6-v2",
+        description="Encoder of the texts that are routed: all-MiniLM-L6-v2 knows English, and "
+        "Spanish as far as the classifier learned it; multilingual-e5-small a hundred languages "
+        "(docs/languages.md; 91 MB, fetched once).",
     )
     default_expert: str | None = Field(
         None, description="Answers what belongs nowhere; null: the one of highest priority."

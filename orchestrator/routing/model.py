@@ -1,8 +1,9 @@
 """The trained classifier: from a text to calibrated probabilities of the five domains.
 
 It reads words (``features.py``), which it knows in some twenty languages, and, where that leaves a
-doubt, the vector of a sentence encoder beside them. ``training/train.py`` writes
-``data/model.npz``; ``scorer.py`` joins it with the examples of the configuration.
+doubt, the vector of a sentence encoder beside them. ``training/train.py`` writes a file for each
+encoder, of which the first has the words of all; ``scorer.py`` joins it with the examples of the
+configuration.
 """
 
 from __future__ import annotations
@@ -23,8 +24,13 @@ from ...rag.base import FloatArray
 from .dataset import DATA, DOMAINS, FOREIGN_DOMAIN
 from .features import BUCKETS, token_ids
 
-MODEL_FILE = DATA / "model.npz"
-FORMAT = 3
+MODEL_FILES = {
+    "all-MiniLM-L6-v2": DATA / "model.npz",
+    "multilingual-e5-small": DATA / "model_e5.npz",
+}
+"""By the encoder that they read."""
+FIRST_ENCODER = next(iter(MODEL_FILES))
+FORMAT = 4
 LAYERS = 768
 """Sentence vector and middle layer of the encoder."""
 LANGUAGE_SCALE_NATS = 10.0
@@ -87,6 +93,7 @@ class RouteModel:
         both: from the same and the encoder's layers to the logits of the five domains.
         prototypes: sentence vectors of prompts of each of ``DOMAINS``, float32 (n, dim), unit.
         encoder: name of the sentence encoder that ``both`` and ``prototypes`` are of.
+        everywhere: whether ``both`` knows every language; else those of ``HOUSE_LANGUAGES``.
     """
 
     table: FloatArray
@@ -95,6 +102,7 @@ class RouteModel:
     prototypes: Mapping[str, FloatArray]
     calibration: Calibration
     encoder: str
+    everywhere: bool = False
 
     def read(self, text: str) -> FloatArray:
         """Return what the words say, float32 (2 * width + 1,); about a millisecond for 80 words.
@@ -160,11 +168,18 @@ class RouteModel:
         return _logistic(sum(w * v for w, v in zip(self.calibration.final, values, strict=True)))
 
     def save(self, file: Path) -> None:
-        """Write as npz without pickled objects; the table and the prototypes in 8 bits."""
-        told = json.dumps({"format": FORMAT, "encoder": self.encoder, **asdict(self.calibration)})
+        """Write as npz without pickled objects; the table and the prototypes in 8 bits.
+
+        Only the first encoder's file has the words.
+        """
+        head = {"format": FORMAT, "encoder": self.encoder, "everywhere": self.everywhere}
+        told = json.dumps(head | asdict(self.calibration))
         arrays: dict[str, Any] = {"told": np.frombuffer(told.encode(), np.uint8)}
-        arrays["table"], arrays["table_scale"] = _narrowed(self.table)
-        for name, layer in (("words", self.words), ("both", self.both)):
+        layers = {"both": self.both}
+        if self.encoder == FIRST_ENCODER:
+            arrays["table"], arrays["table_scale"] = _narrowed(self.table)
+            layers["words"] = self.words
+        for name, layer in layers.items():
             for part in fields(Layer):
                 arrays[f"{name}.{part.name}"] = getattr(layer, part.name).astype(np.float16)
         for name, rows in self.prototypes.items():
@@ -178,34 +193,39 @@ COUNT_SCALE = 0.3
 """Of the logarithm of the number of tokens."""
 
 
-@functools.cache
-def load_model() -> RouteModel:
-    """Return the shipped model.
+def load_model(encoder: str = FIRST_ENCODER) -> RouteModel:
+    """Return the shipped model that reads this encoder.
 
     Raises:
-        OSError, ValueError, KeyError: the file is missing or is not of this version.
+        OSError, ValueError, KeyError: the file is missing or is not of this version, or no model
+            reads this encoder.
     """
-    with np.load(MODEL_FILE, allow_pickle=False) as found:
+    return read_model(encoder)
+
+
+@functools.cache
+def read_model(encoder: str) -> RouteModel:
+    """Do what ``load_model`` does, once for each encoder."""
+    file = MODEL_FILES[encoder]
+    with np.load(file, allow_pickle=False) as found:
         told = json.loads(found["told"].tobytes())
-        if told.pop("format") != FORMAT:
-            raise ValueError(f"{MODEL_FILE.name}: another version")
-        table = found["table"].astype(np.float32) * found["table_scale"]
-        layers = {
-            name: Layer(
-                *(found[f"{name}.{part.name}"].astype(np.float32) for part in fields(Layer))
-            )
-            for name in ("words", "both")
-        }
+        if told.pop("format") != FORMAT or told.pop("encoder") != encoder:
+            raise ValueError(f"{file.name}: another version")
+        if encoder == FIRST_ENCODER:
+            table = found["table"].astype(np.float32) * found["table_scale"]
+            words = _layer(found, "words")
+        else:
+            first = load_model()
+            table, words = first.table, first.words
+        both = _layer(found, "both")
         prototypes = {name: _unit(found[f"of.{name}"]) for name in DOMAINS}
     size = 2 * table.shape[1] + 1
-    shapes = (len(table), len(layers["words"].inner), len(layers["both"].inner))
+    shapes = (len(table), len(words.inner), len(both.inner))
     if shapes != (BUCKETS, size, size + LAYERS):
-        raise ValueError(f"{MODEL_FILE.name}: another version, shapes {shapes}")
-    encoder = told.pop("encoder")
+        raise ValueError(f"{file.name}: another version, shapes {shapes}")
+    everywhere = told.pop("everywhere")
     told = {name: tuple(v) if isinstance(v, list) else v for name, v in told.items()}
-    return RouteModel(
-        table, layers["words"], layers["both"], prototypes, Calibration(**told), encoder
-    )
+    return RouteModel(table, words, both, prototypes, Calibration(**told), encoder, everywhere)
 
 
 def final_features(probabilities: Sequence[float], text: str) -> tuple[float, ...]:
@@ -254,6 +274,11 @@ def _narrowed(rows: FloatArray) -> tuple[npt.NDArray[np.int8], FloatArray]:
     """Return int8 of the same shape and what each column of it is multiplied with."""
     scale = np.maximum(np.abs(rows).max(0), 1e-9).astype(np.float32) / 127
     return np.rint(rows / scale).astype(np.int8), scale
+
+
+def _layer(found: Mapping[str, Any], name: str) -> Layer:
+    parts = (found[f"{name}.{part.name}"] for part in fields(Layer))
+    return Layer(*(part.astype(np.float32) for part in parts))
 
 
 def _unit(rows: npt.NDArray[np.int8]) -> FloatArray:

@@ -13,9 +13,11 @@ LEAST_LETTERS = 3
 _FENCED = re.compile(r"```.*?(?:```|\Z)", re.S)
 _INLINE = re.compile(r"`[^`\n]*`")
 _QUOTED = re.compile(
-    r'"[^"\n]{1,400}"|“[^”\n]{1,400}”|„[^“”\n]{1,400}[“”]|«[^»\n]{1,400}»|「[^」\n]{1,400}」'
-    r"|‹[^›\n]{1,400}›|(?<![^\W_])'[^'\n]{2,400}'(?![^\W_])"  # noqa: RUF001
+    r'"[^"\n]{1,400}(?:"|\Z)|“[^”\n]{1,400}(?:”|\Z)|„[^“”\n]{1,400}(?:[“”]|\Z)'
+    r"|«[^»\n]{1,400}(?:»|\Z)|「[^」\n]{1,400}(?:」|\Z)|‹[^›\n]{1,400}(?:›|\Z)"  # noqa: RUF001
+    r"|(?<![^\W_])'[^'\n]{2,400}'(?![^\W_])"
 )
+"""One that is still open reaches to the end: its closing mark is not typed yet."""
 _ADDRESS = re.compile(r"\b(?:https?://|www\.)\S+|(?<!\S)\S+@\S+\.\S+|(?<!\S)[~./]?/\S+")
 _IDENTIFIER = re.compile(
     r"\b\w*(?:_\w+|[a-z][A-Z]\w*|\d\w*[A-Za-z]\w*)\b|\b\w+\([^)\n]{0,200}\)|\b\w+\.(?:\w+\.)*\w+\b"

@@ -249,16 +249,18 @@ class Router:
         if noise and not scorer.has_examples:
             return Judgement([], None, (MEANS_NOTHING,))
         scores = ranked(prose(text))
-        unable = self._unable(scores)
+        unable, nats = self._unable(scores)
         reasons: Reasons = ("language: " + next(iter(scores)),) if unable else ()
         left = {c.domain for c in self._candidates if c.expert_id not in unable}
         if unable and len(left) == 1 and left <= {*scorer.domains}:
             [domain] = left
-            chances = spread(len(scorer.domains), scorer.domains.index(domain), SURE)
+            sure = min(model.foreign(nats, text), SURE) if model is not None else SURE
+            chances = spread(len(scorer.domains), scorer.domains.index(domain), sure)
             found = sorted(zip(chances, scorer.domains, strict=True), key=lambda p: (-p[0], p[1]))
-            return Judgement(found, SURE, reasons, unable)
+            return Judgement(found, sure, reasons, unable)
         margin = held_against(scores, self._known_languages).margin
-        only = held_against(scores, HOUSE_LANGUAGES).margin >= UNENCODED_NATS
+        unknown = held_against(scores, HOUSE_LANGUAGES).margin >= UNENCODED_NATS
+        only = unknown and not (model is not None and model.everywhere)
         found = scorer.by_words(words, text, margin, only=only)
         hasty = False
         if not found and not wait and self._asking >= MOST_ASKING:
@@ -283,21 +285,25 @@ class Router:
             final = model.final_probability([p for p, _ in found], text)
         return Judgement(found, final, reasons, unable, hasty)
 
-    def _unable(self, scores: Mapping[str, float]) -> frozenset[str]:
+    def _unable(self, scores: Mapping[str, float]) -> tuple[frozenset[str], float]:
         """Return the experts that surely do not read a text of these languages' likelihoods.
 
-        None of them where nobody reads it: then its language says nothing.
+        None of them where nobody reads it: then its language says nothing. Beside them the least
+        margin by which it is foreign to one, nats.
         """
-        foreign = []
+        foreign: dict[str, float] = {}
         for candidate in self._candidates:
             languages: Collection[str] | None = candidate.languages
             if languages is None:
                 if candidate.domain == FOREIGN_DOMAIN and FOREIGN_DOMAIN not in self._own:
                     continue
                 languages = self._languages
-            if held_against(scores, languages).margin >= HARD_LANGUAGE_NATS:
-                foreign.append(candidate.expert_id)
-        return frozenset(foreign if len(foreign) < len(self._candidates) else ())
+            margin = held_against(scores, languages).margin
+            if margin >= HARD_LANGUAGE_NATS:
+                foreign[candidate.expert_id] = margin
+        if len(foreign) == len(self._candidates):
+            foreign = {}
+        return frozenset(foreign), min(foreign.values(), default=0.0)
 
     def _is_noise(self, model: RouteModel, words: FloatArray, text: str) -> bool:
         """Return whether a text in Latin letters, which alone are judged, means nothing."""

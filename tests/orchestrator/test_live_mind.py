@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from livemind.backends.base import GenerationParams, Message
 from livemind.backends.errors import ExpertUnavailable, PromptRejected
 from livemind.backends.fake import FakeExpert
+from livemind.orchestrator import assembly
 from livemind.orchestrator.config.settings import Settings
 from livemind.orchestrator.errors import InvalidRequest, NotFound, Overloaded, Unavailable
 from livemind.orchestrator.events import Event, ResponseDone, ResponseTextDelta
@@ -21,6 +23,7 @@ from livemind.orchestrator.live_mind import LiveMind
 from livemind.rag.base import Embedder, RetrievalResult
 from livemind.rag.encoder.embedder import EmbedderUnavailable
 from livemind.rag.encoder.fake import FakeEmbedder
+from livemind.rag.encoder.kinds import EncoderKind
 
 TWO = ("poet", "coder")
 
@@ -353,3 +356,16 @@ async def test_answer_of_a_session_is_the_expert_s(minds: Minds) -> None:
         events = await ask(mind, "hello there")
         text = "".join(e.delta for e in events if isinstance(e, ResponseTextDelta))
         assert text == "HELLO THERE"
+
+
+async def test_embed_worker_without_the_configured_encoder_has_the_english_one(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    kind = EncoderKind("fake", 64, FakeEmbedder, FakeEmbedder)
+    monkeypatch.setattr(assembly, "MINILM", kind)
+    monkeypatch.setattr(assembly, "encoder", lambda name: replace(kind, questions=no_embedder))
+    worker = assembly.make_embed_worker(settings(*TWO), None)
+    assert worker is not None
+    assert worker.name == FakeEmbedder.name
+    assert "not installed" in caplog.text
+    await worker.aclose()

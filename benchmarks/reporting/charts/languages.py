@@ -12,11 +12,12 @@ from .style import Chart
 def charts(content: Json) -> Iterator[Chart]:
     """Yield a plot of routing and one for each encoder, of hybrid search; of what was measured."""
     routed = [case for case in content["cases"] if case.get("reads") == "every language"]
-    if routed:
+    for encoder in dict.fromkeys(case["encoder"] for case in routed):
+        mine = [case for case in routed if case["encoder"] == encoder]
         yield bars(
-            "languages-routing",
-            "Right domain of whole texts, experts that read every language",
-            [Bar(case["language"], case["whole"] / case["prompts"]) for case in routed],
+            f"languages-routing-{encoder}",
+            f"Right domain of whole texts, experts that read every language: {encoder}",
+            [Bar(case["language"], case["whole"] / case["prompts"]) for case in mine],
             "share of the prompts",
             caption="One expert for each of five domains.",
         )

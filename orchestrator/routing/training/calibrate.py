@@ -171,7 +171,8 @@ def fit_final(
     last = _last_of(typed.prompt)
     rows, best = [], []
     for at, (row, text) in enumerate(zip(reads, typed.texts, strict=True)):
-        found = scorer.by_words(row, text, 0.0, only=margins[at] >= UNENCODED_NATS)
+        unknown = not model.everywhere and margins[at] >= UNENCODED_NATS
+        found = scorer.by_words(row, text, 0.0, only=unknown)
         found = found or scorer(typed.layers[at].astype(np.float32), row, text, 0.0)
         rows.append(final_features([probability for probability, _ in found], text))
         best.append(found[0][1])

@@ -26,7 +26,7 @@ from .families import FOLDER, write_prompts
 SEED = 7
 BEGINNINGS = 2
 ENCODED_EACH = 8
-"""English and Spanish prompts of a family that the encoder's vectors are learned from."""
+"""Prompts of a family that the encoder's vectors are learned from."""
 SHARES = {"en": 0.45, "es": 0.35}
 """Of the weight of a domain; the rest is other languages'."""
 AT_A_TIME = 32
@@ -120,14 +120,21 @@ def _terms() -> Iterator[Prompt]:
             yield Prompt(text, domain, language, family, "train")
 
 
-def as_items(prompts: Sequence[Prompt]) -> Items:
-    """Return the whole prompts and, of each, some beginnings."""
+def as_items(prompts: Sequence[Prompt], *, everywhere: bool = False) -> Items:
+    """Return the whole prompts and, of each, some beginnings.
+
+    Args:
+        prompts: of training.
+        everywhere: the encoder knows every language; else only texts of ``HOUSE_LANGUAGES`` are
+            ``encoded``.
+    """
     rng = random.Random(SEED)
     texts, number, whole, encoded = [], [], [], []
     families = Counter[str]()
     for at, prompt in enumerate(prompts):
-        families[prompt.family] += prompt.language in HOUSE_LANGUAGES
-        learns = prompt.language in HOUSE_LANGUAGES and families[prompt.family] <= ENCODED_EACH
+        known = everywhere or prompt.language in HOUSE_LANGUAGES
+        families[prompt.family] += known
+        learns = known and families[prompt.family] <= ENCODED_EACH
         words = prompt.text.split()
         cuts = {rng.randint(1, len(words) - 1) for _ in range(BEGINNINGS)} if words[1:] else set()
         parts = [" ".join(words[:cut]) for cut in sorted(cuts)]

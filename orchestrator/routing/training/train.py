@@ -1,9 +1,10 @@
-"""Train, calibrate, write ``data/model.npz``: run it as a module, ``…routing.training.train``.
+"""Train, calibrate, write a file of ``model.MODEL_FILES``: a module, ``…routing.training.train``.
 
 Beginnings of a training prompt are training texts, so that half a question is judged as what it is:
 also as what it may still become. The calibration sees prompts that were written apart, on which
 nothing was fitted. The test split and ``benchmarks/data/routing_registers.jsonl`` are not read.
-Takes about five minutes on two cores; needs torch, nothing else does.
+Takes about five minutes on two cores; needs torch, nothing else does. What reads another encoder
+than the first takes the words of the shipped file, which is trained before it.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ....rag.base import FloatArray, LayeredEmbedder
+from ....rag.encoder.e5 import E5Embedder
+from ....rag.encoder.embedder import MiniLMEmbedder
 from ..dataset import DOMAINS, Prompt
-from ..model import LAYERS, MODEL_FILE, RouteModel
+from ..encoders import encoder as encoder_kind
+from ..model import FIRST_ENCODER, LAYERS, MODEL_FILES, RouteModel, load_model
 from .calibrate import EMPTY, Typed, beginnings, calibrate
 from .noise import noise
 from .texts import Items, Lesson, as_items, embed, training_prompts, tuning_prompts
@@ -37,14 +41,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m livemind.orchestrator.routing.training.train", description=__doc__
     )
-    parser.add_argument("--out", type=Path, default=MODEL_FILE, help="default: the shipped file")
+    parser.add_argument("--encoder", choices=MODEL_FILES, default=FIRST_ENCODER, help="to read")
+    parser.add_argument("--out", type=Path, help="default: the shipped file")
     parser.add_argument("--vectors", type=Path, help="keep the encoder's vectors in this file")
     options = parser.parse_args(argv)
-    from ....rag.encoder.embedder import MiniLMEmbedder
-
-    embedder = MiniLMEmbedder()
+    embedder = encoder_kind(options.encoder).questions()
+    assert isinstance(embedder, MiniLMEmbedder | E5Embedder)
+    everywhere = isinstance(embedder, E5Embedder)
+    out: Path = options.out or MODEL_FILES[embedder.name]
     prompts = training_prompts()
-    items, typed = as_items(prompts), tuning_prompts()
+    items, typed = as_items(prompts, everywhere=everywhere), tuning_prompts()
     texts, _ = beginnings([prompt.text for prompt in typed])
     print(f"{len(prompts)} prompts, {len(items.texts)} + {len(texts)} texts", file=sys.stderr)
     learned = [text for text, is_in in zip(items.texts, items.encoded, strict=True) if is_in]
@@ -52,20 +58,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     layers = np.zeros((len(items.texts), LAYERS), np.float16)
     layers[items.encoded], typed_layers = np.split(vectors, [len(learned)])
     prototypes = prototypes_of(prompts, items, layers[:, : embedder.dim])
-    model = fitted(_lesson(items, layers), prototypes, embedder.name)
+    model = fitted(_lesson(items, layers), prototypes, embedder.name, everywhere=everywhere)
     told = calibrate(model, as_typed(typed, typed_layers))
     print(told, file=sys.stderr)
-    replace(model, calibration=told).save(options.out)
-    print(f"{options.out}: {options.out.stat().st_size} bytes", file=sys.stderr)
+    replace(model, calibration=told).save(out)
+    print(f"{out}: {out.stat().st_size} bytes", file=sys.stderr)
     return 0
 
 
-def fitted(lesson: Lesson, prototypes: Mapping[str, FloatArray], encoder: str) -> RouteModel:
+def fitted(
+    lesson: Lesson, prototypes: Mapping[str, FloatArray], encoder: str, *, everywhere: bool = False
+) -> RouteModel:
     """Return a model that is not calibrated: first its words, then what reads the encoder too."""
     from .net import fit, fit_both
 
-    table, words = fit(lesson, SEED)
-    model = RouteModel(table, words, words, prototypes, EMPTY, encoder)
+    if encoder == FIRST_ENCODER:
+        table, words = fit(lesson, SEED)
+    else:
+        table, words = load_model().table, load_model().words
+    model = RouteModel(table, words, words, prototypes, EMPTY, encoder, everywhere)
     texts = itertools.compress(lesson.texts, lesson.encoded)
     reads = np.stack([model.read(text) for text in texts])
     return replace(model, both=fit_both(lesson, reads, SEED))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from livemind.benchmarks.languages.bench import load_facts, passages, routes, su
 from livemind.benchmarks.languages.routing import load_registers, routing_summary
 from livemind.benchmarks.reporting.charts.languages import charts
 from livemind.orchestrator.routing.dataset import DOMAINS
+from livemind.orchestrator.routing.model import load_model
 from livemind.orchestrator.routing.training.texts import training_prompts, tuning_prompts
 from livemind.rag.encoder.fake import FakeEmbedder
 from livemind.rag.encoder.kinds import EncoderKind
@@ -44,7 +46,8 @@ def test_bench_counts_by_language_encoder_and_mode(
 ) -> None:
     kind = EncoderKind("fake", 64, FakeEmbedder, FakeEmbedder)
     monkeypatch.setattr(bench, "installed", lambda: [kind])
-    monkeypatch.setattr(bench, "MiniLMEmbedder", FakeEmbedder)
+    model = replace(load_model(), encoder="fake")
+    monkeypatch.setattr(bench, "load_model", {"fake": model}.__getitem__)
     file = tmp_path / "report.json"
     assert cli.main(["languages", "--quick", "--json", str(file)]) == 0
     content = json.loads(file.read_text())
@@ -68,7 +71,7 @@ def test_bench_counts_by_language_encoder_and_mode(
     for table in tables(content):
         console.print(table)
     assert "fake, hybrid" in console.export_text()
-    assert [chart.name for chart in charts(content)] == ["languages-routing", "languages-fake"]
+    assert [chart.name for chart in charts(content)] == ["languages-routing-fake", "languages-fake"]
 
 
 def test_summary_of_a_run_that_measured_nothing_is_empty() -> None:

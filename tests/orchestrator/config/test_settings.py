@@ -156,7 +156,7 @@ def test_load_settings_smallest_file_has_all_defaults(tmp_path: Path) -> None:
         ),
         (
             {**expert(), "router": {"embedder": "other"}},
-            'router.embedder: got "other", need "all-MiniLM-L6-v2"',
+            'router.embedder: got "other", need one of "all-MiniLM-L6-v2" or "multilingual-e5-',
         ),
         (
             {**expert(), "domains": {"coding": {"examples": ["x"]}}},

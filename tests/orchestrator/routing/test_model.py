@@ -11,7 +11,15 @@ import pytest
 
 from livemind.orchestrator.routing import model as module
 from livemind.orchestrator.routing.dataset import DOMAINS, load_prompts
-from livemind.orchestrator.routing.model import LAYERS, RouteModel, load_model, sharpness
+from livemind.orchestrator.routing.encoders import NAMES, encoder
+from livemind.orchestrator.routing.model import (
+    LAYERS,
+    MODEL_FILES,
+    RouteModel,
+    load_model,
+    read_model,
+    sharpness,
+)
 from livemind.orchestrator.routing.reading import is_latin
 
 MODEL = load_model()
@@ -84,8 +92,8 @@ def test_model_saved_and_loaded_is_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     MODEL.save(tmp_path / "m.npz")
-    monkeypatch.setattr(module, "MODEL_FILE", tmp_path / "m.npz")
-    again: RouteModel = load_model.__wrapped__()
+    monkeypatch.setitem(module.MODEL_FILES, MODEL.encoder, tmp_path / "m.npz")
+    again: RouteModel = read_model.__wrapped__(MODEL.encoder)
     assert again.calibration == MODEL.calibration
     np.testing.assert_allclose(again.table, MODEL.table, rtol=1e-5)
     np.testing.assert_array_equal(again.both.outer, MODEL.both.outer)
@@ -93,9 +101,25 @@ def test_model_saved_and_loaded_is_the_same(
         np.testing.assert_allclose(again.prototypes[domain], MODEL.prototypes[domain], atol=0.01)
 
 
+def test_model_of_each_encoder_has_the_words_of_the_first() -> None:
+    assert list(MODEL_FILES) == [kind.name for kind in map(encoder, NAMES)]
+    for name in MODEL_FILES:
+        found = load_model(name)
+        assert (found.encoder, found.everywhere) == (name, name != MODEL.encoder)
+        assert found.table is MODEL.table
+        assert found.words is MODEL.words
+        dim = encoder(name).dim
+        assert {rows.shape[1] for rows in found.prototypes.values()} == {dim}
+
+
+def test_model_of_an_unknown_encoder_is_refused() -> None:
+    with pytest.raises(KeyError):
+        load_model("another")
+
+
 def test_model_of_another_shape_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = replace(MODEL, table=MODEL.table[:7])
     wrong.save(tmp_path / "m.npz")
-    monkeypatch.setattr(module, "MODEL_FILE", tmp_path / "m.npz")
+    monkeypatch.setitem(module.MODEL_FILES, MODEL.encoder, tmp_path / "m.npz")
     with pytest.raises(ValueError, match="another version"):
-        load_model.__wrapped__()
+        read_model.__wrapped__(MODEL.encoder)

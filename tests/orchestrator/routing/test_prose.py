@@ -28,6 +28,12 @@ from livemind.orchestrator.routing.prose import prose
         ("как это работает?", "как это работает?"),
         ("これは何ですか", "これは何ですか"),
         ('"цитата"', ""),
+        ('print("Привет,', "print("),
+        ("what does «добрый", "what does"),
+        ("was heißt „good mor", "was heißt"),
+        ("これは「good mor", "これは"),
+        ("it's five o'clock", "it's five o'clock"),
+        ('a 5" screen of mine\nбыл', 'a 5" screen of mine был'),
         ("", ""),
     ],
 )

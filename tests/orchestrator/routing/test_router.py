@@ -10,10 +10,15 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 import numpy as np
 import pytest
 
+from livemind.orchestrator.routing.dataset import DOMAINS
 from livemind.orchestrator.routing.estimate import RouteEstimate
+from livemind.orchestrator.routing.language import held_against, ranked
+from livemind.orchestrator.routing.model import LAYERS, load_model
+from livemind.orchestrator.routing.prose import prose
 from livemind.orchestrator.routing.router import LEAST_COSINE, Router
 from livemind.orchestrator.routing.scorer import NEARNESS_ALONE
 from livemind.orchestrator.routing.selection import Candidate, RouteContext
+from livemind.orchestrator.routing.signals import HARD_LANGUAGE_NATS
 from livemind.rag.base import FloatArray
 from livemind.rag.encoder.fake import FakeEmbedder
 from livemind.rag.encoder.worker import EmbedWorker
@@ -361,3 +366,63 @@ async def test_text_in_a_language_of_one_expert_alone_goes_there_surely() -> Non
     estimate = await router.estimate("Как развернуть список в этом языке программирования?")
     assert estimate.expert == "poet"
     assert "language: ru" in estimate.reasons
+
+
+class Nothing:
+    """Tells the classifier nothing."""
+
+    async def embed(self, text: str) -> FloatArray:
+        return np.full(LAYERS, LAYERS**-0.5, np.float32)
+
+    embed_layers = embed
+
+
+async def shipped() -> Router:
+    candidates = [Candidate(domain, domain, 0) for domain in DOMAINS]
+    router = Router(Nothing(), {}, candidates, "general", model=load_model())
+    await router.start()
+    return router
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "dishwasher",
+        "how do i center",
+        "mi coche no",
+        "eh sí hola",
+        "Nov 12 03:14:07 gw kernel: eth0:",
+    ],
+)
+async def test_text_too_short_to_tell_its_language_is_never_stable(text: str) -> None:
+    pytest.importorskip("py3langid")
+    router = await shipped()
+    assert held_against(ranked(prose(text)), ("en", "es")).margin >= HARD_LANGUAGE_NATS
+    estimate = await router.estimate(text)
+    assert not estimate.stable
+    assert estimate.final is not None
+    assert estimate.final < 0.9
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Где находится ближайшая аптека?",
+        "一番近い駅はどこですか",
+        "wo finde ich hier eine Apotheke",
+    ],
+)
+async def test_text_surely_in_another_language_is_stable(text: str) -> None:
+    pytest.importorskip("py3langid")
+    router = await shipped()
+    estimate = await router.estimate(text)
+    assert (estimate.domain, estimate.stable) == ("multilingual", True)
+
+
+@pytest.mark.parametrize(
+    "text", ['print("Привет,', "what does «добрый день", "was it „nochmal von vorne"]
+)
+async def test_text_with_an_open_quote_is_not_of_the_language_that_it_quotes(text: str) -> None:
+    pytest.importorskip("py3langid")
+    router = await shipped()
+    assert not [reason for reason in (await router.estimate(text)).reasons if "language" in reason]
