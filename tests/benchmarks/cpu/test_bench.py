@@ -32,6 +32,9 @@ class Steady:
         await asyncio.sleep(0.001)
         return Timed(first_s, first_s + 0.01 * (tokens - 1), tokens)
 
+    async def scores(self, tokens: Sequence[int]) -> list[float]:
+        return [-1.0] * (len(tokens) - 1)
+
 
 def found(**rates: list[float]) -> dict[str, Measured]:
     arms = {"llama.cpp": 1.0, "livemind": 2.0}
@@ -90,3 +93,19 @@ def test_report_is_shown_with_what_is_absent_and_drawn() -> None:
     assert len(list(charts(shown))) == len(FIGURES)
     assert all(meaning(name) for name in shown["summary"])
     assert meaning("cpu.unknown") == ""
+
+
+def test_report_has_the_perplexities_and_each_over_llama_cpps() -> None:
+    shown = content()
+    shown["config"]["text_tokens"] = 512
+    shown["perplexity"] = {"llama.cpp": 20.0, "livemind": 20.5}
+    summary = bench._predicted(shown["perplexity"])
+    assert summary == {
+        "cpu.llama.cpp.perplexity": 20.0,
+        "cpu.livemind.perplexity": 20.5,
+        "cpu.livemind.perplexity_over_llama_cpp": pytest.approx(1.025),
+    }
+    assert all(meaning(name) for name in summary)
+    shown["summary"] |= summary
+    [table] = [one for one in tables(shown) if "Perplexity" in one.title]
+    assert [row[0] for row in table.rows] == ["llama.cpp", "livemind"]
