@@ -90,7 +90,8 @@ class RouteModel:
     Attributes:
         table: float32 (BUCKETS, width), a vector of each row that ``token_ids`` names.
         words: from ``read`` to the logits of the five domains and that of meaning anything.
-        both: from the same and the encoder's layers to the logits of the five domains.
+        both: from the same and the encoder's layers to the logits of the five domains and, where
+            ``everywhere``, that of meaning anything.
         prototypes: sentence vectors of prompts of each of ``DOMAINS``, float32 (n, dim), unit.
         encoder: name of the sentence encoder that ``both`` and ``prototypes`` are of.
         everywhere: whether ``both`` knows every language; else those of ``HOUSE_LANGUAGES``.
@@ -120,9 +121,16 @@ class RouteModel:
             row[-1] = COUNT_SCALE * math.log1p(len(tokens))
         return row
 
-    def meaning(self, row: FloatArray) -> float:
-        """Return the probability, 0 to 1, that a text means anything; ``row``: of ``read``."""
-        return _logistic(float(self.words(row)[len(DOMAINS)]))
+    def meaning(self, row: FloatArray, layers: FloatArray | None = None) -> float:
+        """Return the probability, 0 to 1, that a text means anything.
+
+        Args:
+            row: of ``read``.
+            layers: of ``encoder``; None = by the words alone, as without ``everywhere``.
+        """
+        if layers is None or not self.everywhere:
+            return _logistic(float(self.words(row)[len(DOMAINS)]))
+        return _logistic(float(self.both(np.concatenate([row, layers]))[len(DOMAINS)]))
 
     def log_prior(
         self, row: FloatArray, text: str, language_margin: float, layers: FloatArray | None = None
@@ -140,7 +148,7 @@ class RouteModel:
             logits = self.words(row)[: len(DOMAINS)]
             logits = logits * sharpness(told.words_sharpness, text)
         else:
-            logits = self.both(np.concatenate([row, layers]))
+            logits = self.both(np.concatenate([row, layers]))[: len(DOMAINS)]
             logits = logits * sharpness(told.both_sharpness, text)
         chances = np.exp(logits - log_sum(logits))
         foreign = self.foreign(language_margin, text)

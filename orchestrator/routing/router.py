@@ -245,7 +245,13 @@ class Router:
     ) -> Judgement:
         text, model = reading.text, self._model
         words = model.read(text) if model is not None else None
-        noise = model is not None and words is not None and self._is_noise(model, words, text)
+        noise = self._is_noise(model, words, text)
+        layers: FloatArray | None = None
+        if noise and model is not None and model.everywhere:  # its encoder may know better
+            if not wait and self._asking >= MOST_ASKING:
+                return Judgement([], None, (MEANS_NOTHING,), hasty=True)
+            layers = await self._layers(embedding, text)
+            noise = self._is_noise(model, words, text, layers)
         if noise and not scorer.has_examples:
             return Judgement([], None, (MEANS_NOTHING,))
         scores = ranked(prose(text))
@@ -261,19 +267,14 @@ class Router:
         margin = held_against(scores, self._known_languages).margin
         unknown = held_against(scores, HOUSE_LANGUAGES).margin >= UNENCODED_NATS
         only = unknown and not (model is not None and model.everywhere)
-        found = scorer.by_words(words, text, margin, only=only)
+        found = scorer.by_words(words, text, margin, only=only) if layers is None else []
         hasty = False
-        if not found and not wait and self._asking >= MOST_ASKING:
+        if not found and layers is None and not wait and self._asking >= MOST_ASKING:
             found = scorer.by_words(words, text, margin, only=True)
             hasty, reasons = bool(found), (*reasons, "the sentence encoder is busy")
         if not found:
-            self._asking += 1
-            try:
-                layers = await embedding.embed_layers(text)
-            finally:
-                self._asking -= 1
-            if not np.isfinite(layers).all():
-                raise ValueError("a vector that is not finite")
+            if layers is None:
+                layers = await self._layers(embedding, text)
             near = scorer.nearest(layers)
             if near is not None and near < LEAST_COSINE:
                 return Judgement([], None, (*reasons, "like no example"), unable)
@@ -284,6 +285,16 @@ class Router:
         if model is not None:
             final = model.final_probability([p for p, _ in found], text)
         return Judgement(found, final, reasons, unable, hasty)
+
+    async def _layers(self, embedding: TextEmbedding, text: str) -> FloatArray:
+        self._asking += 1
+        try:
+            layers = await embedding.embed_layers(text)
+        finally:
+            self._asking -= 1
+        if not np.isfinite(layers).all():
+            raise ValueError("a vector that is not finite")
+        return layers
 
     def _unable(self, scores: Mapping[str, float]) -> tuple[frozenset[str], float]:
         """Return the experts that surely do not read a text of these languages' likelihoods.
@@ -305,9 +316,17 @@ class Router:
             foreign = {}
         return frozenset(foreign), min(foreign.values(), default=0.0)
 
-    def _is_noise(self, model: RouteModel, words: FloatArray, text: str) -> bool:
+    def _is_noise(
+        self,
+        model: RouteModel | None,
+        words: FloatArray | None,
+        text: str,
+        layers: FloatArray | None = None,
+    ) -> bool:
         """Return whether a text in Latin letters, which alone are judged, means nothing."""
-        return is_latin(text) and model.meaning(words) < self._default_below
+        if model is None or words is None or not is_latin(text):
+            return False
+        return model.meaning(words, layers) < self._default_below
 
     def _degrade(self, reason: str) -> None:
         if not self._warned:

@@ -124,7 +124,7 @@ def write_thinking(folder: Path) -> str:
     ids = _write(folder, _THINKING, (*marks, "<think>", "</think>"), "general")
     with _rows(folder) as rows:
         rows[ids["</think>"]] = rows[ids["."]] * 1.25
-        rows[ids["<|end|>"]] *= 0.3  # and answers later
+        rows[ids["<|end|>"]] = 0.0  # and an answer at its limit: it would stop right behind them
     return parser
 
 

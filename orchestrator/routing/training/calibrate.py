@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.floating]
 Flags = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.int64]
 
-RISK = 0.015
+RISK = 0.03
 """Share of prompts that may get a stable route which is not their final one."""
 SHARPNESS_RIDGE = 0.05
 FOREIGN_SHARE = 0.15
@@ -64,7 +64,7 @@ def calibrate(model: RouteModel, typed: Typed) -> Calibration:
     reads = [model.read(text) for text in typed.texts]
     words = np.stack([model.words(row)[: len(DOMAINS)] for row in reads])
     both = np.stack([
-        model.both(np.concatenate([row, layers.astype(np.float32)]))
+        model.both(np.concatenate([row, layers.astype(np.float32)]))[: len(DOMAINS)]
         for row, layers in zip(reads, typed.layers, strict=True)
     ])  # fmt: skip
     margins = [held_against(ranked(prose(text)), HOUSE_LANGUAGES).margin for text in typed.texts]

@@ -124,27 +124,40 @@ def fit_both(lesson: Lesson, reads: FloatArray, seed: int) -> Layer:
     """Return ``RouteModel.both`` over what the fitted words read, where there is a vector.
 
     Args:
-        lesson: as for ``fit``.
-        reads: float32 (n, READ), ``RouteModel.read`` of the n encoded texts.
+        lesson: as for ``fit``; with ``noise_layers`` it also learns what means anything.
+        reads: float32 (n, READ), ``RouteModel.read`` of the n encoded texts, then of the noise
+            that has layers.
         seed: of what is random.
     """
     torch.manual_seed(seed)
-    layers = lesson.layers[lesson.encoded].astype(np.float32)
-    rows = torch.from_numpy(np.concatenate([reads, layers * ENCODER_SCALE], 1))
+    layers = lesson.layers[lesson.encoded]
+    known, outputs = len(layers), len(DOMAINS)
+    if lesson.noise_layers is not None:
+        layers, outputs = np.concatenate([layers, lesson.noise_layers]), outputs + 1
+    scaled = layers.astype(np.float32) * ENCODER_SCALE
+    rows = torch.from_numpy(np.concatenate([reads, scaled], 1))
     labels = torch.from_numpy(lesson.labels[lesson.encoded])
     weights = lesson.weights[lesson.encoded]
     importance = torch.from_numpy((weights / weights.mean()).astype(np.float32))
-    head = _Head(READ + LAYERS, BOTH_HIDDEN, len(DOMAINS), 0.5, 0.5)
+    head = _Head(READ + LAYERS, BOTH_HIDDEN, outputs, 0.5, 0.5)
     search = torch.optim.AdamW(head.parameters(), lr=BOTH_RATE, weight_decay=0.2)
     steps = BOTH_EPOCHS * -(-len(rows) // BOTH_BATCH)
     pace = torch.optim.lr_scheduler.OneCycleLR(search, BOTH_RATE, total_steps=steps)
     for _ in range(BOTH_EPOCHS):
         for batch in torch.split(torch.randperm(len(rows)), BOTH_BATCH):
+            scores = head(rows[batch])
+            means = batch < known
+            mine = batch[means]
             wrong = f.cross_entropy(
-                head(rows[batch]), labels[batch], reduction="none", label_smoothing=SMOOTHING
-            )
+                scores[means][:, : len(DOMAINS)], labels[mine],
+                reduction="none", label_smoothing=SMOOTHING,
+            )  # fmt: skip
+            loss = (wrong * importance[mine]).sum() / len(batch)
+            if outputs > len(DOMAINS):
+                wrong = f.binary_cross_entropy_with_logits(scores[:, -1], means.float())
+                loss = loss + MEANING_WEIGHT * wrong
             search.zero_grad()
-            (wrong * importance[batch]).mean().backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]
             search.step()
             pace.step()
     scale = np.full(READ + LAYERS, ENCODER_SCALE, np.float32)

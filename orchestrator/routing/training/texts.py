@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,8 @@ SEED = 7
 BEGINNINGS = 2
 ENCODED_EACH = 8
 """Prompts of a family that the encoder's vectors are learned from."""
+WRITTEN, WRITTEN_WEIGHT = "written", 4.0
+"""Prompts that were written one by one, of which there are few, and what each weighs."""
 SHARES = {"en": 0.45, "es": 0.35}
 """Of the weight of a domain; the rest is other languages'."""
 AT_A_TIME = 32
@@ -77,6 +80,7 @@ class Lesson:
         layers: float16 (texts, LAYERS) of the encoder, where ``encoded``.
         encoded: texts that have any.
         noise: texts that mean nothing.
+        noise_layers: float16 (noise, LAYERS), None = the encoder does not learn of them.
     """
 
     texts: Sequence[str]
@@ -85,6 +89,7 @@ class Lesson:
     layers: npt.NDArray[np.float16]
     encoded: npt.NDArray[np.bool_]
     noise: Sequence[str]
+    noise_layers: npt.NDArray[np.float16] | None = None
 
 
 def training_prompts() -> list[Prompt]:
@@ -98,17 +103,19 @@ def training_prompts() -> list[Prompt]:
         for prompt in load_prompts("train", "validation")
         if prompt.domain != FOREIGN_DOMAIN or prompt.language in HOUSE_LANGUAGES
     ]
-    return [*asked, *write_prompts(SEED), *_terms()]
+    return [*asked, *write_prompts(SEED), *_apart(WRITTEN, "train"), *_terms()]
 
 
 def tuning_prompts() -> list[Prompt]:
     """Return prompts that were written apart, each a family of its own, for the calibration."""
-    lines = (FOLDER / "tuning.jsonl").read_text("utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    return [
-        Prompt(row["text"], row["domain"], row["language"], f"tuning-{at}", "validation")
-        for at, row in enumerate(rows)
-    ]
+    return list(_apart("tuning", "validation"))
+
+
+def _apart(name: str, split: Literal["train", "validation"]) -> Iterator[Prompt]:
+    """Yield prompts that were written one by one, each a family of its own."""
+    lines = (FOLDER / f"{name}.jsonl").read_text("utf-8").splitlines()
+    for number, row in enumerate(map(json.loads, lines)):
+        yield Prompt(row["text"], row["domain"], row["language"], f"{name}-{number}", split)
 
 
 def _terms() -> Iterator[Prompt]:
@@ -163,6 +170,8 @@ def embed(embedder: LayeredEmbedder, texts: Sequence[str]) -> npt.NDArray[np.flo
 
 def _weights(prompts: Sequence[Prompt], prompt: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     alone = 1.0 / np.bincount(prompt)[prompt]
+    written = [prompts[at].family.startswith(f"{WRITTEN}-") for at in prompt]
+    alone[np.array(written)] *= WRITTEN_WEIGHT
     kinds = np.array([f"{prompts[at].domain} {_language(prompts[at])}" for at in prompt])
     found = np.zeros(len(prompt))
     for domain in DOMAINS:

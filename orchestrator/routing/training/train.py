@@ -58,7 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     layers = np.zeros((len(items.texts), LAYERS), np.float16)
     layers[items.encoded], typed_layers = np.split(vectors, [len(learned)])
     prototypes = prototypes_of(prompts, items, layers[:, : embedder.dim])
-    model = fitted(_lesson(items, layers), prototypes, embedder.name, everywhere=everywhere)
+    lesson = _lesson(items, layers)
+    if everywhere:
+        lesson = replace(lesson, noise_layers=embed(embedder, lesson.noise))
+    model = fitted(lesson, prototypes, embedder.name, everywhere=everywhere)
     told = calibrate(model, as_typed(typed, typed_layers))
     print(told, file=sys.stderr)
     replace(model, calibration=told).save(out)
@@ -77,7 +80,9 @@ def fitted(
     else:
         table, words = load_model().table, load_model().words
     model = RouteModel(table, words, words, prototypes, EMPTY, encoder, everywhere)
-    texts = itertools.compress(lesson.texts, lesson.encoded)
+    texts = [*itertools.compress(lesson.texts, lesson.encoded)]
+    if lesson.noise_layers is not None:
+        texts += lesson.noise
     reads = np.stack([model.read(text) for text in texts])
     return replace(model, both=fit_both(lesson, reads, SEED))
 
