@@ -54,7 +54,15 @@ def _same(one: Json, other: Json) -> bool:
     told = [(a, b) for (_, a), (_, b) in zip(one["calls"], other["calls"], strict=True)]
     if one["ended"] == "length":
         return all(a.startswith(b) or b.startswith(a) for a, b in told)
-    return all(json.loads(a) == json.loads(b) for a, b in told)
+    return all(a == b or _value(a) == _value(b) for a, b in told)
+
+
+def _value(arguments: str) -> Any:
+    """Return what a call's arguments say; as they are where the parser made no JSON of them."""
+    try:
+        return json.loads(arguments)
+    except ValueError:
+        return arguments
 
 
 async def _check(ours: Asking, asked: list[Json], expected: list[Json]) -> None:

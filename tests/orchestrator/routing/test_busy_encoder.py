@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import numpy as np
 
@@ -33,13 +34,18 @@ class Slow:
         return found
 
 
+LOADED = load_model()
+DOUBTING = replace(LOADED, calibration=replace(LOADED.calibration, alone_at=1.1))
+"""Its words never decide without the encoder."""
+
+
 def doubtful(number: int) -> str:
     return f"when does the ferry number {number} leave for the island"
 
 
 async def test_text_beyond_those_that_wait_is_judged_by_its_words_and_asked_again_later() -> None:
     encoder = Slow()
-    router = Router(encoder, {}, CANDIDATES, "reserve", model=load_model())
+    router = Router(encoder, {}, CANDIDATES, "reserve", model=DOUBTING)
     await router.start()
     waiting = [asyncio.create_task(router.estimate(doubtful(n))) for n in range(MOST_ASKING)]
     await asyncio.sleep(0)
@@ -59,7 +65,7 @@ async def test_text_beyond_those_that_wait_is_judged_by_its_words_and_asked_agai
 
 async def test_committed_text_waits_for_the_encoder_however_busy() -> None:
     encoder = Slow()
-    router = Router(encoder, {}, CANDIDATES, "reserve", model=load_model())
+    router = Router(encoder, {}, CANDIDATES, "reserve", model=DOUBTING)
     await router.start()
     texts = [doubtful(n) for n in range(MOST_ASKING + 1)]
     asked = [asyncio.create_task(router.estimate(t, RouteContext(committed=True))) for t in texts]
@@ -71,7 +77,7 @@ async def test_committed_text_waits_for_the_encoder_however_busy() -> None:
 
 async def test_wait_that_is_given_up_makes_room_for_another() -> None:
     encoder = Slow()
-    router = Router(encoder, {}, CANDIDATES, "reserve", model=load_model())
+    router = Router(encoder, {}, CANDIDATES, "reserve", model=DOUBTING)
     await router.start()
     waiting = [asyncio.create_task(router.estimate(doubtful(n))) for n in range(MOST_ASKING)]
     await asyncio.sleep(0)
