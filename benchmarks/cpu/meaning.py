@@ -18,5 +18,6 @@ def meaning(key: str) -> str:
     figure = next((n for n in MEANING if f".{n}_" in key or key.endswith(f".{n}")), None)
     if figure is None:
         return ""
-    over = ", over llama.cpp's in the same round" if "over_llama_cpp" in key else ""
+    over = ", over llama.cpp's" if "over_llama_cpp" in key else ""
+    over += " in the same round" if over and figure != "perplexity" else ""
     return f"{MEANING[figure]}{over}"
