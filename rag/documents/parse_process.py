@@ -68,6 +68,12 @@ def parse_and_chunk(
     return Parsed(tuple(chunks), metadata_of(content, format_name))
 
 
+NOT_STARTED = (
+    "the process that reads files cannot start: a program of your own has to begin its work under "
+    'if __name__ == "__main__", as every process that Python starts anew imports it once more'
+)
+
+
 class ParseProcess:
     """Parses for the tasks of one event loop, one file after another."""
 
@@ -94,7 +100,8 @@ class ParseProcess:
         """Return the passages of a file, and its own metadata.
 
         Raises:
-            UnreadableFile: not readable, or it took more memory or time than a file may.
+            UnreadableFile: not readable, or it took more memory or time than a file may, or the
+                process cannot start.
         """
         async with self._turn:
             loop = asyncio.get_running_loop()
@@ -132,7 +139,11 @@ class ParseProcess:
     def _start(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(1, context, initializer=_begin, initargs=(self._tokenizer,))
-        pool.submit(int)  # the first job starts the process
+        try:
+            pool.submit(int).result()  # the first job starts the process
+        except (BrokenProcessPool, RuntimeError):
+            pool.shutdown(wait=False)
+            raise UnreadableFile(NOT_STARTED) from None
         return pool
 
     def _kill(self) -> None:

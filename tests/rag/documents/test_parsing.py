@@ -8,6 +8,7 @@ import io
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -142,3 +143,17 @@ def test_parse_process_ends_with_its_parent_even_when_that_is_killed() -> None:
     # The parsing process inherits stdout: reading it ends when both are gone.
     killed = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, timeout=8)
     assert killed.returncode == -9
+
+
+def test_process_of_a_program_that_every_new_process_runs_again_says_so(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import asyncio\n"
+        "from livemind.rag.documents.parse_process import ParseProcess\n"
+        'asyncio.run(ParseProcess().read("a.txt", b"hello", "txt"))\n'
+    )
+    done = subprocess.run(
+        [sys.executable, str(program)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode != 0
+    assert 'if __name__ == "__main__"' in done.stderr.splitlines()[-1]
