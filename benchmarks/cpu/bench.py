@@ -177,7 +177,8 @@ async def _started(
         program = options.llama_server or await installed(LLAMA_CPP, shown.say)
         if isinstance(program, Absent):
             return program
-        served = llama_cpp(program, model, log, threads, STREAMS)
+        size = model.vocabulary()
+        served = llama_cpp(program, model.gguf, log, threads, STREAMS, vocabulary=size)
         return await stack.enter_async_context(served)
     dtype = {PLAIN: "bfloat16", PLAIN_F32: "float32", OURS: "auto"}[name]
     return await stack.enter_async_context(

@@ -25,7 +25,6 @@ from ..bench import BenchmarkFailed
 from ..figures.answer import Json
 from ..harness.server_process import free_port, output_of, serving
 from ..peers.programs import Installed, Peer
-from .model import Model
 
 LLAMA_CPP = Peer("xllamacpp", "xllamacpp")
 MAX_TOKENS = 2048
@@ -252,13 +251,24 @@ def _bytes_each(spec: ExpertSpec) -> float:
 
 @asynccontextmanager
 async def llama_cpp(
-    program: Installed | Path, model: Model, log: Path, threads: int, streams: int
+    program: Installed | Path,
+    gguf: Path,
+    log: Path,
+    threads: int,
+    streams: int,
+    *,
+    vocabulary: int = 0,
 ) -> AsyncGenerator[LlamaCpp, None]:
-    """Run llama.cpp's server on a model's GGUF file.
+    """Run llama.cpp's server on a GGUF file.
 
-    ``program``: the package ``xllamacpp``, or a ``llama-server``.
+    Args:
+        program: the package ``xllamacpp``, or a ``llama-server``.
+        gguf: the file.
+        log: what the server says.
+        threads: it computes with.
+        streams: answered at a time.
+        vocabulary: tokens of the model, needed for ``scores``.
     """
-    gguf = model.gguf
     port = free_port()
     if isinstance(program, Path):
         told: Json = {"program": program.name, "build": await _version(program)}
@@ -281,7 +291,7 @@ async def llama_cpp(
     ):
         told |= await asyncio.to_thread(_told, log)
         weights = await asyncio.to_thread(gguf.stat)
-        yield LlamaCpp(http, url, told, weights.st_size, model.vocabulary())
+        yield LlamaCpp(http, url, told, weights.st_size, vocabulary)
 
 
 async def _version(program: Path) -> str:
