@@ -88,7 +88,8 @@ async def test_answers_with_tools_equal_those_of_vllm_serve(tmp_path: Path, styl
     asked = [body(style, number) for number in range(CASES)]
     async with vllm_serve(tmp_path / "model", tmp_path / "vllm.log", *TOOL_FLAGS, parser) as theirs:
         expected = await _expected(theirs, asked)
-    assert sum(bool(one["calls"]) for one in expected) >= CASES // 3
+    # vLLM 0.32 reads Mistral's calls where the model writes them, not where a grammar does.
+    assert sum(bool(one["calls"]) for one in expected) >= CASES // (5 if style == "mistral" else 3)
     async with livemind(tmp_path / "model") as ours:
         await _check(ours, asked, expected)
 
