@@ -18,11 +18,10 @@ from typing import Any
 from ..config.settings import Settings, load_settings
 from ..routing.dataset import prefixes
 from ..routing.estimate import RouteEstimate
-from ..routing.router import Router
+from ..routing.router import MOST_ASKING, Router
 from ..routing.selection import NO_CONTEXT, RouteContext
 from .errors import CommandError
 
-AT_A_TIME = 128
 MAX_LINE_CHARS = 1_000_000
 MOST_WORDS = 200
 """Words that get an estimate each; of a longer text only the whole is routed after them."""
@@ -82,8 +81,8 @@ async def _estimates(
     router: Router, parts: list[str], context: RouteContext
 ) -> list[RouteEstimate]:
     found: list[RouteEstimate] = []
-    for start in range(0, len(parts), AT_A_TIME):
-        some = parts[start : start + AT_A_TIME]
+    for start in range(0, len(parts), MOST_ASKING):  # more would be told by their words alone
+        some = parts[start : start + MOST_ASKING]
         found += await asyncio.gather(*(router.estimate(part, context) for part in some))
     return found
 

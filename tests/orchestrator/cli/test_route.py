@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from livemind.orchestrator.cli import route as cli_route
 from livemind.orchestrator.cli.entry import DEFAULT_CONFIG, main
 from livemind.orchestrator.cli.route import MOST_WORDS, as_json, route, show, typed
 from livemind.orchestrator.routing.estimate import RouteEstimate
+from livemind.orchestrator.routing.router import MOST_ASKING, Router
+from livemind.orchestrator.routing.selection import NO_CONTEXT, RouteContext
 
 UNSURE = RouteEstimate("poet", "general", 0.5, (("coder", 0.3),))
 SURE = RouteEstimate("coder", "coding", 0.9, (("poet", 0.1),), 0.8, 0.99, True, ("length",))
@@ -91,3 +96,20 @@ def test_route_prints_one_json_line_per_text(
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["domain"] for row in rows] == ["technical", "coding"]
     assert [len(row["words"]) for row in rows] == [6, 7]
+
+
+async def test_route_asks_no_more_at_a_time_than_the_encoder_is_waited_for() -> None:
+    class Counting:
+        asking = most = 0
+
+        async def estimate(self, text: str, context: RouteContext) -> str:
+            self.asking += 1
+            self.most = max(self.most, self.asking)
+            await asyncio.sleep(0)
+            self.asking -= 1
+            return text
+
+    router, words = Counting(), [str(number) for number in range(3 * MOST_ASKING + 1)]
+    found = await cli_route._estimates(cast(Router, router), words, NO_CONTEXT)
+    assert list(map(str, found)) == words
+    assert router.most == MOST_ASKING
