@@ -123,7 +123,7 @@ class AnswerReader:
         self, parser: Any, request: Any, kwargs: dict[str, Any], prompt: TokenPrompt
     ) -> None:
         self._parser = parser
-        self._request = parser.adjust_request(request)
+        self._request = parser.adjust_request(request) if _adjusts(parser, request) else request
         self._prompt_ids = list(prompt.token_ids)
         self._named = not isinstance(request.tool_choice, str) and request.tool_choice is not None
         self._called = False
@@ -173,6 +173,16 @@ class AnswerReader:
     def finish_reason(self, reason: FinishReason) -> FinishReason:
         """Return why the answer ended, as vLLM's server says it."""
         return "tool_calls" if reason == "stop" and self._called and not self._named else reason
+
+
+def _adjusts(parser: Any, request: Any) -> bool:
+    """Whether vLLM's server lets a parser change a request; without a call to read it may not.
+
+    Otherwise Mistral's parser would have marks written into plain text.
+    """
+    grammar = getattr(parser.model_tokenizer, "supports_grammar", False)
+    thinks = parser.reasoning_parser is not None
+    return bool(parser.always_adjust_request or thinks or request.tool_choice != "none" or grammar)
 
 
 def _named(setting: str | None, guessed: str | None) -> str | None:

@@ -38,7 +38,7 @@ CALLS = {
     "qwen": "<tool_call>\\n<function=weather>\\n<parameter=city>\\n(Oslo|Rome)\\n</parameter>\\n"
     "</function>\\n</tool_call>",
     "llama": '{"name": "weather", "parameters": {"city": "(Oslo|Rome)"}}',
-    "mistral": '\\[TOOL_CALLS\\]\\[{"name": "weather", "arguments": {"city": "(Oslo|Rome)"}}\\]',
+    "mistral": '\\[TOOL_CALLS\\]weather{"city": "(Oslo|Rome)"}',
 }
 """What a model of each style writes that calls a function; a regular expression."""
 

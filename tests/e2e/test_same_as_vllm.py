@@ -31,14 +31,15 @@ async def _expected(theirs: Asking, asked: list[Json]) -> list[Json]:
     """Return what vLLM's server says.
 
     Its whole answers have the arguments of calls written anew, and calls that the limit cuts as
-    text: what it streams counts there. So does the text that it streams beside calls: its parser
-    qwen3_coder lets the mark of a call through.
+    text: what it streams counts there. So does the text that it streams beside calls (its parser
+    qwen3_coder lets the mark of a call through), and that it streams no call where the model wrote
+    Mistral's mark letter by letter.
     """
     expected = []
     for one in asked:
         whole, streamed = heard(await theirs.whole(one)), heard(await theirs.streamed(one))
-        cut = whole["ended"] == "length"
-        expected.append(streamed if cut else {**whole, "text": streamed["text"]})
+        streams = whole["ended"] == "length" or not streamed["calls"]
+        expected.append(streamed if streams else {**whole, "text": streamed["text"]})
     return expected
 
 
@@ -89,7 +90,7 @@ async def test_answers_with_tools_equal_those_of_vllm_serve(tmp_path: Path, styl
     async with vllm_serve(tmp_path / "model", tmp_path / "vllm.log", *TOOL_FLAGS, parser) as theirs:
         expected = await _expected(theirs, asked)
     # vLLM 0.32 reads Mistral's calls where the model writes them, not where a grammar does.
-    assert sum(bool(one["calls"]) for one in expected) >= CASES // (5 if style == "mistral" else 3)
+    assert sum(bool(one["calls"]) for one in expected) >= CASES // (8 if style == "mistral" else 3)
     async with livemind(tmp_path / "model") as ours:
         await _check(ours, asked, expected)
 

@@ -71,9 +71,9 @@ _MISTRAL: Final = (
     " tojson) + '[/AVAILABLE_TOOLS]' }}{%- endif %}{{ '[INST]' + m.content + '[/INST]' }}"
     "{%- elif m.role == 'tool' %}{{ '[TOOL_RESULTS]' + ({'content': m.content} | tojson)"
     " + '[/TOOL_RESULTS]' }}"
-    "{%- elif m.tool_calls %}{{ '[TOOL_CALLS][' }}{%- for c in m.tool_calls %}"
-    "{{ {'name': c.function.name, 'arguments': c.function.arguments} | tojson }}"
-    "{{ ', ' if not loop.last }}{%- endfor %}{{ ']' + '<|end|>' }}"
+    "{%- elif m.tool_calls %}{%- for c in m.tool_calls %}"
+    "{{ '[TOOL_CALLS]' + c.function.name + (c.function.arguments | tojson) }}{%- endfor %}"
+    "{{ '<|end|>' }}"
     "{%- else %}{{ (m.content or '') + '<|end|>' }}{%- endif %}{%- endfor %}"
 )
 _THINKING: Final = (

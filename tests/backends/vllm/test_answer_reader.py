@@ -172,6 +172,18 @@ def test_call_that_has_to_be_made_becomes_a_grammar(
     assert not reader.structured.all_constraints_none()
 
 
+@pytest.mark.parametrize(("choice", "special"), [("auto", False), ("none", True)])
+def test_marks_of_calls_stay_out_of_answers_that_may_not_call(
+    hf_tokenizer: Any, choice: Any, special: bool
+) -> None:
+    tokenizer = deepcopy(hf_tokenizer("gpt2_like"))
+    tokenizer.add_tokens(["[TOOL_CALLS]"], special_tokens=True)
+    made = AnswerParsers(ExpertSpec("e", tool_parser="mistral"), tokenizer, MODEL)
+    reader = made.reader(prompt(tools=TOOLS), GenerationParams(tool_choice=choice))
+    assert reader is not None
+    assert reader.skip_special_tokens is special
+
+
 def test_form_of_an_answer_reaches_the_engine(hf_tokenizer: Any) -> None:
     ways = (
         (StructuredOutput(json='{"type": "object"}'), "json", '{"type": "object"}'),
