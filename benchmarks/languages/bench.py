@@ -30,7 +30,7 @@ from ..bench import Display, add_common, display, scratch
 from ..figures.answer import Json, Number
 from ..figures.stats import share
 from ..harness.report import Run
-from .routing import by_language, load_registers, routing_summary, routing_tables
+from .routing import PROMPTS, by_language, load_registers, routing_summary, routing_tables
 
 FACTS = Path(__file__).parents[1] / "data" / "town_in_languages.jsonl"
 TOP_K = 3
@@ -66,10 +66,13 @@ class Fact:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_common(parser, "kept in the report", "four languages")
+    told = "to route instead: JSON lines of text, domain and language (e.g. routing_blind.jsonl)"
+    parser.add_argument("--prompts", type=Path, default=PROMPTS, metavar="FILE", help=told)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Measure, print, write the report."""
+    load_registers(options.prompts)  # a wrong line is told before anything is loaded
     measured = Run("languages", options, console)
     cases: list[Json] = []
     measured.perform(lambda: asyncio.run(_measure(options, console, cases)))
@@ -77,7 +80,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     for table in tables({"cases": cases}):
         console.print(table)
     measured.show(summary, meaning)
-    config = {"top_k": TOP_K, "quick": options.quick}
+    config = {"top_k": TOP_K, "quick": options.quick, "prompts": options.prompts.name}
     return measured.finish(measured.content(config, cases=cases, summary=summary))
 
 
@@ -99,7 +102,7 @@ async def _measure(options: argparse.Namespace, console: Console, cases: list[Js
     languages = languages[: 4 if options.quick else None]
     kinds = installed()
     with display(console, total=len(kinds) * (1 + len(languages))) as shown, scratch() as folder:
-        prompts = load_registers()[:: 8 if options.quick else 1]
+        prompts = load_registers(options.prompts)[:: 8 if options.quick else 1]
         for kind in kinds:
             shown.step(f"{kind.name}: routing")
             worker = EmbedWorker(await asyncio.to_thread(kind.questions))

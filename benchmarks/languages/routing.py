@@ -19,23 +19,37 @@ from ...orchestrator.routing.dataset import DOMAINS, FOREIGN_DOMAIN, HOUSE_LANGU
 from ...orchestrator.routing.model import RouteModel
 from ...orchestrator.routing.router import Router, TextEmbedding
 from ...orchestrator.routing.selection import Candidate
+from ..bench import UsageError
 from ..figures.answer import Json, Number
 from ..figures.stats import p50, share
 from ..routing.quality import Routed, route_all
 
 PROMPTS = Path(__file__).parents[1] / "data" / "routing_registers.jsonl"
+BLIND = PROMPTS.with_name("routing_blind.jsonl")
+"""By another hand, and never looked into: its totals were seen once."""
 BELOW = 0.35
 EVERYWHERE, HOUSE = "every language", "English and Spanish"
 """What the experts read."""
 
 
-def load_registers() -> list[Prompt]:
-    """Return the prompts; each is a family of its own."""
-    rows = map(json.loads, PROMPTS.read_text("utf-8").splitlines())
-    return [
-        Prompt(row["text"], row["domain"], row["language"], f"registers-{at}", "test")
-        for at, row in enumerate(rows)
-    ]
+def load_registers(file: Path = PROMPTS) -> list[Prompt]:
+    """Return the prompts of a file; each is a family of its own.
+
+    Raises:
+        UsageError: it cannot be read, or a line is no prompt.
+    """
+    found: list[Prompt] = []
+    try:
+        for line in file.read_text("utf-8").splitlines():
+            row = json.loads(line)
+            if row["domain"] not in DOMAINS:
+                raise ValueError(f"domain {row['domain']!r}, need one of {', '.join(DOMAINS)}")
+            name = f"{file.stem}-{len(found)}"
+            found.append(Prompt(row["text"], row["domain"], row["language"], name, "test"))
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        told = f"no {exc}" if isinstance(exc, KeyError) else exc
+        raise UsageError(f"--prompts: {file}: line {len(found) + 1}: {told}") from None
+    return found
 
 
 async def by_language(

@@ -12,7 +12,7 @@ from rich.console import Console
 from livemind.benchmarks import cli
 from livemind.benchmarks.languages import bench
 from livemind.benchmarks.languages.bench import load_facts, passages, routes, summarise, tables
-from livemind.benchmarks.languages.routing import load_registers, routing_summary
+from livemind.benchmarks.languages.routing import BLIND, PROMPTS, load_registers, routing_summary
 from livemind.benchmarks.reporting.charts.languages import charts
 from livemind.orchestrator.routing.dataset import DOMAINS
 from livemind.orchestrator.routing.model import load_model
@@ -29,10 +29,13 @@ def test_facts_have_every_topic_in_every_language_once() -> None:
     assert all(f.passage and f.question and f.passage != f.question for f in facts)
 
 
-def test_registers_have_every_domain_in_the_languages_and_none_of_the_training_prompts() -> None:
-    prompts = load_registers()
+@pytest.mark.parametrize("file", [PROMPTS, BLIND])
+def test_registers_have_every_domain_in_the_languages_and_none_of_the_training_prompts(
+    file: Path,
+) -> None:
+    prompts = load_registers(file)
     assert len({prompt.text for prompt in prompts}) == len(prompts) >= 400
-    assert len({prompt.language for prompt in prompts}) >= 16
+    assert len({prompt.language for prompt in prompts}) >= 15
     for language, least in (("en", 200), ("es", 120)):
         mine = [prompt for prompt in prompts if prompt.language == language]
         assert len(mine) >= least
@@ -72,6 +75,28 @@ def test_bench_counts_by_language_encoder_and_mode(
         console.print(table)
     assert "fake, hybrid" in console.export_text()
     assert [chart.name for chart in charts(content)] == ["languages-routing-fake", "languages-fake"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (
+            '{"text": "a", "domain": "coding", "language": "en"}\n{"text": "b"}',
+            "line 2: no 'domain'",
+        ),
+        ('{"text": "a", "domain": "code", "language": "en"}', "line 1: domain 'code', need one of"),
+        ("[1]", "line 1: "),
+        ("{", "line 1: "),
+    ],
+)
+def test_bench_prompts_that_are_none_are_refused_by_line(
+    lines: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "p.jsonl"
+    file.write_text(lines)
+    with pytest.raises(SystemExit):
+        cli.main(["languages", "--prompts", str(file)])
+    assert message in capsys.readouterr().err
 
 
 def test_summary_of_a_run_that_measured_nothing_is_empty() -> None:
