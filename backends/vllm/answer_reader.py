@@ -128,6 +128,7 @@ class AnswerReader:
         self._named = not isinstance(request.tool_choice, str) and request.tool_choice is not None
         self._called = False
         self._without_arguments: dict[int, None] = {}
+        self._marks = _thinking_marks(parser)
         self.structured = self._request.extract_structured_outputs()
         self.skip_special_tokens: bool = self._request.skip_special_tokens
         self.engine_arguments: dict[str, Any] = {}
@@ -148,9 +149,21 @@ class AnswerReader:
             finished: it is the last one.
             cut: because of a limit.
         """
+        *pieces, (last_text, last_ids) = _pieces(text, list(token_ids), self._marks)
+        found = [self._read(*piece) for piece in pieces]
+        found.append(self._read(last_text, last_ids, finished=finished, cut=cut))
+        return Read(
+            "".join(one.text for one in found),
+            "".join(one.reasoning for one in found),
+            tuple(call for one in found for call in one.tool_calls),
+        )
+
+    def _read(
+        self, text: str, token_ids: list[int], *, finished: bool = False, cut: bool = False
+    ) -> Read:
         delta = self._parser.parse_delta(
             delta_text=text,
-            delta_token_ids=list(token_ids),
+            delta_token_ids=token_ids,
             request=self._request,
             prompt_token_ids=self._prompt_ids,
             finished=finished,
@@ -183,6 +196,43 @@ def _adjusts(parser: Any, request: Any) -> bool:
     grammar = getattr(parser.model_tokenizer, "supports_grammar", False)
     thinks = parser.reasoning_parser is not None
     return bool(parser.always_adjust_request or thinks or request.tool_choice != "none" or grammar)
+
+
+def _thinking_marks(parser: Any) -> dict[int, str]:
+    """Return the tokens that begin and end thoughts, as they are written, by id."""
+    reasoning = parser.reasoning_parser
+    if reasoning is None:
+        return {}
+    vocabulary = reasoning.vocab
+    marks = (reasoning.reasoning_start_str, reasoning.reasoning_end_str)
+    return {vocabulary[mark]: mark for mark in marks if mark in vocabulary}
+
+
+def _pieces(
+    text: str, token_ids: list[int], marks: Mapping[int, str]
+) -> list[tuple[str, list[int]]]:
+    """Return a piece of an answer cut so that marks of thoughts stand alone, as one by one.
+
+    A verified draft adds many tokens at once; several marks in one piece are read otherwise by some
+    of vLLM's parsers (0.32) than one after the other. Whole where a mark is not in the text as
+    often as among the tokens.
+    """
+    found = [token for token in token_ids if token in marks]
+    if not found or len(token_ids) == 1:
+        return [(text, token_ids)]
+    if any(text.count(marks[token]) != found.count(token) for token in set(found)):
+        return [(text, token_ids)]
+    pieces: list[tuple[str, list[int]]] = []
+    began = 0
+    for at, token in enumerate(token_ids):
+        if token not in marks:
+            continue
+        before, _, text = text.partition(marks[token])
+        if at > began:
+            pieces.append((before, token_ids[began:at]))
+        pieces.append((marks[token], [token]))
+        began = at + 1
+    return [*pieces, (text, token_ids[began:])] if began < len(token_ids) else pieces
 
 
 def _named(setting: str | None, guessed: str | None) -> str | None:

@@ -244,3 +244,51 @@ def test_parser_that_this_vllm_does_not_know_stops_the_start(hf_tokenizer: Any) 
         parsers(hf_tokenizer, tool_parser="nobody")
     with pytest.raises(ExpertUnavailable, match="reasoning_parser"):
         parsers(hf_tokenizer, reasoning_parser="nobody")
+
+
+def thinking_reader(hf_tokenizer: Any, parser: str, options: dict[str, Any]) -> tuple[Any, Any]:
+    tokenizer = deepcopy(hf_tokenizer("gpt2_like"))
+    tokenizer.add_tokens(["<think>", "</think>", "<tool_call>", "</tool_call>"])
+    spec = ExpertSpec("e", tool_parser="hermes", reasoning_parser=parser)
+    made = AnswerParsers(spec, tokenizer, MODEL)
+    return made.reader(prompt(**options), GenerationParams(tool_choice="auto")), tokenizer
+
+
+def read_tokens(
+    hf_tokenizer: Any, parser: str, options: dict[str, Any], told: str, sizes: list[int]
+) -> tuple[str, str, list[tuple[str, Any]]]:
+    """Read an answer in steps of these sizes, again and again; return thoughts, text and calls."""
+    reader, tokenizer = thinking_reader(hf_tokenizer, parser, options)
+    ids = tokenizer.encode(told, add_special_tokens=False)
+    found, at, step = [], 0, 0
+    while at < len(ids):
+        size = sizes[step % len(sizes)]
+        piece = ids[at : at + size]
+        at, step = at + size, step + 1
+        found.append(reader.read(tokenizer.decode(piece), piece, finished=at >= len(ids)))
+    calls = joined_calls([call for one in found for call in one.tool_calls])
+    thoughts = "".join(one.reasoning for one in found)
+    return thoughts, "".join(one.text for one in found), [(c.name, c.arguments) for c in calls]
+
+
+@pytest.mark.parametrize("sizes", [[2], [3, 1], [5], [40]])
+@pytest.mark.parametrize("options", [{"enable_thinking": True}, {"tools": TOOLS}])
+@pytest.mark.parametrize(
+    "told",
+    [
+        "It is late.</think>At nine.",
+        "Late.</think>At</think> nine.",
+        "Late.</think></think>At nine.",
+        "<think>Late.</think>At nine.<think>Or</think> ten.",
+        "a <think>b</think> c",
+        "</think>At nine.",
+        "All of it is thought",
+        'Ask.</think>Wait.<tool_call>\n{"name": "clock", "arguments": {"of": "day"}}\n</tool_call>',
+    ],
+)
+@pytest.mark.parametrize("parser", ["deepseek_r1", "qwen3"])
+def test_thoughts_are_read_alike_however_many_tokens_come_at_once(
+    hf_tokenizer: Any, parser: str, told: str, options: dict[str, Any], sizes: list[int]
+) -> None:
+    one_by_one = read_tokens(hf_tokenizer, parser, options, told, [1])
+    assert read_tokens(hf_tokenizer, parser, options, told, sizes) == one_by_one
