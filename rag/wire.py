@@ -36,10 +36,10 @@ class RetrieveRequest(BaseModel):
     Attributes:
         query: the text so far; at least one character that is not white space.
         collection: where to look.
-        mode: by vectors, by words, or by both, fused by rank.
+        mode: by vectors, by words, or by both, whose scores are added.
         filter: over metadata, ``document_id`` and ``source``; as OpenAI's vector stores have it.
         min_score: passages with a lower cosine are left out; None = the threshold that was
-            calibrated for the collection's encoder.
+            calibrated for the collection's encoder, unless most of the question's words are there.
         known: hashes of texts that the caller has; they come back without text.
         revision: of the query within its session; a newer one supersedes the older ones.
         partial: whether the text is still growing; only a final query is reranked.
@@ -71,7 +71,7 @@ class RetrieveRequest(BaseModel):
 
 
 class Scores(BaseModel):
-    """A result's value in each ranking; None = not in it."""
+    """A result's value in each ranking: cosine, share of the words; None = not in it."""
 
     model_config = ConfigDict(frozen=True)
 

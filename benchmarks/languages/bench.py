@@ -23,7 +23,7 @@ from ...orchestrator.routing.encoders import installed
 from ...orchestrator.routing.model import load_model
 from ...rag.encoder.kinds import EncoderKind, min_score
 from ...rag.encoder.worker import EmbedWorker
-from ...rag.search.fusion import Mode
+from ...rag.search.fusion import ENOUGH_WORDS, Mode
 from ...rag.search.library import Incoming, Library
 from ...rag.search.search import Progress, Question, search
 from ..bench import Display, add_common, display, scratch
@@ -156,7 +156,8 @@ async def _is_found(
 ) -> bool:
     store, progress = library.store(collection), Progress()
     text = fact.question[: max(1, round(part * len(fact.question)))]
-    asked = Question(text, TOP_K, mode, min_score(store.model), final=True)
+    least = min_score(store.model)
+    asked = Question(text, TOP_K, mode, least, final=True, enough_words=ENOUGH_WORDS)
     await search(library, store, worker, asked, progress)
     return fact.topic in {found.passage.document_id for found in progress.found}
 

@@ -126,7 +126,8 @@ class RagConfig(Section):
         ge=-1,
         le=1,
         description="Cosine below which a passage does not count; null: what parts questions with "
-        "an answering passage from others with the collection's encoder (docs/retrieval.md).",
+        "an answering passage from others with the collection's encoder; one that has most of the "
+        "question's words then needs none (docs/retrieval.md).",
     )
 
     @field_validator("corpus", "data", "bridge_token_file")

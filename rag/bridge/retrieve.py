@@ -12,7 +12,7 @@ from aiohttp import web
 
 from ..encoder.kinds import min_score
 from ..encoder.worker import EmbedWorker
-from ..search.fusion import Found
+from ..search.fusion import ENOUGH_WORDS, Found
 from ..search.library import Library
 from ..search.rerank import Reranker
 from ..search.search import Progress, Question, search
@@ -135,9 +135,15 @@ class RetrieveRoutes:
         progress = Progress(pending=["embed"])
         degraded: list[str] = []
         store = self._library.store(asked.collection)
-        least = min_score(store.model) if asked.min_score is None else asked.min_score
+        own = asked.min_score is None
         question = Question(
-            asked.query, asked.top_k, asked.mode, least, asked.filter, not asked.partial
+            asked.query,
+            asked.top_k,
+            asked.mode,
+            min_score(store.model) if asked.min_score is None else asked.min_score,
+            asked.filter,
+            final=not asked.partial,
+            enough_words=ENOUGH_WORDS if own else None,
         )
         deadline_s = asked.deadline_ms / 1000.0
         try:

@@ -88,7 +88,8 @@ class BridgeClient:
             collection: where to look.
             mode: by vectors, words, or both.
             top_k: passages to ask for, 1 to 50.
-            min_score: lowest cosine worth having, -1 to 1; None = the encoder's own threshold.
+            min_score: lowest cosine worth having, -1 to 1; None = the encoder's own, which
+                passages with most of the question's words need not reach.
             failures: consecutive failures after which it is not asked for a while.
             cool_down_s: how long.
             token: sent with every request; a bridge of another machine wants it.

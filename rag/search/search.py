@@ -1,4 +1,4 @@
-"""One search: words and vectors side by side, fused by rank, reranked if there is time.
+"""One search: words and vectors side by side, fused, reranked if there is time.
 
 Owns the stages and what is left when the deadline cuts one off, or the encoder fails.
 """
@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from ..base import FloatArray
 from ..encoder.embedder import EmbedderError
 from ..encoder.worker import EmbedWorker
 from ..store.base import PassageStore, Scored
@@ -37,7 +38,12 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked of one collection; ``final`` allows reranking."""
+    """What is asked of one collection.
+
+    Attributes:
+        min_score, enough_words: see ``fusion.fuse``.
+        final: allows reranking.
+    """
 
     query: str
     top_k: int
@@ -45,6 +51,7 @@ class Question:
     min_score: float
     where: Filter | None = None
     final: bool = False
+    enough_words: float | None = None
 
 
 async def search(
@@ -66,6 +73,7 @@ async def search(
     """
     width = max(CANDIDATES, 2 * asked.top_k)
     stages: dict[str, asyncio.Task[list[Scored] | None]] = {}
+    vectors: list[FloatArray] = []
     try:
         async with asyncio.TaskGroup() as group:
             if asked.mode != "dense":
@@ -75,7 +83,7 @@ async def search(
                 stages["sparse"] = group.create_task(work)
             if asked.mode != "sparse":
                 stages["dense"] = group.create_task(
-                    _dense(library, store, embed, asked, width, progress)
+                    _dense(library, store, embed, asked, width, progress, vectors)
                 )
             progress.pending = _unfinished(stages, {}, progress)
             for first in asyncio.as_completed(list(stages.values())):
@@ -85,8 +93,10 @@ async def search(
                 if all(t.exception() is None for t in done.values()):
                     results = {name: t.result() for name, t in done.items()}
                     lists = {name: found for name, found in results.items() if found is not None}
+                    if len(lists) == 2:
+                        await _complete(library, store, vectors[0], lists, progress)
                     began = time.perf_counter()
-                    fused = fuse(lists, asked.mode, asked.min_score)
+                    fused = fuse(lists, asked.mode, asked.min_score, asked.enough_words)
                     wanted = max(2 * asked.top_k, RERANKED if reranker and asked.final else 0)
                     found = await _fetch(library, store, fused[:wanted])
                     progress.found = spread(found) if asked.mode == "hybrid" else found
@@ -120,19 +130,39 @@ async def _dense(
     asked: Question,
     width: int,
     progress: Progress,
+    vectors: list[FloatArray],
 ) -> list[Scored] | None:
-    """Return None when there is no vector and the words may do."""
+    """Return None when there is no vector and the words may do; adds the question's vector."""
     try:
         vector = await _timed(progress, "embed", embed.embed(asked.query))
     except EmbedderError:
         if asked.mode != "hybrid":
             raise
         return None
+    vectors.append(vector)
     progress.pending = ["dense" if name == "embed" else name for name in progress.pending]
     where = asked.where
     ask: Callable[[], list[Scored]] = lambda: store.dense(vector, width, where)  # noqa: E731
     run = library.search if where is None else library.scan  # a filter reads from disk
     return await _timed(progress, "dense", run(ask))
+
+
+async def _complete(
+    library: Library,
+    store: PassageStore,
+    vector: FloatArray,
+    lists: dict[str, list[Scored]],
+    progress: Progress,
+) -> None:
+    """Give the passages that only the words found their cosines."""
+    near = {key for key, _ in lists["dense"]}
+    others = [key for key, _ in lists["sparse"] if key not in near]
+    if others:
+        began = time.perf_counter()
+        cosines = await library.search(lambda: store.cosines(vector, others))
+        found = sorted(cosines.items(), key=lambda scored: -scored[1])
+        lists["dense"] = [*lists["dense"], *found]
+        progress.ms["dense"] += (time.perf_counter() - began) * 1000.0
 
 
 async def _timed(progress: Progress, name: str, work: Awaitable[T]) -> T:

@@ -175,7 +175,15 @@ class PassageStore(Protocol):
         ...
 
     def sparse(self, query: str, k: int, where: Filter | None = None) -> list[Scored]:
-        """Return the k passages that match the words best, with BM25 scores, best first."""
+        """Return the k passages that match the words best by BM25, best first.
+
+        Each with its share: its BM25 score divided by what a passage that has every word of the
+        query once would get, 0 to 1.
+        """
+        ...
+
+    def cosines(self, vector: FloatArray, keys: Sequence[Key]) -> dict[Key, float]:
+        """Return the cosines of those passages that are still there."""
         ...
 
     def passages(self, keys: Sequence[Key]) -> dict[Key, StoredPassage]:

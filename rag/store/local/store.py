@@ -155,10 +155,15 @@ class LocalStore:
         return list(self._snapshot.search(vector, k, allowed))
 
     def sparse(self, query: str, k: int, where: Filter | None = None) -> list[Scored]:
-        """Return the k passages that match the words best, with BM25 scores, best first."""
+        """Return the k passages that match the words best; see ``PassageStore.sparse``."""
         if where is not None:
             self._tables.check_keys(where)
         return list(self._tables.sparse(query, k, where))
+
+    def cosines(self, vector: FloatArray, keys: Sequence[Key]) -> dict[Key, float]:
+        """Return the cosines of those passages that are still there."""
+        rows = np.sort(np.asarray([int(key) for key in keys], np.int64))
+        return dict(self._snapshot.search(vector, len(rows), rows)) if len(rows) else {}
 
     def passages(self, keys: Sequence[Key]) -> dict[Key, StoredPassage]:
         """Return the passages that are still there."""

@@ -28,7 +28,7 @@ from ..base import (
 from ..filters import Filter, keys_of, to_sql
 from .schema import SCHEMA, STEPS, TABLES, WORDS
 from .spare import Spare, refuse_unmerged
-from .words import match_expression
+from .words import match_of
 
 _REPLACEMENTS = (
     "CREATE TABLE IF NOT EXISTS replacements (row INTEGER PRIMARY KEY, vector BLOB NOT NULL)"
@@ -297,8 +297,8 @@ class Tables:
         return np.sort(np.fromiter((row for (row,) in found), np.int64))
 
     def sparse(self, query: str, k: int, where: Filter | None) -> list[tuple[int, float]]:
-        """Return the k best rows by BM25; the score is higher for better ones."""
-        match = match_expression(self.reader, query, self.passage_count)
+        """Return the k best rows by BM25 with their shares; see ``PassageStore.sparse``."""
+        match = match_of(self.reader, query, self.passage_count)
         if match is None:
             return []
         condition, values = ("", []) if where is None else to_sql(where)
@@ -312,10 +312,10 @@ class Tables:
             "SELECT json_group_array(json_array(rowid, score)) FROM (SELECT rowid, "
             f"bm25(words) AS score FROM words WHERE words MATCH ? {condition} "
             "ORDER BY score LIMIT ?)",
-            [match, *values, k],
+            [match.expression, *values, k],
         )
         best = sorted(json.loads(found.fetchone()[0]), key=lambda pair: (pair[1], pair[0]))
-        return [(row, -score) for row, score in best]
+        return [(row, min(1.0, -score / match.weight)) for row, score in best]
 
     def passages(self, rows: Sequence[int]) -> dict[int, StoredPassage]:
         """Return the passages of those rows that are still there."""

@@ -7,7 +7,9 @@ interpreter over to another thread and back.
 
 from __future__ import annotations
 
+import math
 import sqlite3
+from typing import NamedTuple
 
 from ...words import is_unspaced, search_terms
 
@@ -18,8 +20,21 @@ COMMON_LEAST = 50
 POSTINGS = 6_000  # rows that BM25 scores for one query, rarest words first
 
 
-def match_expression(reader: sqlite3.Connection, query: str, passages: int) -> str | None:
-    """Return an FTS5 expression over the table ``words``, None when no word of the query is in it.
+class Match(NamedTuple):
+    """What BM25 is asked for.
+
+    Attributes:
+        expression: over the table ``words``.
+        weight: the score of a passage of usual length that has every word of the query once; what
+            no passage has counts as the rarest of all.
+    """
+
+    expression: str
+    weight: float
+
+
+def match_of(reader: sqlite3.Connection, query: str, passages: int) -> Match | None:
+    """Return what to ask for, None when no word of the query is in any passage.
 
     Args:
         reader: connection of this thread.
@@ -28,18 +43,30 @@ def match_expression(reader: sqlite3.Connection, query: str, passages: int) -> s
     """
     words = list(dict.fromkeys(search_terms(query[-QUERY_CHARS:])))
     frequency: dict[str, int] = {}
-    while words and len(frequency) < MAX_TERMS:
+    found = 0
+    while words and found < MAX_TERMS:
         asked, words = words[:MAX_TERMS], words[MAX_TERMS:]
-        found = zip(asked, _frequencies(reader, asked), strict=True)
-        frequency |= {word: count for word, count in found if count}
-    by_rarity = sorted(frequency, key=lambda word: frequency[word])[:MAX_TERMS]
+        counts = _frequencies(reader, asked)
+        frequency |= zip(asked, counts, strict=True)
+        found += sum(map(bool, counts))
+    common = max(COMMON_SHARE * passages, COMMON_LEAST)
+    by_rarity = sorted(filter(frequency.get, frequency), key=lambda word: frequency[word])
     chosen, scored = by_rarity[:1], frequency[by_rarity[0]] if by_rarity else 0
-    for word in by_rarity[1:]:
+    for word in by_rarity[1:MAX_TERMS]:
         scored += frequency[word]
-        if scored > POSTINGS or frequency[word] > max(COMMON_SHARE * passages, COMMON_LEAST):
+        if scored > POSTINGS or frequency[word] > common:
             break
         chosen.append(word)
-    return " OR ".join(map(_quoted, chosen)) or None
+    if not chosen:
+        return None
+    told = [count for count in frequency.values() if count <= common] or [frequency[chosen[0]]]
+    weight = sum(_inverse_frequency(count, passages) for count in told)
+    return Match(" OR ".join(map(_quoted, chosen)), weight)
+
+
+def _inverse_frequency(count: int, passages: int) -> float:
+    """Return what a word is worth to FTS5's bm25()."""
+    return max(1e-6, math.log((passages - count + 0.5) / (count + 0.5)))
 
 
 def _quoted(word: str) -> str:

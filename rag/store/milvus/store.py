@@ -9,6 +9,7 @@ edition do not count. New passages are written first, then the rows of all docum
 from __future__ import annotations
 
 import json
+import re
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,6 +51,8 @@ BATCH = 500
 IDS_PER_REQUEST = 100
 EF_SEARCH = 96
 QUERY_CHARS = 1_000
+MOST_WORDS = 24
+_WORD = re.compile(r"\w+")
 MAX_TEXT_BYTES = 65_535
 
 
@@ -210,34 +213,45 @@ class MilvusStore:
         if vector.shape != (self._dim,):
             raise ValueError(f"vector has shape {vector.shape}, need ({self._dim},)")
         options: dict[str, object] = {"metric_type": "COSINE", "params": {"ef": max(EF_SEARCH, k)}}
-        found = self._search("vector", vector.tolist(), k, where, options)
+        (found,) = self._search("vector", [vector.tolist()], k, where, options)
         return [(hit["key"], float(hit["distance"])) for hit in found]
 
     def sparse(self, query: str, k: int, where: Filter | None = None) -> list[Scored]:
-        """Return the k passages that match the words best, with BM25 scores, best first."""
+        """Return the k passages that match the words best; see ``PassageStore.sparse``.
+
+        Milvus tells no frequencies: a word is worth what the best passage gets for it alone, and
+        one that no passage has as much as the rarest of the others.
+        """
         text = query[-QUERY_CHARS:]
         if not any(character.isalnum() for character in text):
             return []
-        found = self._search("words", text, k, where, {"metric_type": "BM25"})
+        words = list(dict.fromkeys(_WORD.findall(text.lower())))[:MOST_WORDS]
+        options: dict[str, object] = {"metric_type": "BM25"}
+        found, *alone = self._search("words", [text, *words], k, where, options)
+        if not found:
+            return []
         # Milvus Lite gives the same scores with a minus sign.
-        return [(hit["key"], abs(float(hit["distance"]))) for hit in found]
+        worth = [abs(float(hits[0]["distance"])) if hits else 0.0 for hits in alone]
+        rarest = max(worth, default=0.0)
+        weight = sum(one or rarest for one in worth) or 1.0
+        return [(hit["key"], min(1.0, abs(float(hit["distance"])) / weight)) for hit in found]
 
     def _search(
-        self, field: str, data: object, k: int, where: Filter | None, options: dict[str, object]
-    ) -> list[Any]:
+        self, field: str, data: list[Any], k: int, where: Filter | None, options: dict[str, object]
+    ) -> list[list[Any]]:
         with translated():
             if where is not None:
                 self._check_keys(where)
             found = self._client.search(
                 self._passages,
-                data=[data],
+                data=data,
                 anns_field=field,
                 limit=k,
                 filter="" if where is None else to_expression(where),
                 search_params=options,
                 timeout=TIMEOUT_S,
             )
-        return list(found[0])
+        return [list(hits) for hits in found]
 
     def _check_keys(self, where: Filter) -> None:
         """Raise UnknownFilterKey for a key that no document has."""
@@ -250,6 +264,19 @@ class MilvusStore:
                 if not found:
                     raise UnknownFilterKey(key)
                 self._known_keys.add(key)
+
+    def cosines(self, vector: FloatArray, keys: Sequence[Key]) -> dict[Key, float]:
+        """Return the cosines of those passages that are still there."""
+        if not keys:
+            return {}
+        with translated():
+            rows = self._client.query(
+                self._passages,
+                filter=any_of("key", [str(key) for key in keys]),
+                output_fields=["key", "vector"],
+                timeout=TIMEOUT_S,
+            )
+        return {row["key"]: float(np.asarray(row["vector"], np.float32) @ vector) for row in rows}
 
     def passages(self, keys: Sequence[Key]) -> dict[Key, StoredPassage]:
         """Return the passages that are still there."""

@@ -84,6 +84,17 @@ async def test_retrieve_min_score_of_null_is_the_encoders_own(
     assert [r["score"] for r in calibrated] == scores[:2]
 
 
+async def test_retrieve_name_in_the_words_needs_no_cosine_unless_one_is_asked_for(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kinds, "MIN_SCORES", {"fake": 0.99})
+    asked = {"query": "kestrel", "mode": "hybrid", "top_k": 3}
+    named = (await ask(http, **asked, min_score=None)).json()["results"]
+    assert named
+    assert all("Kestrel" in one["text"] for one in named)
+    assert (await ask(http, **asked, min_score=0.99)).json()["results"] == []
+
+
 async def test_retrieve_min_score_leaves_out_what_is_below(http: httpx.AsyncClient) -> None:
     scores = [r["score"] for r in (await ask(http, top_k=3, min_score=-1.0)).json()["results"]]
     assert len(scores) == 3

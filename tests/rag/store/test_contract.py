@@ -95,6 +95,32 @@ def test_store_dense_and_sparse_find_the_document_that_fits(store: PassageStore)
     assert ids(store, store.sparse("Who is the owner of Osprey?", 1)) == ["b"]
 
 
+def test_store_share_of_the_words_tells_a_name_from_a_word_by_chance(store: PassageStore) -> None:
+    def share(query: str, document: str) -> float:
+        scored = store.sparse(query, 9)
+        return {name: one[1] for name, one in zip(ids(store, scored), scored, strict=True)}[
+            document
+        ]
+
+    store.upsert([doc(f"x{place}", f"note {place} of the harbour office") for place in range(30)])
+    assert share("kestrel", "a") > 0.6
+    assert share("kestrel port 361", "a") > 0.6
+    by_chance = share("how much does a ticket to the office cost on sundays", "x7")
+    assert 0.0 < by_chance < 0.25
+    assert share("what is said of kestrel", "a") > 2 * by_chance
+    assert store.sparse("tickets cost money", 9) == []
+
+
+def test_store_cosines_are_those_of_a_search(store: PassageStore) -> None:
+    (query,) = EMBEDDER.embed(["kestrel port"])
+    found = dict(store.dense(query, 9))
+    store.delete(["c"])
+    left = dict(store.dense(query, 9))
+    assert len(found) == len(left) + 1
+    assert store.cosines(query, list(found)) == pytest.approx(left, abs=1e-5)
+    assert store.cosines(query, []) == {}
+
+
 def test_store_titles_are_kept(store: PassageStore) -> None:
     store.upsert([doc("d", "the osprey dives", "Birds > Osprey"), doc("e", "the end", "語" * 999)])
     scored = [*store.sparse("osprey dives", 1), *store.sparse("the end", 1)]
