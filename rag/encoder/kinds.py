@@ -17,10 +17,11 @@ from ..base import Embedder
 from .e5 import E5_NAME, E5Embedder
 from .embedder import MiniLMEmbedder
 
-MIN_SCORES: Final = MappingProxyType({MiniLMEmbedder.name: 0.37, E5_NAME: 0.15})
+MIN_SCORES: Final = MappingProxyType({MiniLMEmbedder.name: 0.37, E5_NAME: 0.05})
 """Cosines below which a passage has hardly anything to do with the question (docs/retrieval.md):
-MiniLM's parts questions with an answering passage from others; E5's keeps 19 of 20 right ones of
-the question's own language, and leaves out what has nothing in common with it."""
+MiniLM's parts questions with an answering passage from others; E5's only leaves out what has
+nothing in common with the question, as a right passage in another language than its question has
+hardly more in common with it than a wrong one in its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ def fuse(
     """Return the candidates, best first.
 
     Args:
-        lists: of ``dense`` (cosines) and ``sparse`` (shares, 0 to 1) those that there are, best
+        lists: of ``dense`` (cosines) and ``sparse`` (shares) those that there are, best
             first. A passage without a cosine is taken to be as near as the last one that has one.
         mode: other than hybrid, the scores are those of the one list.
         min_score: lowest cosine, if there is a dense list; a passage without a cosine reaches none
@@ -66,7 +66,7 @@ def fuse(
     if mode == "hybrid" and "dense" in lists:
         farthest = min(dense.values(), default=0.0)
         scores = {
-            key: dense.get(key, farthest) + WORDS * sparse.get(key, 0.0)
+            key: dense.get(key, farthest) + WORDS * min(1.0, sparse.get(key, 0.0))
             for key in (*dense, *(key for key in sparse if key not in dense))
         }
     elif mode == "hybrid":

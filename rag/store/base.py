@@ -178,7 +178,7 @@ class PassageStore(Protocol):
         """Return the k passages that match the words best by BM25, best first.
 
         Each with its share: its BM25 score divided by what a passage that has every word of the
-        query once would get, 0 to 1.
+        query once would get; above 1 where it repeats them or is short.
         """
         ...
 

@@ -315,7 +315,7 @@ class Tables:
             [match.expression, *values, k],
         )
         best = sorted(json.loads(found.fetchone()[0]), key=lambda pair: (pair[1], pair[0]))
-        return [(row, min(1.0, -score / match.weight)) for row, score in best]
+        return [(row, -score / match.weight) for row, score in best]
 
     def passages(self, rows: Sequence[int]) -> dict[int, StoredPassage]:
         """Return the passages of those rows that are still there."""

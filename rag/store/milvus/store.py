@@ -234,7 +234,7 @@ class MilvusStore:
         worth = [abs(float(hits[0]["distance"])) if hits else 0.0 for hits in alone]
         rarest = max(worth, default=0.0)
         weight = sum(one or rarest for one in worth) or 1.0
-        return [(hit["key"], min(1.0, abs(float(hit["distance"])) / weight)) for hit in found]
+        return [(hit["key"], abs(float(hit["distance"])) / weight) for hit in found]
 
     def _search(
         self, field: str, data: list[Any], k: int, where: Filter | None, options: dict[str, object]
