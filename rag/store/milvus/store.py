@@ -9,7 +9,6 @@ edition do not count. New passages are written first, then the rows of all docum
 from __future__ import annotations
 
 import json
-import re
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,14 +44,12 @@ from .schema import (
     make_passages,
     own_name,
 )
+from .words import searches, shares
 
 TIMEOUT_S = 30.0
 BATCH = 500
 IDS_PER_REQUEST = 100
 EF_SEARCH = 96
-QUERY_CHARS = 1_000
-MOST_WORDS = 24
-_WORD = re.compile(r"\w+")
 MAX_TEXT_BYTES = 65_535
 
 
@@ -217,24 +214,12 @@ class MilvusStore:
         return [(hit["key"], float(hit["distance"])) for hit in found]
 
     def sparse(self, query: str, k: int, where: Filter | None = None) -> list[Scored]:
-        """Return the k passages that match the words best; see ``PassageStore.sparse``.
-
-        Milvus tells no frequencies: a word is worth what the best passage gets for it alone, and
-        one that no passage has as much as the rarest of the others.
-        """
-        text = query[-QUERY_CHARS:]
-        if not any(character.isalnum() for character in text):
+        """Return the k passages that match the words best; see ``PassageStore.sparse``."""
+        texts = searches(query)
+        if not texts:
             return []
-        words = list(dict.fromkeys(_WORD.findall(text.lower())))[:MOST_WORDS]
-        options: dict[str, object] = {"metric_type": "BM25"}
-        found, *alone = self._search("words", [text, *words], k, where, options)
-        if not found:
-            return []
-        # Milvus Lite gives the same scores with a minus sign.
-        worth = [abs(float(hits[0]["distance"])) if hits else 0.0 for hits in alone]
-        rarest = max(worth, default=0.0)
-        weight = sum(one or rarest for one in worth) or 1.0
-        return [(hit["key"], abs(float(hit["distance"])) / weight) for hit in found]
+        found, *alone = self._search("words", texts, k, where, {"metric_type": "BM25"})
+        return shares(found, alone)
 
     def _search(
         self, field: str, data: list[Any], k: int, where: Filter | None, options: dict[str, object]
