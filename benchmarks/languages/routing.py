@@ -25,8 +25,8 @@ from ..figures.stats import p50, share
 from ..routing.quality import Routed, route_all
 
 PROMPTS = Path(__file__).parents[1] / "data" / "routing_registers.jsonl"
-BLIND = PROMPTS.with_name("routing_blind.jsonl")
-"""By another hand, and never looked into: its totals were seen once."""
+BLIND = PROMPTS.with_name("routing_blind.jsonl"), PROMPTS.with_name("routing_blind_2.jsonl")
+"""By other hands, and never looked into: their totals were seen (docs/routing.md)."""
 BELOW = 0.35
 EVERYWHERE, HOUSE = "every language", "English and Spanish"
 """What the experts read."""

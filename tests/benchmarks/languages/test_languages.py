@@ -29,7 +29,7 @@ def test_facts_have_every_topic_in_every_language_once() -> None:
     assert all(f.passage and f.question and f.passage != f.question for f in facts)
 
 
-@pytest.mark.parametrize("file", [PROMPTS, BLIND])
+@pytest.mark.parametrize("file", [PROMPTS, *BLIND])
 def test_registers_have_every_domain_in_the_languages_and_none_of_the_training_prompts(
     file: Path,
 ) -> None:
